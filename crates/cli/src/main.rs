@@ -1,0 +1,2 @@
+//! The program `hop`.
+fn main() {}

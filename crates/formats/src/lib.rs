@@ -1,0 +1,1 @@
+//! Text to lab and back: the topology file, the inline form, importers.

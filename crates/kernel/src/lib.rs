@@ -1,0 +1,1 @@
+//! Linux network namespaces, netlink and sysctls behind safe types.

@@ -1,0 +1,26 @@
+//! What a kernel network looks like.
+//!
+//! Names, links, addresses, routes; [`NetState`], which is both the network that is *wanted* and
+//! the one that was *found*; and [`Op`], a single change to it, which displays as the `ip` or
+//! `sysctl` line that a person would have typed.
+//!
+//! Pure. Knows nothing of labs, files or sockets; the caller brings the state.
+#![forbid(unsafe_code)]
+
+mod execute;
+mod link;
+mod name;
+mod op;
+mod route;
+mod state;
+mod sysctl;
+
+pub use execute::Refused;
+pub use link::{AltName, Link, LinkKind, MacAddr, MacAddrError, Mtu, MtuError};
+pub use name::{IfName, IfNameError, NsName, NsNameError};
+pub use op::{Endpoint, Op, VethEnd};
+pub use route::{Family, NextHop, Route, RouteKey, RouteKind};
+pub use state::{NetState, NsState};
+pub use sysctl::{SysctlKey, SysctlKeyError};
+
+pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};

@@ -1,0 +1,1 @@
+//! Lifetimes of labs: the keeper, records, locks, exec, probes.
