@@ -1,2 +1,30 @@
-//! The program `hop`.
-fn main() {}
+//! The program `hop`: words, colours and exit statuses. Everything else is in the library.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod error;
+mod source;
+mod target;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        // `--help` is no error, and what clap prints cannot be printed twice.
+        Err(error) => {
+            error.print().ok();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(error::USAGE));
+        }
+    };
+    let mut ui = ui::Ui::new(args.color);
+    let result = commands::run(args.command, &mut ui).and_then(|status| ui.finish().map(|()| status));
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => error.report(&mut ui),
+    }
+}

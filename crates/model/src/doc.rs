@@ -122,6 +122,13 @@ pub struct EndDoc {
     pub iface: Option<Spanned<String>>,
 }
 
+impl EndDoc {
+    /// An end of which nothing is written.
+    pub const fn unnamed() -> Self {
+        EndDoc { node: Spanned { value: String::new(), span: None }, iface: None }
+    }
+}
+
 /// A link, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkDoc {

@@ -58,6 +58,20 @@ impl Lab {
         &self.name
     }
 
+    /// The same lab by another name.
+    pub fn renamed(&self, name: LabName) -> Lab {
+        Lab { name, ..self.clone() }
+    }
+
+    /// The same lab, in which no address of a family is chosen.
+    pub fn without_family(mut self, family: Family) -> Lab {
+        match family {
+            Family::Ipv4 => self.addressing.ipv4 = None,
+            Family::Ipv6 => self.addressing.ipv6 = None,
+        }
+        self
+    }
+
     /// Its nodes, in the order written; a [`NodeId`] is an index of it.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

@@ -10,6 +10,7 @@
 mod doc;
 mod lab;
 mod name;
+mod nearest;
 mod problem;
 mod resolve;
 
@@ -18,5 +19,6 @@ pub use lab::{
     Addressing, AddressingMode, End, Iface, Lab, Link, LinkAddresses, LinkId, Multipath, NeighbourMode, Node, NodeId,
     Role, Routing, StaticRoute, StaticRouteKind, Switch, SwitchAddresses, SwitchId, Vertex, Via,
 };
-pub use name::{LabName, LabNameError};
-pub use problem::{Code, Problem, Severity, Span};
+pub use name::{LabName, LabNameError, stable_hash};
+pub use nearest::{did_you_mean, nearest};
+pub use problem::{Code, Problem, Severity, Span, sort_by_place};

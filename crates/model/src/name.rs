@@ -83,6 +83,12 @@ impl fmt::Display for LabName {
     }
 }
 
+/// The FNV-1a hash, 64 bits: the same on every machine and in every version, which the standard
+/// library does not promise of its own.
+pub fn stable_hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

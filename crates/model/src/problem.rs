@@ -93,3 +93,8 @@ impl fmt::Display for Problem {
         f.write_str(&self.message)
     }
 }
+
+/// In the order of the text; what has no place comes last, in the order in which it was found.
+pub fn sort_by_place(problems: &mut [Problem]) {
+    problems.sort_by_key(|problem| problem.at.map_or((u32::MAX, u32::MAX), |at| (at.start, at.end)));
+}

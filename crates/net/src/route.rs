@@ -135,6 +135,14 @@ impl Route {
         hops.sort();
         Route { key: RouteKey::main(prefix), kind: RouteKind::Unicast(hops), src: None, hop_limit: None }
     }
+
+    /// The ways on; none where it drops packets.
+    pub fn next_hops(&self) -> &[NextHop] {
+        match &self.kind {
+            RouteKind::Unicast(hops) => hops,
+            RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit => &[],
+        }
+    }
 }
 
 impl fmt::Display for RouteKey {

@@ -32,6 +32,9 @@ impl SysctlKey {
     /// `net.ipv6.conf.all.forwarding`.
     pub const IPV6_FORWARD: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv6.conf.all.forwarding"));
 
+    /// `net.ipv4.conf.all.promote_secondaries`: the addresses of a subnet do not go with its first.
+    pub const PROMOTE_SECONDARIES: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv4.conf.all.promote_secondaries"));
+
     /// The name as sysctl(8) writes it.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,1 +1,21 @@
-//! Lifetimes of labs: the keeper, records, locks, exec, probes.
+//! Lifetimes of labs: how they come up, change, are entered and questioned, and go.
+//!
+//! Owns records and locks: all that outlives a process is written down here, before the first side
+//! effect, and everything here can be repeated.
+#![forbid(unsafe_code)]
+
+pub mod doctor;
+mod error;
+mod home;
+mod lifecycle;
+pub mod ping;
+mod record;
+mod running;
+mod view;
+
+pub use error::Error;
+pub use hopyard_kernel::keeper::raise_descriptor_limit as keep_room_for_files;
+pub use home::Home;
+pub use lifecycle::{Difference, Down, Lifetime, Tied, Up, difference, down, up};
+pub use record::{KeeperId, Record, Stage};
+pub use running::Running;

@@ -1,0 +1,40 @@
+//! The command line: what can be typed. Help texts are the doc comments of each command's struct.
+
+use clap::{ColorChoice, Parser, Subcommand};
+
+use crate::commands;
+
+/// Declare a network; it runs in milliseconds, without root, and goes away without a trace.
+#[derive(Debug, Parser)]
+#[command(name = "hop", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "\
+A TOPOLOGY is a file (three.hop.yaml, a Topology Zoo .graphml) or written on the spot:
+  'home -- near -- far'  chain:5  ring:5  star:8  grid:3x3  fat-tree:4
+
+Exit status: 0 done; 1 failed; 2 the input is wrong. `exec`, `shell` and `run` end as the command does.")]
+pub(crate) struct Args {
+    /// Colours: `auto` is on a terminal only.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorChoice,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// A command is a file in `commands/` and a line here.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(commands::up::Args),
+    Down(commands::down::Args),
+    Run(commands::run::Args),
+    Ls(commands::ls::Args),
+    Show(commands::show::Args),
+    Plan(commands::plan::Args),
+    Diff(commands::diff::Args),
+    Exec(commands::exec::Args),
+    Shell(commands::shell::Args),
+    Ping(commands::ping::Args),
+    Doctor(commands::doctor::Args),
+    Schema(commands::schema::Args),
+    Completions(commands::completions::Args),
+    Man(commands::man::Args),
+}

@@ -1,0 +1,40 @@
+//! `hop diff`.
+
+use hopyard::runtime::{self, Home};
+
+use super::up::count;
+use crate::error::CliError;
+use crate::target::LabArg;
+use crate::ui::Ui;
+
+/// Show what differs between a running lab and what was declared: what was changed by hand, and
+/// what the lab itself lost.
+///
+/// Each line is a step that `hop up` would take to undo it. The exit status is 1 if there is any.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    lab: LabArg,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
+    let home = Home::of_caller()?;
+    let running = args.lab.find(&home)?;
+    let difference = runtime::difference(&home, &running.record().lab)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&difference.steps).map_err(|error| CliError::failure(error.to_string()))?;
+        ui.line(text)?;
+    } else {
+        for step in &difference.steps {
+            ui.line(step)?;
+        }
+        match difference.steps.len() {
+            0 => ui.note(format_args!("{} is as declared", running.name())),
+            n => ui.note(format_args!("{} from {} as it is to what was declared", count(n, "step", "steps"), running.name())),
+        }
+    }
+    Ok(u8::from(!difference.steps.is_empty()))
+}

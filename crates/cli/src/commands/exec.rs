@@ -1,0 +1,102 @@
+//! `hop exec`.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::Command;
+
+use hopyard::kernel::{Identity, supervise, users};
+use hopyard::runtime::Home;
+
+use crate::error::CliError;
+use crate::target::LabArg;
+use crate::ui::Ui;
+
+/// The environment variables that tell a command where it runs.
+pub(crate) const HOP_LAB: &str = "HOP_LAB";
+pub(crate) const HOP_NODE: &str = "HOP_NODE";
+
+/// Run a command in a node.
+///
+/// It sees the node's network, /sys and host name, and the names of all nodes; the working directory,
+/// the terminal, signals and the exit status pass through.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    lab: LabArg,
+    #[command(flatten)]
+    how: How,
+    /// The node, as NODE or LAB/NODE.
+    #[arg(value_name = "NODE")]
+    node: String,
+    /// The command and its arguments.
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+/// As whom, where, and with which environment.
+#[derive(Debug, clap::Args)]
+pub(crate) struct How {
+    /// Run as this user, by name or number.
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// Set an environment variable; without a value, take it away.
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Run in this directory instead of the current one.
+    #[arg(short = 'C', long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
+    let Some((program, arguments)) = args.command.split_first() else { return Err(CliError::usage("no command was given")) };
+    let mut command = Command::new(program);
+    command.args(arguments);
+    args.how.run_in(&args.lab, &args.node, command, ui)
+}
+
+impl How {
+    /// Moves this process into the node and runs the command there.
+    pub(crate) fn run_in(&self, lab: &LabArg, node: &str, mut command: Command, ui: &mut Ui) -> Result<u8, CliError> {
+        let home = Home::of_caller()?;
+        let (running, node) = lab.find_node(&home, node)?;
+        let cwd = match &self.cwd {
+            Some(dir) => std::path::absolute(dir).map_err(|error| CliError::failure(error.to_string()))?,
+            None => current_dir()?,
+        };
+        let identity = self.user.as_deref().map(find_user).transpose()?;
+        let entry = running.entry(&node, cwd, identity)?;
+        ui.finish()?;
+        command.env(HOP_LAB, running.name().as_str()).env(HOP_NODE, &node);
+        for setting in &self.env {
+            match setting.split_once('=') {
+                Some(("", _)) => return Err(CliError::usage(format!("`--env {setting}` names no variable"))),
+                Some((name, value)) => command.env(name, value),
+                None => command.env_remove(setting),
+            };
+        }
+        entry.enter().map_err(hopyard::runtime::Error::from)?;
+        let program = command.get_program().to_owned();
+        supervise(command).map_err(|error| cannot_start(&program, &error))
+    }
+}
+
+/// The directory that the command should run in, too.
+pub(crate) fn current_dir() -> Result<PathBuf, CliError> {
+    std::env::current_dir().map_err(|error| {
+        CliError::failure(format!("the current directory cannot be told: {error}")).hint("`--cwd DIR` names another")
+    })
+}
+
+fn find_user(name: &str) -> Result<Identity, CliError> {
+    match users::find(name) {
+        Ok(Some(identity)) => Ok(identity),
+        Ok(None) => Err(CliError::usage(format!("there is no user `{name}`"))),
+        Err(error) => Err(CliError::failure(format!("cannot look up the user `{name}`: {error}"))),
+    }
+}
+
+/// 127: not found, 126: found but not to be run, as in every shell.
+pub(crate) fn cannot_start(program: &OsStr, error: &std::io::Error) -> CliError {
+    let status = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+    CliError::Command { message: format!("cannot run `{}`: {error}", program.display()), status }
+}

@@ -1,0 +1,44 @@
+//! `hop plan`.
+
+use hopyard::runtime::{self, Home};
+
+use super::up::count;
+use crate::error::{CliError, report_problems};
+use crate::source::TopologyArgs;
+use crate::ui::Ui;
+
+/// Print what `hop up` would do, step by step, without doing it.
+///
+/// Each step is the command that a person would type, with the namespaces named as the nodes are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    topology: TopologyArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
+    let source = args.topology.read(ui)?;
+    let home = Home::of_caller()?;
+    let difference =
+        runtime::difference(&home, &source.lab).map_err(|error| CliError::of_lab(error, &source))?;
+    report_problems(ui, &difference.warnings, &source.file);
+    if args.json {
+        let text = serde_json::to_string_pretty(&difference.steps).map_err(|error| CliError::failure(error.to_string()))?;
+        ui.line(text)?;
+        return Ok(0);
+    }
+    for step in &difference.steps {
+        ui.line(step)?;
+    }
+    let name = source.lab.name();
+    let steps = count(difference.steps.len(), "step", "steps");
+    ui.note(match (difference.running, difference.steps.len()) {
+        (true, 0) => format!("{name} is up as the topology says"),
+        (true, _) => format!("{steps} from {name} as it runs to what the topology says"),
+        (false, _) => format!("{steps} to bring {name} up"),
+    });
+    Ok(0)
+}

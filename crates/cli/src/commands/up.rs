@@ -1,0 +1,66 @@
+//! `hop up`.
+
+use std::time::Instant;
+
+use hopyard::runtime::{self, Home, Lifetime};
+
+use crate::error::{CliError, report_problems};
+use crate::source::TopologyArgs;
+use crate::ui::Ui;
+
+/// Bring a lab up, or change the running one into what the topology says.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    topology: TopologyArgs,
+    /// Print every step, as the command that a person would type.
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print nothing but warnings and errors.
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
+    let started = Instant::now();
+    let source = args.topology.read(ui)?;
+    let home = Home::of_caller()?;
+    let up = runtime::up(&home, &source.lab, &args.topology.place(&source), Lifetime::UntilDown)
+        .map_err(|error| CliError::of_lab(error, &source))?;
+    report_problems(ui, &up.warnings, &source.file);
+    // Of a lab that is new, the steps are the whole lab; of a change they are what is worth knowing.
+    if args.verbose || (up.existed && !args.quiet) {
+        for step in &up.steps {
+            ui.line(step)?;
+        }
+    }
+    if !args.quiet {
+        let name = up.running.name();
+        let took = Took(started.elapsed());
+        match (up.existed, up.steps.len()) {
+            (false, _) => {
+                let lab = &source.lab;
+                let switches = if lab.switches().is_empty() { String::new() } else { format!(", {}", count(lab.switches().len(), "switch", "switches")) };
+                let (nodes, links) = (count(lab.nodes().len(), "node", "nodes"), count(lab.links().len(), "link", "links"));
+                ui.line(format_args!("{name} is up: {nodes}{switches}, {links}, in {took}"))?;
+            }
+            (true, 0) => ui.line(format_args!("{name} is up already; nothing to change"))?,
+            (true, steps) => ui.line(format_args!("{name} is changed: {}, in {took}", count(steps, "step", "steps")))?,
+        }
+    }
+    Ok(0)
+}
+
+/// A number and its noun.
+pub(crate) fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// A duration as people say it: `12 ms`, `1.3 s`.
+pub(crate) struct Took(pub(crate) std::time::Duration);
+
+impl std::fmt::Display for Took {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.as_millis() < 1000 { write!(f, "{} ms", self.0.as_millis()) } else { write!(f, "{:.1} s", self.0.as_secs_f64()) }
+    }
+}

@@ -1,0 +1,171 @@
+//! The one place where an error of the library becomes words, a hint and an exit status.
+
+use std::process::ExitCode;
+
+use hopyard::formats::{self, SourceFile};
+use hopyard::kernel::Errno;
+use hopyard::model::Problem;
+use hopyard::runtime;
+
+use crate::source::Source;
+use crate::ui::{ERROR, Ui};
+
+/// The exit status for input that is wrong.
+pub(crate) const USAGE: u8 = 2;
+/// The exit status for anything else that failed.
+pub(crate) const FAILURE: u8 = 1;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum CliError {
+    /// The topology is wrong.
+    Topology { problems: Vec<Problem>, source: SourceFile },
+    /// The command line is wrong in a way that only a look at the machine shows.
+    Usage { message: String, hint: Option<String> },
+    /// Something failed, with the topology that asked for it, where one did.
+    Runtime { error: runtime::Error, source: Option<SourceFile> },
+    /// Anything else that failed.
+    Failure { message: String, hint: Option<String> },
+    /// A command could not be started: its exit status by the convention of the shell.
+    Command { message: String, status: u8 },
+    /// Whoever read the output has stopped reading.
+    BrokenPipe,
+}
+
+impl CliError {
+    pub(crate) fn failure(message: impl Into<String>) -> Self {
+        CliError::Failure { message: message.into(), hint: None }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        CliError::Usage { message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(self, text: impl Into<String>) -> Self {
+        let hint = Some(text.into());
+        match self {
+            CliError::Usage { message, .. } => CliError::Usage { message, hint },
+            CliError::Failure { message, .. } => CliError::Failure { message, hint },
+            other => other,
+        }
+    }
+
+    /// Ties an error to the topology that asked for what failed.
+    pub(crate) fn of_lab(error: runtime::Error, source: &Source) -> Self {
+        match error {
+            runtime::Error::Plan(problems) => CliError::Topology { problems, source: source.file.clone() },
+            error => CliError::Runtime { error, source: Some(source.file.clone()) },
+        }
+    }
+
+    /// Prints it and says how the program ends.
+    pub(crate) fn report(self, ui: &mut Ui) -> ExitCode {
+        let message = |ui: &mut Ui, text: &str| ui.note(format_args!("{ERROR}error{ERROR:#}: {text}"));
+        let status = match self {
+            CliError::Topology { problems, source } => {
+                report_problems(ui, &problems, &source);
+                let errors = problems.iter().filter(|problem| problem.is_error()).count();
+                if errors > 1 {
+                    ui.note(format_args!("{errors} errors"));
+                }
+                USAGE
+            }
+            CliError::Usage { message: text, hint } => {
+                message(ui, &text);
+                hint.inspect(|hint| ui.hint(hint));
+                USAGE
+            }
+            CliError::Failure { message: text, hint } => {
+                message(ui, &text);
+                hint.inspect(|hint| ui.hint(hint));
+                FAILURE
+            }
+            CliError::Command { message: text, status } => {
+                message(ui, &text);
+                status
+            }
+            CliError::Runtime { error, source } => report_runtime(ui, &error, source.as_ref()),
+            CliError::BrokenPipe => FAILURE,
+        };
+        ExitCode::from(status)
+    }
+}
+
+impl From<runtime::Error> for CliError {
+    fn from(error: runtime::Error) -> Self {
+        CliError::Runtime { error, source: None }
+    }
+}
+
+/// Prints problems as they stand in the topology, with a blank line between.
+pub(crate) fn report_problems(ui: &mut Ui, problems: &[Problem], source: &SourceFile) {
+    for (n, problem) in problems.iter().enumerate() {
+        if n > 0 {
+            ui.note("");
+        }
+        ui.note(formats::render_with(problem, source, &formats::Style::ANSI).trim_end());
+    }
+}
+
+fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFile>) -> u8 {
+    use runtime::Error;
+    match (error, source) {
+        (Error::Step { op, origin, error: cause, done: (done, all), was_running }, Some(source)) => {
+            let problem = Problem::error("step", *origin, cause.to_string());
+            ui.note(formats::render_with(&problem, source, &formats::Style::ANSI).trim_end());
+            ui.note(format_args!("  ran: {op}"));
+            if *was_running {
+                ui.note(format_args!("  {done} of {all} steps were done and stay done"));
+            }
+        }
+        _ => ui.note(format_args!("{ERROR}error{ERROR:#}: {error}")),
+    }
+    if let Some(hint) = hint(error) {
+        ui.hint(hint);
+    }
+    match error {
+        Error::NoSuchNode { .. } | Error::NotRunning { .. } | Error::Plan(_) => USAGE,
+        _ => FAILURE,
+    }
+}
+
+/// The way out, where one is known.
+fn hint(error: &runtime::Error) -> Option<String> {
+    use runtime::Error;
+    match error {
+        Error::NotRunning { .. } => Some("`hop ls` lists the labs that run".to_owned()),
+        Error::AlreadyRunning { name } => {
+            Some(format!("`hop down {name}` takes it down; `--name` gives this one another name"))
+        }
+        Error::NoSuchNode { lab, node, nodes } => {
+            let names = nodes.iter().map(hopyard::net::NsName::as_str);
+            Some(match hopyard::model::nearest(node, names) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("`hop show -l {lab}` lists its nodes"),
+            })
+        }
+        Error::NotPrivate { .. } => Some("remove it, or set HOPYARD_DIR to a directory of your own".to_owned()),
+        Error::Step { op, error, was_running, .. } => match error.errno() {
+            Errno::EXIST => Some(format!("something of that name is in {} already; `hop show {}` lists it", op.ns(), op.ns())),
+            _ if *was_running => Some("`hop diff` shows what is left to do, `hop up` again finishes it".to_owned()),
+            errno => resource_hint(errno.raw()),
+        },
+        Error::Kernel(error) => resource_hint(error.errno().raw()),
+        Error::System(failure) => failure.errno().and_then(|errno| resource_hint(errno.raw())),
+        Error::Io { source, .. } => source.raw_os_error().and_then(resource_hint),
+        _ => None,
+    }
+}
+
+/// Limits of the machine, by the error numbers with which they show.
+fn resource_hint(errno: i32) -> Option<String> {
+    let text = match Errno::from_raw(errno) {
+        Errno::PERM | Errno::ACCES => "`hop doctor` says which right is missing, and how to get it",
+        Errno::MFILE => "too many open files: `ulimit -n` shows the limit; a lab needs one a node, and a few more",
+        Errno::NFILE => "the machine has no file descriptors left: see `sysctl fs.file-max`",
+        Errno::NOSPC => "a limit of the machine: `hop doctor` checks namespaces and mounts, `df /run` the space for records",
+        Errno::NOMEM => "no memory left: a node needs about 0.35 MB of it",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}

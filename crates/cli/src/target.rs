@@ -1,0 +1,54 @@
+//! Which lab, and which node of it: one running lab need not be named.
+
+use clap::Args;
+use hopyard::model::LabName;
+use hopyard::runtime::{Home, Running};
+
+use crate::error::CliError;
+
+/// The lab that a command is about.
+#[derive(Debug, Args)]
+pub(crate) struct LabArg {
+    /// The lab; not needed where only one runs.
+    #[arg(short = 'l', long, value_name = "LAB")]
+    pub(crate) lab: Option<LabName>,
+}
+
+impl LabArg {
+    /// Finds it.
+    pub(crate) fn find(&self, home: &Home) -> Result<Running, CliError> {
+        match &self.lab {
+            Some(name) => Ok(Running::find(home, name)?),
+            None => the_only_lab(home),
+        }
+    }
+
+    /// Finds the lab and the node of `NODE` or `LAB/NODE`.
+    pub(crate) fn find_node(&self, home: &Home, node: &str) -> Result<(Running, String), CliError> {
+        let Some((lab, node)) = node.split_once('/') else { return Ok((self.find(home)?, node.to_owned())) };
+        let lab: LabName = lab.parse().map_err(|error| CliError::usage(format!("{error}")))?;
+        if let Some(other) = self.lab.as_ref().filter(|&other| *other != lab) {
+            return Err(CliError::usage(format!("the node is of lab `{lab}`, but --lab says `{other}`")));
+        }
+        Ok((Running::find(home, &lab)?, node.to_owned()))
+    }
+}
+
+/// The lab that runs, if it is one.
+pub(crate) fn the_only_lab(home: &Home) -> Result<Running, CliError> {
+    if let Some(name) = std::env::var_os("HOP_LAB") {
+        // Set by `hop run` for its command, which means its own lab.
+        let name = name.to_string_lossy().parse().map_err(|error| CliError::usage(format!("HOP_LAB: {error}")))?;
+        return Ok(Running::find(home, &name)?);
+    }
+    let mut labs = Running::all(home)?;
+    match labs.len() {
+        0 => Err(CliError::usage("no lab is running").hint("`hop up TOPOLOGY` brings one up, `hop up chain:3` for a try")),
+        1 => Ok(labs.remove(0)),
+        _ => {
+            let names: Vec<&str> = labs.iter().map(|lab| lab.name().as_str()).collect();
+            Err(CliError::usage(format!("several labs are running: {}", names.join(", ")))
+                .hint("name one: `-l LAB`, or `LAB/NODE` for a node"))
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the program prints, and where.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+
+use crate::error::CliError;
+
+/// The two streams of the program.
+pub(crate) struct Ui {
+    out: AutoStream<io::StdoutLock<'static>>,
+    err: AutoStream<io::Stderr>,
+    buffer: String,
+}
+
+/// Bold red: what stops.
+pub(crate) const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// Bold yellow: what should be known.
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+/// Bold cyan: the way out.
+pub(crate) const HINT: Style = AnsiColor::Cyan.on_default().bold();
+/// Green: as it should be.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+
+impl Ui {
+    pub(crate) fn new(color: clap::ColorChoice) -> Self {
+        let choice = match color {
+            clap::ColorChoice::Auto => ColorChoice::Auto,
+            clap::ColorChoice::Always => ColorChoice::Always,
+            clap::ColorChoice::Never => ColorChoice::Never,
+        };
+        let out = AutoStream::new(io::stdout().lock(), choice);
+        Ui { out, err: AutoStream::new(io::stderr(), choice), buffer: String::new() }
+    }
+
+    /// A line of the result, on standard output.
+    pub(crate) fn line(&mut self, text: impl fmt::Display) -> Result<(), CliError> {
+        use fmt::Write as _;
+        // Writing to a String cannot fail.
+        writeln!(self.buffer, "{text}").ok();
+        if self.buffer.len() > 32 << 10 { self.flush() } else { Ok(()) }
+    }
+
+    /// Text of the result as it is, on standard output.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), CliError> {
+        self.buffer.push_str(text);
+        self.flush()
+    }
+
+    /// Writes out what is left; the last thing before the program ends or runs another.
+    pub(crate) fn finish(&mut self) -> Result<(), CliError> {
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), CliError> {
+        let written = self.out.write_all(self.buffer.as_bytes()).and_then(|()| self.out.flush());
+        self.buffer.clear();
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => CliError::BrokenPipe,
+            _ => CliError::failure(format!("cannot write to standard output: {error}")),
+        })
+    }
+
+    /// A message beside the result, on standard error.
+    pub(crate) fn note(&mut self, text: impl fmt::Display) {
+        // Where standard error cannot be written to, nobody can be told.
+        writeln!(self.err, "{text}").ok();
+    }
+
+    /// A way out.
+    pub(crate) fn hint(&mut self, text: impl fmt::Display) {
+        self.note(format_args!("{HINT}hint{HINT:#}: {text}"));
+    }
+}

@@ -1,0 +1,268 @@
+//! Entering a node: its network, the lab's processes and files, and its own /sys.
+#![allow(unsafe_code)]
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::process::{Gid, Signal, Uid};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
+
+use crate::Failure;
+use crate::failure::Doing;
+use crate::pidfd::Process;
+use crate::supervise::{SignalMask, wait_and_forward};
+
+/// What a process that runs in a node should find.
+#[derive(Debug)]
+pub struct Entry {
+    /// The lab's keeper.
+    pub keeper: Process,
+    /// Does the lab have a user namespace that the caller is not yet in?
+    pub user_namespace: bool,
+    /// The node's network namespace.
+    pub net: OwnedFd,
+    /// The node's host name.
+    pub host_name: String,
+    /// The working directory.
+    pub cwd: PathBuf,
+    /// Another user to be; `None`: the lab's root, who outside of an ordinary user's lab is root and
+    /// in one is that user.
+    pub identity: Option<Identity>,
+}
+
+/// A user to be.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// Further groups. In an ordinary user's lab the kernel does not let them be changed.
+    pub groups: Vec<u32>,
+}
+
+/// The longest host name (`HOST_NAME_MAX`).
+const HOST_NAME_MAX: usize = 64;
+
+impl Entry {
+    /// Moves this process into the node, except that only its children will be in the lab's pid
+    /// namespace. There is no way back.
+    ///
+    /// The process must have one thread.
+    ///
+    /// # Errors
+    /// What could not be done. The process may be half-way in then, and should end.
+    pub fn enter(&self) -> Result<(), Failure> {
+        // While /proc still knows this process.
+        let own = rustix::fs::open("/proc/self", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .doing("open /proc/self")?;
+        if self.user_namespace {
+            // Alone first: joining it gives the rights to join the others.
+            rustix::thread::move_into_thread_name_spaces(self.keeper.as_fd(), ThreadNameSpaceType::USER)
+                .doing("enter the lab's user namespace")?;
+        }
+        let shared = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::PROCESS_ID;
+        rustix::thread::move_into_thread_name_spaces(self.keeper.as_fd(), shared).doing("enter the lab")?;
+        rustix::thread::move_into_link_name_space(self.net.as_fd(), Some(LinkNameSpaceType::Network))
+            .doing("enter the node's network namespace")?;
+        // SAFETY: the process has one thread, as the caller promises, and shares nothing.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWUTS) }
+            .doing("make the node's view")?;
+        let name = self.host_name.as_bytes();
+        rustix::system::sethostname(&name[..name.len().min(HOST_NAME_MAX)]).doing("set the host name")?;
+        mount_sysfs()?;
+        rustix::process::chdir(&self.cwd)
+            .doing(format!("go to the directory {} inside the lab", self.cwd.display()))?;
+        self.identity.as_ref().map_or(Ok(()), |identity| identity.assume(self.user_namespace, &own))
+    }
+
+    /// A command that runs in the node, in the lab's pid namespace, and ends with this process.
+    ///
+    /// May be spawned from a process with many threads.
+    pub fn command(self, program: impl Into<OsString>) -> Command {
+        let mut command = Command::new(program.into());
+        // SAFETY: what runs between fork and exec uses the allocator, which glibc's fork leaves
+        // usable, and no lock of the parent's.
+        unsafe {
+            command.pre_exec(move || {
+                die_with_parent()?;
+                // Only an error number passes through the pipe by which `Command` learns of a failure.
+                self.enter().map_err(|failure| failure.cause)?;
+                fork_into_pid_namespace()
+            });
+        }
+        command
+    }
+}
+
+/// Moves the calling thread into a network namespace: for work inside [`Realm::run`](crate::Realm::run).
+///
+/// # Errors
+/// Those of setns(2).
+pub fn enter_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?)
+}
+
+/// Asks the kernel to kill this process when the thread that started it ends.
+///
+/// # Errors
+/// Those of prctl(2).
+pub(crate) fn die_with_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+/// Forks; the child returns and is in the pid namespace that this process has chosen for its
+/// children, while this process becomes a shell around it: passes signals on, and ends as it does.
+fn fork_into_pid_namespace() -> io::Result<()> {
+    let before = SignalMask::block()?;
+    // SAFETY: this process is a fresh fork with one thread.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => die_with_parent().and_then(|()| before.restore()),
+        child => {
+            // Above all the pipe by which `Command` learns that exec has succeeded: as long as a copy
+            // of it is open, `spawn` does not return.
+            // SAFETY: nothing in this process uses a descriptor from here on.
+            unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
+            let status = wait_and_forward(child).unwrap_or(255 << 8);
+            if libc::WIFSIGNALED(status) {
+                let signal = libc::WTERMSIG(status);
+                before.restore().ok();
+                // SAFETY: this process ends by the same signal, without a second core dump.
+                unsafe {
+                    libc::prctl(libc::PR_SET_DUMPABLE, 0);
+                    libc::signal(signal, libc::SIG_DFL);
+                    libc::raise(signal);
+                }
+            }
+            // SAFETY: ends the process without the exit handlers of the one it was forked from.
+            unsafe { libc::_exit(libc::WEXITSTATUS(status)) }
+        }
+    }
+}
+
+/// Replaces /sys by one that shows the interfaces of the network namespace that this process is
+/// in, and keeps what is mounted below it (cgroup, bpf, tracefs), which `ip netns exec` loses.
+fn mount_sysfs() -> Result<(), Failure> {
+    const SYS: &str = "/sys";
+    let mut kept: Vec<(PathBuf, OwnedFd)> = Vec::new();
+    for point in mounts_below(SYS).doing("read the table of mounts")? {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+        match rustix::mount::open_tree(rustix::fs::CWD, &point, flags) {
+            Ok(tree) => kept.push((point, tree)),
+            // Hidden below another mount.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => {}
+            Err(errno) => return Err(errno).doing(format!("keep {}", point.display())),
+        }
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("sysfs", SYS, "sysfs", flags, None).doing("mount the node's /sys")?;
+    for (point, tree) in kept {
+        let moved =
+            rustix::mount::move_mount(&tree, "", rustix::fs::CWD, &point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+        match moved {
+            // A directory that this view of /sys does not have.
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(errno) => return Err(errno).doing(format!("put {} back", point.display())),
+        }
+    }
+    Ok(())
+}
+
+/// The topmost mount points below a directory.
+fn mounts_below(dir: &str) -> io::Result<Vec<PathBuf>> {
+    // The lab's /proc shows the lab's processes, and this is not one of them; the keeper is, and
+    // this mount namespace is a copy of its own.
+    let table = std::fs::read("/proc/1/mountinfo")?;
+    let mut points: Vec<PathBuf> = Vec::new();
+    for line in table.split(|&b| b == b'\n') {
+        // proc_pid_mountinfo(5): the fifth field, with blanks and backslashes in octal.
+        let Some(field) = line.split(|&b| b == b' ').nth(4) else { continue };
+        let point = PathBuf::from(unescape(field));
+        if point.starts_with(dir) && point != Path::new(dir) {
+            points.push(point);
+        }
+    }
+    points.sort();
+    points.dedup();
+    let mut top: Vec<PathBuf> = Vec::new();
+    for point in points {
+        if !top.last().is_some_and(|parent| point.starts_with(parent)) {
+            top.push(point);
+        }
+    }
+    Ok(top)
+}
+
+fn unescape(field: &[u8]) -> OsString {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        if let (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) = (byte, tail) {
+            out.push(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'));
+            rest = tail;
+        } else {
+            out.push(byte);
+            rest = tail;
+        }
+    }
+    std::ffi::OsStr::from_bytes(&out).to_owned()
+}
+
+impl Identity {
+    fn assume(&self, user_namespace: bool, own: &OwnedFd) -> Result<(), Failure> {
+        const DOING: &str = "become the user asked for";
+        if user_namespace {
+            return self.assume_in_nested_user_namespace(own);
+        }
+        let groups: Vec<Gid> = self.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        // The process has one thread, so a thread's ids are the process's.
+        rustix::thread::set_thread_groups(&groups).doing(DOING)?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid).doing(DOING)?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid).doing(DOING)
+    }
+
+    /// In an ordinary user's lab there is one user, who is root there. In a user namespace below
+    /// it the same user can go by its own number, and has no rights over the network.
+    fn assume_in_nested_user_namespace(&self, own: &OwnedFd) -> Result<(), Failure> {
+        const DOING: &str = "become the user asked for";
+        // SAFETY: the process has one thread and shares nothing.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) }.doing(DOING)?;
+        for (file, text) in [
+            ("setgroups", "deny".to_owned()),
+            ("uid_map", format!("{} 0 1\n", self.uid)),
+            ("gid_map", format!("{} 0 1\n", self.gid)),
+        ] {
+            let fd = rustix::fs::openat(own, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).doing(DOING)?;
+            rustix::io::write(&fd, text.as_bytes()).doing(DOING)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_unescaped() {
+        assert_eq!(unescape(br"/a\040b\134c"), OsString::from(r"/a b\c"));
+        assert_eq!(unescape(br"/a\04"), OsString::from(r"/a\04"));
+    }
+
+    #[test]
+    fn only_the_topmost_mounts_are_taken() {
+        let below = mounts_below("/sys").unwrap();
+        for (a, b) in below.iter().zip(below.iter().skip(1)) {
+            assert!(!b.starts_with(a), "{b:?} is below {a:?}");
+        }
+    }
+}

@@ -1,0 +1,619 @@
+//! The keeper: the process that a lab lives in.
+//!
+//! It is the first process of the lab's pid namespace, the owner of its mount namespace and, for
+//! an ordinary user, of its user namespace, and it holds the file descriptors that keep the
+//! network namespaces. When it ends, by whatever cause, the kernel frees all of them: there is
+//! nothing that a crash could leave behind.
+//!
+//! It is deliberately dumb: it holds what it is handed, reaps orphans, and knows no network. It is
+//! a fork of the process that starts it, so no second program has to be found.
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+use rustix::thread::UnshareFlags;
+
+use crate::Failure;
+use crate::failure::Doing;
+use crate::pidfd::Process;
+use crate::realm::Realm;
+
+/// What a keeper needs to start.
+#[derive(Debug)]
+pub struct KeeperSpec<'a> {
+    /// Make a user namespace, in which the caller is root: for a caller that is not.
+    pub user_namespace: bool,
+    /// A directory of the caller's: the keeper listens on `ctl` in it, and mounts a file system of
+    /// its own, which nobody else sees, on `view`.
+    pub dir: &'a Path,
+    /// Files of `dir` that go when the keeper ends because its starter did.
+    pub files: &'a [&'a str],
+    /// A directory of links to `/proc/KEEPER/fd/…` that go then, too.
+    pub links: Option<&'a Path>,
+}
+
+/// A keeper, seen from the process that started it.
+///
+/// Until [`released`](Keeper::release) it is tied to this value: when this is dropped, or this
+/// process dies, the keeper ends, and the lab with it.
+#[derive(Debug)]
+pub struct Keeper {
+    process: Process,
+    realm: Realm,
+    leash: OwnedFd,
+}
+
+/// The most descriptors that one message carries (`SCM_MAX_FD`).
+const FDS_PER_MESSAGE: usize = 253;
+/// The file system of namespace files (`linux/magic.h`).
+const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
+/// The names in the keeper's directory.
+pub(crate) const CONTROL: &str = "ctl";
+const VIEW: &str = "view";
+/// Files of /etc that a lab has of its own.
+pub const ETC_FILES: [&str; 3] = ["hosts", "nsswitch.conf", "resolv.conf"];
+
+impl Keeper {
+    /// Starts one. The directory must exist and be empty but for the caller's own files.
+    ///
+    /// # Errors
+    /// What could not be done, in the keeper or on the way to it; nothing is left then.
+    pub fn start(spec: &KeeperSpec<'_>) -> Result<Keeper, Failure> {
+        let listener = listen(&spec.dir.join(CONTROL))?;
+        rustix::fs::mkdir(spec.dir.join(VIEW), Mode::RWXU).doing("make the directory of the lab's view")?;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .doing("make a pair of sockets")?;
+        let maps = spec.user_namespace.then(IdMaps::of_caller);
+        // SAFETY: the child runs `launch`, which ends in `_exit`. Where this process has other
+        // threads, glibc's fork leaves the allocator usable in the child, and `launch` takes no
+        // lock of this process's.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()).doing("start the lab's keeper"),
+            0 => {
+                drop(ours);
+                launch(spec, maps.as_ref(), listener, theirs)
+            }
+            launcher => {
+                drop((theirs, listener));
+                let started = await_ready(ours);
+                wait_for_child(launcher);
+                let (process, leash) = started?;
+                let realm = if spec.user_namespace { realm_of(&process)? } else { Realm::host() };
+                Ok(Keeper { process, realm, leash })
+            }
+        }
+    }
+
+    /// The keeper's process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The rights with which the lab's namespaces are made.
+    pub fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
+    /// Lets the keeper outlive this process, and returns its process.
+    ///
+    /// # Errors
+    /// The keeper is gone.
+    pub fn release(self) -> Result<Process, Failure> {
+        rustix::net::send(&self.leash, b"C", SendFlags::NOSIGNAL).doing("hand the lab over to its keeper")?;
+        Ok(self.process)
+    }
+
+    /// Ends the keeper and waits until it, and every process of the lab, has ended.
+    ///
+    /// # Errors
+    /// Those of kill(2) and poll(2).
+    pub fn end(self) -> Result<(), Failure> {
+        self.process.kill().and_then(|()| self.process.wait(None)).map(drop).doing("end the lab's keeper")
+    }
+}
+
+/// The rights that the caller has in the user namespace of a keeper.
+///
+/// # Errors
+/// The keeper is gone, or another user's.
+pub fn realm_of(keeper: &Process) -> Result<Realm, Failure> {
+    let path = format!("/proc/{}/ns/user", keeper.pid());
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .doing("open the lab's user namespace")?;
+    // Whoever runs in that user namespace already (a `hop` inside a lab) cannot join it again.
+    let own = rustix::fs::stat("/proc/self/ns/user").doing("look at the own user namespace")?;
+    let there = rustix::fs::fstat(&fd).doing("look at the lab's user namespace")?;
+    if (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino) {
+        Ok(Realm::host())
+    } else {
+        Ok(Realm::of_user_namespace(fd))
+    }
+}
+
+/// Hands descriptors to the keeper that listens in `dir`; returns their numbers there, in order.
+///
+/// # Errors
+/// The keeper is gone, or has no room for more descriptors (`EMFILE`).
+pub fn hold(dir: &Path, fds: &[BorrowedFd<'_>]) -> Result<Vec<u32>, Failure> {
+    const DOING: &str = "hand the namespaces to the lab's keeper";
+    let control = connect(&dir.join(CONTROL))?;
+    let mut numbers = Vec::with_capacity(fds.len());
+    for chunk in fds.chunks(FDS_PER_MESSAGE) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PER_MESSAGE))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !ancillary.push(SendAncillaryMessage::ScmRights(chunk)) {
+            return Err(io::Error::other("the message does not hold them")).doing(DOING);
+        }
+        rustix::net::sendmsg(&control, &[IoSlice::new(b"H")], &mut ancillary, SendFlags::NOSIGNAL).doing(DOING)?;
+        let mut reply = [0; 4 * FDS_PER_MESSAGE];
+        let (_, len) = rustix::net::recv(&control, &mut reply[..], RecvFlags::empty()).doing(DOING)?;
+        numbers.extend(decode_numbers(&reply[..len]));
+        if len != 4 * chunk.len() {
+            // The kernel installs as many descriptors as there is room for.
+            return Err(io::Error::from_raw_os_error(libc::EMFILE)).doing(DOING);
+        }
+    }
+    Ok(numbers)
+}
+
+/// Asks the keeper that listens in `dir` to close descriptors of those numbers.
+///
+/// # Errors
+/// The keeper is gone.
+pub fn drop_held(dir: &Path, numbers: &[u32]) -> Result<(), Failure> {
+    const DOING: &str = "have the lab's keeper let go of namespaces";
+    let control = connect(&dir.join(CONTROL))?;
+    for chunk in numbers.chunks(FDS_PER_MESSAGE) {
+        let mut message = vec![b'D'];
+        message.extend(chunk.iter().flat_map(|n| n.to_ne_bytes()));
+        rustix::net::send(&control, &message, SendFlags::NOSIGNAL).doing(DOING)?;
+        rustix::net::recv(&control, &mut [0][..], RecvFlags::empty()).doing(DOING)?;
+    }
+    Ok(())
+}
+
+fn decode_numbers(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    bytes.as_chunks::<4>().0.iter().map(|n| u32::from_ne_bytes(*n))
+}
+
+/// The address of a socket, by way of a descriptor of its directory: the path itself may be longer
+/// than the 108 bytes that unix(7) has room for.
+fn with_address<T>(path: &Path, f: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<T>) -> io::Result<T> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let name = path.file_name().unwrap_or_default();
+    let short = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
+    Ok(f(&SocketAddrUnix::new(short)?)?)
+}
+
+fn socket() -> rustix::io::Result<OwnedFd> {
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+}
+
+fn listen(path: &Path) -> Result<OwnedFd, Failure> {
+    let socket = socket().doing("make a socket")?;
+    with_address(path, |address| rustix::net::bind(&socket, address)).doing(format!("listen at {}", path.display()))?;
+    rustix::net::listen(&socket, 16).doing("listen for requests")?;
+    Ok(socket)
+}
+
+fn connect(path: &Path) -> Result<OwnedFd, Failure> {
+    let socket = socket().doing("make a socket")?;
+    with_address(path, |address| rustix::net::connect(&socket, address))
+        .doing(format!("reach the lab's keeper at {}", path.display()))?;
+    Ok(socket)
+}
+
+/// What a starting keeper says: its pid, that it is ready, or what failed.
+fn await_ready(leash: OwnedFd) -> Result<(Process, OwnedFd), Failure> {
+    // The launcher says the first, the keeper the second; which is heard first is open.
+    let mut process = None;
+    let mut ready = false;
+    loop {
+        if ready && let Some(process) = process {
+            return Ok((process, leash));
+        }
+        let mut message = [0; 256];
+        let (_, len) =
+            rustix::net::recv(&leash, &mut message[..], RecvFlags::empty()).doing("hear from the lab's keeper")?;
+        match &message[..len] {
+            [b'P', pid @ ..] => {
+                let pid = pid.try_into().map(i32::from_ne_bytes).unwrap_or_default();
+                process = Some(Process::open(pid).doing("take hold of the lab's keeper")?);
+            }
+            [b'E', a, b, c, d, doing @ ..] => {
+                let cause = io::Error::from_raw_os_error(i32::from_ne_bytes([*a, *b, *c, *d]));
+                return Err(Failure { doing: String::from_utf8_lossy(doing).into_owned().into(), cause });
+            }
+            [b'R'] => ready = true,
+            _ => return Err(io::Error::other("it ended without a word")).doing("start the lab's keeper"),
+        }
+    }
+}
+
+fn say_failure(leash: &OwnedFd, failure: &Failure) {
+    let mut message = vec![b'E'];
+    message.extend(failure.cause.raw_os_error().unwrap_or(libc::EIO).to_ne_bytes());
+    message.extend(failure.doing.bytes().take(200));
+    // The starter may be gone; then nobody wants to know.
+    rustix::net::send(leash, &message, SendFlags::NOSIGNAL).ok();
+}
+
+fn wait_for_child(pid: i32) {
+    let mut status = 0;
+    // SAFETY: waits for a child of this process.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } == -1
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}
+
+/// The lines that make the caller root in its user namespace (user_namespaces(7)).
+struct IdMaps {
+    uid: String,
+    gid: String,
+}
+
+impl IdMaps {
+    fn of_caller() -> Self {
+        IdMaps {
+            uid: format!("0 {} 1\n", rustix::process::geteuid().as_raw()),
+            gid: format!("0 {} 1\n", rustix::process::getegid().as_raw()),
+        }
+    }
+
+    fn write(&self) -> Result<(), Failure> {
+        // Without this an ordinary user may not write the second map.
+        write_file("/proc/self/setgroups", "deny").doing("give up setgroups in the user namespace")?;
+        write_file("/proc/self/uid_map", &self.uid).doing("map the user into the user namespace")?;
+        write_file("/proc/self/gid_map", &self.gid).doing("map the group into the user namespace")
+    }
+}
+
+fn write_file(path: &str, text: &str) -> io::Result<()> {
+    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, text.as_bytes())?;
+    Ok(())
+}
+
+/// In the forked child: makes the namespaces, forks the keeper into them and ends.
+fn launch(spec: &KeeperSpec<'_>, maps: Option<&IdMaps>, listener: OwnedFd, leash: OwnedFd) -> ! {
+    let outcome = make_namespaces(maps).and_then(|()| {
+        // SAFETY: this process has one thread.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()).doing("start the first process of the pid namespace"),
+            pid => Ok(pid),
+        }
+    });
+    match outcome {
+        Err(failure) => say_failure(&leash, &failure),
+        Ok(0) => keep(spec, &listener, leash),
+        Ok(pid) => {
+            let mut message = [b'P', 0, 0, 0, 0];
+            message[1..].copy_from_slice(&pid.to_ne_bytes());
+            rustix::net::send(&leash, &message, SendFlags::NOSIGNAL).ok();
+        }
+    }
+    // SAFETY: ends this process without the exit handlers of the one it was forked from.
+    unsafe { libc::_exit(0) }
+}
+
+fn make_namespaces(maps: Option<&IdMaps>) -> Result<(), Failure> {
+    if let Some(maps) = maps {
+        // SAFETY: this process has one thread and shares nothing with another.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) }.doing("make a user namespace")?;
+        maps.write()?;
+    }
+    // SAFETY: as above.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWPID) }
+        .doing("make a mount and a pid namespace")
+}
+
+/// The keeper's life.
+fn keep(spec: &KeeperSpec<'_>, listener: &OwnedFd, leash: OwnedFd) -> ! {
+    match settle_in(spec, &leash) {
+        Err(failure) => say_failure(&leash, &failure),
+        Ok(home) => {
+            if close_everything_but([listener, &leash]).is_ok()
+                && rustix::net::send(&leash, b"R", SendFlags::NOSIGNAL).is_ok()
+            {
+                let starter_died = serve(listener, leash);
+                if starter_died {
+                    home.remove_files();
+                }
+            }
+        }
+    }
+    // SAFETY: as the first process of its pid namespace it takes all others with it.
+    unsafe { libc::_exit(0) }
+}
+
+/// What a keeper that was abandoned takes away with it.
+struct Home {
+    dir: PathBuf,
+    files: Vec<String>,
+    links: Option<PathBuf>,
+    /// The start of the target of every link to one of the keeper's descriptors.
+    link_target: String,
+    /// Which file its control socket is.
+    control: Option<FileId>,
+}
+
+/// What tells a file from a later one of the same name.
+type FileId = (u64, u64, i64, u64);
+
+fn file_id(path: &Path) -> Option<FileId> {
+    let stat = rustix::fs::lstat(path).ok()?;
+    Some((stat.st_dev, stat.st_ino, stat.st_ctime, stat.st_ctime_nsec))
+}
+
+impl Home {
+    /// Removes the keeper's files.
+    fn remove_files(&self) {
+        let Ok(dir) = std::fs::File::open(&self.dir) else { return };
+        // Somebody else may be at work here, or have been: then all of it is theirs.
+        if dir.try_lock().is_err() || self.control.is_none() || file_id(&self.dir.join(CONTROL)) != self.control {
+            return;
+        }
+        if let Some(links) = &self.links {
+            // Errors have nobody to be told to: whatever stays is found by the next `up` or `down`.
+            drop(remove_links(links, &self.link_target));
+        }
+        for file in &self.files {
+            drop(std::fs::remove_file(self.dir.join(file)));
+        }
+        drop(std::fs::remove_file(self.dir.join(CONTROL)));
+        // A directory with a mount on it stays.
+        rustix::mount::unmount(self.dir.join(VIEW), UnmountFlags::DETACH).ok();
+        drop(std::fs::remove_dir(self.dir.join(VIEW)));
+        drop(std::fs::remove_dir(&self.dir));
+    }
+}
+
+/// What the target of a link to a descriptor of a process begins with.
+pub fn link_target(pid: &dyn std::fmt::Display) -> String {
+    format!("/proc/{pid}/fd/")
+}
+
+/// Removes the symbolic links in `dir` whose target begins with `target`.
+///
+/// # Errors
+/// The first that occurred; it goes on nevertheless.
+pub fn remove_links(dir: &Path, target: &str) -> io::Result<usize> {
+    let mut removed = 0;
+    let mut first_error = Ok(());
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let is_ours =
+            std::fs::read_link(entry.path()).is_ok_and(|to| to.to_str().is_some_and(|to| to.starts_with(target)));
+        if is_ours {
+            match std::fs::remove_file(entry.path()) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => first_error = first_error.and(Err(error)),
+            }
+        }
+    }
+    first_error.map(|()| removed)
+}
+
+/// Makes the view that the lab's processes share: mounts that follow the host's but are not seen
+/// there, a /proc of the lab's processes, an /etc of which the lab may change what it likes.
+fn settle_in(spec: &KeeperSpec<'_>, leash: &OwnedFd) -> Result<Home, Failure> {
+    // Another's terminal, session and signals do not concern it.
+    rustix::process::setsid().doing("start a session for the lab")?;
+    rustix::thread::set_name(c"hop-keeper").doing("name the lab's keeper")?;
+    // /proc is still the host's.
+    let own_pid = std::fs::read_link("/proc/self").doing("read the keeper's process id")?;
+    let home = Home {
+        dir: spec.dir.to_owned(),
+        files: spec.files.iter().map(|&file| file.to_owned()).collect(),
+        links: spec.links.map(Path::to_owned),
+        link_target: link_target(&own_pid.display()),
+        control: file_id(&spec.dir.join(CONTROL)),
+    };
+    raise_descriptor_limit();
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .doing("keep the lab's mounts from the host")?;
+    make_etc(&spec.dir.join(VIEW), spec.user_namespace)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("proc", "/proc", "proc", flags, None).doing("mount /proc for the lab's processes")?;
+    rustix::process::chdir("/").doing("leave the working directory")?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).doing("open /dev/null")?;
+    for standard in [0, 1, 2] {
+        // SAFETY: 0 to 2 are the standard streams of this process, which owns nothing by these numbers.
+        if unsafe { libc::dup2(null.as_raw_fd(), standard) } < 0 {
+            return Err(io::Error::last_os_error()).doing("leave the terminal");
+        }
+    }
+    debug_assert!(leash.as_raw_fd() > 2, "the standard streams are open in every process that starts a keeper");
+    Ok(home)
+}
+
+/// Puts an overlay on /etc, with files of the lab's own for names and resolvers.
+///
+/// Not binds over single files: those vanish when the host replaces a file by renaming another
+/// over it, and the lab would see the host's resolver again.
+fn make_etc(view: &Path, user_namespace: bool) -> Result<(), Failure> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("hopyard", view, "tmpfs", flags, Some(c"mode=0755"))
+        .doing("mount a file system for the lab's view")?;
+    // Relative names below keep commas and colons of the path out of the mount options.
+    rustix::process::chdir(view).doing("enter the lab's view")?;
+    for dir in ["upper", "work"] {
+        rustix::fs::mkdir(dir, Mode::from_raw_mode(0o755)).doing("make the directories of the lab's /etc")?;
+    }
+    // Whatever the starter's umask, others in the lab must be able to read these.
+    for file in ETC_FILES {
+        let mode = Mode::from_raw_mode(0o644);
+        let file = rustix::fs::open(format!("upper/{file}"), OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, mode)
+            .doing("make the files of the lab's /etc")?;
+        rustix::fs::fchmod(&file, mode).doing("make the files of the lab's /etc readable")?;
+    }
+    rustix::fs::chmod("upper", Mode::from_raw_mode(0o755)).doing("make the lab's /etc readable")?;
+    let options = if user_namespace {
+        c"lowerdir=/etc,upperdir=upper,workdir=work,userxattr"
+    } else {
+        c"lowerdir=/etc,upperdir=upper,workdir=work"
+    };
+    let overlay = rustix::mount::mount("hopyard", "/etc", "overlay", flags, Some(options));
+    let Err(errno) = overlay else { return Ok(()) };
+    // In a container /etc/hosts and others are mounts themselves, which an overlay must not cover in
+    // a user namespace; but just because they are mounts, nobody can rename over them.
+    for file in ETC_FILES {
+        let target = Path::new("/etc").join(file);
+        let is_mount_or_missing = !target.exists() || is_mount_point(&target);
+        if !is_mount_or_missing && matches!(file, "resolv.conf" | "hosts") {
+            return Err(errno).doing("mount an overlay on /etc");
+        }
+        if target.exists() {
+            rustix::mount::mount_bind(format!("upper/{file}"), &target).doing(format!("cover {}", target.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_mount_point(path: &Path) -> bool {
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::statx(rustix::fs::CWD, path, flags, rustix::fs::StatxFlags::empty())
+        .is_ok_and(|stat| stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
+}
+
+/// A lab needs a descriptor a node, and the usual soft limit is 1024: raises it as far as it goes,
+/// and says how far that is.
+pub fn raise_descriptor_limit() -> u64 {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    // Refused only where it already is what it can be.
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).ok();
+    limit.maximum.unwrap_or(u64::MAX)
+}
+
+/// Descriptors that the starter had open, a test runner's pipes for instance, must not live on in
+/// the keeper.
+fn close_everything_but(keep: [&OwnedFd; 2]) -> io::Result<()> {
+    let mut numbers = keep.map(|fd| fd.as_raw_fd().cast_unsigned());
+    numbers.sort_unstable();
+    let [first, second] = numbers;
+    for (from, to) in [(3, first - 1), (first + 1, second - 1), (second + 1, u32::MAX)] {
+        // SAFETY: this process has one thread, which uses no descriptor but the two that stay.
+        if from <= to && unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Serves until the starter is gone without having released the keeper; says whether that is why.
+fn serve(listener: &OwnedFd, leash: OwnedFd) -> bool {
+    let Ok(children) = child_signals() else { return true };
+    let mut leash = Some(leash);
+    let mut clients: Vec<OwnedFd> = Vec::new();
+    loop {
+        let mut watched = vec![PollFd::new(&children, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
+        watched.extend(clients.iter().map(|client| PollFd::new(client, PollFlags::IN)));
+        watched.extend(leash.iter().map(|leash| PollFd::new(leash, PollFlags::IN)));
+        match rustix::event::poll(&mut watched, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return true,
+        }
+        let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(watched);
+        if ready[0] {
+            reap(&children);
+        }
+        if leash.is_some() && ready[2 + clients.len()] {
+            match leash.as_ref().map(|leash| rustix::net::recv(leash, &mut [0][..], RecvFlags::empty())) {
+                Some(Ok((_, 1..))) => leash = None,
+                Some(Err(rustix::io::Errno::INTR)) => {}
+                _ => return true,
+            }
+        }
+        let mut answered = ready[2..].iter();
+        clients.retain(|client| !answered.next().is_some_and(|&ready| ready) || answer(client).is_some());
+        if ready[1]
+            && let Ok(client) = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)
+        {
+            clients.push(client);
+        }
+    }
+}
+
+/// Answers one request; `None`: the client is done.
+fn answer(client: &OwnedFd) -> Option<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PER_MESSAGE))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0; 1 + 4 * FDS_PER_MESSAGE];
+    let received =
+        rustix::net::recvmsg(client, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+            .ok()?;
+    let reply: Vec<u8> = match &bytes[..received.bytes] {
+        [b'H'] => {
+            let mut numbers = Vec::new();
+            for message in ancillary.drain() {
+                if let RecvAncillaryMessage::ScmRights(fds) = message {
+                    // Held from here on by their numbers alone.
+                    numbers.extend(fds.flat_map(|fd| fd.into_raw_fd().to_ne_bytes()));
+                }
+            }
+            numbers
+        }
+        [b'D', numbers @ ..] => {
+            for number in decode_numbers(numbers) {
+                if let Ok(number) = RawFd::try_from(number)
+                    && is_namespace(number)
+                {
+                    // SAFETY: only descriptors that a request handed over are namespaces, and only
+                    // requests name them.
+                    drop(unsafe { OwnedFd::from_raw_fd(number) });
+                }
+            }
+            vec![b'K']
+        }
+        _ => return None,
+    };
+    rustix::net::send(client, &reply, SendFlags::NOSIGNAL).ok().map(drop)
+}
+
+/// Is it a descriptor of a namespace? The keeper's own descriptors are sockets.
+fn is_namespace(number: RawFd) -> bool {
+    // SAFETY: used for one call; if nothing is open by that number, fstatfs says so.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    number > 2 && rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == NSFS_MAGIC)
+}
+
+fn child_signals() -> io::Result<OwnedFd> {
+    // SAFETY: an all-zero set is a valid value for sigemptyset to overwrite; the calls only read it.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        if libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    }
+}
+
+/// Orphans of the lab are the keeper's children: it is their init.
+fn reap(signals: &OwnedFd) {
+    let mut signal = [0; size_of::<libc::signalfd_siginfo>()];
+    rustix::io::read(signals, &mut signal).ok();
+    // SAFETY: takes the status of any child that has ended.
+    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+}

@@ -1,0 +1,9 @@
+//! Netlink: a blocking socket, requests in batches, answers matched by sequence number.
+
+mod answer;
+mod batch;
+mod socket;
+
+pub(crate) use answer::Answers;
+pub(crate) use batch::Batch;
+pub(crate) use socket::{Inbox, RtSocket};

@@ -1,0 +1,129 @@
+//! Processes that keep their identity: a process id alone may be another's tomorrow.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+/// A live process, held by a pidfd (pidfd_open(2)).
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    start_time: u64,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// Takes hold of a process.
+    ///
+    /// # Errors
+    /// `ESRCH`: there is none of that id.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        let id = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(rustix::io::Errno::SRCH)?;
+        let fd = rustix::process::pidfd_open(id, PidfdFlags::empty())?;
+        let start_time = start_time(pid)?;
+        Ok(Process { pid, start_time, fd })
+    }
+
+    /// Takes hold of the process that had this id and started at this time, if it still lives.
+    ///
+    /// # Errors
+    /// None for a process that has ended: that is `Ok(None)`.
+    pub fn find(pid: i32, start_time: u64) -> io::Result<Option<Self>> {
+        match Self::open(pid) {
+            Ok(process) if process.start_time == start_time && !process.has_ended()? => Ok(Some(process)),
+            Ok(_) => Ok(None),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Its id, in the pid namespace of the caller.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// When it started, in clock ticks since boot (proc_pid_stat(5), field 22).
+    pub fn start_time(&self) -> u64 {
+        self.start_time
+    }
+
+    /// Ends it at once, with everything in a pid namespace of which it is the first process.
+    ///
+    /// # Errors
+    /// `EPERM`: it is another user's. That it has ended already is no error.
+    pub fn kill(&self) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(&self.fd, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Has it ended?
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub fn has_ended(&self) -> io::Result<bool> {
+        self.wait(Some(Duration::ZERO))
+    }
+
+    /// Waits until it has ended, or for so long; says whether it has.
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        let timeout = timeout.map(|t| Timespec {
+            tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(t.subsec_nanos()),
+        });
+        loop {
+            match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], timeout.as_ref()) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn start_time(pid: i32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field, the name, is in parentheses and may contain anything.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let field = after_name.split_ascii_whitespace().nth(19);
+    field.and_then(|text| text.parse().ok()).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat cannot be read")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_found_by_its_start_and_not_by_its_id_alone() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let process = Process::open(pid).unwrap();
+        assert!(Process::find(pid, process.start_time()).unwrap().is_some());
+        assert!(Process::find(pid, process.start_time() + 1).unwrap().is_none());
+        process.kill().unwrap();
+        assert!(process.wait(Some(Duration::from_secs(5))).unwrap());
+        // A zombie still has its id, but it has ended.
+        assert!(Process::find(pid, process.start_time()).unwrap().is_none());
+        child.wait().unwrap();
+        assert!(Process::find(pid, process.start_time()).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_impossible_id_is_nobody() {
+        assert!(Process::find(0, 1).unwrap().is_none());
+        assert!(Process::find(-1, 1).unwrap().is_none());
+    }
+}

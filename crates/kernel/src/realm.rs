@@ -1,0 +1,249 @@
+//! Where namespaces may be made and entered: with the rights of the caller, or those that the owner
+//! of a user namespace has in it.
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use rustix::thread::LinkNameSpaceType;
+
+/// The rights with which the namespaces of a lab are made and entered.
+///
+/// As root: the caller's own. As an ordinary user: those in the user namespace of the lab, which
+/// only a process of one thread can join (user_namespaces(7)); so that a library can do it from any
+/// thread of any program, the work is done in a child process that shares this one's memory.
+///
+/// Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Realm {
+    user_namespace: Option<Arc<OwnedFd>>,
+}
+
+/// Room for the work of a child process: as much as a thread has by default.
+const STACK_BYTES: usize = 2 << 20;
+
+impl Realm {
+    /// The caller's own rights.
+    pub fn host() -> Self {
+        Realm::default()
+    }
+
+    /// Those that the caller has in a user namespace that it owns.
+    pub fn of_user_namespace(fd: OwnedFd) -> Self {
+        Realm { user_namespace: Some(Arc::new(fd)) }
+    }
+
+    /// The user namespace, where there is one.
+    pub fn user_namespace(&self) -> Option<BorrowedFd<'_>> {
+        self.user_namespace.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// Runs `work` where it may change namespaces as it likes; the caller's own stay as they are.
+    ///
+    /// `work` sees the caller's memory and file descriptors. It must not start threads, and should
+    /// be short: the calling thread waits for it. A panic in it goes on in the caller.
+    ///
+    /// # Errors
+    /// No thread or no process could be made, or the user namespace could not be joined.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> io::Result<R> {
+        let user_namespace = self.user_namespace();
+        let outcome = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("hop-realm".to_owned()).spawn_scoped(scope, || {
+                match user_namespace {
+                    // The thread ends after this, and its changed namespaces with it.
+                    None => Ok(catch_unwind(AssertUnwindSafe(work))),
+                    Some(fd) => in_child_process(fd, work),
+                }
+            })?;
+            thread.join().unwrap_or_else(|panic| Ok(Err(panic)))
+        })?;
+        match outcome {
+            Ok(result) => Ok(result),
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+}
+
+/// What passes between the two processes, by memory.
+struct Parcel<'a, W, R> {
+    user_namespace: BorrowedFd<'a>,
+    work: Option<W>,
+    result: Option<io::Result<std::thread::Result<R>>>,
+}
+
+/// Runs `work` in a process of its own that has joined the user namespace and shares memory and
+/// file descriptors with this one.
+fn in_child_process<W: FnOnce() -> R, R>(
+    user_namespace: BorrowedFd<'_>,
+    work: W,
+) -> io::Result<std::thread::Result<R>> {
+    let stack = Stack::new()?;
+    let mut parcel = Parcel { user_namespace, work: Some(work), result: None };
+    // No CLONE_FS and no CLONE_THREAD: only a process of one thread with a root directory of its own
+    // may join a user namespace. No exit signal: the program's own SIGCHLD handling is not disturbed.
+    let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
+    // SAFETY: the child runs `child_main` on a stack of its own that outlives it, and `parcel` is
+    // used by the child alone until it has ended: CLONE_VFORK suspends this thread until then. The
+    // child uses this thread's thread-local storage, which this thread cannot touch meanwhile.
+    let pid = unsafe { libc::clone(child_main::<W, R>, stack.top(), flags, (&raw mut parcel).cast::<c_void>()) };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    loop {
+        let mut status = 0;
+        // SAFETY: waits for the child just made; __WALL because it has no exit signal.
+        let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+        if waited == pid {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    parcel.result.unwrap_or_else(|| Err(io::Error::other("the process that entered the user namespace was killed")))
+}
+
+extern "C" fn child_main<W: FnOnce() -> R, R>(parcel: *mut c_void) -> i32 {
+    // SAFETY: `in_child_process` passes a parcel of this very type and does not touch it meanwhile.
+    let parcel = unsafe { &mut *parcel.cast::<Parcel<'_, W, R>>() };
+    if let Some(work) = parcel.work.take() {
+        let joined = rustix::thread::move_into_link_name_space(parcel.user_namespace, Some(LinkNameSpaceType::User));
+        parcel.result = Some(match joined {
+            Ok(()) => Ok(catch_unwind(AssertUnwindSafe(work))),
+            Err(errno) => Err(errno.into()),
+        });
+    }
+    // SAFETY: ends this process at once; exit handlers and buffers belong to the other one.
+    unsafe { libc::_exit(0) }
+}
+
+/// Memory for a stack, with a page below it that may not be touched.
+struct Stack {
+    base: *mut c_void,
+}
+
+const GUARD_BYTES: usize = 64 << 10;
+
+impl Stack {
+    fn new() -> io::Result<Self> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::STACK;
+        // SAFETY: a new anonymous mapping at a place of the kernel's choice.
+        let base = unsafe {
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                GUARD_BYTES + STACK_BYTES,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+            )
+        }?;
+        let stack = Stack { base };
+        // SAFETY: the lowest pages of the mapping just made.
+        unsafe { rustix::mm::mprotect(base, GUARD_BYTES, MprotectFlags::empty()) }?;
+        Ok(stack)
+    }
+
+    /// Its high end: stacks grow downwards on every architecture that Rust's Linux targets have.
+    fn top(&self) -> *mut c_void {
+        self.base.wrapping_byte_add(GUARD_BYTES + STACK_BYTES)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `new` made, which nobody uses any more.
+        let unmapped = unsafe { rustix::mm::munmap(self.base, GUARD_BYTES + STACK_BYTES) };
+        debug_assert!(unmapped.is_ok(), "a mapping of our own can be unmapped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net_namespace() -> u64 {
+        rustix::fs::stat("/proc/thread-self/ns/net").map_or(0, |stat| stat.st_ino)
+    }
+
+    /// A user namespace made by a child process that has ended since.
+    fn user_namespace() -> Option<OwnedFd> {
+        let mut child = std::process::Command::new("unshare").args(["-Ur", "sleep", "60"]).spawn().ok()?;
+        let path = format!("/proc/{}/ns/user", child.id());
+        let own = std::fs::read_link("/proc/self/ns/user").unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while std::fs::read_link(&path).is_ok_and(|there| there == own) && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        // Wait for the maps as well: exec of `sleep` comes after them.
+        let comm = format!("/proc/{}/comm", child.id());
+        while std::fs::read_to_string(&comm).is_ok_and(|name| name.trim() != "sleep")
+            && std::time::Instant::now() < deadline
+        {
+            std::thread::yield_now();
+        }
+        let fd = std::fs::File::open(path).ok().map(OwnedFd::from);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        fd
+    }
+
+    fn check(realm: &Realm) {
+        let before = net_namespace();
+        let inside = realm
+            .run(|| {
+                rustix::thread::move_into_link_name_space(
+                    std::fs::File::open("/proc/thread-self/ns/net").unwrap().as_fd(),
+                    None,
+                )
+                .ok();
+                // SAFETY: only this thread or process gets a new network namespace.
+                unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
+                net_namespace()
+            })
+            .unwrap();
+        assert_ne!(inside, before);
+        assert_eq!(net_namespace(), before);
+    }
+
+    #[test]
+    fn work_in_a_user_namespace_leaves_the_caller_where_it_was() {
+        let Some(fd) = user_namespace() else {
+            println!("skipped: no user namespaces here");
+            return;
+        };
+        let realm = Realm::of_user_namespace(fd);
+        check(&realm);
+        // From several threads at once, and from a busy allocator.
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..8 {
+                        check(&realm);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_goes_on_in_the_caller() {
+        let realms = [Some(Realm::host()), user_namespace().map(Realm::of_user_namespace)];
+        for realm in realms.into_iter().flatten() {
+            let caught = catch_unwind(AssertUnwindSafe(|| realm.run(|| panic!("as planned"))));
+            let panic = caught.unwrap_err();
+            assert_eq!(panic.downcast_ref::<&str>(), Some(&"as planned"));
+        }
+    }
+
+    #[test]
+    fn file_descriptors_made_inside_are_the_callers() {
+        for realm in [Some(Realm::host()), user_namespace().map(Realm::of_user_namespace)].into_iter().flatten() {
+            let file = realm.run(|| std::fs::File::open("/proc/thread-self/ns/net")).unwrap().unwrap();
+            assert!(rustix::fs::fstat(&file).is_ok());
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Running a command in the foreground: its signals, its terminal, its exit status.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
+
+use crate::enter::die_with_parent;
+
+/// Signals that somebody sends to the program and means for the command.
+const FORWARDED: [i32; 6] = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+
+/// Runs a command until it ends; returns the exit status by the shell's convention (128 and the
+/// signal's number for a command that a signal ended).
+///
+/// Signals sent to this process go on to the command; those of the terminal reach it by
+/// themselves. If this process is killed, the command is killed too. The process must have one
+/// thread.
+///
+/// # Errors
+/// The command cannot be started.
+pub fn supervise(mut command: Command) -> io::Result<u8> {
+    let before = SignalMask::block()?;
+    let restored = before.0;
+    // SAFETY: between fork and exec only system calls are made.
+    unsafe {
+        command.pre_exec(move || {
+            die_with_parent()?;
+            SignalMask(restored).restore()
+        });
+    }
+    let child = command.spawn();
+    let status = child.and_then(|child| {
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        wait_and_forward(pid)
+    });
+    before.restore()?;
+    let status = ExitStatus::from_raw(status?);
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
+/// The signals that were blocked before.
+pub(crate) struct SignalMask(libc::sigset_t);
+
+impl SignalMask {
+    /// Blocks what [`wait_and_forward`] waits for.
+    pub(crate) fn block() -> io::Result<Self> {
+        let set = waited_for();
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: reads one set and writes the other.
+        if unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, before.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call above has written it.
+        Ok(SignalMask(unsafe { before.assume_init() }))
+    }
+
+    pub(crate) fn restore(&self) -> io::Result<()> {
+        // SAFETY: reads the set.
+        if unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+fn waited_for() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset writes the set, the others change it; the numbers are valid.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in FORWARDED {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD);
+        set.assume_init()
+    }
+}
+
+/// Waits for a child, passing signals on to it; returns its wait status. The signals must be blocked.
+pub(crate) fn wait_and_forward(child: i32) -> io::Result<i32> {
+    let set = waited_for();
+    loop {
+        let mut status = 0;
+        // SAFETY: asks for the status of a child of this process.
+        match unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } {
+            0 => {}
+            -1 => return Err(io::Error::last_os_error()),
+            _ => return Ok(status),
+        }
+        let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
+        // SAFETY: waits for a signal of the set and writes what is known of it.
+        let signal = unsafe { libc::sigwaitinfo(&raw const set, info.as_mut_ptr()) };
+        if signal < 0 || signal == libc::SIGCHLD {
+            continue;
+        }
+        // SAFETY: written by the call above, which returned a signal.
+        let from_kernel = unsafe { info.assume_init() }.si_code > 0;
+        // What the terminal sends, the kernel sends to the whole foreground group, the command included.
+        if !(from_kernel && matches!(signal, libc::SIGINT | libc::SIGQUIT | libc::SIGHUP)) {
+            // SAFETY: the child has not been waited for, so the id is still its own.
+            unsafe { libc::kill(child, signal) };
+        }
+    }
+}

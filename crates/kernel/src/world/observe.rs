@@ -1,0 +1,151 @@
+//! The namespaces as they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hopyard_net::{Endpoint, Family, IfName, Link, LinkKind, NetState, NsName, NsState, SysctlKey};
+use netlink_packet_core::NLM_F_DUMP;
+
+use super::peers::{Pairs, Space};
+use super::{Netns, World, in_parallel, visit};
+use crate::decode::{self, FoundKind, FoundLink};
+use crate::error::Refusal;
+use crate::links::IfIndex;
+use crate::netlink::{Inbox, RtSocket};
+use crate::{KernelError, encode, namespace, sysctl};
+
+pub(super) const DUMP: u16 = NLM_F_DUMP;
+
+impl World {
+    /// Reads the state of all namespaces, and those sysctls of them that are asked for. A sysctl
+    /// that does not exist is left out.
+    ///
+    /// # Errors
+    /// A namespace could not be read.
+    pub fn observe(&mut self, sysctls: &BTreeMap<NsName, BTreeSet<SysctlKey>>) -> Result<NetState, KernelError> {
+        let links = |refusal: Refusal| refusal.while_doing("read the links of the nodes");
+        let spaces = self.read_all_links().map_err(links)?;
+        let pairs = Self::find_pairs(&spaces).map_err(links)?;
+        let results = in_parallel(&spaces, |queue| {
+            let mut inbox = Inbox::default();
+            let mut found = Vec::new();
+            while let Some((_, space)) = queue.take() {
+                let state = read_space(space, &pairs, &mut inbox)
+                    .map_err(|refusal| refusal.while_doing(format!("read node {}", space.name)))?;
+                found.push((space.name.clone(), state));
+            }
+            Ok(found)
+        });
+        drop(spaces);
+        self.pairs = pairs;
+        let mut state = NetState::default();
+        for result in results {
+            state.namespaces.extend(result?);
+        }
+        self.read_sysctls(sysctls, &mut state)?;
+        Ok(state)
+    }
+
+    fn read_sysctls(
+        &self,
+        wanted: &BTreeMap<NsName, BTreeSet<SysctlKey>>,
+        state: &mut NetState,
+    ) -> Result<(), KernelError> {
+        let asked: Vec<(&NsName, &Netns, &BTreeSet<SysctlKey>)> = wanted
+            .iter()
+            .filter(|(_, keys)| !keys.is_empty())
+            .filter_map(|(name, keys)| Some((name, self.spaces.get(name)?, keys)))
+            .collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let results = in_parallel(&asked, |queue| {
+            let read_all = || {
+                let mut found = Vec::new();
+                while let Some((_, (name, space, keys))) = queue.take() {
+                    let values = read_sysctls_of(space, keys)
+                        .map_err(|refusal| refusal.while_doing(format!("read the sysctls of node {name}")))?;
+                    found.push(((*name).clone(), values));
+                }
+                Ok(found)
+            };
+            visit(&self.realm, read_all).map_err(|refusal| refusal.while_doing("read the sysctls of the nodes"))?
+        });
+        for result in results {
+            for (name, values) in result? {
+                state.namespaces.entry(name).or_default().sysctls = values;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All that is asked of one namespace, but its sysctls.
+fn read_space(space: &Space<'_>, pairs: &Pairs, inbox: &mut Inbox) -> Result<NsState, Refusal> {
+    let socket = &space.netns.socket;
+    let names: BTreeMap<IfIndex, IfName> = space.links.iter().map(|link| (link.index, link.dev)).collect();
+    let links = space.links.iter().map(|link| (link.dev, state_of(space.name, link, pairs, &names))).collect();
+    let mut state = NsState { links, ..NsState::default() };
+    let dev_of = |index: IfIndex| names.get(&index).copied();
+    for address in socket.ask(encode::get_addresses(None), DUMP, inbox)?.iter().filter_map(decode::address) {
+        let Some(link) = dev_of(address.index).and_then(|dev| state.links.get_mut(&dev)) else { continue };
+        let loopback = link.kind == LinkKind::Loopback;
+        if !address.automatic && !decode::is_own_accord(address.addr, loopback, link.mac) {
+            link.addresses.insert(address.addr);
+        }
+    }
+    for family in Family::BOTH {
+        let messages = socket.ask(encode::get_routes(family), DUMP, inbox)?;
+        for route in messages.iter().filter_map(|message| decode::route(message, &names)) {
+            // The kernel shows the entry that it prefers first.
+            state.routes.entry(route.key.clone()).or_insert(route);
+        }
+    }
+    for message in socket.ask(encode::get_neighbours(), DUMP, inbox)? {
+        if let Some((index, addr, mac)) = decode::neighbour(&message)
+            && let Some(dev) = names.get(&index)
+        {
+            state.neighbours.insert((*dev, addr), mac);
+        }
+    }
+    Ok(state)
+}
+
+/// An interface as the state has it, still without its addresses.
+fn state_of(ns: &NsName, found: &FoundLink, pairs: &Pairs, names: &BTreeMap<IfIndex, IfName>) -> Link {
+    let kind = match &found.kind {
+        FoundKind::Loopback => LinkKind::Loopback,
+        FoundKind::Bridge => LinkKind::Bridge,
+        FoundKind::Veth { .. } => {
+            LinkKind::Veth { peer: pairs.get(&Endpoint { ns: ns.clone(), dev: found.dev }).cloned() }
+        }
+        FoundKind::Other(kind) => LinkKind::Other(kind.clone()),
+    };
+    // The kernel's own choice, and not to be compared: of `lo` both, of a bridge the Ethernet
+    // address, which follows its ports.
+    let mac = found.mac.filter(|_| !matches!(kind, LinkKind::Loopback | LinkKind::Bridge));
+    let mtu = found.mtu.filter(|_| kind != LinkKind::Loopback);
+    Link {
+        mac,
+        mtu,
+        master: found.master.and_then(|index| names.get(&index).copied()),
+        up: found.up,
+        alt_names: found.alt_names.clone(),
+        ..Link::new(kind)
+    }
+}
+
+fn read_sysctls_of(space: &Netns, keys: &BTreeSet<SysctlKey>) -> Result<BTreeMap<SysctlKey, String>, Refusal> {
+    namespace::enter(space.socket.namespace()?)?;
+    let mut values = BTreeMap::new();
+    for key in keys {
+        if let Some(value) = sysctl::read(key)? {
+            values.insert(key.clone(), value);
+        }
+    }
+    Ok(values)
+}
+
+/// The interfaces of the namespace of a socket.
+pub(super) fn read_links(socket: &RtSocket, inbox: &mut Inbox) -> Result<Vec<FoundLink>, Refusal> {
+    Ok(socket.ask(encode::get_links(), DUMP, inbox)?.iter().filter_map(decode::link).collect())
+}

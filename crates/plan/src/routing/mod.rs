@@ -1,0 +1,304 @@
+//! Automatic routing: shortest paths between all nodes, in as few routes as possible.
+//!
+//! ```text
+//! fabric, addresses ──> Topology (per family) ──> Graph, Destinations
+//!                        for each node: FirstHops ──> Solver ──> its routes
+//! ```
+//!
+//! Each node's table depends on nothing but what is shared and constant, so the nodes are divided
+//! among threads; the result does not depend on how many there are.
+
+mod aggregate;
+mod destinations;
+mod graph;
+mod paths;
+mod topology;
+
+use hopyard_model::Multipath;
+use hopyard_net::{Family, NextHop, Route};
+
+use self::aggregate::{Labels, Prefix, Solver, solve_exactly};
+use self::destinations::Destinations;
+use self::graph::{Graph, Vertex};
+use self::paths::{FirstHops, Hop};
+use self::topology::{Neighbour, Topology};
+use crate::address::Addresses;
+use crate::fabric::{Fabric, index};
+
+/// The routes of all nodes.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    /// By node.
+    pub(crate) of_node: Vec<Vec<Route>>,
+    /// The most hops of a shortest path.
+    pub(crate) longest: u32,
+}
+
+/// In a lab of up to this many nodes every equal-cost path is kept.
+const SMALL: usize = 512;
+/// In a larger one, where that takes up to this many routes more in a node's table.
+const SPARE: usize = 8;
+
+/// Finds all routes.
+pub(crate) fn route(fabric: &Fabric<'_>, addresses: &Addresses) -> Routes {
+    let mut routes = Routes { of_node: vec![Vec::new(); fabric.lab.nodes().len()], longest: 0 };
+    let [ipv4, ipv6] = Family::BOTH.map(|family| Topology::new(fabric, addresses, family));
+    let worlds = [World::new(fabric, &ipv4), World::new(fabric, &ipv6)];
+    let tables = worlds[0].tables();
+    // The usual case: what is said of one family holds for the other, number by number.
+    let alike = worlds[1].is_like(&worlds[0]);
+    let others = if alike { None } else { Some(worlds[1].tables()) };
+    for (world, (tables, family)) in
+        worlds.iter().zip([(&tables, Family::Ipv4), (others.as_ref().unwrap_or(&tables), Family::Ipv6)])
+    {
+        routes.longest = routes.longest.max(tables.longest);
+        for (node, table) in tables.of_node.iter().enumerate() {
+            let list = &mut routes.of_node[node];
+            list.extend(table.iter().filter_map(|line| world.route(fabric, addresses, node, line, family)));
+        }
+    }
+    routes
+}
+
+/// A route of a table: what it serves, and the numbers of its neighbours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    to: To,
+    hops: Vec<u32>,
+}
+
+/// What a route serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    /// Everything: there is one way out only.
+    Everything,
+    /// The destinations from the first to the last, by number.
+    Leaves(u32, u32),
+    /// A prefix inside one that the node is connected to.
+    Exactly(Prefix),
+}
+
+/// The tables of all nodes, and the hops of the longest path.
+#[derive(Debug, Default)]
+struct Tables {
+    of_node: Vec<Vec<Line>>,
+    longest: u32,
+}
+
+/// Everything that is the same for all nodes.
+struct World<'t> {
+    topology: &'t Topology,
+    graph: Graph,
+    destinations: Destinations,
+    /// How far the trees below each vertex reach down, and up.
+    reach: graph::Reach,
+    /// The neighbours of each node, sorted as [`FirstHops::find`] wants them.
+    neighbours: Vec<Vec<Neighbour>>,
+    /// How many destinations there are in each component.
+    population: Vec<usize>,
+    multipath: Multipath,
+}
+
+impl<'t> World<'t> {
+    fn new(fabric: &Fabric<'_>, topology: &'t Topology) -> Self {
+        let graph = Graph::new(&topology.spec);
+        let mut list = topology.destinations.clone();
+        for it in &mut list {
+            it.owner = graph.number[it.owner];
+        }
+        let mut population = vec![0; graph.len()];
+        for it in &list {
+            population[graph.component[it.owner]] += 1;
+        }
+        let mut neighbours = topology.neighbours.clone();
+        for list in &mut neighbours {
+            list.sort_by_key(|it| {
+                (topology.vertex[it.node].map(|vertex| graph.number[vertex]), it.cost, it.port, it.peer)
+            });
+        }
+        World {
+            destinations: Destinations::new(list, fabric.lab.nodes().len()),
+            reach: graph.reach(),
+            graph,
+            neighbours,
+            topology,
+            population,
+            multipath: fabric.lab.multipath(),
+        }
+    }
+
+    /// Does everything that is found for the other one hold here, by number?
+    fn is_like(&self, other: &World<'_>) -> bool {
+        self.topology.spec == other.topology.spec
+            && self.topology.vertex == other.topology.vertex
+            && self.neighbours == other.neighbours
+            && self.destinations.owner == other.destinations.owner
+            && self.destinations.connected == other.destinations.connected
+            && self.destinations.inside.iter().chain(&other.destinations.inside).all(Vec::is_empty)
+            && self.destinations.tree.same_shape(&other.destinations.tree)
+    }
+
+    fn tables(&self) -> Tables {
+        let nodes = self.neighbours.len();
+        let work = nodes.saturating_mul(self.destinations.owner.len());
+        let threads = if work < 200_000 { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+        // Small pieces, dealt out in turn: tables differ in size.
+        const PIECE: usize = 64;
+        let pieces = nodes.div_ceil(PIECE);
+        let threads = threads.min(pieces).max(1);
+        let run = |first: usize| {
+            let mut worker = Worker::default();
+            let mut done = Vec::new();
+            for piece in (first..pieces).step_by(threads) {
+                let range = piece * PIECE..((piece + 1) * PIECE).min(nodes);
+                done.push((piece, range.map(|node| self.table(node, &mut worker)).collect::<Vec<_>>()));
+            }
+            (done, worker.longest)
+        };
+        let results: Vec<_> = if threads == 1 {
+            vec![run(0)]
+        } else {
+            std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..threads).map(|first| scope.spawn(move || run(first))).collect();
+                workers
+                    .into_iter()
+                    .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                    .collect()
+            })
+        };
+        let longest = results.iter().map(|(_, longest)| *longest).max().unwrap_or(0).max(self.reach.longest);
+        let mut all: Vec<(usize, Vec<Vec<Line>>)> = results.into_iter().flat_map(|(done, _)| done).collect();
+        all.sort_by_key(|(piece, _)| *piece);
+        Tables { of_node: all.into_iter().flat_map(|(_, tables)| tables).collect(), longest }
+    }
+
+    fn number(&self, vertex: Vertex) -> Vertex {
+        self.graph.number[vertex]
+    }
+
+    /// The table of a node.
+    fn table(&self, node: usize, worker: &mut Worker) -> Vec<Line> {
+        let neighbours = &self.neighbours[node];
+        let (Some(first), Some(last)) = (neighbours.first(), neighbours.last()) else { return Vec::new() };
+        let hop = |it: &Neighbour| {
+            Some(Hop {
+                to: self.number(self.topology.vertex[it.node]?),
+                cost: it.cost,
+                segment: it.segment.map(|segment| self.number(segment)),
+            })
+        };
+        let own = self.topology.vertex[node].map(|vertex| self.number(vertex));
+        if first.node == last.node {
+            let hops = neighbours.iter().take_while(|it| it.cost == first.cost).count();
+            let Some(hop) = hop(first) else { return Vec::new() };
+            let known = self.destinations.connected[node].len();
+            // Is there anything but what it is connected to?
+            let more = self.population[self.graph.component[hop.to]] > known;
+            let line = Line { to: To::Everything, hops: (0..hops).filter_map(|at| u32::try_from(at).ok()).collect() };
+            return if more { vec![line] } else { Vec::new() };
+        }
+        worker.hops.clear();
+        worker.hops.extend(neighbours.iter().filter_map(hop));
+        let component = self.graph.component[worker.hops[0].to];
+        worker.paths.find(&self.graph, own, &worker.hops, &self.reach.down);
+        if let Some(up) = own.and_then(|own| self.reach.up[own]) {
+            worker.longest = worker.longest.max(up + worker.paths.farthest);
+        }
+
+        worker.any.begin(&self.destinations.tree, worker.paths.words);
+        for (leaf, &owner) in self.destinations.owner.iter().enumerate() {
+            let set = worker.paths.of(owner);
+            if self.graph.component[owner] == component && set.iter().any(|&word| word != 0) {
+                worker.any.set(leaf, set);
+            }
+        }
+        let anything = vec![u64::MAX; worker.paths.words];
+        for &leaf in &self.destinations.connected[node] {
+            worker.any.set(leaf as usize, &anything);
+        }
+        worker.any.solve(&self.destinations.tree);
+        let mut lines = self.lines(worker);
+        for &(prefix, owner) in &self.destinations.inside[node] {
+            let hops = bits(worker.paths.of(owner));
+            if self.graph.component[owner] == component && !hops.is_empty() {
+                lines.push(Line { to: To::Exactly(prefix), hops });
+            }
+        }
+        lines
+    }
+
+    /// The solution, or the one that keeps all equal-cost paths, where that is wanted.
+    fn lines(&self, worker: &mut Worker) -> Vec<Line> {
+        let Worker { any, exact, labels, .. } = worker;
+        let compact = any.entries.len();
+        let limit = match self.multipath {
+            Multipath::Compact => 0,
+            Multipath::Full => usize::MAX,
+            Multipath::Auto if self.neighbours.len() <= SMALL => usize::MAX,
+            Multipath::Auto => compact + SPARE,
+        };
+        if limit > 0 {
+            solve_exactly(&self.destinations.tree, any, labels, exact);
+            if exact.entries.len() <= limit {
+                let line = |entry: &aggregate::Entry| Line {
+                    to: To::Leaves(entry.first, entry.last),
+                    hops: bits(any.given(entry.first as usize)),
+                };
+                return exact.entries.iter().map(line).collect();
+            }
+        }
+        let line = |(at, entry): (usize, &aggregate::Entry)| Line {
+            to: To::Leaves(entry.first, entry.last),
+            hops: bits(any.hops(at)),
+        };
+        any.entries.iter().enumerate().map(line).collect()
+    }
+
+    /// A line of a table as a route of a family.
+    fn route(
+        &self,
+        fabric: &Fabric<'_>,
+        addresses: &Addresses,
+        node: usize,
+        line: &Line,
+        family: Family,
+    ) -> Option<Route> {
+        let leaves = self.destinations.tree.leaves();
+        let prefix = match line.to {
+            To::Everything => family.default_prefix(),
+            To::Leaves(first, last) => topology::net(leaves[first as usize].around(leaves[last as usize]), family)?,
+            To::Exactly(prefix) => topology::net(prefix, family)?,
+        };
+        let hop = |at: &u32| {
+            let it = &self.neighbours[node][*at as usize];
+            let via = addresses.ports[it.peer][index(family)]?.addr();
+            Some(NextHop { via: Some(via), dev: fabric.ports[it.port].iface, weight: 1 })
+        };
+        let hops: Vec<NextHop> = line.hops.iter().filter_map(hop).collect();
+        (!hops.is_empty()).then(|| Route::unicast(prefix, hops))
+    }
+}
+
+/// The working memory of a thread.
+#[derive(Debug, Default)]
+struct Worker {
+    hops: Vec<Hop>,
+    paths: FirstHops,
+    any: Solver,
+    exact: Solver,
+    labels: Labels,
+    longest: u32,
+}
+
+/// The numbers of the bits that are set.
+fn bits(set: &[u64]) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    for (at, &word) in (0u32..).zip(set) {
+        let mut left = word;
+        while left != 0 {
+            numbers.push(at * 64 + left.trailing_zeros());
+            left &= left - 1;
+        }
+    }
+    numbers
+}

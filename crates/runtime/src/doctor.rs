@@ -1,0 +1,201 @@
+//! Can this machine run labs, for this user? Found out by doing it, not by asking for versions.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hopyard_kernel::rights;
+use hopyard_model::{LabDoc, LabName};
+
+use crate::error::Error;
+use crate::home::Home;
+use crate::lifecycle::{Lifetime, up};
+use crate::ping::{Outcome, Probe, ping};
+
+/// What one check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What was checked.
+    pub subject: &'static str,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it, as a command where there is one.
+    pub fix: Option<String>,
+}
+
+/// How a thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As labs need it.
+    Good,
+    /// Enough for small labs.
+    Limited,
+    /// No lab can run.
+    Bad,
+}
+
+/// Checks everything.
+pub fn examine(home: &Home) -> Vec<Finding> {
+    let mut findings = vec![rights_of_caller(home)];
+    findings.extend(trial(home));
+    findings.extend([descriptors(), neighbours(), namespaces(), memory()]);
+    findings
+}
+
+fn rights_of_caller(home: &Home) -> Finding {
+    let detail = if home.is_privileged() {
+        "root: namespaces are made with your own rights, `ip netns` sees them".to_owned()
+    } else {
+        format!("user {}: labs run in a user namespace of yours", rights::user_id())
+    };
+    Finding { subject: "rights", verdict: Verdict::Good, detail, fix: None }
+}
+
+/// Two nodes and a switch, up, measured, entered and down again.
+fn trial(home: &Home) -> Vec<Finding> {
+    let found = |subject, verdict, detail: String, fix| Finding { subject, verdict, detail, fix };
+    let lab = match trial_lab() {
+        Ok(lab) => lab,
+        Err(why) => return vec![found("a lab", Verdict::Bad, why, None)],
+    };
+    let started = std::time::Instant::now();
+    let mut lab = match up(home, &lab, "doctor", Lifetime::Tied) {
+        Ok(lab) => lab,
+        Err(error) => return vec![found("a lab", Verdict::Bad, error.to_string(), fix_for(&error))],
+    };
+    let took = started.elapsed().as_millis();
+    let mut findings =
+        vec![found("a lab", Verdict::Good, format!("two nodes, a link and a switch came up in {took} ms"), None)];
+    findings.push(match reach(&lab.running, &lab.hosts) {
+        Ok(true) => found("packets", Verdict::Good, "IPv4 and IPv6 cross a link and a switch".to_owned(), None),
+        Ok(false) => found("packets", Verdict::Bad, "not every echo request was answered".to_owned(), Some("sysctl net.ipv6.conf.all.disable_ipv6 must be 0 for IPv6; a host firewall with bridge-nf-call-iptables = 1 may drop frames".to_owned())),
+        Err(error) => found("packets", Verdict::Bad, error.to_string(), fix_for(&error)),
+    });
+    findings.push(match enter(&lab.running) {
+        Ok(()) => found("exec", Verdict::Good, "a process in a node has its own /sys, /etc/hosts and host name".to_owned(), None),
+        Err(why) => found("exec", Verdict::Bad, why, Some("in a container, /proc and /sys must not be masked: run it with --privileged".to_owned())),
+    });
+    if let Some(tied) = lab.tied.take()
+        && let Err(error) = tied.end()
+    {
+        findings.push(found("down", Verdict::Bad, error.to_string(), None));
+    }
+    findings
+}
+
+fn trial_lab() -> Result<hopyard_model::Lab, String> {
+    let mut doc = LabDoc { implicit_nodes: true, ..LabDoc::default() };
+    let name = format!("doctor-{}", std::process::id());
+    doc.name = Some(name.as_str().into());
+    doc.switches.push(hopyard_model::SwitchDoc { name: "lan".into(), ..Default::default() });
+    for (a, b) in [("a", "b"), ("a", "lan"), ("b", "lan")] {
+        let end = |node: &str| hopyard_model::EndDoc { node: node.into(), iface: None };
+        doc.links.push(hopyard_model::LinkDoc { ends: [end(a), end(b)], ..Default::default() });
+    }
+    debug_assert!(name.parse::<LabName>().is_ok(), "the name of the trial lab is one");
+    let problems = |problems: Vec<hopyard_model::Problem>| problems.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; ");
+    doc.resolve().map(|(lab, _)| lab).map_err(problems)
+}
+
+fn reach(running: &crate::Running, hosts: &[(hopyard_net::NsName, Vec<std::net::IpAddr>)]) -> Result<bool, Error> {
+    let Some(from) = hosts.first().map(|(name, _)| name.clone()) else { return Ok(false) };
+    let others = hosts.iter().filter(|(name, _)| *name != from).flat_map(|(_, addresses)| addresses);
+    let probes: Vec<Probe> = others.map(|&to| Probe { from: from.clone(), to }).collect();
+    let namespaces = running.namespaces()?.into_iter().collect();
+    let outcomes = ping(running.realm(), &namespaces, &probes, Duration::from_secs(2))?;
+    Ok(!outcomes.is_empty() && outcomes.iter().all(Outcome::is_reply))
+}
+
+fn enter(running: &crate::Running) -> Result<(), String> {
+    let entry = running.entry("a", PathBuf::from("/"), None).map_err(|error| error.to_string())?;
+    let status = entry.command("/bin/true").status().map_err(|error| error.to_string())?;
+    if status.success() { Ok(()) } else { Err(format!("/bin/true in a node ended with {status}")) }
+}
+
+/// The exact way out of what keeps an ordinary user from user namespaces.
+fn fix_for(error: &Error) -> Option<String> {
+    let setting = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse::<u64>().ok();
+    if rights::is_privileged() {
+        return None;
+    }
+    if setting("user/max_user_namespaces") == Some(0) {
+        return Some("as root: sysctl -w user.max_user_namespaces=10000".to_owned());
+    }
+    if setting("kernel/unprivileged_userns_clone") == Some(0) {
+        return Some("as root: sysctl -w kernel.unprivileged_userns_clone=1".to_owned());
+    }
+    if setting("kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
+        let program = std::env::current_exe().map_or_else(|_| "/usr/bin/hop".to_owned(), |path| path.display().to_string());
+        return Some(format!(
+            "AppArmor (Ubuntu 23.10 and later) takes the rights of user namespaces away; as root, allow this program:\n\
+             printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile hop {program} flags=(unconfined) {{ userns, }}\\n' \
+             > /etc/apparmor.d/hop && apparmor_parser -r /etc/apparmor.d/hop\n\
+             or for all programs: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+        ));
+    }
+    match error {
+        Error::System(failure) if failure.errno() == Some(hopyard_kernel::Errno::PERM) => Some(
+            "a container or a seccomp filter forbids namespaces here: run it with --privileged, or run hop outside of it"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+fn descriptors() -> Finding {
+    let limit = hopyard_kernel::keeper::raise_descriptor_limit();
+    let detail = format!("{limit} file descriptors: labs of about {} nodes", limit.saturating_sub(100));
+    let small = limit < 4096;
+    Finding {
+        subject: "open files",
+        verdict: if small { Verdict::Limited } else { Verdict::Good },
+        detail,
+        fix: small.then(|| "raise the hard limit: `ulimit -Hn`, nofile in /etc/security/limits.conf".to_owned()),
+    }
+}
+
+fn neighbours() -> Finding {
+    const NEEDS: &str = "larger labs get permanent neighbours on their links by themselves";
+    let read = |family: &str| -> Option<u64> {
+        let path = format!("/proc/sys/net/{family}/neigh/default/gc_thresh3");
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    let (verdict, detail, fix) = match (read("ipv4"), read("ipv6")) {
+        (Some(four), Some(six)) => {
+            let small = four.min(six) < 1024;
+            let detail = format!("{four} IPv4 and {six} IPv6 neighbours for all namespaces of the machine together; {NEEDS}");
+            let fix = small.then(|| "as root: sysctl -w net.ipv4.neigh.default.gc_thresh3=16384 net.ipv6.neigh.default.gc_thresh3=16384".to_owned());
+            (if small { Verdict::Limited } else { Verdict::Good }, detail, fix)
+        }
+        _ => (Verdict::Good, format!("the limit cannot be read here; {NEEDS}"), None),
+    };
+    Finding { subject: "neighbours", verdict, detail, fix }
+}
+
+fn namespaces() -> Finding {
+    let limit = fs::read_to_string("/proc/sys/user/max_net_namespaces").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let detail = limit.map_or_else(|| "the limit cannot be read".to_owned(), |limit| format!("at most {limit} network namespaces"));
+    let small = limit.is_some_and(|limit| limit < 1024);
+    Finding {
+        subject: "namespaces",
+        verdict: if small { Verdict::Limited } else { Verdict::Good },
+        detail,
+        fix: small.then(|| "as root: sysctl -w user.max_net_namespaces=20000".to_owned()),
+    }
+}
+
+fn memory() -> Finding {
+    // Measured: a bare namespace takes 0.22 MB of the kernel's memory, one with a link 0.33.
+    const KIB_PER_NODE: u64 = 340;
+    let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
+    let detail = available.map_or_else(
+        || "/proc/meminfo cannot be read".to_owned(),
+        |kib| format!("{} MiB available: room for about {} nodes", kib / 1024, kib / KIB_PER_NODE),
+    );
+    Finding { subject: "memory", verdict: Verdict::Good, detail, fix: None }
+}

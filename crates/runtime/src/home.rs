@@ -1,0 +1,195 @@
+//! Where the records of running labs are, and the lock on each.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use hopyard_kernel::rights;
+use hopyard_model::LabName;
+
+use crate::error::{Error, IoContext};
+
+/// The directory with a directory for every lab of the caller.
+///
+/// `/run/hopyard` for root; for an ordinary user `$XDG_RUNTIME_DIR/hopyard`, `/run/user/UID/hopyard`
+/// or, where there is no such directory, `/tmp/hopyard-UID`. All but the last are emptied when the
+/// machine starts, as is the kernel of its namespaces, so a record cannot outlive its lab by long.
+#[derive(Clone, Debug)]
+pub struct Home {
+    root: PathBuf,
+    privileged: bool,
+}
+
+/// The directory in which `ip netns` looks for names.
+const NETNS_DIR: &str = "/run/netns";
+
+impl Home {
+    /// The caller's.
+    ///
+    /// # Errors
+    /// The directory cannot be made, or is not the caller's alone.
+    pub fn of_caller() -> Result<Self, Error> {
+        let privileged = rights::is_privileged();
+        let root = match std::env::var_os("HOPYARD_DIR") {
+            Some(dir) if !dir.is_empty() => PathBuf::from(dir),
+            _ => default_root(),
+        };
+        Self::at(root, privileged)
+    }
+
+    fn at(root: PathBuf, privileged: bool) -> Result<Self, Error> {
+        match fs::symlink_metadata(&root) {
+            // Made when the first lab is.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            _ => make_private_dir(&root)?,
+        }
+        Ok(Home { root, privileged })
+    }
+
+    /// Removes the directory when the last lab is gone; anything in it keeps it.
+    pub(crate) fn remove_if_empty(&self) {
+        fs::remove_dir(&self.root).ok();
+    }
+
+    /// Does the caller have the rights to make namespaces without a user namespace?
+    pub fn is_privileged(&self) -> bool {
+        self.privileged
+    }
+
+    /// The directory of a lab, whether or not it exists.
+    pub(crate) fn dir_of(&self, lab: &LabName) -> PathBuf {
+        self.root.join(lab.as_str())
+    }
+
+    /// Where the lab's namespaces are named for `ip netns`, for a caller who may write there.
+    pub(crate) fn netns_dir(&self) -> Option<&'static Path> {
+        self.privileged.then_some(Path::new(NETNS_DIR))
+    }
+
+    /// The names of all labs that have a directory, running or not, in order.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn lab_names(&self) -> Result<Vec<LabName>, Error> {
+        let mut names = Vec::new();
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            entries => entries.context(|| format!("read {}", self.root.display()))?,
+        };
+        for entry in entries {
+            let entry = entry.context(|| format!("read {}", self.root.display()))?;
+            // Whatever has no name of a lab is not ours to judge.
+            names.extend(entry.file_name().to_str().and_then(|name| name.parse::<LabName>().ok()));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Takes the lab's directory for this process alone, making it if need be; waits for another
+    /// that has it.
+    ///
+    /// # Errors
+    /// It cannot be made or locked.
+    pub(crate) fn lock(&self, lab: &LabName) -> Result<LabDir, Error> {
+        let path = self.dir_of(lab);
+        loop {
+            make_private_dir(&self.root)?;
+            match make_private_dir(&path) {
+                // Whoever took the last lab down removed the root meanwhile.
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+                made => made?,
+            }
+            if let Some(dir) = LabDir::lock(&path)? {
+                return Ok(dir);
+            }
+        }
+    }
+
+    /// As [`lock`](Self::lock), but a lab that has no directory is `None`.
+    ///
+    /// # Errors
+    /// It cannot be locked.
+    pub(crate) fn lock_existing(&self, lab: &LabName) -> Result<Option<LabDir>, Error> {
+        let path = self.dir_of(lab);
+        while path.exists() {
+            if let Some(dir) = LabDir::lock(&path)? {
+                return Ok(Some(dir));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The directory of a lab, held by this process alone as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct LabDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl LabDir {
+    /// `None`: whoever had it removed it meanwhile.
+    fn lock(path: &Path) -> Result<Option<Self>, Error> {
+        let lock = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.context(|| format!("open {}", path.display()))?,
+        };
+        lock.lock().context(|| format!("lock {}", path.display()))?;
+        let held = lock.metadata().context(|| format!("look at {}", path.display()))?;
+        match fs::metadata(path) {
+            Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => {
+                Ok(Some(LabDir { path: path.to_owned(), _lock: lock }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes it and the files of ours in it.
+    pub(crate) fn remove(self, files: &[&str], dirs: &[&str]) -> Result<(), Error> {
+        let gone = |result: io::Result<()>| match result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+        for file in files {
+            let path = self.path.join(file);
+            gone(fs::remove_file(&path)).context(|| format!("remove {}", path.display()))?;
+        }
+        for dir in dirs {
+            let path = self.path.join(dir);
+            gone(fs::remove_dir(&path)).context(|| format!("remove {}", path.display()))?;
+        }
+        gone(fs::remove_dir(&self.path)).context(|| format!("remove {}", self.path.display()))
+    }
+}
+
+fn default_root() -> PathBuf {
+    if rights::is_privileged() && rights::may_write(Path::new("/run")) {
+        return PathBuf::from("/run/hopyard");
+    }
+    let uid = rights::user_id();
+    let own = |dir: &Path| fs::metadata(dir).is_ok_and(|meta| meta.is_dir() && meta.uid() == uid);
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let candidates = runtime.into_iter().chain([PathBuf::from(format!("/run/user/{uid}"))]);
+    match candidates.into_iter().find(|dir| own(dir) && rights::may_write(dir)) {
+        Some(dir) => dir.join("hopyard"),
+        None => PathBuf::from(format!("/tmp/hopyard-{uid}")),
+    }
+}
+
+/// Makes a directory of mode 0700, or accepts one that is the caller's and nobody else's: in /tmp
+/// anybody could have been there first.
+fn make_private_dir(path: &Path) -> Result<(), Error> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error).context(|| format!("make {}", path.display())),
+    }
+    let meta = fs::symlink_metadata(path).context(|| format!("look at {}", path.display()))?;
+    let private = meta.is_dir() && meta.uid() == rights::user_id() && meta.mode() & 0o022 == 0;
+    if private { Ok(()) } else { Err(Error::NotPrivate { path: path.to_owned() }) }
+}

@@ -1,0 +1,310 @@
+//! Bringing labs up, changing them while they run, and taking them down.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use hopyard_kernel::keeper::{self, Keeper, KeeperSpec};
+use hopyard_kernel::{Process, Realm, World, cleanup};
+use hopyard_model::{Lab, LabName, Problem, Span};
+use hopyard_net::{NetState, NsName, Op};
+use hopyard_plan::{Origins, Wanted};
+
+use crate::error::{Error, IoContext};
+use crate::home::{Home, LabDir};
+use crate::record::{DIRS, FILES, Held, KeeperId, Record, Stage};
+use crate::running::Running;
+use crate::view;
+
+/// How long a lab lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until somebody takes it down.
+    UntilDown,
+    /// As long as the [`Tied`] value, and at most as long as the process that started it.
+    Tied,
+}
+
+/// What `up` did.
+#[derive(Debug)]
+pub struct Up {
+    /// The lab.
+    pub running: Running,
+    /// The leash on its keeper, if it is tied to this process.
+    pub tied: Option<Tied>,
+    /// Was it running before?
+    pub existed: bool,
+    /// What was changed, in order. Empty: it was as wanted.
+    pub steps: Vec<Op>,
+    /// Every node and its addresses, the main one of each family first.
+    pub hosts: Vec<(NsName, Vec<IpAddr>)>,
+    /// What is to know about the lab.
+    pub warnings: Vec<Problem>,
+}
+
+/// Holds a lab that ends with this value.
+#[derive(Debug)]
+pub struct Tied {
+    keeper: Option<Keeper>,
+    home: Home,
+    name: LabName,
+}
+
+/// What separates a lab that runs from one that is wanted.
+#[derive(Debug)]
+pub struct Difference {
+    /// The steps from what is to what is wanted.
+    pub steps: Vec<Op>,
+    /// Which place in the topology asked for what.
+    pub origins: Origins,
+    /// Does a lab of that name run?
+    pub running: bool,
+    /// What is to know about the lab.
+    pub warnings: Vec<Problem>,
+}
+
+/// Brings a lab up; one of that name that runs is changed into it.
+///
+/// # Errors
+/// Of a lab that did not run before, nothing is left then. One that did run keeps the steps that
+/// were done; another `up` finishes it.
+pub fn up(home: &Home, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up, Error> {
+    let dir = home.lock(lab.name())?;
+    let record = Record::read(dir.path())?;
+    let keeper = match &record {
+        Some(record) if record.stage != Stage::Starting => record.keeper.map(KeeperId::find).transpose()?.flatten(),
+        _ => None,
+    };
+    match (record, keeper) {
+        (Some(record), Some(_)) if lifetime == Lifetime::Tied || record.ephemeral => {
+            Err(Error::AlreadyRunning { name: lab.name().clone() })
+        }
+        (Some(record), Some(keeper)) => change(home, &dir, record, keeper, lab, source),
+        (record, _) => {
+            clear(home, &dir, record.as_ref())?;
+            start(home, dir, lab, source, lifetime)
+        }
+    }
+}
+
+/// Says what [`up`] would do.
+///
+/// # Errors
+/// The lab cannot be planned, or the running one not be looked at.
+pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
+    let wanted = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let (found, running) = match Running::find(home, lab.name()) {
+        Ok(running) => (running.observe(&mut running.world()?, &wanted.state)?, true),
+        Err(Error::NotRunning { .. }) => (NetState::default(), false),
+        Err(error) => return Err(error),
+    };
+    let steps = hopyard_plan::diff(&found, &wanted.state);
+    Ok(Difference { steps, origins: wanted.origins, running, warnings: wanted.warnings })
+}
+
+fn start(home: &Home, dir: LabDir, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up, Error> {
+    let built = build(home, &dir, lab, source, lifetime);
+    if built.is_err() {
+        // The keeper is gone by now, and with it all that was built; the first error is the one to tell.
+        let record = Record::read(dir.path()).ok().flatten();
+        if clear(home, &dir, record.as_ref()).is_ok() {
+            dir.remove(&FILES, &DIRS).ok();
+            home.remove_if_empty();
+        }
+    }
+    built
+}
+
+fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up, Error> {
+    keeper::raise_descriptor_limit();
+    let mut record = Record::new(lab.clone(), source.to_owned(), lifetime == Lifetime::Tied);
+    record.write(dir.path())?;
+    // Before the plan is made: the keeper is a fork of this process, and need not carry it.
+    let keeper = Keeper::start(&KeeperSpec {
+        user_namespace: !home.is_privileged(),
+        dir: dir.path(),
+        files: &FILES,
+        links: home.netns_dir(),
+    })?;
+    record.keeper = Some(KeeperId::of(keeper.process()));
+    record.write(dir.path())?;
+
+    let Wanted { state, origins, hosts, warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let steps = hopyard_plan::diff(&NetState::default(), &state);
+    let mut world = World::new(keeper.realm().clone());
+    apply(&mut world, &steps, &origins, false)?;
+
+    let held = hold(dir.path(), &world, state.namespaces.keys())?;
+    held.write(dir.path())?;
+    view::write(keeper.process(), lab.name(), &hosts)?;
+    record.stage = Stage::Up;
+    record.hosts.clone_from(&hosts);
+    record.write(dir.path())?;
+    link_names(home, lab.name(), keeper.process(), &held)?;
+    let (process, tied) = match lifetime {
+        Lifetime::UntilDown => (keeper.release()?, None),
+        Lifetime::Tied => {
+            let process = Process::open(keeper.process().pid()).context(|| "take hold of the lab's keeper".to_owned())?;
+            (process, Some(Tied { keeper: Some(keeper), home: home.clone(), name: lab.name().clone() }))
+        }
+    };
+    let running = Running::new(dir.path().to_owned(), record, process)?;
+    Ok(Up { running, tied, existed: false, steps, hosts, warnings })
+}
+
+fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, source: &str) -> Result<Up, Error> {
+    let Wanted { state, origins, hosts, warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let running = Running::new(dir.path().to_owned(), old, keeper)?;
+    let mut world = running.world()?;
+    let found = running.observe(&mut world, &state)?;
+    let steps = hopyard_plan::diff(&found, &state);
+
+    let mut record = running.record().clone();
+    source.clone_into(&mut record.source);
+    record.lab = lab.clone();
+    if !steps.is_empty() {
+        record.stage = Stage::Changing;
+        record.write(dir.path())?;
+        apply(&mut world, &steps, &origins, true)?;
+        let old = Held::read(dir.path())?;
+        let (kept, gone): (Vec<_>, Vec<_>) = old.nodes.into_iter().partition(|(name, _)| state.namespaces.contains_key(name));
+        let is_new = |name: &&NsName| !found.namespaces.contains_key(*name);
+        let new = hold(dir.path(), &world, state.namespaces.keys().filter(is_new))?;
+        let mut held = Held { nodes: kept };
+        held.nodes.extend(new.nodes);
+        held.nodes.sort();
+        held.write(dir.path())?;
+        let gone: Vec<u32> = gone.into_iter().map(|(_, number)| number).collect();
+        keeper::drop_held(dir.path(), &gone)?;
+        link_names(home, lab.name(), running.keeper(), &held)?;
+    }
+    view::write(running.keeper(), lab.name(), &hosts)?;
+    record.stage = Stage::Up;
+    record.hosts.clone_from(&hosts);
+    record.write(dir.path())?;
+    let running = Running::find(home, lab.name())?;
+    Ok(Up { running, tied: None, existed: true, steps, hosts, warnings })
+}
+
+fn apply(world: &mut World, steps: &[Op], origins: &Origins, was_running: bool) -> Result<(), Error> {
+    world.apply(steps, &mut |_| {}).map_err(|failed| {
+        let origin: Option<Span> = steps.get(failed.at).and_then(|op| origins.of(op));
+        Error::step(failed, steps, origin, was_running)
+    })
+}
+
+/// Hands namespaces to the keeper, a few at a time: each needs a second descriptor meanwhile.
+fn hold<'a>(dir: &Path, world: &World, names: impl Iterator<Item = &'a NsName>) -> Result<Held, Error> {
+    const AT_ONCE: usize = 250;
+    let names: Vec<&NsName> = names.collect();
+    let mut held = Held::default();
+    for names in names.chunks(AT_ONCE) {
+        let fds = names.iter().map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
+        let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
+        let numbers = keeper::hold(dir, &borrowed)?;
+        held.nodes.extend(names.iter().map(|&name| name.clone()).zip(numbers));
+    }
+    Ok(held)
+}
+
+/// Names the namespaces `LAB.NODE` for `ip netns`, by links that cost no mount each.
+fn link_names(home: &Home, lab: &LabName, keeper: &Process, held: &Held) -> Result<(), Error> {
+    let Some(dir) = home.netns_dir() else { return Ok(()) };
+    let target = keeper::link_target(&keeper.pid());
+    keeper::remove_links(dir, &target).context(|| format!("remove old names from {}", dir.display()))?;
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(error).context(|| format!("make {}", dir.display()));
+        }
+        _ => {}
+    }
+    for (node, number) in &held.nodes {
+        let link = dir.join(format!("{lab}.{node}"));
+        std::os::unix::fs::symlink(format!("{target}{number}"), &link)
+            .context(|| format!("name a node for `ip netns`, {}", link.display()))?;
+    }
+    Ok(())
+}
+
+/// What `down` did.
+#[derive(Debug)]
+pub struct Down {
+    /// Was there anything to take down?
+    pub was_running: bool,
+    /// The kernel is still freeing what there was.
+    pub pending: Option<cleanup::Pending>,
+}
+
+/// Takes a lab down: returns when its processes have ended and its names are gone. The kernel may
+/// be busy for a while freeing the namespaces; `pending` waits for it.
+///
+/// # Errors
+/// It is another user's, or a file of its record cannot be removed.
+pub fn down(home: &Home, name: &LabName, wait: bool) -> Result<Down, Error> {
+    let Some(dir) = home.lock_existing(name)? else { return Ok(Down { was_running: false, pending: None }) };
+    // A record that cannot be read does not keep a lab from going: its keeper is found by its socket.
+    let record = Record::read(dir.path()).unwrap_or(None);
+    let pending = if wait { watch_cleanup(record.as_ref())? } else { None };
+    let was_running = clear(home, &dir, record.as_ref())?;
+    dir.remove(&FILES, &DIRS)?;
+    home.remove_if_empty();
+    Ok(Down { was_running, pending })
+}
+
+fn watch_cleanup(record: Option<&Record>) -> Result<Option<cleanup::Pending>, Error> {
+    let keeper = record.and_then(|record| record.keeper).map(KeeperId::find).transpose()?.flatten();
+    let realm: Option<Realm> = keeper.as_ref().map(keeper::realm_of).transpose()?;
+    Ok(realm.map(|realm| cleanup::Pending::watch(&realm)).transpose()?)
+}
+
+/// Ends what there is of a lab in its directory, whatever its state; says whether it was running.
+/// The directory stays, and its lock.
+fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Error> {
+    let Some(id) = record.and_then(|record| record.keeper) else { return Ok(false) };
+    let keeper = id.find()?;
+    if let Some(keeper) = &keeper {
+        keeper.kill().and_then(|()| keeper.wait(None)).context(|| format!("end the lab's keeper, process {}", id.pid))?;
+    }
+    if let Some(links) = home.netns_dir() {
+        keeper::remove_links(links, &keeper::link_target(&id.pid))
+            .context(|| format!("remove the lab's names from {}", links.display()))?;
+        // Ours only if it is empty; where `ip netns` is at home it is a mount.
+        std::fs::remove_dir(links).ok();
+    }
+    for file in FILES {
+        match std::fs::remove_file(dir.path().join(file)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context(|| format!("remove {}", dir.path().join(file).display()));
+            }
+            _ => {}
+        }
+    }
+    for sub in DIRS {
+        std::fs::remove_dir(dir.path().join(sub)).ok();
+    }
+    Ok(keeper.is_some())
+}
+
+impl Tied {
+    /// Takes the lab down now, and says what went wrong.
+    ///
+    /// # Errors
+    /// As for [`down`].
+    pub fn end(mut self) -> Result<(), Error> {
+        self.end_now()
+    }
+
+    fn end_now(&mut self) -> Result<(), Error> {
+        let Some(keeper) = self.keeper.take() else { return Ok(()) };
+        let ended = down(&self.home, &self.name, false).map(drop);
+        drop(keeper);
+        ended
+    }
+}
+
+impl Drop for Tied {
+    fn drop(&mut self) {
+        // Nobody to tell; the keeper ends with its leash in any case, and tidies up itself.
+        self.end_now().ok();
+    }
+}

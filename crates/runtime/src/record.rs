@@ -1,0 +1,173 @@
+//! What is written down of a running lab, before the first side effect and after each stage.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::Path;
+
+use hopyard_kernel::Process;
+use hopyard_model::{Lab, LabName};
+use hopyard_net::NsName;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, IoContext};
+
+/// A lab, as it was last brought up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    /// How far it came.
+    pub stage: Stage,
+    /// The process that it lives in.
+    pub keeper: Option<KeeperId>,
+    /// Where the topology came from: a path, or the inline text.
+    pub source: String,
+    /// Does it end with the command that started it?
+    pub ephemeral: bool,
+    /// When it was brought up, in seconds since 1970 (UTC).
+    pub created: u64,
+    /// Every node and its addresses, the main one of each family first.
+    pub hosts: Vec<(NsName, Vec<IpAddr>)>,
+    /// The topology.
+    pub lab: Lab,
+}
+
+/// How far a lab came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// It is being built.
+    Starting,
+    /// It runs as the record says.
+    Up,
+    /// It ran and is being changed into what the record says.
+    Changing,
+}
+
+/// A process, and when it started: the id alone may be another's by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeeperId {
+    /// Its process id.
+    pub pid: i32,
+    /// Its start, in clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl KeeperId {
+    pub(crate) fn of(process: &Process) -> Self {
+        KeeperId { pid: process.pid(), start_time: process.start_time() }
+    }
+
+    /// The process, if it still lives.
+    pub(crate) fn find(self) -> Result<Option<Process>, Error> {
+        Process::find(self.pid, self.start_time).context(|| format!("look for the lab's keeper, process {}", self.pid))
+    }
+}
+
+/// Names of the files in a lab's directory.
+pub(crate) const RECORD: &str = "record.json";
+const RECORD_NEW: &str = "record.json.new";
+pub(crate) const NODES: &str = "nodes";
+const NODES_NEW: &str = "nodes.new";
+/// All of them, for removal.
+pub(crate) const FILES: [&str; 5] = [RECORD, RECORD_NEW, NODES, NODES_NEW, "ctl"];
+/// The directories in it.
+pub(crate) const DIRS: [&str; 1] = ["view"];
+
+impl Record {
+    const VERSION: u32 = 1;
+
+    pub(crate) fn new(lab: Lab, source: String, ephemeral: bool) -> Self {
+        let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
+        Record { version: Self::VERSION, stage: Stage::Starting, keeper: None, source, ephemeral, created, hosts: Vec::new(), lab }
+    }
+
+    /// The lab's name.
+    pub fn name(&self) -> &LabName {
+        self.lab.name()
+    }
+
+    /// Reads the record in a lab's directory; `None`: there is none.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, Error> {
+        let path = dir.join(RECORD);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.context(|| format!("read {}", path.display()))?,
+        };
+        let unreadable = |why: String| Error::Record { path: path.clone(), why };
+        let record: Record = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
+        if record.version != Self::VERSION {
+            return Err(unreadable(format!("it is of version {}, this program knows {}", record.version, Self::VERSION)));
+        }
+        Ok(Some(record))
+    }
+
+    /// Writes it, whole or not at all.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
+        let text = serde_json::to_vec(self).map_err(io::Error::from).context(|| "write down the lab".to_owned())?;
+        replace(dir, RECORD, RECORD_NEW, &text)
+    }
+}
+
+/// The descriptors by which the keeper holds the namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Name, and number of the descriptor in the keeper.
+    pub(crate) nodes: Vec<(NsName, u32)>,
+}
+
+impl Held {
+    /// A line a node: a plain format, because every `hop exec` reads it.
+    pub(crate) fn read(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(NODES);
+        let text = fs::read_to_string(&path).context(|| format!("read {}", path.display()))?;
+        let nodes = text.lines().map(parse_line).collect::<Option<Vec<_>>>();
+        match nodes {
+            Some(nodes) => Ok(Held { nodes }),
+            None => Err(Error::Record { path, why: "a line is not a number and a name".to_owned() }),
+        }
+    }
+
+    /// The number of one node alone.
+    pub(crate) fn find(dir: &Path, node: &str) -> Result<Option<u32>, Error> {
+        let path = dir.join(NODES);
+        let text = fs::read_to_string(&path).context(|| format!("read {}", path.display()))?;
+        Ok(text.lines().filter_map(|line| line.split_once(' ')).find(|(_, name)| *name == node).and_then(|(n, _)| n.parse().ok()))
+    }
+
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
+        let mut text = Vec::new();
+        for (name, number) in &self.nodes {
+            writeln!(text, "{number} {name}").context(|| "write down the nodes".to_owned())?;
+        }
+        replace(dir, NODES, NODES_NEW, &text)
+    }
+}
+
+fn parse_line(line: &str) -> Option<(NsName, u32)> {
+    let (number, name) = line.split_once(' ')?;
+    Some((name.parse().ok()?, number.parse().ok()?))
+}
+
+fn replace(dir: &Path, name: &str, temporary: &str, text: &[u8]) -> Result<(), Error> {
+    let (path, new) = (dir.join(name), dir.join(temporary));
+    fs::write(&new, text).context(|| format!("write {}", new.display()))?;
+    fs::rename(&new, &path).context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_reads_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = Held { nodes: vec![("a".parse().unwrap(), 7), ("b.c".parse().unwrap(), 12)] };
+        held.write(dir.path()).unwrap();
+        assert_eq!(Held::read(dir.path()).unwrap(), held);
+        assert_eq!(Held::find(dir.path(), "b.c").unwrap(), Some(12));
+        assert_eq!(Held::find(dir.path(), "b").unwrap(), None);
+        fs::write(dir.path().join(NODES), "x y\n").unwrap();
+        assert!(matches!(Held::read(dir.path()), Err(Error::Record { .. })));
+    }
+}

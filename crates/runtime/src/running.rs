@@ -1,0 +1,188 @@
+//! A lab that runs, as any later process finds it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use hopyard_kernel::{Entry, Identity, Process, Realm, World, keeper};
+use hopyard_model::LabName;
+use hopyard_net::{Family, NetState, NsName};
+
+use crate::error::{Error, IoContext};
+use crate::home::Home;
+use crate::record::{Held, Record, Stage};
+
+/// A running lab.
+#[derive(Debug)]
+pub struct Running {
+    dir: PathBuf,
+    record: Record,
+    keeper: Process,
+    realm: Realm,
+}
+
+impl Running {
+    /// Finds a running lab by name.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], or its record cannot be read.
+    pub fn find(home: &Home, name: &LabName) -> Result<Self, Error> {
+        Self::look_for(home, name)?.ok_or_else(|| Error::NotRunning { name: name.clone() })
+    }
+
+    /// All running labs, by name.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub fn all(home: &Home) -> Result<Vec<Self>, Error> {
+        let mut labs = Vec::new();
+        for name in home.lab_names()? {
+            labs.extend(Self::look_for(home, &name)?);
+        }
+        Ok(labs)
+    }
+
+    fn look_for(home: &Home, name: &LabName) -> Result<Option<Self>, Error> {
+        let dir = home.dir_of(name);
+        let Some(record) = Record::read(&dir)? else { return Ok(None) };
+        if record.stage == Stage::Starting {
+            return Ok(None);
+        }
+        let Some(keeper) = record.keeper.map(super::record::KeeperId::find).transpose()?.flatten() else { return Ok(None) };
+        Self::new(dir, record, keeper).map(Some)
+    }
+
+    pub(crate) fn new(dir: PathBuf, record: Record, keeper: Process) -> Result<Self, Error> {
+        let realm = keeper::realm_of(&keeper)?;
+        Ok(Running { dir, record, keeper, realm })
+    }
+
+    /// Its record.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &LabName {
+        self.record.name()
+    }
+
+    /// The process that it lives in.
+    pub fn keeper(&self) -> &Process {
+        &self.keeper
+    }
+
+    /// The rights by which its namespaces can be entered.
+    pub fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
+    /// The namespace of a node or switch.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchNode`], or the lab went down meanwhile.
+    pub fn namespace(&self, node: &str) -> Result<OwnedFd, Error> {
+        match Held::find(&self.dir, node)? {
+            Some(number) => self.open_held(node, number),
+            None => Err(self.no_such_node(node)),
+        }
+    }
+
+    /// The error for a name that the lab does not have.
+    pub fn no_such_node(&self, node: &str) -> Error {
+        let nodes = self.record.lab.nodes().iter().map(|node| node.name.clone()).collect();
+        Error::NoSuchNode { lab: self.name().clone(), node: node.to_owned(), nodes }
+    }
+
+    fn open_held(&self, node: &str, number: u32) -> Result<OwnedFd, Error> {
+        let path = format!("/proc/{}/fd/{number}", self.keeper.pid());
+        let file = std::fs::File::open(&path).context(|| format!("open the namespace of {node}, {path}"))?;
+        Ok(file.into())
+    }
+
+    /// All its namespaces, by name.
+    ///
+    /// # Errors
+    /// The lab went down meanwhile, or there is no room for so many descriptors.
+    pub fn namespaces(&self) -> Result<Vec<(NsName, OwnedFd)>, Error> {
+        let held = Held::read(&self.dir)?;
+        held.nodes.into_iter().map(|(name, number)| Ok((name.clone(), self.open_held(name.as_str(), number)?))).collect()
+    }
+
+    /// All its namespaces, open for questions and changes.
+    ///
+    /// # Errors
+    /// As [`namespaces`](Self::namespaces).
+    pub fn world(&self) -> Result<World, Error> {
+        keeper::raise_descriptor_limit();
+        let mut world = World::new(self.realm.clone());
+        world.adopt_all(self.namespaces()?)?;
+        Ok(world)
+    }
+
+    /// One of its namespaces, open for questions and changes.
+    ///
+    /// # Errors
+    /// As [`namespace`](Self::namespace).
+    pub fn world_of(&self, node: &str) -> Result<World, Error> {
+        let namespace = self.namespace(node)?;
+        let name = node.parse().map_err(|_| self.no_such_node(node))?;
+        let mut world = World::new(self.realm.clone());
+        world.adopt(name, namespace)?;
+        Ok(world)
+    }
+
+    /// What the lab looks like now, as far as it can be compared with what is wanted.
+    ///
+    /// # Errors
+    /// Those of netlink.
+    pub fn observe(&self, world: &mut World, wanted: &NetState) -> Result<NetState, Error> {
+        let sysctls: BTreeMap<_, _> = wanted
+            .namespaces
+            .iter()
+            .filter(|(_, state)| !state.sysctls.is_empty())
+            .map(|(name, state)| (name.clone(), state.sysctls.keys().cloned().collect()))
+            .collect();
+        Ok(world.observe(&sysctls)?)
+    }
+
+    /// The main address of a node in each family in which it has one, IPv4 first.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchNode`].
+    pub fn main_addresses(&self, node: &str) -> Result<Vec<IpAddr>, Error> {
+        let found = self.record.hosts.iter().find(|(name, _)| name.as_str() == node);
+        found.map(|(_, addresses)| first_of_each_family(addresses)).ok_or_else(|| self.no_such_node(node))
+    }
+
+    /// The main addresses of all nodes.
+    pub fn all_main_addresses(&self) -> BTreeMap<NsName, Vec<IpAddr>> {
+        self.record.hosts.iter().map(|(name, addresses)| (name.clone(), first_of_each_family(addresses))).collect()
+    }
+
+    /// The node that an address was given to.
+    pub fn owner_of(&self, address: IpAddr) -> Option<&NsName> {
+        self.record.hosts.iter().find(|(_, addresses)| addresses.contains(&address)).map(|(name, _)| name)
+    }
+
+    /// What a process needs to run in a node.
+    ///
+    /// # Errors
+    /// As [`namespace`](Self::namespace).
+    pub fn entry(&self, node: &str, cwd: PathBuf, identity: Option<Identity>) -> Result<Entry, Error> {
+        let keeper = Process::open(self.keeper.pid()).context(|| "take hold of the lab's keeper".to_owned())?;
+        Ok(Entry {
+            keeper,
+            user_namespace: self.realm.user_namespace().is_some(),
+            net: self.namespace(node)?,
+            host_name: node.to_owned(),
+            cwd,
+            identity,
+        })
+    }
+}
+
+fn first_of_each_family(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    Family::BOTH.into_iter().filter_map(|family| addresses.iter().copied().find(|addr| Family::of(*addr) == family)).collect()
+}
