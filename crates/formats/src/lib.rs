@@ -5,6 +5,23 @@
 //! [`Problem`] with the line that it is about.
 //!
 //! Pure. Reads no file: the caller brings the text, as a [`SourceFile`].
+//!
+//! The problems of reading, beside those of [`LabDoc::resolve`]:
+//!
+//! | code | what it says |
+//! |---|---|
+//! | `not-utf8`, `too-long` | a file that cannot be a text of ours |
+//! | `bad-yaml`, `bad-xml`, `bad-graphml` | a text that is not of its format, or does more than we read |
+//! | `empty-lab` | a text that names no node |
+//! | `duplicate-key`, `unknown-key` | a key that stands twice, or that nothing has |
+//! | `bad-type`, `bad-link` | a value of the wrong shape, a link that joins no two ends |
+//! | `unknown-generator`, `bad-generator` | `NAME:ARGUMENTS` of which nothing can be made |
+//! | `doctype`, `entity` (warnings) | what XML could expand and we do not |
+//! | `renamed`, `no-label` (warnings) | names that are not those of the file |
+//! | `unused-data`, `ports`, `directed`, `nested-graph`, `several-graphs` (warnings) | what a lab has no room for |
+//! | `self-loop`, `dangling-edge`, `duplicate-id` (warnings) | edges that are left out, or lead elsewhere |
+//! | `hyperedge` (warning) | a hyperedge that could not become a switch |
+//! | `no-coordinates`, `isolated`, `disconnected` (warnings) | what is missing in the file itself |
 #![forbid(unsafe_code)]
 
 mod generate;

@@ -123,52 +123,63 @@ struct Shown {
 }
 
 impl Shown {
+    /// Looks only at what it shows: a file of one line of megabytes can have thousands of problems.
     fn of(line: &str, place: Range<usize>) -> Shown {
-        let cells: Vec<(usize, String, usize)> = line.char_indices().map(|(at, c)| cell(at, c)).collect();
-        let total: usize = cells.iter().map(|(.., width)| width).sum();
-        let before: usize = cells.iter().filter(|(at, ..)| *at < place.start).map(|(.., width)| width).sum();
-        // The window of columns that is shown.
-        let from = if total <= COLUMNS || before <= LEAD { 0 } else { before - LEAD };
+        let fits = line.chars().try_fold(0, |sum, c| Some(sum + width(c)).filter(|sum| *sum <= COLUMNS)).is_some();
+        let (before, _) = line.split_at(place.start);
+        let mut from = 0;
+        if !fits {
+            let mut lead = 0;
+            for (at, c) in before.char_indices().rev() {
+                lead += width(c);
+                if lead > LEAD {
+                    from = at + c.len_utf8();
+                    break;
+                }
+            }
+        }
         let mut shown = Shown { text: String::new(), marked: 0..0 };
         let mut column = 0;
-        let mut start = None;
-        let mut end = 0;
-        let mut width_so_far = 0;
         if from > 0 {
             shown.text.push('…');
-            width_so_far = 1;
+            column = 1;
         }
-        for (at, text, width) in cells {
-            let here = column;
-            column += width;
-            if here < from {
-                continue;
-            }
-            if width_so_far + width > COLUMNS {
+        let (mut start, mut end) = (None, 0);
+        for (at, c) in line[from..].char_indices().map(|(at, c)| (from + at, c)) {
+            if column + width(c) > COLUMNS {
                 shown.text.push('…');
                 break;
             }
             if at >= place.start && start.is_none() {
-                start = Some(width_so_far);
+                start = Some(column);
             }
-            shown.text.push_str(&text);
-            width_so_far += width;
+            push(c, &mut shown.text);
+            column += width(c);
             if at < place.end {
-                end = width_so_far;
+                end = column;
             }
         }
-        let start = start.unwrap_or(width_so_far);
+        let start = start.unwrap_or(column);
         shown.marked = start..end.max(start);
         shown
     }
 }
 
-/// A character as it is shown, and its width in columns.
-fn cell(at: usize, c: char) -> (usize, String, usize) {
+/// Writes a character as it is shown.
+fn push(c: char, out: &mut String) {
     match c {
-        '\t' => (at, "    ".to_owned(), 4),
-        c if is_harmful(c) => (at, "\u{fffd}".to_owned(), 1),
-        c => (at, c.to_string(), c.width().unwrap_or(0)),
+        '\t' => out.push_str("    "),
+        c if is_harmful(c) => out.push('\u{fffd}'),
+        c => out.push(c),
+    }
+}
+
+/// In how many columns it is shown.
+fn width(c: char) -> usize {
+    match c {
+        '\t' => 4,
+        c if is_harmful(c) => 1,
+        c => c.width().unwrap_or(0),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A text with a name, and the lines in it.
 
-use hopyard_model::Span;
+use hopyard_model::{Problem, Span};
 
 /// The text of a topology and where it comes from. The caller reads the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,30 @@ impl SourceFile {
         let text = text.into();
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         SourceFile { name: name.into(), text, lines }
+    }
+
+    /// The same from the bytes of a file.
+    ///
+    /// They are UTF-8, with or without a byte order mark; or, where an XML declaration says so,
+    /// ISO 8859-1 as old tools wrote it.
+    ///
+    /// # Errors
+    /// The first byte that is no UTF-8; its place is in what [`String::from_utf8_lossy`] makes of the bytes.
+    pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self, Problem> {
+        let valid = match std::str::from_utf8(bytes) {
+            Ok(text) => return Ok(SourceFile::new(name, text)),
+            Err(error) => error.valid_up_to(),
+        };
+        let declaration: String = bytes.iter().take(200).map(|byte| char::from(*byte).to_ascii_lowercase()).collect();
+        if declaration.starts_with("<?xml") && declaration.contains("\"iso-8859-1\"") {
+            // Its 256 characters are the first 256 of Unicode.
+            return Ok(SourceFile::new(name, bytes.iter().map(|byte| char::from(*byte)).collect::<String>()));
+        }
+        let at = u32::try_from(valid).unwrap_or(u32::MAX);
+        let message =
+            format!("byte {valid} is 0x{:02x}, which is no UTF-8", bytes.get(valid).copied().unwrap_or_default());
+        Err(Problem::error("not-utf8", Some(Span { start: at, end: at.saturating_add(1) }), message)
+            .help("save the file as UTF-8"))
     }
 
     /// A text that was given as an argument.
@@ -79,6 +103,15 @@ impl SourceFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_utf8_or_declared_latin1() {
+        assert_eq!(SourceFile::from_bytes("x", "é".as_bytes()).unwrap().text(), "é");
+        let latin = b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><a>\xe9</a>";
+        assert!(SourceFile::from_bytes("x", latin).unwrap().text().ends_with("<a>é</a>"));
+        let problem = SourceFile::from_bytes("x", b"ab\xff").unwrap_err();
+        assert_eq!(problem.message, "byte 2 is 0xff, which is no UTF-8");
+    }
 
     #[test]
     fn a_position_counts_characters() {

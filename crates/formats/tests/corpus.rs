@@ -3,6 +3,7 @@
 //! `UPDATE=1 cargo test -p hopyard-formats --test corpus` rewrites the expected files; the
 //! difference is then to be read.
 #![expect(clippy::disallowed_methods, reason = "the tests of a pure crate bring the files")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test without its files has failed")]
 
 mod listing;
 

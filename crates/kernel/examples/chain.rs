@@ -2,7 +2,7 @@
 //! compared with it in turns (`shared/limit/README.md`).
 //!
 //! ```text
-//! cargo run --release -p hopyard-kernel --example chain -- 1000
+//! cargo run --release -p hopyard-kernel --example chain -- 1000 [observe] [user]
 //!
 //! r0 eth0 -- eth0 r1 eth1 -- eth0 r2 eth1 -- ... 10.0.0.0/31, 10.0.0.2/31, ...
 //! ```
@@ -10,8 +10,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::fs::File;
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use hopyard_kernel::{Realm, World};
 use hopyard_net::{Endpoint, IfName, IpNet, Ipv4Net, NextHop, NsName, Op, Route, SysctlKey, VethEnd};
@@ -19,17 +22,27 @@ use hopyard_net::{Endpoint, IfName, IpNet, Ipv4Net, NextHop, NsName, Op, Route, 
 const BASE: u32 = 0x0a00_0000;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let nodes: u32 = std::env::args().nth(1).ok_or("usage: chain NODES [observe]")?.parse()?;
+    let nodes: u32 = std::env::args().nth(1).ok_or("usage: chain NODES [observe] [user]")?.parse()?;
     let ops = chain(nodes)?;
 
-    let mut world = World::new(Realm::host());
+    let options: BTreeSet<String> = std::env::args().skip(2).collect();
+    let mut holder = None;
+    let realm = if options.contains("user") {
+        let child = holder.insert(Command::new("unshare").args(["-Ur", "sleep", "infinity"]).spawn()?);
+        sleep(Duration::from_millis(200));
+        let namespace = File::open(format!("/proc/{}/ns/user", child.id()))?;
+        Realm::of_user_namespace(namespace.into())
+    } else {
+        Realm::host()
+    };
+    let mut world = World::new(realm);
     let start = Instant::now();
     let mut phases = Vec::new();
     world.apply(&ops, &mut |done| phases.push((done, start.elapsed().as_secs_f64())))?;
     let up = start.elapsed().as_secs_f64();
     println!("{{\"nodes\":{nodes},\"ops\":{},\"up_s\":{up:.4},\"progress\":{phases:.4?}}}", ops.len());
 
-    if std::env::args().nth(2).as_deref() == Some("observe") {
+    if options.contains("observe") {
         let sysctls: BTreeMap<_, _> =
             world.names().map(|ns| (ns.clone(), BTreeSet::from([SysctlKey::IPV4_FORWARD]))).collect();
         let start = Instant::now();
@@ -37,6 +50,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let observe = start.elapsed().as_secs_f64();
         let routes: usize = state.namespaces.values().map(|ns| ns.routes.len()).sum();
         println!("{{\"observe_s\":{observe:.4},\"routes\":{routes}}}");
+    }
+    if let Some(mut child) = holder {
+        child.kill()?;
+        child.wait()?;
     }
     Ok(())
 }

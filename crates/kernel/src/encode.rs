@@ -129,7 +129,7 @@ pub(crate) fn set_promote_secondaries(index: IfIndex, on: bool) -> Request {
     const IFLA_AF_SPEC: u16 = 26;
     const IFLA_INET_CONF: u16 = 1;
     const IPV4_DEVCONF_PROMOTE_SECONDARIES: u16 = 20;
-    const AF_INET: u16 = libc::AF_INET as u16;
+    const AF_INET: u16 = 2;
     // By hand, for the codec leaves zeroes out.
     let mut nested = u32::from(on).to_ne_bytes().to_vec();
     for kind in [IPV4_DEVCONF_PROMOTE_SECONDARIES, IFLA_INET_CONF | NLA_F_NESTED, AF_INET | NLA_F_NESTED] {

@@ -11,7 +11,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags};
@@ -135,11 +135,15 @@ pub fn realm_of(keeper: &Process) -> Result<Realm, Failure> {
     let own = rustix::fs::stat("/proc/self/ns/user").doing("look at the own user namespace")?;
     let there = rustix::fs::fstat(&fd).doing("look at the lab's user namespace")?;
     if (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino) {
-        Ok(Realm::host())
-    } else {
-        Ok(Realm::of_user_namespace(fd))
+        return Ok(Realm::host());
     }
+    let member = keeper.as_fd().try_clone_to_owned().doing("keep hold of the lab's keeper")?;
+    Ok(Realm::of_user_namespace(fd, Some(member)))
 }
+
+/// The number from which a keeper holds descriptors, one after the other in the order in which they
+/// are handed over as long as none is let go. So they are known before there is anything to hold.
+pub const FIRST_HELD: u32 = 64;
 
 /// Hands descriptors to the keeper that listens in `dir`; returns their numbers there, in order.
 ///
@@ -566,8 +570,11 @@ fn answer(client: &OwnedFd) -> Option<()> {
             let mut numbers = Vec::new();
             for message in ancillary.drain() {
                 if let RecvAncillaryMessage::ScmRights(fds) = message {
-                    // Held from here on by their numbers alone.
-                    numbers.extend(fds.flat_map(|fd| fd.into_raw_fd().to_ne_bytes()));
+                    for fd in fds {
+                        let Ok(held) = rustix::io::fcntl_dupfd_cloexec(&fd, FIRST_HELD.cast_signed()) else { break };
+                        // Held from here on by its number alone.
+                        numbers.extend(held.into_raw_fd().to_ne_bytes());
+                    }
                 }
             }
             numbers

@@ -14,6 +14,7 @@ pub mod icmp;
 pub mod keeper;
 mod links;
 mod namespace;
+mod netconf;
 mod netlink;
 mod pidfd;
 mod realm;

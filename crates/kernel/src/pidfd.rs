@@ -21,7 +21,7 @@ impl Process {
     /// # Errors
     /// `ESRCH`: there is none of that id.
     pub fn open(pid: i32) -> io::Result<Self> {
-        let id = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(rustix::io::Errno::SRCH)?;
+        let id = if pid > 0 { Pid::from_raw(pid) } else { None }.ok_or(rustix::io::Errno::SRCH)?;
         let fd = rustix::process::pidfd_open(id, PidfdFlags::empty())?;
         let start_time = start_time(pid)?;
         Ok(Process { pid, start_time, fd })

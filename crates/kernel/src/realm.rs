@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
-use rustix::thread::LinkNameSpaceType;
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
 
 /// The rights with which the namespaces of a lab are made and entered.
 ///
@@ -20,7 +20,15 @@ use rustix::thread::LinkNameSpaceType;
 /// Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Realm {
-    user_namespace: Option<Arc<OwnedFd>>,
+    foreign: Option<Arc<Foreign>>,
+}
+
+/// A user namespace that the caller is not in.
+#[derive(Debug)]
+struct Foreign {
+    user_namespace: OwnedFd,
+    /// A process in it, whose mount and pid namespace belong to it as well.
+    member: Option<OwnedFd>,
 }
 
 /// Room for the work of a child process: as much as a thread has by default.
@@ -32,14 +40,16 @@ impl Realm {
         Realm::default()
     }
 
-    /// Those that the caller has in a user namespace that it owns.
-    pub fn of_user_namespace(fd: OwnedFd) -> Self {
-        Realm { user_namespace: Some(Arc::new(fd)) }
+    /// Those that the caller has in a user namespace that it owns. `member` is a pidfd of a process
+    /// in it: its mount and pid namespace are joined too, because only there a file system (a procfs
+    /// for the sysctls of many namespaces) can be mounted.
+    pub fn of_user_namespace(user_namespace: OwnedFd, member: Option<OwnedFd>) -> Self {
+        Realm { foreign: Some(Arc::new(Foreign { user_namespace, member })) }
     }
 
     /// The user namespace, where there is one.
     pub fn user_namespace(&self) -> Option<BorrowedFd<'_>> {
-        self.user_namespace.as_ref().map(|fd| fd.as_fd())
+        self.foreign.as_ref().map(|foreign| foreign.user_namespace.as_fd())
     }
 
     /// Runs `work` where it may change namespaces as it likes; the caller's own stay as they are.
@@ -50,13 +60,13 @@ impl Realm {
     /// # Errors
     /// No thread or no process could be made, or the user namespace could not be joined.
     pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> io::Result<R> {
-        let user_namespace = self.user_namespace();
+        let foreign = self.foreign.as_deref();
         let outcome = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("hop-realm".to_owned()).spawn_scoped(scope, || {
-                match user_namespace {
+                match foreign {
                     // The thread ends after this, and its changed namespaces with it.
                     None => Ok(catch_unwind(AssertUnwindSafe(work))),
-                    Some(fd) => in_child_process(fd, work),
+                    Some(foreign) => foreign.run(work),
                 }
             })?;
             thread.join().unwrap_or_else(|panic| Ok(Err(panic)))
@@ -68,21 +78,34 @@ impl Realm {
     }
 }
 
-/// What passes between the two processes, by memory.
-struct Parcel<'a, W, R> {
-    user_namespace: BorrowedFd<'a>,
-    work: Option<W>,
-    result: Option<io::Result<std::thread::Result<R>>>,
+impl Foreign {
+    fn run<W: FnOnce() -> R, R>(&self, work: W) -> io::Result<std::thread::Result<R>> {
+        in_child_process(|| {
+            // Alone first: joining it gives the rights to join the others.
+            move_into_link_name_space(self.user_namespace.as_fd(), Some(LinkNameSpaceType::User))?;
+            let Some(member) = &self.member else { return Ok(catch_unwind(AssertUnwindSafe(work))) };
+            let directory = std::env::current_dir();
+            move_into_thread_name_spaces(member.as_fd(), ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::PROCESS_ID)?;
+            if let Ok(directory) = directory {
+                // Where the lab does not see the directory, work that uses it fails, and says so.
+                rustix::process::chdir(&directory).ok();
+            }
+            // Only a child is in the pid namespace.
+            in_child_process(|| Ok(catch_unwind(AssertUnwindSafe(work))))
+        })
+    }
 }
 
-/// Runs `work` in a process of its own that has joined the user namespace and shares memory and
-/// file descriptors with this one.
-fn in_child_process<W: FnOnce() -> R, R>(
-    user_namespace: BorrowedFd<'_>,
-    work: W,
-) -> io::Result<std::thread::Result<R>> {
+/// What passes between the two processes, by memory.
+struct Parcel<W, R> {
+    work: Option<W>,
+    result: Option<io::Result<R>>,
+}
+
+/// Runs `work` in a process of its own that shares memory and file descriptors with this one.
+fn in_child_process<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<R> {
     let stack = Stack::new()?;
-    let mut parcel = Parcel { user_namespace, work: Some(work), result: None };
+    let mut parcel = Parcel { work: Some(work), result: None };
     // No CLONE_FS and no CLONE_THREAD: only a process of one thread with a root directory of its own
     // may join a user namespace. No exit signal: the program's own SIGCHLD handling is not disturbed.
     let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
@@ -108,16 +131,10 @@ fn in_child_process<W: FnOnce() -> R, R>(
     parcel.result.unwrap_or_else(|| Err(io::Error::other("the process that entered the user namespace was killed")))
 }
 
-extern "C" fn child_main<W: FnOnce() -> R, R>(parcel: *mut c_void) -> i32 {
+extern "C" fn child_main<W: FnOnce() -> io::Result<R>, R>(parcel: *mut c_void) -> i32 {
     // SAFETY: `in_child_process` passes a parcel of this very type and does not touch it meanwhile.
-    let parcel = unsafe { &mut *parcel.cast::<Parcel<'_, W, R>>() };
-    if let Some(work) = parcel.work.take() {
-        let joined = rustix::thread::move_into_link_name_space(parcel.user_namespace, Some(LinkNameSpaceType::User));
-        parcel.result = Some(match joined {
-            Ok(()) => Ok(catch_unwind(AssertUnwindSafe(work))),
-            Err(errno) => Err(errno.into()),
-        });
-    }
+    let parcel = unsafe { &mut *parcel.cast::<Parcel<W, R>>() };
+    parcel.result = parcel.work.take().map(|work| work());
     // SAFETY: ends this process at once; exit handlers and buffers belong to the other one.
     unsafe { libc::_exit(0) }
 }
@@ -215,7 +232,7 @@ mod tests {
             println!("skipped: no user namespaces here");
             return;
         };
-        let realm = Realm::of_user_namespace(fd);
+        let realm = Realm::of_user_namespace(fd, None);
         check(&realm);
         // From several threads at once, and from a busy allocator.
         std::thread::scope(|scope| {
@@ -231,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_panic_goes_on_in_the_caller() {
-        let realms = [Some(Realm::host()), user_namespace().map(Realm::of_user_namespace)];
+        let realms = [Some(Realm::host()), user_namespace().map(|fd| Realm::of_user_namespace(fd, None))];
         for realm in realms.into_iter().flatten() {
             let caught = catch_unwind(AssertUnwindSafe(|| realm.run(|| panic!("as planned"))));
             let panic = caught.unwrap_err();
@@ -241,7 +258,9 @@ mod tests {
 
     #[test]
     fn file_descriptors_made_inside_are_the_callers() {
-        for realm in [Some(Realm::host()), user_namespace().map(Realm::of_user_namespace)].into_iter().flatten() {
+        for realm in
+            [Some(Realm::host()), user_namespace().map(|fd| Realm::of_user_namespace(fd, None))].into_iter().flatten()
+        {
             let file = realm.run(|| std::fs::File::open("/proc/thread-self/ns/net")).unwrap().unwrap();
             assert!(rustix::fs::fstat(&file).is_ok());
         }

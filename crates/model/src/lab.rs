@@ -355,9 +355,9 @@ pub struct Link {
     pub ends: [End; 2],
     /// IPv4.
     pub ipv4: LinkAddresses,
-    /// IPv6.
+    /// IPv6; never but `None` where the MTU is too small for it.
     pub ipv6: LinkAddresses,
-    /// The MTU of both ends.
+    /// The MTU of both ends; at a switch it is the segment's where the link was given none.
     pub mtu: Option<Mtu>,
     /// The cost of using it, either way.
     pub cost: u32,
@@ -391,6 +391,9 @@ pub enum SwitchAddresses {
 }
 
 /// A switch: one segment that joins several nodes.
+///
+/// Switches that links join are one segment. What one of them was given, addresses and MTU, each
+/// of them says; such links never form a ring.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
     /// Its name; never that of a node.

@@ -7,6 +7,7 @@
 //! Pure. Knows no file format and no kernel.
 #![forbid(unsafe_code)]
 
+mod build;
 mod doc;
 mod lab;
 mod name;

@@ -130,11 +130,6 @@ impl<'a> Fabric<'a> {
         ports.iter().enumerate().filter(|&it| first(it)).take(2).count()
     }
 
-    /// The port of a node by its interface.
-    pub(crate) fn port_named(&self, node: usize, iface: IfName) -> Option<usize> {
-        self.ports_of[node].iter().copied().find(|&port| self.ports[port].iface == iface)
-    }
-
     fn forwarding(&self, node: usize) -> PerFamily<bool> {
         let it = &self.lab.nodes()[node];
         let chosen = match (it.forward, it.role, self.lab.routing()) {

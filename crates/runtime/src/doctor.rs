@@ -74,8 +74,18 @@ fn trial(home: &Home) -> Vec<Finding> {
         Err(error) => found("packets", Verdict::Bad, error.to_string(), fix_for(&error)),
     });
     findings.push(match enter(&lab.running) {
-        Ok(()) => found("exec", Verdict::Good, "a process in a node has its own /sys, /etc/hosts and host name".to_owned(), None),
-        Err(why) => found("exec", Verdict::Bad, why, Some("in a container, /proc and /sys must not be masked: run it with --privileged".to_owned())),
+        Ok(()) => found(
+            "exec",
+            Verdict::Good,
+            "a process in a node has its own /sys, /etc/hosts and host name".to_owned(),
+            None,
+        ),
+        Err(why) => found(
+            "exec",
+            Verdict::Bad,
+            why,
+            Some("in a container, /proc and /sys must not be masked: run it with --privileged".to_owned()),
+        ),
     });
     if let Some(tied) = lab.tied.take()
         && let Err(error) = tied.end()
@@ -95,7 +105,8 @@ fn trial_lab() -> Result<hopyard_model::Lab, String> {
         doc.links.push(hopyard_model::LinkDoc { ends: [end(a), end(b)], ..Default::default() });
     }
     debug_assert!(name.parse::<LabName>().is_ok(), "the name of the trial lab is one");
-    let problems = |problems: Vec<hopyard_model::Problem>| problems.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; ");
+    let problems =
+        |problems: Vec<hopyard_model::Problem>| problems.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; ");
     doc.resolve().map(|(lab, _)| lab).map_err(problems)
 }
 
@@ -127,7 +138,8 @@ fn fix_for(error: &Error) -> Option<String> {
         return Some("as root: sysctl -w kernel.unprivileged_userns_clone=1".to_owned());
     }
     if setting("kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
-        let program = std::env::current_exe().map_or_else(|_| "/usr/bin/hop".to_owned(), |path| path.display().to_string());
+        let program =
+            std::env::current_exe().map_or_else(|_| "/usr/bin/hop".to_owned(), |path| path.display().to_string());
         return Some(format!(
             "AppArmor (Ubuntu 23.10 and later) takes the rights of user namespaces away; as root, allow this program:\n\
              printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile hop {program} flags=(unconfined) {{ userns, }}\\n' \
@@ -165,8 +177,12 @@ fn neighbours() -> Finding {
     let (verdict, detail, fix) = match (read("ipv4"), read("ipv6")) {
         (Some(four), Some(six)) => {
             let small = four.min(six) < 1024;
-            let detail = format!("{four} IPv4 and {six} IPv6 neighbours for all namespaces of the machine together; {NEEDS}");
-            let fix = small.then(|| "as root: sysctl -w net.ipv4.neigh.default.gc_thresh3=16384 net.ipv6.neigh.default.gc_thresh3=16384".to_owned());
+            let detail =
+                format!("{four} IPv4 and {six} IPv6 neighbours for all namespaces of the machine together; {NEEDS}");
+            let fix = small.then(|| {
+                "as root: sysctl -w net.ipv4.neigh.default.gc_thresh3=16384 net.ipv6.neigh.default.gc_thresh3=16384"
+                    .to_owned()
+            });
             (if small { Verdict::Limited } else { Verdict::Good }, detail, fix)
         }
         _ => (Verdict::Good, format!("the limit cannot be read here; {NEEDS}"), None),
@@ -175,8 +191,10 @@ fn neighbours() -> Finding {
 }
 
 fn namespaces() -> Finding {
-    let limit = fs::read_to_string("/proc/sys/user/max_net_namespaces").ok().and_then(|text| text.trim().parse::<u64>().ok());
-    let detail = limit.map_or_else(|| "the limit cannot be read".to_owned(), |limit| format!("at most {limit} network namespaces"));
+    let limit =
+        fs::read_to_string("/proc/sys/user/max_net_namespaces").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let detail = limit
+        .map_or_else(|| "the limit cannot be read".to_owned(), |limit| format!("at most {limit} network namespaces"));
     let small = limit.is_some_and(|limit| limit < 1024);
     Finding {
         subject: "namespaces",

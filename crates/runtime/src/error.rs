@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use hopyard_kernel::{ApplyError, Errno, Failure, KernelError};
 use hopyard_kernel::cleanup::PendingError;
+use hopyard_kernel::{ApplyError, Errno, Failure, KernelError};
 use hopyard_model::{LabName, Problem, Span};
 use hopyard_net::{NsName, Op};
 use thiserror::Error;

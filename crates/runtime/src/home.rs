@@ -21,6 +21,8 @@ pub struct Home {
     privileged: bool,
 }
 
+/// A file in the home that says that the directory of `ip netns` was made by us. No lab has such a name.
+const MADE_NETNS_DIR: &str = ".made-run-netns";
 /// The directory in which `ip netns` looks for names.
 const NETNS_DIR: &str = "/run/netns";
 
@@ -47,8 +49,26 @@ impl Home {
         Ok(Home { root, privileged })
     }
 
-    /// Removes the directory when the last lab is gone; anything in it keeps it.
+    /// Remembers that the directory of `ip netns` is ours.
+    pub(crate) fn note_netns_dir(&self) -> Result<(), Error> {
+        let path = self.root.join(MADE_NETNS_DIR);
+        fs::write(&path, "").context(|| format!("write {}", path.display()))
+    }
+
+    /// Removes the directory when the last lab is gone, and that of `ip netns` if it was made for
+    /// the first. Whatever else is in one keeps it.
     pub(crate) fn remove_if_empty(&self) {
+        let mark = self.root.join(MADE_NETNS_DIR);
+        let others = fs::read_dir(&self.root)
+            .map_or(0, |entries| entries.filter_map(Result::ok).filter(|entry| entry.path() != mark).count());
+        if others > 0 {
+            return;
+        }
+        // Errors: somebody is faster, at bringing up the next lab or at using `ip netns`.
+        if mark.exists() {
+            fs::remove_dir(NETNS_DIR).ok();
+            fs::remove_file(&mark).ok();
+        }
         fs::remove_dir(&self.root).ok();
     }
 

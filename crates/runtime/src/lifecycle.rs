@@ -132,19 +132,28 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     let Wanted { state, origins, hosts, warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
     let steps = hopyard_plan::diff(&NetState::default(), &state);
     let mut world = World::new(keeper.realm().clone());
-    apply(&mut world, &steps, &origins, false)?;
-
+    // The names need no more than the numbers, and while links are made a processor is idle.
+    let expected = Held { nodes: state.namespaces.keys().cloned().zip(keeper::FIRST_HELD..).collect() };
+    std::thread::scope(|scope| {
+        let names = scope.spawn(|| link_names(home, lab.name(), keeper.process(), &expected));
+        let applied = apply(&mut world, &steps, &origins, false);
+        let named = names.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        applied.and(named)
+    })?;
     let held = hold(dir.path(), &world, state.namespaces.keys())?;
     held.write(dir.path())?;
+    if held != expected {
+        link_names(home, lab.name(), keeper.process(), &held)?;
+    }
     view::write(keeper.process(), lab.name(), &hosts)?;
     record.stage = Stage::Up;
     record.hosts.clone_from(&hosts);
     record.write(dir.path())?;
-    link_names(home, lab.name(), keeper.process(), &held)?;
     let (process, tied) = match lifetime {
         Lifetime::UntilDown => (keeper.release()?, None),
         Lifetime::Tied => {
-            let process = Process::open(keeper.process().pid()).context(|| "take hold of the lab's keeper".to_owned())?;
+            let process =
+                Process::open(keeper.process().pid()).context(|| "take hold of the lab's keeper".to_owned())?;
             (process, Some(Tied { keeper: Some(keeper), home: home.clone(), name: lab.name().clone() }))
         }
     };
@@ -167,7 +176,8 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         record.write(dir.path())?;
         apply(&mut world, &steps, &origins, true)?;
         let old = Held::read(dir.path())?;
-        let (kept, gone): (Vec<_>, Vec<_>) = old.nodes.into_iter().partition(|(name, _)| state.namespaces.contains_key(name));
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            old.nodes.into_iter().partition(|(name, _)| state.namespaces.contains_key(name));
         let is_new = |name: &&NsName| !found.namespaces.contains_key(*name);
         let new = hold(dir.path(), &world, state.namespaces.keys().filter(is_new))?;
         let mut held = Held { nodes: kept };
@@ -213,10 +223,9 @@ fn link_names(home: &Home, lab: &LabName, keeper: &Process, held: &Held) -> Resu
     let target = keeper::link_target(&keeper.pid());
     keeper::remove_links(dir, &target).context(|| format!("remove old names from {}", dir.display()))?;
     match std::fs::create_dir(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(error).context(|| format!("make {}", dir.display()));
-        }
-        _ => {}
+        Ok(()) => home.note_netns_dir()?,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error).context(|| format!("make {}", dir.display())),
     }
     for (node, number) in &held.nodes {
         let link = dir.join(format!("{lab}.{node}"));
@@ -263,13 +272,14 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     let Some(id) = record.and_then(|record| record.keeper) else { return Ok(false) };
     let keeper = id.find()?;
     if let Some(keeper) = &keeper {
-        keeper.kill().and_then(|()| keeper.wait(None)).context(|| format!("end the lab's keeper, process {}", id.pid))?;
+        keeper
+            .kill()
+            .and_then(|()| keeper.wait(None))
+            .context(|| format!("end the lab's keeper, process {}", id.pid))?;
     }
     if let Some(links) = home.netns_dir() {
         keeper::remove_links(links, &keeper::link_target(&id.pid))
             .context(|| format!("remove the lab's names from {}", links.display()))?;
-        // Ours only if it is empty; where `ip netns` is at home it is a mount.
-        std::fs::remove_dir(links).ok();
     }
     for file in FILES {
         match std::fs::remove_file(dir.path().join(file)) {

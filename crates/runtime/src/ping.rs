@@ -65,7 +65,11 @@ pub fn ping(
 ) -> Result<Vec<Outcome>, Error> {
     let mut run = Run::new(realm, namespaces, probes, timeout)?;
     run.send_and_receive()?;
-    Ok(run.states.into_iter().map(|state| if let State::Done(outcome) = state { outcome } else { Outcome::Silence }).collect())
+    Ok(run
+        .states
+        .into_iter()
+        .map(|state| if let State::Done(outcome) = state { outcome } else { Outcome::Silence })
+        .collect())
 }
 
 enum State {
@@ -156,7 +160,12 @@ impl<'a> Run<'a> {
                 self.waiting += 1;
                 true
             }
-            Err(error) if matches!(error.raw_os_error(), Some(libc_again::EAGAIN | libc_again::ENOBUFS)) && self.waiting > 0 => false,
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc_again::EAGAIN | libc_again::ENOBUFS))
+                    && self.waiting > 0 =>
+            {
+                false
+            }
             Err(error) => {
                 self.states[at] = State::Done(Outcome::NotSent(error.raw_os_error().unwrap_or_default()));
                 true
@@ -166,7 +175,8 @@ impl<'a> Run<'a> {
 
     /// How long the oldest unanswered request may still take.
     fn patience(&self, oldest: usize) -> Duration {
-        let sent = self.states[oldest..].iter().find_map(|state| if let State::Sent(at) = state { Some(*at) } else { None });
+        let sent =
+            self.states[oldest..].iter().find_map(|state| if let State::Sent(at) = state { Some(*at) } else { None });
         sent.map_or(Duration::ZERO, |at| self.timeout.saturating_sub(at.elapsed()))
     }
 

@@ -79,7 +79,16 @@ impl Record {
 
     pub(crate) fn new(lab: Lab, source: String, ephemeral: bool) -> Self {
         let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
-        Record { version: Self::VERSION, stage: Stage::Starting, keeper: None, source, ephemeral, created, hosts: Vec::new(), lab }
+        Record {
+            version: Self::VERSION,
+            stage: Stage::Starting,
+            keeper: None,
+            source,
+            ephemeral,
+            created,
+            hosts: Vec::new(),
+            lab,
+        }
     }
 
     /// The lab's name.
@@ -97,7 +106,11 @@ impl Record {
         let unreadable = |why: String| Error::Record { path: path.clone(), why };
         let record: Record = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
         if record.version != Self::VERSION {
-            return Err(unreadable(format!("it is of version {}, this program knows {}", record.version, Self::VERSION)));
+            return Err(unreadable(format!(
+                "it is of version {}, this program knows {}",
+                record.version,
+                Self::VERSION
+            )));
         }
         Ok(Some(record))
     }
@@ -132,7 +145,11 @@ impl Held {
     pub(crate) fn find(dir: &Path, node: &str) -> Result<Option<u32>, Error> {
         let path = dir.join(NODES);
         let text = fs::read_to_string(&path).context(|| format!("read {}", path.display()))?;
-        Ok(text.lines().filter_map(|line| line.split_once(' ')).find(|(_, name)| *name == node).and_then(|(n, _)| n.parse().ok()))
+        Ok(text
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .find(|(_, name)| *name == node)
+            .and_then(|(n, _)| n.parse().ok()))
     }
 
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {

@@ -49,7 +49,9 @@ impl Running {
         if record.stage == Stage::Starting {
             return Ok(None);
         }
-        let Some(keeper) = record.keeper.map(super::record::KeeperId::find).transpose()?.flatten() else { return Ok(None) };
+        let Some(keeper) = record.keeper.map(super::record::KeeperId::find).transpose()?.flatten() else {
+            return Ok(None);
+        };
         Self::new(dir, record, keeper).map(Some)
     }
 
@@ -107,7 +109,10 @@ impl Running {
     /// The lab went down meanwhile, or there is no room for so many descriptors.
     pub fn namespaces(&self) -> Result<Vec<(NsName, OwnedFd)>, Error> {
         let held = Held::read(&self.dir)?;
-        held.nodes.into_iter().map(|(name, number)| Ok((name.clone(), self.open_held(name.as_str(), number)?))).collect()
+        held.nodes
+            .into_iter()
+            .map(|(name, number)| Ok((name.clone(), self.open_held(name.as_str(), number)?)))
+            .collect()
     }
 
     /// All its namespaces, open for questions and changes.
@@ -184,5 +189,8 @@ impl Running {
 }
 
 fn first_of_each_family(addresses: &[IpAddr]) -> Vec<IpAddr> {
-    Family::BOTH.into_iter().filter_map(|family| addresses.iter().copied().find(|addr| Family::of(*addr) == family)).collect()
+    Family::BOTH
+        .into_iter()
+        .filter_map(|family| addresses.iter().copied().find(|addr| Family::of(*addr) == family))
+        .collect()
 }

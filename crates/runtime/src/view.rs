@@ -27,7 +27,8 @@ pub(crate) fn write(keeper: &Process, lab: &LabName, hosts: &[(NsName, Vec<IpAdd
 
 /// hosts(5).
 fn hosts_text(lab: &LabName, hosts: &[(NsName, Vec<IpAddr>)]) -> String {
-    let mut text = format!("# Nodes of the lab {lab}.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let mut text =
+        format!("# Nodes of the lab {lab}.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, addresses) in hosts {
         for address in addresses {
             // Writing to a String cannot fail.

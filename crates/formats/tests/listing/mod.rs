@@ -1,5 +1,6 @@
 //! A lab as a few lines of text, for comparison.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "writing to a string cannot fail")]
 
 use std::fmt::Write;
 

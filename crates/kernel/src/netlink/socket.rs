@@ -123,6 +123,8 @@ impl RtSocket {
             on(Step::Anew)?;
             self.send(batch.bytes())?;
             let mut interrupted = false;
+            // What comes behind a fault is still read, or it would answer the next question.
+            let mut fault = None;
             'answers: loop {
                 let length = match self.receive(inbox, RecvFlags::empty()) {
                     // Something was dropped: the dump is not whole. It goes on, and is done again.
@@ -140,14 +142,18 @@ impl RtSocket {
                     if answer.is_done() {
                         break 'answers;
                     }
-                    on(Step::Message(answer.bytes()))?;
+                    if fault.is_none() {
+                        fault = on(Step::Message(answer.bytes())).err();
+                    }
                     if !dump {
                         break 'answers;
                     }
                 }
             }
-            if !interrupted {
-                return Ok(());
+            match fault {
+                Some(fault) => return Err(fault),
+                None if !interrupted => return Ok(()),
+                None => {}
             }
         }
         Err(Refusal::saying(Errno::from_raw(libc::EINTR), "the tables kept changing while they were read"))
@@ -215,10 +221,11 @@ fn datagram_length(bytes: &[u8]) -> usize {
 }
 
 fn set_netlink_option(fd: BorrowedFd<'_>, option: libc::c_int) -> io::Result<()> {
+    /// The size of an int.
+    const SIZE: libc::socklen_t = 4;
     let on: libc::c_int = 1;
-    let size = size_of_val(&on) as libc::socklen_t;
     // SAFETY: the value is an int that lives through the call, and its size is given.
-    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), size) };
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), SIZE) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -12,7 +12,7 @@ use crate::encode::{self, NewEnd};
 use crate::error::Refusal;
 use crate::links::{IfIndex, LinkTable};
 use crate::netlink::{Batch, Inbox, RtSocket};
-use crate::sysctl::{self, FreshValues};
+use crate::sysctl::{FreshValues, SysctlFiles};
 use crate::{ApplyError, Errno, KernelError, decode, namespace};
 
 /// Between two reports of progress at most so many namespaces are made.
@@ -31,7 +31,7 @@ const DOOMED: u32 = 0x686f_70ff;
 /// Which operations failed.
 type Failures = Vec<(usize, Refusal)>;
 
-/// Reports how many operations are done.
+/// Reports how many operations of a phase have been tried; the last report counts.
 type Progress<'a> = &'a mut dyn FnMut(usize);
 
 impl World {
@@ -50,16 +50,21 @@ impl World {
         }
         let mut done = 0;
         for Phase { kind, ops: range } in phases(ops) {
-            let mut report = |within: usize| on(done + within);
-            let failures = match kind {
-                Kind::EndSpaces => self.end_spaces(ops, range.clone()),
-                Kind::RemoveLinks => self.remove_links(ops, range.clone()),
-                Kind::MakeSpaces => self.make_spaces(ops, range.clone(), &mut report),
-                Kind::MakeLinks => self.make_links(ops, range.clone()),
-                Kind::Configure => self.configure(ops, range.clone(), &mut report),
+            let mut tried = 0;
+            let mut report = |within: usize| {
+                tried = within;
+                on(done + within);
             };
-            done += range.len() - failures.len().min(range.len());
-            on(done);
+            let failures = match kind {
+                Kind::EndSpaces => self.end_spaces(ops, range, &mut report),
+                Kind::RemoveLinks => self.remove_links(ops, range, &mut report),
+                Kind::MakeSpaces => self.make_spaces(ops, range, &mut report),
+                Kind::MakeLinks => self.make_links(ops, range, &mut report),
+                Kind::Configure => self.configure(ops, range, &mut report),
+            };
+            let failed: BTreeSet<usize> = failures.iter().map(|(at, _)| *at).collect();
+            done += tried - failed.len().min(tried);
+            // The first of its refusals, for an operation may consist of several requests.
             if let Some((at, refusal)) = failures.into_iter().min_by_key(|(at, _)| *at) {
                 return Err(ApplyError { at, done, error: KernelError::of_op(&ops[at], refusal) });
             }
@@ -68,7 +73,8 @@ impl World {
         Ok(())
     }
 
-    fn end_spaces(&mut self, ops: &[Op], range: Range<usize>) -> Failures {
+    fn end_spaces(&mut self, ops: &[Op], range: Range<usize>, on: Progress<'_>) -> Failures {
+        let all = range.len();
         let mut failures = Failures::new();
         let mut doomed = BTreeSet::new();
         for at in range {
@@ -94,15 +100,18 @@ impl World {
         }
         self.forget_pairs(|ns| doomed.contains(ns));
         self.forget_links();
+        on(all);
         failures
     }
 
-    fn remove_links(&mut self, ops: &[Op], range: Range<usize>) -> Failures {
+    fn remove_links(&mut self, ops: &[Op], range: Range<usize>, on: Progress<'_>) -> Failures {
+        let mut tried = 0;
         let mut failures = Failures::new();
         let mut inbox = Inbox::default();
         let mut batch = Batch::default();
         for (name, group) in groups(ops, range) {
             let mut indexes = Vec::new();
+            tried += group.len();
             for at in group {
                 let Op::DelLink(Endpoint { dev, .. }) = &ops[at] else { continue };
                 match self.links_mut(&name, &mut inbox).and_then(|links| index_of(links, &name, *dev)) {
@@ -112,6 +121,7 @@ impl World {
             }
             let Ok(space) = self.space(&name) else { continue };
             remove_together(&space.socket, &indexes, &mut batch, &mut inbox, &mut failures);
+            on(tried);
         }
         // The other ends are gone as well, wherever they were.
         self.forget_links();
@@ -152,17 +162,21 @@ impl World {
             let made = in_parallel(chunk, |queue| {
                 visit(&self.realm, || {
                     let mut fresh = FreshValues::default();
+                    let mut files = SysctlFiles::new();
                     let mut made = Vec::new();
                     while let Some((_, plan)) = queue.take() {
-                        made.push(plan.make(&mut fresh));
+                        made.push(plan.make(&mut fresh, &mut files));
                     }
                     made
                 })
             });
+            let mut missing: BTreeMap<&NsName, usize> = chunk.iter().map(|plan| (plan.name, plan.at)).collect();
+            let mut no_visit = None;
             for thread in made {
                 match thread {
                     Ok(spaces) => {
                         for Made { name, socket, failures: failed } in spaces {
+                            missing.remove(name);
                             failures.extend(failed);
                             if let Some(socket) = socket {
                                 let links = Some(LinkTable::of_new_namespace());
@@ -170,22 +184,26 @@ impl World {
                             }
                         }
                     }
-                    Err(refusal) => failures.extend(chunk.first().map(|plan| (plan.at, refusal))),
+                    Err(refusal) => no_visit = Some(refusal),
                 }
             }
+            // One thread may have done it all.
+            failures.extend(missing.into_values().zip(no_visit.into_iter().cycle()));
             done += chunk.iter().map(|plan| 1 + plan.sysctls.len()).sum::<usize>();
             on(done);
-            if !failures.is_empty() {
+            // Without a namespace there is no sense in going on; a sysctl may fail behind all of them.
+            if failures.iter().any(|(at, _)| matches!(ops[*at], Op::AddNs(_))) {
                 return failures;
             }
         }
         if !elsewhere.is_empty() {
-            failures.extend(self.configure_groups(ops, &grouped(ops, elsewhere), &mut |_| {}));
+            let mut report = |within: usize| on(done + within);
+            failures.extend(self.configure_groups(ops, &groups(ops, elsewhere), &mut report));
         }
         failures
     }
 
-    fn make_links(&mut self, ops: &[Op], range: Range<usize>) -> Failures {
+    fn make_links(&mut self, ops: &[Op], range: Range<usize>, on: Progress<'_>) -> Failures {
         let mut failures = Failures::new();
         let mut inbox = Inbox::default();
         let mut batch = Batch::default();
@@ -210,6 +228,7 @@ impl World {
             if let Err(refusal) = sent {
                 failures.push((run.start, refusal));
             }
+            on(at - range.start);
             if !failures.is_empty() {
                 self.forget_links();
                 return failures;
@@ -286,27 +305,32 @@ impl World {
         for chunk in groups.chunks(GROUPS_AT_A_TIME) {
             let enters = chunk.iter().any(|(_, group)| group.iter().any(|&at| matches!(ops[at], Op::SetSysctl { .. })));
             let work = |queue: &super::Queue<'_, Group>| {
-                let mut worker = Worker::default();
-                while let Some((_, (name, group))) = queue.take() {
+                let mut worker = Worker::new();
+                while let Some((at, (name, group))) = queue.take() {
+                    worker.visited.insert(at);
                     if let Some(space) = self.spaces.get(name) {
                         worker.configure(name, space, ops, group);
                     }
                 }
-                worker.failures
+                worker
             };
             let results =
                 in_parallel(chunk, |queue| if enters { visit(&self.realm, || work(queue)) } else { Ok(work(queue)) });
+            let mut missing: BTreeSet<usize> = (0..chunk.len()).collect();
+            let mut no_visit = None;
             for result in results {
                 match result {
-                    Ok(failed) => failures.extend(failed),
-                    Err(refusal) => failures.extend(chunk.first().map(|(_, group)| (group[0], refusal))),
+                    Ok(worker) => {
+                        missing.retain(|at| !worker.visited.contains(at));
+                        failures.extend(worker.failures);
+                    }
+                    Err(refusal) => no_visit = Some(refusal),
                 }
             }
+            let not_done = missing.into_iter().flat_map(|at| chunk[at].1.iter().copied());
+            failures.extend(not_done.zip(no_visit.into_iter().cycle()));
             done += chunk.iter().map(|(_, group)| group.len()).sum::<usize>();
             on(done);
-            if !failures.is_empty() {
-                break;
-            }
         }
         failures
     }
@@ -335,7 +359,9 @@ impl World {
         let ends: Vec<_> = ends.into_iter().collect();
         in_parallel(&ends, |queue| {
             while let Some((_, (ns, devs))) = queue.take() {
-                devs.iter().for_each(|dev| self.activate(ns, *dev));
+                for dev in devs {
+                    self.activate(ns, *dev);
+                }
             }
         });
         // A bridge gets its carrier from its ports, so it comes behind them.
@@ -381,12 +407,8 @@ impl World {
 /// The operations of one namespace, by index, in order.
 type Group = (NsName, Vec<usize>);
 
-/// The operations of a range by namespace, each in order, in the order of first appearance.
-fn groups(ops: &[Op], range: Range<usize>) -> Vec<Group> {
-    grouped(ops, range)
-}
-
-fn grouped(ops: &[Op], indexes: impl IntoIterator<Item = usize>) -> Vec<Group> {
+/// Operations by namespace, each in order, in the order of first appearance.
+fn groups(ops: &[Op], indexes: impl IntoIterator<Item = usize>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut group_of: HashMap<&NsName, usize> = HashMap::new();
     for at in indexes {
@@ -480,7 +502,7 @@ struct Made<'a> {
 
 impl<'a> SpacePlan<'a> {
     /// Makes it, and leaves the calling thread in it.
-    fn make(&self, fresh: &mut FreshValues) -> Made<'a> {
+    fn make(&self, fresh: &mut FreshValues, files: &mut SysctlFiles) -> Made<'a> {
         let mut made = Made { name: self.name, socket: None, failures: Vec::new() };
         match namespace::create().and_then(|()| RtSocket::open()) {
             Ok(socket) => made.socket = Some(socket),
@@ -489,14 +511,17 @@ impl<'a> SpacePlan<'a> {
                 return made;
             }
         }
+        if !self.sysctls.is_empty() {
+            files.arrive();
+        }
         // One sysctl may change others; what was read in a new namespace holds until the first write.
         let mut untouched = true;
         for (at, key, value) in &self.sysctls {
-            if untouched && fresh.has(key, value) {
+            if untouched && fresh.has(files, key, value) {
                 continue;
             }
             untouched = false;
-            if let Err(errno) = sysctl::write(key, value) {
+            if let Err(errno) = files.write(key, value) {
                 made.failures.push((*at, errno.into()));
             }
         }
@@ -505,14 +530,26 @@ impl<'a> SpacePlan<'a> {
 }
 
 /// Configures namespaces, one after the other, with one buffer.
-#[derive(Default)]
 struct Worker {
     batch: Batch,
     inbox: Inbox,
+    files: SysctlFiles,
+    /// The groups that it took.
+    visited: BTreeSet<usize>,
     failures: Failures,
 }
 
 impl Worker {
+    fn new() -> Self {
+        Worker {
+            batch: Batch::default(),
+            inbox: Inbox::default(),
+            files: SysctlFiles::new(),
+            visited: BTreeSet::new(),
+            failures: Vec::new(),
+        }
+    }
+
     fn configure(&mut self, name: &NsName, space: &Netns, ops: &[Op], group: &[usize]) {
         let Some(links) = &space.links else { return };
         let mut context = Context { name, space, links, promotions: Promotions::default(), link_locals: None };
@@ -525,7 +562,7 @@ impl Worker {
                 Op::SetSysctl { key, value, .. } => {
                     // What goes before it must be done before it.
                     self.flush(space, at);
-                    set_sysctl(space, &mut inside, key, value)
+                    self.set_sysctl(space, &mut inside, key, value)
                 }
                 op => self.request(&mut context, op, at),
             };
@@ -548,6 +585,15 @@ impl Worker {
             self.batch.clear();
             self.failures.push((at, refusal));
         }
+    }
+
+    fn set_sysctl(&mut self, space: &Netns, inside: &mut bool, key: &SysctlKey, value: &str) -> Result<(), Refusal> {
+        if !*inside {
+            namespace::enter(space.socket.namespace()?)?;
+            self.files.arrive();
+            *inside = true;
+        }
+        Ok(self.files.write(key, value)?)
     }
 
     fn request(&mut self, context: &mut Context<'_>, op: &Op, at: usize) -> Result<(), Refusal> {
@@ -621,14 +667,6 @@ impl Context<'_> {
         let set = self.link_locals.as_ref()?;
         set.get(&dev).copied().or_else(|| self.links.mac(dev)).filter(|mac| mac.bytes() != [0; 6])
     }
-}
-
-fn set_sysctl(space: &Netns, inside: &mut bool, key: &SysctlKey, value: &str) -> Result<(), Refusal> {
-    if !*inside {
-        namespace::enter(space.socket.namespace()?)?;
-        *inside = true;
-    }
-    Ok(sysctl::write(key, value)?)
 }
 
 /// Which removals of an IPv4 address would take others with them.

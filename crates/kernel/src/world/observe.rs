@@ -11,7 +11,8 @@ use crate::decode::{self, FoundKind, FoundLink};
 use crate::error::Refusal;
 use crate::links::IfIndex;
 use crate::netlink::{Inbox, RtSocket};
-use crate::{KernelError, encode, namespace, sysctl};
+use crate::sysctl::SysctlFiles;
+use crate::{KernelError, encode, namespace, netconf};
 
 pub(super) const DUMP: u16 = NLM_F_DUMP;
 
@@ -29,7 +30,7 @@ impl World {
             let mut inbox = Inbox::default();
             let mut found = Vec::new();
             while let Some((_, space)) = queue.take() {
-                let state = read_space(space, &pairs, &mut inbox)
+                let state = read_space(space, &pairs, sysctls.get(space.name), &mut inbox)
                     .map_err(|refusal| refusal.while_doing(format!("read node {}", space.name)))?;
                 found.push((space.name.clone(), state));
             }
@@ -45,24 +46,31 @@ impl World {
         Ok(state)
     }
 
+    /// Those that no socket tells.
     fn read_sysctls(
         &self,
         wanted: &BTreeMap<NsName, BTreeSet<SysctlKey>>,
         state: &mut NetState,
     ) -> Result<(), KernelError> {
-        let asked: Vec<(&NsName, &Netns, &BTreeSet<SysctlKey>)> = wanted
-            .iter()
-            .filter(|(_, keys)| !keys.is_empty())
-            .filter_map(|(name, keys)| Some((name, self.spaces.get(name)?, keys)))
-            .collect();
+        let mut asked: Vec<(&NsName, &Netns, Vec<&SysctlKey>)> = Vec::new();
+        for (name, keys) in wanted {
+            let Some(space) = self.spaces.get(name) else { continue };
+            let known = state.namespaces.get(name).map(|state| &state.sysctls);
+            let unknown: Vec<_> =
+                keys.iter().filter(|key| !known.is_some_and(|known| known.contains_key(*key))).collect();
+            if !unknown.is_empty() {
+                asked.push((name, space, unknown));
+            }
+        }
         if asked.is_empty() {
             return Ok(());
         }
         let results = in_parallel(&asked, |queue| {
             let read_all = || {
+                let mut files = SysctlFiles::new();
                 let mut found = Vec::new();
                 while let Some((_, (name, space, keys))) = queue.take() {
-                    let values = read_sysctls_of(space, keys)
+                    let values = read_sysctls_of(space, keys, &mut files)
                         .map_err(|refusal| refusal.while_doing(format!("read the sysctls of node {name}")))?;
                     found.push(((*name).clone(), values));
                 }
@@ -72,15 +80,20 @@ impl World {
         });
         for result in results {
             for (name, values) in result? {
-                state.namespaces.entry(name).or_default().sysctls = values;
+                state.namespaces.entry(name).or_default().sysctls.extend(values);
             }
         }
         Ok(())
     }
 }
 
-/// All that is asked of one namespace, but its sysctls.
-fn read_space(space: &Space<'_>, pairs: &Pairs, inbox: &mut Inbox) -> Result<NsState, Refusal> {
+/// All that its socket tells of one namespace.
+fn read_space(
+    space: &Space<'_>,
+    pairs: &Pairs,
+    sysctls: Option<&BTreeSet<SysctlKey>>,
+    inbox: &mut Inbox,
+) -> Result<NsState, Refusal> {
     let socket = &space.netns.socket;
     let names: BTreeMap<IfIndex, IfName> = space.links.iter().map(|link| (link.index, link.dev)).collect();
     let links = space.links.iter().map(|link| (link.dev, state_of(space.name, link, pairs, &names))).collect();
@@ -105,6 +118,14 @@ fn read_space(space: &Space<'_>, pairs: &Pairs, inbox: &mut Inbox) -> Result<NsS
             && let Some(dev) = names.get(&index)
         {
             state.neighbours.insert((*dev, addr), mac);
+        }
+    }
+    for key in sysctls.into_iter().flatten() {
+        // Refused, it is read from its file.
+        if let Some(family) = netconf::family_switched_by(key)
+            && let Ok(Some(value)) = netconf::read_forwarding(socket, family, inbox)
+        {
+            state.sysctls.insert(key.clone(), value);
         }
     }
     Ok(state)
@@ -134,11 +155,16 @@ fn state_of(ns: &NsName, found: &FoundLink, pairs: &Pairs, names: &BTreeMap<IfIn
     }
 }
 
-fn read_sysctls_of(space: &Netns, keys: &BTreeSet<SysctlKey>) -> Result<BTreeMap<SysctlKey, String>, Refusal> {
+fn read_sysctls_of(
+    space: &Netns,
+    keys: &[&SysctlKey],
+    files: &mut SysctlFiles,
+) -> Result<BTreeMap<SysctlKey, String>, Refusal> {
     namespace::enter(space.socket.namespace()?)?;
+    files.arrive();
     let mut values = BTreeMap::new();
-    for key in keys {
-        if let Some(value) = sysctl::read(key)? {
+    for &key in keys {
+        if let Some(value) = files.read(key)? {
             values.insert(key.clone(), value);
         }
     }

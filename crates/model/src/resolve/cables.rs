@@ -1,6 +1,6 @@
 //! Which interfaces there are: what each link joins, and what each of its ends is called.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use hopyard_net::{AltName, IfName};
 
@@ -23,6 +23,8 @@ pub(super) struct Cables<'a> {
     pub(super) at_node: Vec<Vec<(usize, usize)>>,
     /// Links that have an end that nothing is known of: only their values can be checked.
     pub(super) dangling: Vec<&'a LinkDoc>,
+    /// Nodes at the known ends of those: an interface that they lack may be there.
+    pub(super) incomplete: HashSet<NodeId>,
 }
 
 /// A link whose ends are known.
@@ -69,7 +71,13 @@ impl<'a> Cables<'a> {
             }
             list.push(Cable { ends, swapped: cable.swapped, doc: cable.doc, at: cable.at });
         }
-        Cables { list, at_node, dangling }
+        let ends = dangling.iter().flat_map(|link| &link.ends).filter_map(|end| vertices.find(&end.node.value));
+        let nodes = ends.filter_map(|vertex| match vertex {
+            Vertex::Node(id) => Some(id),
+            Vertex::Switch(_) => None,
+        });
+        let incomplete = nodes.collect();
+        Cables { list, at_node, dangling, incomplete }
     }
 
     /// The interface of a node that has this name, short or long; `lo` is not among them.

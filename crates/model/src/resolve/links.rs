@@ -238,7 +238,7 @@ impl Reader<'_, '_> {
         if let Some(segment) = switch.and_then(|switch| given_prefix(switch, family))
             && (!segment.contains(&net.addr()) || net.prefix_len() != segment.prefix_len())
         {
-            let message = format!("`{net}` is not in the prefix `{segment}` of the switch `{switch_name}`");
+            let message = format!("`{net}` does not fit the prefix `{segment}` of the switch `{switch_name}`");
             problems.push(Problem::warning("different-subnets", one.span, message));
         }
         LinkAddresses::One(net)

@@ -30,6 +30,16 @@ pub(crate) struct Addresses {
     pub(crate) further: Vec<Vec<(IfName, IpNet)>>,
 }
 
+impl Addresses {
+    /// All of them.
+    fn all(&self) -> impl Iterator<Item = IpNet> {
+        let ports = self.ports.iter().flatten().flatten().copied();
+        let loopbacks = self.loopbacks.iter().flatten().copied();
+        let further = self.further.iter().flatten().map(|(_, net)| *net);
+        ports.chain(loopbacks).chain(further)
+    }
+}
+
 /// Something that needs a block of the pools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Need {
@@ -68,6 +78,7 @@ pub(crate) fn choose(fabric: &Fabric<'_>) -> Result<Addresses, Vec<Problem>> {
     for net in all_given(fabric, &addresses) {
         pools.reserve(net, &mut pool);
     }
+    let by_hand: BTreeSet<IpAddr> = addresses.all().map(|net| net.addr()).collect();
     let laid_out = match fabric.lab.addressing().mode {
         AddressingMode::Stable | AddressingMode::Auto => stable::lay_out(fabric, &needs, &mut pool),
         AddressingMode::Compact => compact::lay_out(fabric, &needs, &mut pool),
@@ -86,7 +97,7 @@ pub(crate) fn choose(fabric: &Fabric<'_>) -> Result<Addresses, Vec<Problem>> {
                     let pool = sources[net][index(family)] == Source::Pool;
                     if pool { pools.block(family, *offset, need.bits) } else { None }
                 });
-                number(fabric, net, blocks, &mut addresses);
+                number(fabric, net, blocks, &by_hand, &mut addresses);
             }
         }
     }
@@ -95,7 +106,7 @@ pub(crate) fn choose(fabric: &Fabric<'_>) -> Result<Addresses, Vec<Problem>> {
             Source::Prefix(prefix) => Some(prefix),
             Source::Hand | Source::Pool => None,
         });
-        if prefixes != [None; 2] && !number(fabric, net, prefixes, &mut addresses) {
+        if prefixes != [None; 2] && !number(fabric, net, prefixes, &by_hand, &mut addresses) {
             let at = fabric.lab.links()[fabric.ports[fabric.networks[net].ports[0]].link].origin;
             let prefix = prefixes.iter().flatten().map(|net| format!("`{net}`")).collect::<Vec<_>>().join(" and ");
             problems.push(Problem::error("prefix-too-small", at, format!("{prefix} has no address left for each port")));
@@ -170,9 +181,6 @@ fn given(fabric: &Fabric<'_>) -> Addresses {
 
 /// Every prefix that a person has used.
 fn all_given<'a>(fabric: &'a Fabric<'_>, given: &'a Addresses) -> impl Iterator<Item = IpNet> + 'a {
-    let ports = given.ports.iter().flatten().flatten().copied();
-    let loopbacks = given.loopbacks.iter().flatten().copied();
-    let further = given.further.iter().flatten().map(|(_, net)| *net);
     let links = fabric.lab.links().iter().flat_map(|link| {
         Family::BOTH.into_iter().filter_map(|family| match link.addresses(family) {
             LinkAddresses::Prefix(net) => Some(net),
@@ -185,7 +193,7 @@ fn all_given<'a>(fabric: &'a Fabric<'_>, given: &'a Addresses) -> impl Iterator<
             SwitchAddresses::Auto | SwitchAddresses::None => None,
         })
     });
-    ports.chain(loopbacks).chain(further).chain(links).chain(switches)
+    given.all().chain(links).chain(switches)
 }
 
 /// What needs a block: wires, then segments, then loopbacks, each in the order written.
@@ -216,8 +224,15 @@ fn needs(fabric: &Fabric<'_>, sources: &[PerFamily<Source>]) -> Vec<Need> {
     of_network(true).chain(of_network(false)).chain(loopbacks).collect()
 }
 
-/// Gives each port of a network its address from the prefixes. False: there are too few.
-fn number(fabric: &Fabric<'_>, net: usize, prefixes: PerFamily<Option<IpNet>>, addresses: &mut Addresses) -> bool {
+/// Gives each port of a network its address from the prefixes, but none that is given by hand
+/// somewhere. False: there are too few.
+fn number(
+    fabric: &Fabric<'_>,
+    net: usize,
+    prefixes: PerFamily<Option<IpNet>>,
+    given: &BTreeSet<IpAddr>,
+    addresses: &mut Addresses,
+) -> bool {
     let network = &fabric.networks[net];
     let wants = |port: usize, family: Family, addresses: &Addresses| {
         let link = &fabric.lab.links()[fabric.ports[port].link];
@@ -228,12 +243,10 @@ fn number(fabric: &Fabric<'_>, net: usize, prefixes: PerFamily<Option<IpNet>>, a
     // One number for both families, as far as the smaller prefix goes; no more than sixteen bits of it.
     let last = prefixes.iter().flatten().map(|prefix| last_host(*prefix)).min().unwrap_or(0);
     let first = u64::from(prefixes.iter().flatten().any(|prefix| last_host(*prefix) > 1));
-    let nodes: BTreeSet<usize> = network.ports.iter().map(|&port| fabric.ports[port].node).collect();
     let mut taken: BTreeSet<u64> = BTreeSet::new();
     for prefix in prefixes.iter().flatten() {
-        let ports = network.ports.iter().filter_map(|&port| addresses.ports[port][index(family_of(*prefix))]);
-        let further = nodes.iter().flat_map(|&node| &addresses.further[node]).map(|(_, net)| *net);
-        taken.extend(ports.chain(further).filter_map(|net| host_number(*prefix, net.addr())));
+        let inside = given.range(prefix.network()..=prefix.broadcast());
+        taken.extend(inside.filter_map(|addr| host_number(*prefix, *addr)));
     }
     let stable = fabric.lab.addressing().mode != AddressingMode::Compact;
     let mut next = first;
@@ -291,10 +304,12 @@ fn family_of(net: IpNet) -> Family {
 /// The greatest number of a host in a prefix; the least is 0 in a pair or a single address, else 1.
 fn last_host(prefix: IpNet) -> u64 {
     let bits = u32::from(prefix.max_prefix_len() - prefix.prefix_len()).min(16);
-    match bits {
-        0 => 0,
-        1 => 1,
-        bits => (1 << bits) - 2,
+    match (bits, prefix) {
+        (0, _) => 0,
+        (1, _) => 1,
+        // The last one is for broadcasts.
+        (bits, IpNet::V4(_)) => (1 << bits) - 2,
+        (bits, IpNet::V6(_)) => (1 << bits) - 1,
     }
 }
 

@@ -11,8 +11,8 @@ use super::graph::Vertex;
 pub(crate) struct Destination {
     /// The prefix.
     pub(crate) prefix: Prefix,
-    /// Where packets for it are sent.
-    pub(crate) owner: Vertex,
+    /// Where packets for it are sent; `None`: nowhere, it concerns only those that are connected.
+    pub(crate) owner: Option<Vertex>,
     /// The nodes that have it on one of their interfaces, sorted; they need no route.
     pub(crate) connected: Vec<usize>,
 }
@@ -48,14 +48,16 @@ impl Destinations {
             }
             for &outer in &around {
                 for &node in &list[outer].connected {
-                    if it.connected.binary_search(&node).is_err() {
-                        inside[node].push((it.prefix, it.owner));
+                    if let Some(owner) = it.owner
+                        && it.connected.binary_search(&node).is_err()
+                    {
+                        inside[node].push((it.prefix, owner));
                     }
                 }
             }
             around.push(at);
         }
-        for (at, it) in list.iter().enumerate() {
+        for (at, it) in list.iter().enumerate().filter(|(_, it)| it.owner.is_some()) {
             match nested.get(&at) {
                 None => pieces.push((it.prefix, at)),
                 Some(holes) => without(it.prefix, holes, &mut |piece| pieces.push((piece, at))),
@@ -63,7 +65,7 @@ impl Destinations {
         }
         pieces.sort_unstable();
 
-        let owners: Vec<Vertex> = pieces.iter().map(|&(_, at)| list[at].owner).collect();
+        let owners: Vec<Vertex> = pieces.iter().filter_map(|&(_, at)| list[at].owner).collect();
         let whole = Tree::new(pieces.iter().map(|&(prefix, _)| prefix).collect());
         let groups = whole.groups(&owners);
         let mut connected: Vec<Vec<u32>> = vec![Vec::new(); nodes];
@@ -115,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_prefix_around_another_keeps_the_rest() {
-        let at = |text, owner| Destination { prefix: prefix(text), owner, connected: vec![owner] };
+        let at = |text, owner| Destination { prefix: prefix(text), owner: Some(owner), connected: vec![owner] };
         let all = Destinations::new(vec![at("10.0.0.0/24", 0), at("10.0.0.64/26", 1), at("10.0.1.0/24", 0)], 2);
         let leaves: Vec<(Prefix, Vertex)> = all.tree.leaves().iter().copied().zip(all.owner.iter().copied()).collect();
         assert_eq!(

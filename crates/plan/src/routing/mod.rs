@@ -104,11 +104,12 @@ impl<'t> World<'t> {
         let graph = Graph::new(&topology.spec);
         let mut list = topology.destinations.clone();
         for it in &mut list {
-            it.owner = graph.number[it.owner];
+            it.owner = it.owner.map(|owner| graph.number[owner]);
         }
+        let destinations = Destinations::new(list, fabric.lab.nodes().len());
         let mut population = vec![0; graph.len()];
-        for it in &list {
-            population[graph.component[it.owner]] += 1;
+        for &owner in &destinations.owner {
+            population[graph.component[owner]] += 1;
         }
         let mut neighbours = topology.neighbours.clone();
         for list in &mut neighbours {
@@ -117,7 +118,7 @@ impl<'t> World<'t> {
             });
         }
         World {
-            destinations: Destinations::new(list, fabric.lab.nodes().len()),
+            destinations,
             reach: graph.reach(),
             graph,
             neighbours,
@@ -189,13 +190,16 @@ impl<'t> World<'t> {
         };
         let own = self.topology.vertex[node].map(|vertex| self.number(vertex));
         if first.node == last.node {
-            let hops = neighbours.iter().take_while(|it| it.cost == first.cost).count();
             let Some(hop) = hop(first) else { return Vec::new() };
-            let known = self.destinations.connected[node].len();
+            let component = self.graph.component[hop.to];
+            let cheapest = neighbours.iter().take_while(|it| it.cost == first.cost).count();
+            let line = |to: To| Line { to, hops: (0..cheapest).filter_map(|at| u32::try_from(at).ok()).collect() };
             // Is there anything but what it is connected to?
-            let more = self.population[self.graph.component[hop.to]] > known;
-            let line = Line { to: To::Everything, hops: (0..hops).filter_map(|at| u32::try_from(at).ok()).collect() };
-            return if more { vec![line] } else { Vec::new() };
+            let more = self.population[component] > self.destinations.connected[node].len();
+            let inside = self.destinations.inside[node].iter();
+            let inside = inside.filter(|(_, owner)| self.graph.component[*owner] == component);
+            let default = more.then_some(To::Everything);
+            return default.into_iter().chain(inside.map(|(prefix, _)| To::Exactly(*prefix))).map(line).collect();
         }
         worker.hops.clear();
         worker.hops.extend(neighbours.iter().filter_map(hop));

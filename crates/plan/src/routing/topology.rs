@@ -189,23 +189,24 @@ impl<'b, 'a> Builder<'b, 'a> {
         let destinations = self
             .found
             .into_iter()
-            .filter_map(|(net, (owners, mut connected))| {
-                let owner = match (shared.iter().find(|(shared, _)| *shared == net), owners.first()?) {
-                    (Some((_, meeting)), _) => *meeting,
-                    (None, Owner::Node(node)) => vertex[*node]?,
-                    (None, Owner::Segment(net)) => segment[*net]?,
+            .map(|(net, (owners, mut connected))| {
+                let owner = match (shared.iter().find(|(shared, _)| *shared == net), owners.first()) {
+                    (Some((_, meeting)), _) => Some(*meeting),
+                    (None, Some(Owner::Node(node))) => vertex[*node],
+                    (None, Some(Owner::Segment(net))) => segment[*net],
+                    (None, None) => None,
                 };
                 connected.sort_unstable();
                 connected.dedup();
-                Some(Destination { prefix: prefix(net), owner, connected })
+                Destination { prefix: prefix(net), owner, connected }
             })
             .collect();
         Topology { spec, vertex, neighbours, destinations }
     }
 
-    fn found(&mut self, net: IpNet, owner: Owner, connected: impl IntoIterator<Item = usize>) {
+    fn found(&mut self, net: IpNet, owner: impl Into<Option<Owner>>, connected: impl IntoIterator<Item = usize>) {
         let entry = self.found.entry(net.trunc()).or_default();
-        entry.0.push(owner);
+        entry.0.extend(owner.into());
         entry.1.extend(connected);
     }
 
@@ -234,8 +235,9 @@ impl<'b, 'a> Builder<'b, 'a> {
             let connected: Vec<usize> = usable.iter().map(|&port| self.node(port)).collect();
             if !network.is_wire() {
                 self.found(prefix, Owner::Segment(net), connected);
-            } else if let Some(owner) = self.owner([connected[0], connected[1]]) {
-                self.found(prefix, Owner::Node(owner), connected);
+            } else {
+                let owner = self.owner([connected[0], connected[1]]).map(Owner::Node);
+                self.found(prefix, owner, connected);
             }
         }
     }

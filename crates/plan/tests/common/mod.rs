@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod random;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -121,6 +123,39 @@ impl<'s> Walker<'s> {
         way.remove(at);
         done.insert(at.clone(), most);
         Ok(most)
+    }
+}
+
+impl Walker<'_> {
+    /// The namespaces that a packet of a family could reach, were everyone to know the way: from
+    /// neighbour to neighbour, through those that forward.
+    pub fn reachable(&self, from: &NsName, family: Family) -> BTreeSet<NsName> {
+        let mut seen = BTreeSet::from([from.clone()]);
+        let mut todo = vec![from.clone()];
+        while let Some(at) = todo.pop() {
+            let space = &self.state.namespaces[&at];
+            if at != *from && !forwards(space, family) {
+                continue;
+            }
+            for (dev, link) in space.links.iter().filter(|(dev, _)| **dev != IfName::LO) {
+                let here = self.domain[&(at.clone(), *dev)];
+                for own in link.addresses.iter().filter(|own| Family::of(own.addr()) == family) {
+                    for (ns, other) in self.members(here) {
+                        let theirs = &self.state.namespaces[ns].links[other].addresses;
+                        if theirs.iter().any(|it| it.contains(&own.addr()) && own.contains(&it.addr()))
+                            && seen.insert(ns.clone())
+                        {
+                            todo.push(ns.clone());
+                        }
+                    }
+                }
+            }
+        }
+        seen
+    }
+
+    fn members(&self, domain: usize) -> impl Iterator<Item = (&NsName, &IfName)> {
+        self.domain.iter().filter(move |(_, it)| **it == domain).map(|((ns, dev), _)| (ns, dev))
     }
 }
 

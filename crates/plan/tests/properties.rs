@@ -1,0 +1,94 @@
+//! What holds for every lab.
+
+#![allow(missing_docs)]
+
+mod common;
+
+use common::random::sketch;
+use common::{Walker, lab};
+use hopyard_net::{Family, NetState, Op};
+use hopyard_plan::{desired, diff};
+use proptest::prelude::*;
+
+/// Makes a state into another one by a plan; a refusal is a failure.
+fn change(state: &mut NetState, wanted: &NetState) -> Result<(), TestCaseError> {
+    for op in diff(state, wanted) {
+        state.execute(&op).map_err(|refused| TestCaseError::fail(refused.to_string()))?;
+    }
+    Ok(())
+}
+
+/// What a lab asks for.
+fn plan(lab: &hopyard_model::Lab) -> Result<NetState, TestCaseError> {
+    desired(lab).map(|wanted| wanted.state).map_err(|problems| TestCaseError::fail(format!("{problems:?}")))
+}
+
+/// The links and the plan, for a failure that can be read.
+fn describe(lab: &hopyard_model::Lab) -> String {
+    let links = lab.links().iter().map(|link| {
+        let [a, b] = link.ends.each_ref().map(|end| lab.vertex_name(end.vertex));
+        format!("{a} -- {b} cost {}\n", link.cost)
+    });
+    let plan = diff(&NetState::default(), &desired(lab).unwrap().state);
+    let plan = plan.iter().filter(|op| !matches!(op, Op::AddVeth { .. } | Op::SetUp { .. })).map(|op| format!("{op}\n"));
+    links.chain(plan).collect()
+}
+
+/// From every node to every address of every node that can be reached.
+fn everyone_reaches_everyone(state: &NetState) -> Result<(), String> {
+    let walker = Walker::new(state);
+    for from in state.namespaces.keys() {
+        for family in Family::BOTH {
+            for to in walker.reachable(from, family) {
+                let links = state.namespaces[&to].links.values();
+                for addr in links.flat_map(|link| &link.addresses).filter(|it| Family::of(it.addr()) == family) {
+                    let arrived = walker.walk(from, addr.addr());
+                    arrived.map_err(|lost| format!("{from} -> {to} {}: {lost:?}", addr.addr()))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn generated_labs_are_connected() {
+    for text in ["chain:2", "chain:7", "ring:5", "ring:6", "star:5", "tree:3x3", "grid:4x5", "mesh:5", "fat-tree:4"] {
+        let wanted = desired(&lab(text)).unwrap();
+        everyone_reaches_everyone(&wanted.state).unwrap();
+        let mut state = NetState::default();
+        change(&mut state, &wanted.state).unwrap();
+        assert_eq!(diff(&state, &wanted.state), [], "{text}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn packets_arrive(sketch in sketch()) {
+        let Some(lab) = sketch.lab() else { return Ok(()) };
+        prop_assume!(lab.routing() == hopyard_model::Routing::Auto);
+        let wanted = plan(&lab)?;
+        everyone_reaches_everyone(&wanted).map_err(|why| TestCaseError::fail(why + "\n" + &describe(&lab)))?;
+    }
+
+    #[test]
+    fn a_plan_leads_to_what_is_wanted(sketches in (sketch(), sketch())) {
+        let (Some(a), Some(b)) = (sketches.0.lab(), sketches.1.lab()) else { return Ok(()) };
+        let (a, b) = (plan(&a)?, plan(&b)?);
+        let mut state = NetState::default();
+        change(&mut state, &a)?;
+        prop_assert_eq!(diff(&state, &a), vec![]);
+        change(&mut state, &b)?;
+        prop_assert_eq!(diff(&state, &b), vec![]);
+        change(&mut state, &NetState::default())?;
+        prop_assert_eq!(state, NetState::default());
+    }
+
+    #[test]
+    fn the_same_lab_is_the_same_plan(sketch in sketch()) {
+        let Some(lab) = sketch.lab() else { return Ok(()) };
+        prop_assert_eq!(plan(&lab)?, plan(&lab)?);
+    }
+}
