@@ -6,15 +6,15 @@
 //!
 //! r0 eth0 -- eth0 r1 eth1 -- eth0 r2 eth1 -- ... 10.0.0.0/31, 10.0.0.2/31, ...
 //! ```
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::fs::File;
 use std::net::Ipv4Addr;
-use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hopyard_kernel::{Realm, World};
 use hopyard_net::{Endpoint, IfName, IpNet, Ipv4Net, NextHop, NsName, Op, Route, SysctlKey, VethEnd};
@@ -26,21 +26,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ops = chain(nodes)?;
 
     let options: BTreeSet<String> = std::env::args().skip(2).collect();
-    let mut holder = None;
     let realm = if options.contains("user") {
-        let child = holder.insert(Command::new("unshare").args(["-Ur", "sleep", "infinity"]).spawn()?);
-        sleep(Duration::from_millis(200));
-        let namespace = File::open(format!("/proc/{}/ns/user", child.id()))?;
-        Realm::of_user_namespace(namespace.into())
+        support::user_realm().ok_or("there are no user namespaces here")?
     } else {
         Realm::host()
     };
     let mut world = World::new(realm);
     let start = Instant::now();
-    let mut phases = Vec::new();
-    world.apply(&ops, &mut |done| phases.push((done, start.elapsed().as_secs_f64())))?;
+    world.apply(&ops, &mut |_| {})?;
     let up = start.elapsed().as_secs_f64();
-    println!("{{\"nodes\":{nodes},\"ops\":{},\"up_s\":{up:.4},\"progress\":{phases:.4?}}}", ops.len());
+    println!("{{\"nodes\":{nodes},\"ops\":{},\"up_s\":{up:.4}}}", ops.len());
 
     if options.contains("observe") {
         let sysctls: BTreeMap<_, _> =
@@ -50,10 +45,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         let observe = start.elapsed().as_secs_f64();
         let routes: usize = state.namespaces.values().map(|ns| ns.routes.len()).sum();
         println!("{{\"observe_s\":{observe:.4},\"routes\":{routes}}}");
-    }
-    if let Some(mut child) = holder {
-        child.kill()?;
-        child.wait()?;
     }
     Ok(())
 }

@@ -20,8 +20,8 @@ use crate::Errno;
 pub(crate) struct SysctlFiles {
     own: Option<OwnedFd>,
     arrivals: usize,
-    /// An ordinary user may not mount a procfs, not even in a user namespace of their own, for their
-    /// processes are not in a process namespace of that one.
+    /// A procfs may be refused: to who is in no pid namespace of the same user namespace, and inside
+    /// of containers that hide parts of theirs.
     refused: bool,
 }
 

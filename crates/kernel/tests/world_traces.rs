@@ -4,11 +4,9 @@
 
 mod support;
 
-use std::time::Duration;
-
 use hopyard_kernel::World;
 use hopyard_net::Op;
-use support::{apply, parse, realms, until, up, veth};
+use support::{apply, parse, realms, up, veth};
 
 fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -26,8 +24,9 @@ fn host_links() -> Vec<String> {
 
 #[test]
 fn nothing_is_left_behind() {
+    let realms = realms();
     let (files, links) = (open_files(), host_links());
-    for (how, realm) in realms() {
+    for (how, realm) in realms {
         let before = open_files();
         let mut world = World::new(realm.clone());
         let name = |i: usize| format!("n{i}");
@@ -40,7 +39,6 @@ fn nothing_is_left_behind() {
         drop(world);
         assert_eq!(open_files(), before, "{how}");
     }
-    // What the realms hold.
-    assert!(until(Duration::from_secs(5), || open_files() == files), "{} files open, {files} before", open_files());
+    assert_eq!(open_files(), files);
     assert_eq!(host_links(), links);
 }

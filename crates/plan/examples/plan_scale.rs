@@ -10,12 +10,12 @@ use hopyard_net::{Family, NetState};
 use hopyard_plan::{desired, diff};
 
 fn main() {
-    let largest = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    let largest: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(10_000);
     println!(
         "{:<14} {:>6} {:>6} | {:>9} {:>6} {:>8} | {:>8} {:>8} {:>8} | {:>8}",
         "graph", "nodes", "links", "routes", "avg", "max", "plan ms", "diff ms", "ops", "peak MiB"
     );
-    for n in [100, 1000, 10_000].into_iter().filter(|&n| n <= largest) {
+    for n in [100usize, 1000, 10_000].into_iter().filter(|&n| n <= largest) {
         let k = [6, 14, 34][n.ilog10() as usize - 2];
         let side = n.isqrt();
         let named = |text: String| (text.clone(), hopyard_formats::inline(&text));
@@ -34,7 +34,8 @@ fn main() {
             edges("ba", barabasi_albert(n, &mut Random(1))),
             edges("isp", isp(n)),
         ];
-        for (name, lab) in graphs {
+        let only = std::env::args().nth(2).unwrap_or_default();
+        for (name, lab) in graphs.into_iter().filter(|(name, _)| name.starts_with(&only)) {
             // A random graph of this size has 14 million routes.
             if n == 10_000 && (name.starts_with("random") || name.starts_with("ba")) {
                 continue;

@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command, Output};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use hopyard_kernel::{Realm, World};
 use hopyard_net::{Endpoint, IfName, LinkKind, NetState, NsName, NsState, Op, SysctlKey, VethEnd};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
+use rustix::process::{Pid, PidfdFlags};
 use rustix::thread::LinkNameSpaceType;
 
 /// Where labs can be made here: as root, and in a user namespace. Says which are skipped; with
@@ -21,8 +23,8 @@ pub(crate) fn realms() -> Vec<(&'static str, Realm)> {
     } else {
         println!("skipped as root: this is an ordinary user");
     }
-    match user_namespace() {
-        Some(fd) => realms.push(("user namespace", Realm::of_user_namespace(fd))),
+    match user_realm() {
+        Some(realm) => realms.push(("user namespace", realm)),
         None => println!("skipped in a user namespace: none can be made here"),
     }
     assert!(realms.len() == 2 || std::env::var_os("REQUIRE_KERNEL").is_none(), "REQUIRE_KERNEL is set");
@@ -34,22 +36,25 @@ pub(crate) fn some_realm() -> Option<Realm> {
     realms().into_iter().next().map(|(_, realm)| realm)
 }
 
-struct Reaped(Child);
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
+/// A user namespace with a mount and a pid namespace of its own, as an ordinary user's lab has it.
+pub(crate) fn user_realm() -> Option<Realm> {
+    // It ends with this program: its standard input does.
+    static HOLDER: OnceLock<Option<(Child, Realm)>> = OnceLock::new();
+    HOLDER.get_or_init(start_holder).as_ref().map(|(_, realm)| realm.clone())
 }
 
-fn user_namespace() -> Option<OwnedFd> {
-    let holder = Reaped(Command::new("unshare").args(["-Ur", "sleep", "60"]).spawn().ok()?);
-    let pid = holder.0.id();
-    let is_asleep = || std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep");
-    // It becomes `sleep` when its user namespace is complete.
-    until(Duration::from_secs(5), is_asleep).then_some(())?;
-    std::fs::File::open(format!("/proc/{pid}/ns/user")).ok().map(OwnedFd::from)
+fn start_holder() -> Option<(Child, Realm)> {
+    let words = ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc", "cat"];
+    let unshare = Command::new("unshare").args(words).stdin(Stdio::piped()).spawn().ok()?;
+    let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+    let child = || std::fs::read_to_string(&children).ok()?.trim().parse::<i32>().ok();
+    // It becomes `cat` when its namespaces are complete.
+    let is_cat = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "cat");
+    until(Duration::from_secs(5), || child().is_some_and(is_cat)).then_some(())?;
+    let member = child()?;
+    let user_namespace = std::fs::File::open(format!("/proc/{member}/ns/user")).ok()?;
+    let member = rustix::process::pidfd_open(Pid::from_raw(member)?, PidfdFlags::empty()).ok()?;
+    Some((unshare, Realm::of_user_namespace(user_namespace.into(), Some(member))))
 }
 
 /// Waits until something holds; false: it did not in time.

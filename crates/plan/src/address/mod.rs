@@ -28,6 +28,9 @@ pub(crate) struct Addresses {
     pub(crate) loopbacks: Vec<Vec<IpNet>>,
     /// Further addresses of each node, by interface.
     pub(crate) further: Vec<Vec<(IfName, IpNet)>>,
+    /// For each network, if it is a wire, the end near whose other addresses the wire's are.
+    /// Empty where addresses do not follow the shape of the network.
+    pub(crate) wire_owner: Vec<Option<usize>>,
 }
 
 impl Addresses {
@@ -79,11 +82,17 @@ pub(crate) fn choose(fabric: &Fabric<'_>) -> Result<Addresses, Vec<Problem>> {
         pools.reserve(net, &mut pool);
     }
     let by_hand: BTreeSet<IpAddr> = addresses.all().map(|net| net.addr()).collect();
-    let laid_out = match fabric.lab.addressing().mode {
-        AddressingMode::Stable | AddressingMode::Auto => stable::lay_out(fabric, &needs, &mut pool),
-        AddressingMode::Compact => compact::lay_out(fabric, &needs, &mut pool),
+    let exhausted = |exhausted: Exhausted| vec![exhausted.problem(fabric.lab)];
+    let offsets = match fabric.lab.addressing().mode {
+        AddressingMode::Stable | AddressingMode::Auto => {
+            stable::lay_out(fabric, &needs, &mut pool).map_err(exhausted)?
+        }
+        AddressingMode::Compact => {
+            let layout = compact::lay_out(fabric, &needs, &mut pool).map_err(exhausted)?;
+            addresses.wire_owner = layout.wire_owner;
+            layout.offsets
+        }
     };
-    let offsets = laid_out.map_err(|exhausted| vec![exhausted.problem(fabric.lab)])?;
 
     let mut problems = Vec::new();
     for (need, offset) in needs.iter().zip(&offsets) {
@@ -176,6 +185,7 @@ fn given(fabric: &Fabric<'_>) -> Addresses {
             .iter()
             .map(|node| node.addresses.iter().flat_map(|(dev, nets)| nets.iter().map(|net| (*dev, *net))).collect())
             .collect(),
+        wire_owner: Vec::new(),
     }
 }
 

@@ -15,6 +15,11 @@ impl Pool {
         Pool { bits, taken: BTreeMap::new() }
     }
 
+    /// How many bits an offset has.
+    pub(super) fn bits(&self) -> u32 {
+        self.bits
+    }
+
     /// How many addresses there are.
     pub(super) fn size(&self) -> u64 {
         1 << self.bits

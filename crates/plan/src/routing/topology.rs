@@ -236,16 +236,18 @@ impl<'b, 'a> Builder<'b, 'a> {
             if !network.is_wire() {
                 self.found(prefix, Owner::Segment(net), connected);
             } else {
-                let owner = self.owner([connected[0], connected[1]]).map(Owner::Node);
+                let owner = self.owner(net, [connected[0], connected[1]]).map(Owner::Node);
                 self.found(prefix, owner, connected);
             }
         }
     }
 
-    /// Which end packets for a wire are sent to: one that carries transit, of two the one with
-    /// fewer networks, for it has fewer to announce.
-    fn owner(&self, [a, b]: [usize; 2]) -> Option<usize> {
+    /// Which end packets for a wire are sent to: one that carries transit, of two the one whose
+    /// other addresses are near, or else the one with fewer networks.
+    fn owner(&self, net: usize, [a, b]: [usize; 2]) -> Option<usize> {
+        let near = self.addresses.wire_owner.get(net).copied().flatten();
         match (self.carries[a], self.carries[b]) {
+            (true, true) if near.is_some() => near,
             (true, true) => Some(if self.degree[a] < self.degree[b] { a } else { b }),
             (true, false) => Some(a),
             (false, true) => Some(b),
@@ -283,6 +285,7 @@ impl<'b, 'a> Builder<'b, 'a> {
     /// For each network, a number that it shares with all that transit joins it to.
     fn sides(&self) -> Vec<usize> {
         let mut side = vec![usize::MAX; self.networks.len()];
+        let mut seen = vec![false; self.degree.len()];
         let mut stack = Vec::new();
         for start in 0..side.len() {
             stack.push(start);
@@ -293,7 +296,7 @@ impl<'b, 'a> Builder<'b, 'a> {
                 side[net] = start;
                 for port in self.networks[net].iter().flat_map(|it| &it.ports) {
                     let node = self.node(*port);
-                    if self.carries[node] {
+                    if self.carries[node] && !std::mem::replace(&mut seen[node], true) {
                         stack.extend(self.fabric.ports_of[node].iter().map(|&port| self.fabric.ports[port].net));
                     }
                 }

@@ -1,0 +1,155 @@
+//! What a process in a node finds, and what passes between it and its caller.
+
+mod common;
+
+use std::process::Stdio;
+
+use common::{Place, is_root, text, unique, wait_until};
+
+fn lab(place: &Place) -> String {
+    let name = unique("exec");
+    place.hop(&["up", "home -- near -- far", "--name", &name]);
+    name
+}
+
+#[test]
+fn names_of_all_nodes_resolve_in_every_node() {
+    let place = Place::new();
+    lab(&place);
+    for node in ["home", "near", "far"] {
+        for other in ["home", "near", "far"] {
+            let found = place.hop(&["exec", node, "getent", "ahosts", other]);
+            assert!(!found.is_empty(), "{other} in {node}");
+        }
+    }
+    assert_eq!(place.hop(&["exec", "near", "hostname"]), "near\n");
+}
+
+#[test]
+fn the_hosts_resolver_does_not_leak_in_when_it_is_renamed_over() {
+    let place = Place::new();
+    lab(&place);
+    let resolver = place.hop(&["exec", "near", "cat", "/etc/resolv.conf"]);
+    assert!(resolver.starts_with("# The lab"), "{resolver}");
+    let nsswitch = place.hop(&["exec", "near", "cat", "/etc/nsswitch.conf"]);
+    assert!(nsswitch.contains("hosts:\tfiles dns\n"), "{nsswitch}");
+    // What NetworkManager and others do to the file; only root can.
+    if is_root() {
+        let host = "/etc/resolv.conf";
+        let before = std::fs::read(host).unwrap_or_default();
+        let was_link = std::fs::read_link(host).ok();
+        if was_link.is_none() && std::fs::write("/etc/resolv.conf.hopyard-test", &before).is_ok() && std::fs::rename("/etc/resolv.conf.hopyard-test", host).is_ok() {
+            assert_eq!(place.hop(&["exec", "near", "cat", "/etc/resolv.conf"]), resolver);
+        }
+        std::fs::remove_file("/etc/resolv.conf.hopyard-test").ok();
+    }
+}
+
+#[test]
+fn sysfs_is_the_nodes_and_what_is_mounted_below_stays() {
+    let place = Place::new();
+    lab(&place);
+    assert_eq!(place.hop(&["exec", "near", "ls", "/sys/class/net"]), "eth0\neth1\nlo\n");
+    let mounts = |table: &str| {
+        let mut points: Vec<String> = table.lines().filter_map(|line| line.split(' ').nth(1)).filter(|point| point.starts_with("/sys/")).map(str::to_owned).collect();
+        points.sort();
+        points.dedup();
+        points
+    };
+    let host = mounts(&std::fs::read_to_string("/proc/mounts").unwrap());
+    assert_eq!(mounts(&place.hop(&["exec", "near", "cat", "/proc/mounts"])), host);
+}
+
+#[test]
+fn directory_environment_and_exit_status_pass_through() {
+    let place = Place::new();
+    let name = lab(&place);
+    let run = |args: &[&str]| place.command(args).current_dir("/usr").output().unwrap();
+    assert_eq!(text(&run(&["exec", "near", "pwd"]).stdout), "/usr\n");
+    assert_eq!(text(&run(&["exec", "-C", "/var", "near", "pwd"]).stdout), "/var\n");
+    let output = run(&["exec", "-e", "A=b c", "-e", "HOME", "near", "sh", "-c", "echo $A-$HOME-$HOP_LAB-$HOP_NODE"]);
+    assert_eq!(text(&output.stdout), format!("b c--{name}-near\n"));
+    assert_eq!(run(&["exec", "near", "sh", "-c", "exit 42"]).status.code(), Some(42));
+    assert_eq!(run(&["exec", "near", "sh", "-c", "kill -SEGV $$"]).status.code(), Some(139));
+    let output = run(&["exec", "near", "no-such-command"]);
+    assert_eq!(output.status.code(), Some(127));
+    assert_eq!(text(&output.stderr), "error: cannot run `no-such-command`: No such file or directory (os error 2)\n");
+    assert_eq!(run(&["exec", "near", "/etc/passwd"]).status.code(), Some(126));
+}
+
+#[test]
+fn standard_streams_pass_through() {
+    use std::io::Write;
+    let place = Place::new();
+    lab(&place);
+    let mut child = place.command(&["exec", "near", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"through").unwrap();
+    assert_eq!(text(&child.wait_with_output().unwrap().stdout), "through");
+}
+
+#[test]
+fn signals_reach_the_command_and_a_killed_hop_leaves_none() {
+    let place = Place::new();
+    lab(&place);
+    let spawn = |script: &str| {
+        let mut child = place.command(&["exec", "near", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut byte = [0];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut byte).unwrap();
+        child
+    };
+    let kill = |signal: &str, pid: u32| assert!(std::process::Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+    let mut child = spawn("trap 'exit 9' TERM; echo; while :; do sleep 0.01; done");
+    kill("-TERM", child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+
+    let mut child = spawn("echo; exec sleep 1000.25");
+    let running = || text(&std::process::Command::new("ps").args(["-eo", "args"]).output().unwrap().stdout).contains("sleep 1000.25");
+    assert!(running());
+    kill("-KILL", child.id());
+    child.wait().unwrap();
+    wait_until("the command has ended with its hop", || !running());
+}
+
+#[test]
+fn down_ends_what_runs_in_the_lab() {
+    let place = Place::new();
+    lab(&place);
+    let script = "setsid sleep 1000.75 >/dev/null 2>&1 </dev/null & echo";
+    place.hop(&["exec", "near", "sh", "-c", script]);
+    let running = || text(&std::process::Command::new("ps").args(["-eo", "args"]).output().unwrap().stdout).contains("sleep 1000.75");
+    wait_until("the daemon runs", running);
+    place.hop(&["down"]);
+    assert!(!running(), "a process of the lab has outlived it");
+}
+
+#[test]
+fn the_callers_identity_passes_through() {
+    let place = Place::new();
+    lab(&place);
+    assert_eq!(place.hop(&["exec", "near", "id", "-u"]), "0\n");
+    // A file made inside belongs to whoever ran hop.
+    let file = place.path().join("made-inside");
+    place.hop(&["exec", "near", "touch", &file.display().to_string()]);
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&file).unwrap());
+    let own = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(place.path()).unwrap());
+    assert_eq!(owner, own);
+    let user = if is_root() { "nobody".to_owned() } else { own.to_string() };
+    let output = place.output(&["exec", "--user", &user, "near", "sh", "-c", "id -u; ip link set eth0 down"]);
+    let expected = if is_root() { "65534\n".to_owned() } else { format!("{own}\n") };
+    assert_eq!(text(&output.stdout), expected);
+    assert!(!output.status.success(), "another user can take a link down");
+}
+
+#[test]
+fn unknown_names_are_explained() {
+    let place = Place::new();
+    lab(&place);
+    let said = place.fails(2, &["exec", "nera", "true"]);
+    assert!(said.contains("has no node `nera`") && said.contains("did you mean `near`?"), "{said}");
+    let said = place.fails(2, &["exec", "no-such-lab/near", "true"]);
+    assert!(said.contains("no lab `no-such-lab` is running"), "{said}");
+    let said = place.fails(2, &["exec", "--user", "no-such-user", "near", "true"]);
+    assert!(said.contains("there is no user `no-such-user`"), "{said}");
+    let said = place.fails(2, &["exec", "../../etc/near", "true"]);
+    assert!(said.contains("lab name"), "{said}");
+}
