@@ -146,7 +146,9 @@ fn hint(error: &runtime::Error) -> Option<String> {
         }
         Error::NotPrivate { .. } => Some("remove it, or set HOPYARD_DIR to a directory of your own".to_owned()),
         Error::Step { op, error, was_running, .. } => match error.errno() {
-            Errno::EXIST => Some(format!("something of that name is in {} already; `hop show {}` lists it", op.ns(), op.ns())),
+            Errno::EXIST => {
+                Some(format!("something of that name is in {} already; `hop show {}` lists it", op.ns(), op.ns()))
+            }
             _ if *was_running => Some("`hop diff` shows what is left to do, `hop up` again finishes it".to_owned()),
             errno => resource_hint(errno.raw()),
         },
@@ -163,7 +165,9 @@ fn resource_hint(errno: i32) -> Option<String> {
         Errno::PERM | Errno::ACCES => "`hop doctor` says which right is missing, and how to get it",
         Errno::MFILE => "too many open files: `ulimit -n` shows the limit; a lab needs one a node, and a few more",
         Errno::NFILE => "the machine has no file descriptors left: see `sysctl fs.file-max`",
-        Errno::NOSPC => "a limit of the machine: `hop doctor` checks namespaces and mounts, `df /run` the space for records",
+        Errno::NOSPC => {
+            "a limit of the machine: `hop doctor` checks namespaces and mounts, `df /run` the space for records"
+        }
         Errno::NOMEM => "no memory left: a node needs about 0.35 MB of it",
         _ => return None,
     };

@@ -82,7 +82,9 @@ fn read_file(path: &Path) -> Result<SourceFile, CliError> {
         let not_found = error.kind() == std::io::ErrorKind::NotFound;
         let error = CliError::usage(format!("cannot read {shown}: {error}"));
         if not_found {
-            error.hint("a topology is a file, or inline: 'home -- near -- far', chain:5, ring:5, star:8, grid:3x3, fat-tree:4")
+            error.hint(
+                "a topology is a file, or inline: 'home -- near -- far', chain:5, ring:5, star:8, grid:3x3, fat-tree:4",
+            )
         } else {
             error
         }

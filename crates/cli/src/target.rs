@@ -43,7 +43,10 @@ pub(crate) fn the_only_lab(home: &Home) -> Result<Running, CliError> {
     }
     let mut labs = Running::all(home)?;
     match labs.len() {
-        0 => Err(CliError::usage("no lab is running").hint("`hop up TOPOLOGY` brings one up, `hop up chain:3` for a try")),
+        0 => {
+            Err(CliError::usage("no lab is running")
+                .hint("`hop up TOPOLOGY` brings one up, `hop up chain:3` for a try"))
+        }
         1 => Ok(labs.remove(0)),
         _ => {
             let names: Vec<&str> = labs.iter().map(|lab| lab.name().as_str()).collect();

@@ -93,7 +93,8 @@ fn a_change_touches_only_what_differs() {
     place.hop(&["up", &file]);
     let address = |node: &str| place.hop(&["exec", node, "--", "ip", "-br", "addr", "show", "dev", "eth0"]);
     let kept = [address("a"), address("b"), address("c")];
-    let after = format!("name: {name}\nnodes: [x, a, b, c, d, y]\nlinks:\n  - x -- y\n  - a -- b\n  - b -- c\n  - c -- d\n");
+    let after =
+        format!("name: {name}\nnodes: [x, a, b, c, d, y]\nlinks:\n  - x -- y\n  - a -- b\n  - b -- c\n  - c -- d\n");
     std::fs::write(&file, after).unwrap();
     let plan = place.hop(&["plan", &file]);
     assert!(!plan.contains("link delete"), "{plan}");
@@ -123,7 +124,8 @@ fn a_connection_over_an_untouched_link_survives_a_change() {
         return;
     }
     let server = "import socket;s=socket.create_server(('0.0.0.0',7000));print('on',flush=True);c,_=s.accept()\nwhile d:=c.recv(99): c.sendall(d)";
-    let mut serving = place.command(&["exec", "b", "python3", "-c", server]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut serving =
+        place.command(&["exec", "b", "python3", "-c", server]).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(serving.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let client = "import socket,sys;c=socket.create_connection(('b',7000))\nfor l in sys.stdin: c.sendall(l.encode());print(c.recv(99).decode().strip(),flush=True)";
@@ -151,7 +153,8 @@ fn a_connection_over_an_untouched_link_survives_a_change() {
 fn a_failed_start_leaves_nothing_and_names_the_place() {
     let place = Place::new();
     let name = unique("broken");
-    let yaml = format!("name: {name}\nnodes:\n  a: {{ sysctls: {{ net.ipv4.no_such_thing: 1 }} }}\n  b:\nlinks: [a -- b]\n");
+    let yaml =
+        format!("name: {name}\nnodes:\n  a: {{ sysctls: {{ net.ipv4.no_such_thing: 1 }} }}\n  b:\nlinks: [a -- b]\n");
     let file = place.file("broken.hop.yaml", &yaml);
     let said = place.fails(1, &["up", &file]);
     assert!(said.contains("error: cannot set net.ipv4.no_such_thing = 1 in a"), "{said}");
@@ -164,7 +167,9 @@ fn a_failed_start_leaves_nothing_and_names_the_place() {
 fn a_failed_change_says_what_was_done_and_up_again_finishes_it() {
     let place = Place::new();
     let name = unique("half");
-    let yaml = |extra: &str| format!("name: {name}\nnodes:\n  a: {{ sysctls: {{ {extra} }} }}\n  b:\n  c:\nlinks: [a -- b, b -- c]\n");
+    let yaml = |extra: &str| {
+        format!("name: {name}\nnodes:\n  a: {{ sysctls: {{ {extra} }} }}\n  b:\n  c:\nlinks: [a -- b, b -- c]\n")
+    };
     let file = place.file("half.hop.yaml", &format!("name: {name}\nnodes: [a, b]\nlinks: [a -- b]\n"));
     place.hop(&["up", &file]);
     std::fs::write(&file, yaml("net.ipv4.no_such_thing: 1")).unwrap();
@@ -185,9 +190,13 @@ fn a_lab_of_run_lives_as_long_as_its_command() {
     let script = format!("{hop} ping --all && {hop} exec b hostname && exit 7");
     let output = place.output(&["run", "--name", &name, "a -- b", "--", "sh", "-c", &script]);
     assert_eq!(output.status.code(), Some(7), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).ends_with("4 of 4 requests answered, 2 nodes in 0 ms\nb\n") || text(&output.stdout).contains("\nb\n"));
+    assert!(
+        text(&output.stdout).ends_with("4 of 4 requests answered, 2 nodes in 0 ms\nb\n")
+            || text(&output.stdout).contains("\nb\n")
+    );
     assert!(!place.records().exists());
-    let output = place.output(&["run", "--name", &name, "--node", "b", "a -- b", "--", "sh", "-c", "hostname; kill -9 $$"]);
+    let output =
+        place.output(&["run", "--name", &name, "--node", "b", "a -- b", "--", "sh", "-c", "hostname; kill -9 $$"]);
     assert_eq!(output.status.code(), Some(137), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), "b\n");
     let output = place.output(&["run", "--name", &name, "a -- b", "--", "/no/such/command"]);

@@ -19,9 +19,8 @@ fn main() {
         let k = [6, 14, 34][n.ilog10() as usize - 2];
         let side = n.isqrt();
         let named = |text: String| (text.clone(), hopyard_formats::inline(&text));
-        let edges = |name: &str, edges: Vec<(usize, usize)>| {
-            (format!("{name} {n}"), lab(&edges).map(|lab| (lab, Vec::new())))
-        };
+        let edges =
+            |name: &str, edges: Vec<(usize, usize)>| (format!("{name} {n}"), lab(&edges).map(|lab| (lab, Vec::new())));
         let graphs = [
             named(format!("chain:{n}")),
             edges("hub", (1..n).map(|leaf| (0, leaf)).collect()),
@@ -67,8 +66,11 @@ fn measure(name: &str, lab: &Lab) {
     let ops = diff(&NetState::default(), &wanted.state).len();
     let diffing = start.elapsed();
     let ipv4 = |key: &hopyard_net::RouteKey| key.family() == Family::Ipv4;
-    let tables: Vec<usize> =
-        wanted.hosts.iter().map(|(ns, _)| wanted.state.namespaces[ns].routes.keys().filter(|key| ipv4(key)).count()).collect();
+    let tables: Vec<usize> = wanted
+        .hosts
+        .iter()
+        .map(|(ns, _)| wanted.state.namespaces[ns].routes.keys().filter(|key| ipv4(key)).count())
+        .collect();
     let total: usize = tables.iter().sum();
     println!(
         "{:<14} {:>6} {:>6} | {:>9} {:>6.2} {:>8} | {:>8.1} {:>8.1} {:>8} | {:>8}",

@@ -10,9 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hopyard_net::{
-    Endpoint, Family, IfName, Link, LinkKind, Mtu, NetState, NsName, NsState, Op, Route, VethEnd,
-};
+use hopyard_net::{Endpoint, Family, IfName, Link, LinkKind, Mtu, NetState, NsName, NsState, Op, Route, VethEnd};
 
 /// The operations that make `found` into `wanted`; empty where they agree.
 ///
@@ -237,7 +235,8 @@ impl<'a> Side<'a> {
         let first = ops.len();
         self.set_link_states(&mut lost, ops);
         // `lo` first, as a person would.
-        if let Some(at) = ops[first..].iter().position(|op| matches!(op, Op::SetUp { at, .. } if at.dev == IfName::LO)) {
+        if let Some(at) = ops[first..].iter().position(|op| matches!(op, Op::SetUp { at, .. } if at.dev == IfName::LO))
+        {
             ops[first..=first + at].rotate_right(1);
         }
         self.add_addresses(&mut lost, ops);
@@ -335,13 +334,17 @@ impl<'a> Side<'a> {
     /// Has a removal, or one of the steps so far, made the kernel throw the route away?
     fn is_lost(&self, route: &Route, lost: &[Lost]) -> bool {
         let family = route.key.family();
-        let by_its_link =
-            route.next_hops().iter().any(|hop| self.is_doomed(hop.dev) || lost.contains(&Lost { dev: hop.dev, family }));
+        let by_its_link = route
+            .next_hops()
+            .iter()
+            .any(|hop| self.is_doomed(hop.dev) || lost.contains(&Lost { dev: hop.dev, family }));
         let by_its_source = || {
             route.src.is_some_and(|src| {
                 // The address itself stayed where it was?
                 !self.want.links.iter().any(|(dev, want)| {
-                    let on = |link: &Link| link.addresses.iter().any(|addr| addr.addr() == src && want.addresses.contains(addr));
+                    let on = |link: &Link| {
+                        link.addresses.iter().any(|addr| addr.addr() == src && want.addresses.contains(addr))
+                    };
                     self.have_link(*dev).is_some_and(on)
                         && !(src.is_ipv6() && lost.contains(&Lost { dev: *dev, family: Family::Ipv6 }))
                 })

@@ -98,8 +98,8 @@ impl<'a> Fabric<'a> {
                 (Vertex::Switch(_), Vertex::Switch(_)) => {}
             }
         }
-        for id in 0..lab.switches().len() {
-            let net = self.segment_network(&mut network_of, segment_of[id]);
+        for (id, &segment) in segment_of.iter().enumerate() {
+            let net = self.segment_network(&mut network_of, segment);
             self.networks[net].switches.push(id);
         }
     }
@@ -146,13 +146,6 @@ impl<'a> Fabric<'a> {
 /// Which switches are joined: for each, the first one that it is joined to.
 fn segments(lab: &Lab) -> Vec<usize> {
     let mut parent: Vec<usize> = (0..lab.switches().len()).collect();
-    fn find(parent: &mut [usize], mut at: usize) -> usize {
-        while parent[at] != at {
-            parent[at] = parent[parent[at]];
-            at = parent[at];
-        }
-        at
-    }
     for link in lab.links() {
         if let [Vertex::Switch(a), Vertex::Switch(b)] = [link.ends[0].vertex, link.ends[1].vertex] {
             let (a, b) = (find(&mut parent, a.index()), find(&mut parent, b.index()));
@@ -160,4 +153,13 @@ fn segments(lab: &Lab) -> Vec<usize> {
         }
     }
     (0..parent.len()).map(|at| find(&mut parent, at)).collect()
+}
+
+/// The representative of a set of switches, with the ways to it cut short.
+fn find(parent: &mut [usize], mut at: usize) -> usize {
+    while parent[at] != at {
+        parent[at] = parent[parent[at]];
+        at = parent[at];
+    }
+    at
 }

@@ -142,12 +142,10 @@ impl Reader<'_, '_> {
 
     /// The interfaces of the node and the addresses on them; not `lo`.
     fn subnets(&self, family: Family) -> Vec<(IfName, IpNet)> {
-        let ports = self.fabric.ports_of[self.node].iter().filter_map(|&port| {
-            Some((self.fabric.ports[port].iface, self.addresses.ports[port][index(family)]?))
-        });
+        let ports = self.fabric.ports_of[self.node]
+            .iter()
+            .filter_map(|&port| Some((self.fabric.ports[port].iface, self.addresses.ports[port][index(family)]?)));
         let further = self.addresses.further[self.node].iter().copied();
-        ports
-            .chain(further.filter(|(dev, net)| *dev != IfName::LO && Family::of(net.addr()) == family))
-            .collect()
+        ports.chain(further.filter(|(dev, net)| *dev != IfName::LO && Family::of(net.addr()) == family)).collect()
     }
 }

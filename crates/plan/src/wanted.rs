@@ -163,16 +163,20 @@ fn veth(lab: &Lab, link: usize, end: usize, macs: &[[hopyard_net::MacAddr; 2]]) 
 
 /// Each switch is a namespace of its own, so that no firewall of the host sees its frames.
 fn switches(lab: &Lab, macs: &[[hopyard_net::MacAddr; 2]]) -> Vec<(NsName, NsState)> {
-    let mut spaces: Vec<NsState> = lab.switches().iter().map(|switch| {
-        let mut space = NsState::default();
-        if let Some(lo) = space.links.get_mut(&IfName::LO) {
-            lo.up = true;
-        }
-        let mut bridge = Link::new(LinkKind::Bridge);
-        bridge.up = true;
-        space.links.insert(switch.bridge, bridge);
-        space
-    }).collect();
+    let mut spaces: Vec<NsState> = lab
+        .switches()
+        .iter()
+        .map(|switch| {
+            let mut space = NsState::default();
+            if let Some(lo) = space.links.get_mut(&IfName::LO) {
+                lo.up = true;
+            }
+            let mut bridge = Link::new(LinkKind::Bridge);
+            bridge.up = true;
+            space.links.insert(switch.bridge, bridge);
+            space
+        })
+        .collect();
     for (id, link) in lab.links().iter().enumerate() {
         for (end, it) in link.ends.iter().enumerate() {
             if let Vertex::Switch(switch) = it.vertex {
@@ -191,8 +195,10 @@ fn host_addresses(fabric: &Fabric<'_>, addresses: &Addresses, node: usize) -> Ve
     let ports = || fabric.ports_of[node].iter().flat_map(|&port| addresses.ports[port].into_iter().flatten());
     let further = || addresses.further[node].iter().map(|(_, net)| *net);
     let all: Vec<IpAddr> = loopbacks().chain(ports()).chain(further()).map(|net| net.addr()).collect();
-    let main: Vec<IpAddr> =
-        Family::BOTH.into_iter().filter_map(|family| all.iter().copied().find(|it| Family::of(*it) == family)).collect();
+    let main: Vec<IpAddr> = Family::BOTH
+        .into_iter()
+        .filter_map(|family| all.iter().copied().find(|it| Family::of(*it) == family))
+        .collect();
     let rest = all.iter().copied().filter(|it| !main.contains(it));
     main.iter().copied().chain(rest).collect()
 }
@@ -222,10 +228,8 @@ fn origins(lab: &Lab, origins: &mut Origins) {
 fn warn(fabric: &Fabric<'_>, spaces: &[NsState], wanted: &mut Wanted) {
     let lab = fabric.lab;
     if wanted.longest_path > LONGEST_PATH {
-        let message = format!(
-            "the longest path has {} hops; no packet can make more than {LONGEST_PATH}",
-            wanted.longest_path
-        );
+        let message =
+            format!("the longest path has {} hops; no packet can make more than {LONGEST_PATH}", wanted.longest_path);
         wanted.warnings.push(Problem::warning("long-path", None, message));
     }
     let routes: usize = spaces.iter().map(|space| space.routes.len()).sum();
@@ -244,7 +248,9 @@ fn warn(fabric: &Fabric<'_>, spaces: &[NsState], wanted: &mut Wanted) {
         if let (Some(first), Some(second)) = (first, second) {
             let (first, second) = (&lab.nodes()[first], &lab.nodes()[second]);
             let message = format!("there is no path between `{}` and `{}`", first.name, second.name);
-            wanted.warnings.push(Problem::warning("no-path", second.origin, message).also(first.origin, "the other one"));
+            wanted
+                .warnings
+                .push(Problem::warning("no-path", second.origin, message).also(first.origin, "the other one"));
         }
     }
 }

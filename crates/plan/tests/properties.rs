@@ -30,7 +30,8 @@ fn describe(lab: &hopyard_model::Lab) -> String {
         format!("{a} -- {b} cost {}\n", link.cost)
     });
     let plan = diff(&NetState::default(), &desired(lab).unwrap().state);
-    let plan = plan.iter().filter(|op| !matches!(op, Op::AddVeth { .. } | Op::SetUp { .. })).map(|op| format!("{op}\n"));
+    let plan =
+        plan.iter().filter(|op| !matches!(op, Op::AddVeth { .. } | Op::SetUp { .. })).map(|op| format!("{op}\n"));
     links.chain(plan).collect()
 }
 

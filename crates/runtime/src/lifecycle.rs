@@ -1,8 +1,10 @@
 //! Bringing labs up, changing them while they run, and taking them down.
 
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 use hopyard_kernel::keeper::{self, Keeper, KeeperSpec};
 use hopyard_kernel::{Process, Realm, World, cleanup};
@@ -79,11 +81,30 @@ pub fn up(home: &Home, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up
         (Some(record), Some(_)) if lifetime == Lifetime::Tied || record.ephemeral => {
             Err(Error::AlreadyRunning { name: lab.name().clone() })
         }
-        (Some(record), Some(keeper)) => change(home, &dir, record, keeper, lab, source),
+        (Some(record), Some(keeper)) => {
+            let id = KeeperId::of(&keeper);
+            match change(home, &dir, record.clone(), keeper, lab, source) {
+                // Somebody has killed it just now.
+                Err(Error::Io { source: error, .. }) if error.kind() == io::ErrorKind::NotFound && has_ended(id)? => {
+                    clear(home, &dir, Some(&record))?;
+                    start(home, dir, lab, source, lifetime)
+                }
+                changed => changed,
+            }
+        }
         (record, _) => {
             clear(home, &dir, record.as_ref())?;
             start(home, dir, lab, source, lifetime)
         }
+    }
+}
+
+/// Has the keeper ended, or is it about to? Its descriptors are gone before it is.
+fn has_ended(keeper: KeeperId) -> Result<bool, Error> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    match keeper.find()? {
+        Some(process) => process.wait(Some(PATIENCE)).context(|| "wait for the lab's keeper to end".to_owned()),
+        None => Ok(true),
     }
 }
 
@@ -224,7 +245,7 @@ fn link_names(home: &Home, lab: &LabName, keeper: &Process, held: &Held) -> Resu
     keeper::remove_links(dir, &target).context(|| format!("remove old names from {}", dir.display()))?;
     match std::fs::create_dir(dir) {
         Ok(()) => home.note_netns_dir()?,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error).context(|| format!("make {}", dir.display())),
     }
     for (node, number) in &held.nodes {
@@ -269,21 +290,21 @@ fn watch_cleanup(record: Option<&Record>) -> Result<Option<cleanup::Pending>, Er
 /// Ends what there is of a lab in its directory, whatever its state; says whether it was running.
 /// The directory stays, and its lock.
 fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Error> {
-    let Some(id) = record.and_then(|record| record.keeper) else { return Ok(false) };
-    let keeper = id.find()?;
+    // Without a keeper on record the starter died before it could write it down; then that keeper is
+    // ending by itself, and has built nothing.
+    let id = record.and_then(|record| record.keeper);
+    let keeper = id.map(KeeperId::find).transpose()?.flatten();
     if let Some(keeper) = &keeper {
-        keeper
-            .kill()
-            .and_then(|()| keeper.wait(None))
-            .context(|| format!("end the lab's keeper, process {}", id.pid))?;
+        let doing = || format!("end the lab's keeper, process {}", keeper.pid());
+        keeper.kill().and_then(|()| keeper.wait(None)).context(doing)?;
     }
-    if let Some(links) = home.netns_dir() {
+    if let (Some(id), Some(links)) = (id, home.netns_dir()) {
         keeper::remove_links(links, &keeper::link_target(&id.pid))
             .context(|| format!("remove the lab's names from {}", links.display()))?;
     }
     for file in FILES {
         match std::fs::remove_file(dir.path().join(file)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).context(|| format!("remove {}", dir.path().join(file).display()));
             }
             _ => {}

@@ -25,7 +25,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let running = args.lab.find(&home)?;
     let difference = runtime::difference(&home, &running.record().lab)?;
     if args.json {
-        let text = serde_json::to_string_pretty(&difference.steps).map_err(|error| CliError::failure(error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(&difference.steps).map_err(|error| CliError::failure(error.to_string()))?;
         ui.line(text)?;
     } else {
         for step in &difference.steps {
@@ -33,7 +34,11 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         }
         match difference.steps.len() {
             0 => ui.note(format_args!("{} is as declared", running.name())),
-            n => ui.note(format_args!("{} from {} as it is to what was declared", count(n, "step", "steps"), running.name())),
+            n => ui.note(format_args!(
+                "{} from {} as it is to what was declared",
+                count(n, "step", "steps"),
+                running.name()
+            )),
         }
     }
     Ok(u8::from(!difference.steps.is_empty()))

@@ -1,7 +1,7 @@
 //! `hop exec`.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hopyard::kernel::{Identity, supervise, users};
@@ -48,7 +48,9 @@ pub(crate) struct How {
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
-    let Some((program, arguments)) = args.command.split_first() else { return Err(CliError::usage("no command was given")) };
+    let Some((program, arguments)) = args.command.split_first() else {
+        return Err(CliError::usage("no command was given"));
+    };
     let mut command = Command::new(program);
     command.args(arguments);
     args.how.run_in(&args.lab, &args.node, command, ui)
@@ -97,6 +99,14 @@ fn find_user(name: &str) -> Result<Identity, CliError> {
 
 /// 127: not found, 126: found but not to be run, as in every shell.
 pub(crate) fn cannot_start(program: &OsStr, error: &std::io::Error) -> CliError {
-    let status = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
-    CliError::Command { message: format!("cannot run `{}`: {error}", program.display()), status }
+    // A directory of PATH that may not be looked into hides nothing that is found elsewhere.
+    let found = Path::new(program).components().count() > 1
+        || std::env::var_os("PATH")
+            .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
+    let (status, why) = if found && error.kind() != std::io::ErrorKind::NotFound {
+        (126, error.to_string())
+    } else {
+        (127, "not found".to_owned())
+    };
+    CliError::Command { message: format!("cannot run `{}`: {why}", program.display()), status }
 }

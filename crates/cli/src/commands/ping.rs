@@ -86,7 +86,14 @@ impl Args {
     }
 }
 
-fn one_pair(args: &Args, ui: &mut Ui, running: &Running, from: &str, to: &str, timeout: Duration) -> Result<u8, CliError> {
+fn one_pair(
+    args: &Args,
+    ui: &mut Ui,
+    running: &Running,
+    from: &str,
+    to: &str,
+    timeout: Duration,
+) -> Result<u8, CliError> {
     let source: NsName = from.parse().map_err(|_| running.no_such_node(from))?;
     let namespaces = BTreeMap::from([(source.clone(), running.namespace(from)?)]);
     let addresses: Vec<IpAddr> = match to.parse::<IpAddr>() {
@@ -120,7 +127,9 @@ fn sentence(pair: &Pair) -> String {
     let target = if *to == address.to_string() { to.clone() } else { format!("{to} ({address})") };
     match (pair.ms, &pair.why) {
         (Some(ms), _) => format!("{GOOD}{from} reaches {target}{GOOD:#} in {ms:.3} ms"),
-        (None, why) => format!("{ERROR}{from} does not reach {target}{ERROR:#}: {}", why.as_deref().unwrap_or("no answer")),
+        (None, why) => {
+            format!("{ERROR}{from} does not reach {target}{ERROR:#}: {}", why.as_deref().unwrap_or("no answer"))
+        }
     }
 }
 
@@ -165,7 +174,11 @@ fn all_pairs(args: &Args, ui: &mut Ui, running: &Running, timeout: Duration) -> 
         }
         let reached = pairs.iter().filter(|pair| pair.reached).count();
         let took = Took(started.elapsed());
-        ui.line(format_args!("{reached} of {} answered, {} in {took}", count(pairs.len(), "request", "requests"), count(nodes.len(), "node", "nodes")))?;
+        ui.line(format_args!(
+            "{reached} of {} answered, {} in {took}",
+            count(pairs.len(), "request", "requests"),
+            count(nodes.len(), "node", "nodes")
+        ))?;
     }
     Ok(u8::from(!pairs.iter().all(|pair| pair.reached)))
 }

@@ -22,11 +22,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let source = args.topology.read(ui)?;
     let home = Home::of_caller()?;
-    let difference =
-        runtime::difference(&home, &source.lab).map_err(|error| CliError::of_lab(error, &source))?;
+    let difference = runtime::difference(&home, &source.lab).map_err(|error| CliError::of_lab(error, &source))?;
     report_problems(ui, &difference.warnings, &source.file);
     if args.json {
-        let text = serde_json::to_string_pretty(&difference.steps).map_err(|error| CliError::failure(error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(&difference.steps).map_err(|error| CliError::failure(error.to_string()))?;
         ui.line(text)?;
         return Ok(0);
     }

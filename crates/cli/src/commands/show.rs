@@ -33,7 +33,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         None => running.world()?,
     };
     let forwarding = [SysctlKey::IPV4_FORWARD, SysctlKey::IPV6_FORWARD];
-    let sysctls: BTreeMap<_, _> = world.names().map(|name| (name.clone(), forwarding.iter().cloned().collect())).collect();
+    let sysctls: BTreeMap<_, _> =
+        world.names().map(|name| (name.clone(), forwarding.iter().cloned().collect())).collect();
     let state = world.observe(&sysctls).map_err(hopyard::runtime::Error::from)?;
     if args.json {
         let text = serde_json::to_string_pretty(&state).map_err(|error| CliError::failure(error.to_string()))?;
@@ -52,10 +53,16 @@ fn lab_in_brief(ui: &mut Ui, lab: &str, source: &str, state: &NetState) -> Resul
     let width = state.namespaces.keys().map(|name| name.as_str().len()).max().unwrap_or(0).max(4);
     ui.line(format_args!("{:width$}  WHAT    INTERFACES  ROUTES  ADDRESSES", "NODE"))?;
     for (name, ns) in &state.namespaces {
-        let addresses: Vec<String> = ns.links.values().flat_map(|link| &link.addresses).map(ToString::to_string).collect();
+        let addresses: Vec<String> =
+            ns.links.values().flat_map(|link| &link.addresses).map(ToString::to_string).collect();
         // `lo` is no news.
         let interfaces = ns.links.len().saturating_sub(1);
-        ui.line(format_args!("{name:width$}  {:6}  {interfaces:10}  {:6}  {}", what(ns), ns.routes.len(), addresses.join(" ")))?;
+        ui.line(format_args!(
+            "{name:width$}  {:6}  {interfaces:10}  {:6}  {}",
+            what(ns),
+            ns.routes.len(),
+            addresses.join(" ")
+        ))?;
     }
     Ok(())
 }

@@ -40,12 +40,19 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         match (up.existed, up.steps.len()) {
             (false, _) => {
                 let lab = &source.lab;
-                let switches = if lab.switches().is_empty() { String::new() } else { format!(", {}", count(lab.switches().len(), "switch", "switches")) };
-                let (nodes, links) = (count(lab.nodes().len(), "node", "nodes"), count(lab.links().len(), "link", "links"));
+                let switches = if lab.switches().is_empty() {
+                    String::new()
+                } else {
+                    format!(", {}", count(lab.switches().len(), "switch", "switches"))
+                };
+                let (nodes, links) =
+                    (count(lab.nodes().len(), "node", "nodes"), count(lab.links().len(), "link", "links"));
                 ui.line(format_args!("{name} is up: {nodes}{switches}, {links}, in {took}"))?;
             }
             (true, 0) => ui.line(format_args!("{name} is up already; nothing to change"))?,
-            (true, steps) => ui.line(format_args!("{name} is changed: {}, in {took}", count(steps, "step", "steps")))?,
+            (true, steps) => {
+                ui.line(format_args!("{name} is changed: {}, in {took}", count(steps, "step", "steps")))?
+            }
         }
     }
     Ok(0)
@@ -61,6 +68,10 @@ pub(crate) struct Took(pub(crate) std::time::Duration);
 
 impl std::fmt::Display for Took {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.as_millis() < 1000 { write!(f, "{} ms", self.0.as_millis()) } else { write!(f, "{:.1} s", self.0.as_secs_f64()) }
+        if self.0.as_millis() < 1000 {
+            write!(f, "{} ms", self.0.as_millis())
+        } else {
+            write!(f, "{:.1} s", self.0.as_secs_f64())
+        }
     }
 }

@@ -45,14 +45,26 @@ impl Place {
     /// Runs hop; it must succeed. Returns what it printed.
     pub(crate) fn hop(&self, args: &[&str]) -> String {
         let output = self.output(args);
-        assert!(output.status.success(), "hop {args:?} ended with {}: {}{}", output.status, text(&output.stderr), text(&output.stdout));
+        assert!(
+            output.status.success(),
+            "hop {args:?} ended with {}: {}{}",
+            output.status,
+            text(&output.stderr),
+            text(&output.stdout)
+        );
         text(&output.stdout)
     }
 
     /// Runs hop; it must end with that status. Returns what it printed on standard error.
     pub(crate) fn fails(&self, status: i32, args: &[&str]) -> String {
         let output = self.output(args);
-        assert_eq!(output.status.code(), Some(status), "hop {args:?}: {}{}", text(&output.stderr), text(&output.stdout));
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "hop {args:?}: {}{}",
+            text(&output.stderr),
+            text(&output.stdout)
+        );
         text(&output.stderr)
     }
 }

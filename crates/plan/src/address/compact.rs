@@ -37,7 +37,7 @@ pub(super) fn lay_out(fabric: &Fabric<'_>, needs: &[Need], pool: &mut Pool) -> R
     let mut best = None;
     let (mut low, mut high) = (0, pool.bits() + 1);
     while low < high {
-        let slack = (low + high) / 2;
+        let slack = u32::midpoint(low, high);
         match fits(slack) {
             Some(paths) => {
                 best = Some(paths);
@@ -48,24 +48,21 @@ pub(super) fn lay_out(fabric: &Fabric<'_>, needs: &[Need], pool: &mut Pool) -> R
     }
     let exhausted = Exhausted { needed: needs.iter().map(|need| 1 << need.bits).sum(), available: pool.free() };
     let mut offsets = vec![0; needs.len()];
-    match best {
-        Some(paths) => {
-            let base = pool.first_free(0, paths.bits()).ok_or_else(|| exhausted.clone())?;
-            for (at, start) in paths.positions(&tree).into_iter().enumerate() {
-                place_owned(needs, &owned[at], base + start, own[at].unwrap_or(0), &mut offsets);
-            }
-            pool.take(base, 1 << paths.bits());
+    if let Some(paths) = best {
+        let base = pool.first_free(0, paths.bits()).ok_or_else(|| exhausted.clone())?;
+        for (at, start) in paths.positions(&tree).into_iter().enumerate() {
+            place_owned(needs, &owned[at], base + start, own[at].unwrap_or(0), &mut offsets);
         }
+        pool.take(base, 1 << paths.bits());
+    } else {
         // Too tight for blocks of subtrees: one after the other, in the order of the tree.
-        None => {
-            let mut next = 0;
-            for need in tree.depth_first().into_iter().flat_map(|at| owned[at].iter().copied()) {
-                let bits = needs[need].bits;
-                let at = pool.first_free(next, bits).or_else(|| pool.first_free(0, bits)).ok_or_else(|| exhausted.clone())?;
-                pool.take(at, 1 << bits);
-                offsets[need] = at;
-                next = at;
-            }
+        let mut next = 0;
+        for need in tree.depth_first().into_iter().flat_map(|at| owned[at].iter().copied()) {
+            let bits = needs[need].bits;
+            let at = pool.first_free(next, bits).or_else(|| pool.first_free(0, bits));
+            next = at.ok_or_else(|| exhausted.clone())?;
+            pool.take(next, 1 << bits);
+            offsets[need] = next;
         }
     }
     Ok(Layout { offsets, wire_owner })
@@ -107,8 +104,13 @@ impl Span {
                 lists[b].push(a);
             }
         }
-        let mut this =
-            Span { children: vec![Vec::new(); count], parent: (0..count).collect(), order: Vec::new(), roots: Vec::new(), nodes };
+        let mut this = Span {
+            children: vec![Vec::new(); count],
+            parent: (0..count).collect(),
+            order: Vec::new(),
+            roots: Vec::new(),
+            nodes,
+        };
         let mut seen = vec![false; count];
         let mut distance = vec![u32::MAX; count];
         for start in 0..count {
@@ -476,7 +478,9 @@ mod tests {
 
     #[test]
     fn changes_are_counted_from_the_outside() {
-        for (cut, expected) in [(0b1000, 0), (0b1100, 0), (0b0100, 1), (0b1010, 1), (0b0010, 1), (0b1011, 2), (0b0101, 3)] {
+        for (cut, expected) in
+            [(0b1000, 0), (0b1100, 0), (0b0100, 1), (0b1010, 1), (0b0010, 1), (0b1011, 2), (0b0101, 3)]
+        {
             assert_eq!(changes(cut, 4), expected, "{cut:04b}");
         }
     }

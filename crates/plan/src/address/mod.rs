@@ -118,7 +118,11 @@ pub(crate) fn choose(fabric: &Fabric<'_>) -> Result<Addresses, Vec<Problem>> {
         if prefixes != [None; 2] && !number(fabric, net, prefixes, &by_hand, &mut addresses) {
             let at = fabric.lab.links()[fabric.ports[fabric.networks[net].ports[0]].link].origin;
             let prefix = prefixes.iter().flatten().map(|net| format!("`{net}`")).collect::<Vec<_>>().join(" and ");
-            problems.push(Problem::error("prefix-too-small", at, format!("{prefix} has no address left for each port")));
+            problems.push(Problem::error(
+                "prefix-too-small",
+                at,
+                format!("{prefix} has no address left for each port"),
+            ));
         }
     }
     if problems.is_empty() { Ok(addresses) } else { Err(problems) }
@@ -130,9 +134,10 @@ fn source(fabric: &Fabric<'_>, net: usize, family: Family) -> Source {
     let lab = fabric.lab;
     let links = || network.ports.iter().map(|&port| &lab.links()[fabric.ports[port].link]);
     let given = |family| {
-        let by_switch = network.switches.first().is_some_and(|&switch| {
-            matches!(lab.switches()[switch].addresses(family), SwitchAddresses::Prefix(_))
-        });
+        let by_switch = network
+            .switches
+            .first()
+            .is_some_and(|&switch| matches!(lab.switches()[switch].addresses(family), SwitchAddresses::Prefix(_)));
         by_switch || links().any(|link| !matches!(link.addresses(family), LinkAddresses::Auto | LinkAddresses::None))
     };
     let other = match family {
@@ -265,7 +270,7 @@ fn number(
         if families == [None; 2] {
             continue;
         }
-        if last - first + 1 <= taken.range(first..=last).count() as u64 {
+        if last - first < taken.range(first..=last).count() as u64 {
             return false;
         }
         let mut host = if network.is_wire() || !stable {
@@ -300,10 +305,7 @@ impl PortName {
         let it = &fabric.ports[port];
         let several =
             fabric.ports_of[it.node].iter().filter(|&&other| fabric.ports[other].net == it.net).nth(1).is_some();
-        Port {
-            node: fabric.lab.nodes()[it.node].name.as_str(),
-            iface: if several { it.iface.as_str() } else { "" },
-        }
+        Port { node: fabric.lab.nodes()[it.node].name.as_str(), iface: if several { it.iface.as_str() } else { "" } }
     }
 }
 

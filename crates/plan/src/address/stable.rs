@@ -19,10 +19,7 @@ pub(super) fn lay_out(fabric: &Fabric<'_>, needs: &[Need], pool: &mut Pool) -> R
     let available = pool.free();
     let exhausted = || Exhausted { needed: needs.iter().map(|need| 1 << need.bits).sum(), available };
     let mut names = Names::new(fabric);
-    needs
-        .iter()
-        .map(|need| place(names.hash(need.what), *need, pool).ok_or_else(exhausted))
-        .collect()
+    needs.iter().map(|need| place(names.hash(need.what), *need, pool).ok_or_else(exhausted)).collect()
 }
 
 /// Finds a block and takes it.

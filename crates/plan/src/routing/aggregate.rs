@@ -154,6 +154,21 @@ impl Solver {
         self.leaves[leaf * self.words..][..self.words].copy_from_slice(set);
     }
 
+    /// Says it of all destinations at once, by their owners. An empty set: anything is right.
+    pub(crate) fn set_all(&mut self, sets: &[u64], owners: &[usize]) {
+        for (leaf, &owner) in self.leaves.iter_mut().zip(owners) {
+            *leaf = if sets[owner] == 0 { u64::MAX } else { sets[owner] };
+        }
+    }
+
+    /// Has every destination that must be served exactly one hop that is right?
+    pub(crate) fn is_unambiguous(&self) -> bool {
+        let hops = |set: &[u64]| {
+            if set[set.len() - 1] >> 63 == 1 { 1 } else { set.iter().map(|word| word.count_ones()).sum() }
+        };
+        self.leaves.chunks_exact(self.words).all(|set| hops(set) == 1)
+    }
+
     /// The next hops of an entry.
     pub(crate) fn hops(&self, entry: usize) -> &[u64] {
         &self.sets[entry * self.words..][..self.words]
@@ -161,40 +176,43 @@ impl Solver {
 
     /// Finds the entries.
     pub(crate) fn solve(&mut self, tree: &Tree) {
-        match self.words {
-            1 => self.solve_with(tree, 1),
-            words => self.solve_with(tree, words),
+        // Nearly always one word is enough: that case gets code of its own.
+        if self.words == 1 {
+            self.gather::<true>(tree);
+            self.spread::<true>(tree);
+        } else {
+            self.gather::<false>(tree);
+            self.spread::<false>(tree);
         }
     }
 
-    #[inline(always)]
-    fn solve_with(&mut self, tree: &Tree, words: usize) {
-        self.gather(tree, words);
-        self.spread(tree, words);
+    fn words<const ONE: bool>(&self) -> usize {
+        if ONE { 1 } else { self.words }
     }
 
     /// From the leaves up: what is right for both children, or else for one of them.
-    #[inline(always)]
-    fn gather(&mut self, tree: &Tree, words: usize) {
+    fn gather<const ONE: bool>(&mut self, tree: &Tree) {
+        let words = self.words::<ONE>();
         self.inner.clear();
         self.inner.resize(tree.inner.len() * words, 0);
         for (at, [left, right]) in tree.inner.iter().enumerate() {
             let mut any = 0;
             for word in 0..words {
-                let both = self.word(*left, word, words) & self.word(*right, word, words);
+                let both = self.word::<ONE>(*left, word) & self.word::<ONE>(*right, word);
                 self.inner[at * words + word] = both;
                 any |= both;
             }
             if any == 0 {
                 for word in 0..words {
-                    self.inner[at * words + word] = self.word(*left, word, words) | self.word(*right, word, words);
+                    self.inner[at * words + word] = self.word::<ONE>(*left, word) | self.word::<ONE>(*right, word);
                 }
             }
         }
     }
 
-    #[inline(always)]
-    fn word(&self, child: Child, word: usize, words: usize) -> u64 {
+    #[inline]
+    fn word<const ONE: bool>(&self, child: Child, word: usize) -> u64 {
+        let words = self.words::<ONE>();
         match child {
             Child::Leaf(at) => self.leaves[at as usize * words + word],
             Child::Inner(at) => self.inner[at as usize * words + word],
@@ -202,19 +220,19 @@ impl Solver {
     }
 
     /// From the root down: a new entry only where what is inherited is wrong.
-    #[inline(always)]
-    fn spread(&mut self, tree: &Tree, words: usize) {
+    fn spread<const ONE: bool>(&mut self, tree: &Tree) {
+        let words = self.words::<ONE>();
         self.entries.clear();
         self.sets.clear();
         self.inherited.clear();
         self.inherited.resize(tree.inner.len(), (NONE, NONE));
         if let Some(root) = tree.root {
-            self.inherit(root, (NONE, NONE), words);
+            self.inherit::<ONE>(root, (NONE, NONE));
         }
         for at in (0..tree.inner.len()).rev() {
             let inherited = self.inherited[at];
             for child in tree.inner[at] {
-                self.inherit(child, inherited, words);
+                self.inherit::<ONE>(child, inherited);
             }
         }
         // An entry whose own part was wholly taken over by more specific ones serves nothing.
@@ -229,9 +247,9 @@ impl Solver {
         self.entries.truncate(kept);
     }
 
-    #[inline(always)]
-    fn inherit(&mut self, child: Child, inherited: (u32, u32), words: usize) {
-        let last = self.word(child, words - 1, words);
+    fn inherit<const ONE: bool>(&mut self, child: Child, inherited: (u32, u32)) {
+        let words = self.words::<ONE>();
+        let last = self.word::<ONE>(child, words - 1);
         // Nobody lives here.
         if last >> 63 == 1 {
             if let Child::Inner(at) = child {
@@ -240,9 +258,9 @@ impl Solver {
             return;
         }
         let (mut hop, mut entry) = inherited;
-        if hop == NONE || self.word(child, hop as usize / 64, words) >> (hop % 64) & 1 == 0 {
+        if hop == NONE || self.word::<ONE>(child, hop as usize / 64) >> (hop % 64) & 1 == 0 {
             let Some(lowest) = (0..words).find_map(|word| {
-                let bits = self.word(child, word, words);
+                let bits = self.word::<ONE>(child, word);
                 (bits != 0).then(|| small(word * 64) + bits.trailing_zeros())
             }) else {
                 return;
@@ -289,12 +307,11 @@ impl Labels {
                 Some((same, number)) if same == set => number,
                 _ => {
                     let next = small(self.numbers.len());
-                    match self.numbers.get(set) {
-                        Some(number) => *number,
-                        None => {
-                            self.numbers.insert(set.to_vec(), next);
-                            next
-                        }
+                    if let Some(number) = self.numbers.get(set) {
+                        *number
+                    } else {
+                        self.numbers.insert(set.to_vec(), next);
+                        next
                     }
                 }
             };
@@ -355,8 +372,10 @@ mod tests {
             .enumerate()
             .map(|(at, entry)| {
                 let around = tree.leaves()[entry.first as usize].around(tree.leaves()[entry.last as usize]);
-                let hops: String = (0..26u8).filter(|bit| solver.hops(at)[0] >> bit & 1 == 1).map(|b| char::from(b'a' + b)).collect();
-                let bits: String = (0..around.len).map(|bit| if around.bits >> (127 - bit) & 1 == 1 { '1' } else { '0' }).collect();
+                let hops: String =
+                    (0..26u8).filter(|bit| solver.hops(at)[0] >> bit & 1 == 1).map(|b| char::from(b'a' + b)).collect();
+                let bits: String =
+                    (0..around.len).map(|bit| if around.bits >> (127 - bit) & 1 == 1 { '1' } else { '0' }).collect();
                 format!("{bits} {hops}")
             })
             .collect();

@@ -73,6 +73,8 @@ pub(crate) struct Graph {
     pub(crate) roots: Vec<Vertex>,
     /// Vertices that can reach each other, as a number.
     pub(crate) component: Vec<usize>,
+    /// How many such parts there are.
+    pub(crate) parts: usize,
     /// Does each hop cost the same?
     pub(crate) even: bool,
     hosts: Vec<bool>,
@@ -100,8 +102,11 @@ impl Graph {
         let in_core = |list: &Vec<Edge>| -> Vec<Edge> {
             list.iter().copied().filter(|edge| parent[edge.to as usize] == edge.to as usize).collect()
         };
-        let core: Vec<Vec<Edge>> =
-            all.iter().enumerate().map(|(at, list)| if parent[at] == at { in_core(list) } else { Vec::new() }).collect();
+        let core: Vec<Vec<Edge>> = all
+            .iter()
+            .enumerate()
+            .map(|(at, list)| if parent[at] == at { in_core(list) } else { Vec::new() })
+            .collect();
         let pick = |values: &[bool]| old.iter().map(|&from| values[from]).collect::<Vec<bool>>();
         let mut costs = spec.edges.iter().flat_map(|&(a, b, from_a, from_b)| {
             [(!spec.segment[a]).then_some(from_a), (!spec.segment[b]).then_some(from_b)].into_iter().flatten()
@@ -109,7 +114,9 @@ impl Graph {
         let first = costs.next();
         let even = costs.all(|cost| Some(cost) == first);
         let component = components(&all);
+        let parts = component.iter().enumerate().filter(|(at, first)| at == *first).count();
         Graph {
+            parts,
             all: Lists::new(&all),
             core: Lists::new(&core),
             transit: pick(&spec.transit),

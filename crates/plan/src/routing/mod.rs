@@ -39,6 +39,9 @@ const SMALL: usize = 512;
 /// In a larger one, where that takes up to this many routes more in a node's table.
 const SPARE: usize = 8;
 
+/// The nodes are dealt out to threads in pieces of so many, for tables differ in size.
+const PIECE: usize = 64;
+
 /// Finds all routes.
 pub(crate) fn route(fabric: &Fabric<'_>, addresses: &Addresses) -> Routes {
     let mut routes = Routes { of_node: vec![Vec::new(); fabric.lab.nodes().len()], longest: 0 };
@@ -143,8 +146,6 @@ impl<'t> World<'t> {
         let nodes = self.neighbours.len();
         let work = nodes.saturating_mul(self.destinations.owner.len());
         let threads = if work < 200_000 { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
-        // Small pieces, dealt out in turn: tables differ in size.
-        const PIECE: usize = 64;
         let pieces = nodes.div_ceil(PIECE);
         let threads = threads.min(pieces).max(1);
         let run = |first: usize| {
@@ -203,17 +204,20 @@ impl<'t> World<'t> {
         }
         worker.hops.clear();
         worker.hops.extend(neighbours.iter().filter_map(hop));
-        let component = self.graph.component[worker.hops[0].to];
         worker.paths.find(&self.graph, own, &worker.hops, &self.reach.down);
         if let Some(up) = own.and_then(|own| self.reach.up[own]) {
             worker.longest = worker.longest.max(up + worker.paths.farthest);
         }
 
         worker.any.begin(&self.destinations.tree, worker.paths.words);
-        for (leaf, &owner) in self.destinations.owner.iter().enumerate() {
-            let set = worker.paths.of(owner);
-            if self.graph.component[owner] == component && set.iter().any(|&word| word != 0) {
-                worker.any.set(leaf, set);
+        if let Some(sets) = worker.paths.single_words() {
+            worker.any.set_all(sets, &self.destinations.owner);
+        } else {
+            for (leaf, &owner) in self.destinations.owner.iter().enumerate() {
+                let set = worker.paths.of(owner);
+                if set.iter().any(|&word| word != 0) {
+                    worker.any.set(leaf, set);
+                }
             }
         }
         let anything = vec![u64::MAX; worker.paths.words];
@@ -224,7 +228,7 @@ impl<'t> World<'t> {
         let mut lines = self.lines(worker);
         for &(prefix, owner) in &self.destinations.inside[node] {
             let hops = bits(worker.paths.of(owner));
-            if self.graph.component[owner] == component && !hops.is_empty() {
+            if !hops.is_empty() {
                 lines.push(Line { to: To::Exactly(prefix), hops });
             }
         }
@@ -241,7 +245,7 @@ impl<'t> World<'t> {
             Multipath::Auto if self.neighbours.len() <= SMALL => usize::MAX,
             Multipath::Auto => compact + SPARE,
         };
-        if limit > 0 {
+        if limit > 0 && !any.is_unambiguous() {
             solve_exactly(&self.destinations.tree, any, labels, exact);
             if exact.entries.len() <= limit {
                 let line = |entry: &aggregate::Entry| Line {

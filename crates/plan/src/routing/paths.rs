@@ -43,6 +43,11 @@ impl FirstHops {
         &self.sets[vertex * self.words..][..self.words]
     }
 
+    /// The sets of all vertices, where each is a single word.
+    pub(crate) fn single_words(&self) -> Option<&[u64]> {
+        (self.words == 1).then_some(&self.sets)
+    }
+
     /// Finds all first hops of a node; `own` is its vertex, if it has one. The hops are sorted by
     /// neighbour, then by cost.
     ///
@@ -63,8 +68,17 @@ impl FirstHops {
                 // In a tree everything but the own subtree is behind the parent.
                 let up = graph.parent[own];
                 let set = self.set_of(hops, up);
-                for vertex in self.sets.chunks_exact_mut(self.words) {
-                    vertex.copy_from_slice(&set);
+                if let [word] = set[..] {
+                    self.sets.fill(word);
+                } else {
+                    for vertex in self.sets.chunks_exact_mut(self.words) {
+                        vertex.copy_from_slice(&set);
+                    }
+                }
+                if graph.parts > 1 {
+                    for at in (0..graph.len()).filter(|&at| graph.component[at] != graph.component[own]) {
+                        self.sets[at * self.words..][..self.words].fill(0);
+                    }
                 }
                 let subtree = graph.subtree(own);
                 self.sets[subtree.start * self.words..subtree.end * self.words].fill(0);
@@ -90,6 +104,11 @@ impl FirstHops {
     fn fill_trees(&mut self, graph: &Graph) {
         for &root in &graph.roots {
             let (start, end) = (root * self.words, graph.subtree(root).end * self.words);
+            if self.words == 1 {
+                let set = self.sets[start];
+                self.sets[start + 1..end].fill(set);
+                continue;
+            }
             for at in (start + self.words..end).step_by(self.words) {
                 self.sets.copy_within(start..start + self.words, at);
             }
@@ -115,14 +134,7 @@ impl FirstHops {
         }
     }
 
-    fn search(
-        &mut self,
-        graph: &Graph,
-        lists: &Lists,
-        own: Option<Vertex>,
-        hops: &[Hop],
-        beyond: &[Option<u32>],
-    ) {
+    fn search(&mut self, graph: &Graph, lists: &Lists, own: Option<Vertex>, hops: &[Hop], beyond: &[Option<u32>]) {
         self.distance.clear();
         self.distance.resize(graph.len(), FAR);
         self.hops.clear();
@@ -140,8 +152,9 @@ impl FirstHops {
             self.begin(bit, hop.to, if even { 1 } else { u64::from(hop.cost) });
         }
         match (even, self.words) {
-            (true, 1) => self.breadth_first(graph, lists, 1),
-            (true, words) => self.breadth_first(graph, lists, words),
+            // Nearly always one word is enough: that case gets code of its own.
+            (true, 1) => self.breadth_first::<true>(graph, lists),
+            (true, _) => self.breadth_first::<false>(graph, lists),
             (false, words) => self.dijkstra(graph, lists, words),
         }
         for &root in &graph.roots {
@@ -170,8 +183,7 @@ impl FirstHops {
     }
 
     /// Where each hop costs the same: level by level, and segments before the nodes behind them.
-    #[inline(always)]
-    fn breadth_first(&mut self, graph: &Graph, lists: &Lists, words: usize) {
+    fn breadth_first<const ONE: bool>(&mut self, graph: &Graph, lists: &Lists) {
         let mut level = std::mem::take(&mut self.level);
         let mut next = std::mem::take(&mut self.next);
         let mut far: u64 = 1;
@@ -185,7 +197,7 @@ impl FirstHops {
                     continue;
                 }
                 for edge in lists.of(from) {
-                    self.step(from, *edge, far + 1, words, &mut next);
+                    self.step::<ONE>(from, *edge, far + 1, &mut next);
                 }
             }
             // Segments first: what is behind them belongs to the same level.
@@ -195,7 +207,7 @@ impl FirstHops {
                 segment += 1;
                 if graph.segment[from] && graph.transit[from] {
                     for edge in lists.of(from) {
-                        self.step(from, *edge, far + 1, words, &mut next);
+                        self.step::<ONE>(from, *edge, far + 1, &mut next);
                     }
                 }
             }
@@ -207,8 +219,9 @@ impl FirstHops {
         self.next = next;
     }
 
-    #[inline(always)]
-    fn step(&mut self, from: Vertex, edge: Edge, distance: u64, words: usize, next: &mut Vec<u32>) {
+    #[inline]
+    fn step<const ONE: bool>(&mut self, from: Vertex, edge: Edge, distance: u64, next: &mut Vec<u32>) {
+        let words = if ONE { 1 } else { self.words };
         let to = edge.to as usize;
         if self.settled[to] {
             return;

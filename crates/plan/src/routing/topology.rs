@@ -226,19 +226,20 @@ impl<'b, 'a> Builder<'b, 'a> {
         for net in 0..self.networks.len() {
             let network = &self.fabric.networks[net];
             let usable: Vec<usize> = self.networks[net].as_ref().map(|it| it.ports.clone()).unwrap_or_default();
-            for &port in network.ports.iter().filter(|port| !usable.contains(port)) {
+            // Ports are numbered in the order in which networks list them.
+            for &port in network.ports.iter().filter(|port| usable.binary_search(port).is_err()) {
                 if let Some(addr) = self.address(port) {
                     self.found(addr, Owner::Node(self.node(port)), [self.node(port)]);
                 }
             }
             let Some(prefix) = self.networks[net].as_ref().map(|it| it.prefix) else { continue };
             let connected: Vec<usize> = usable.iter().map(|&port| self.node(port)).collect();
-            if !network.is_wire() {
-                self.found(prefix, Owner::Segment(net), connected);
+            let owner = if network.is_wire() {
+                self.owner(net, [connected[0], connected[1]]).map(Owner::Node)
             } else {
-                let owner = self.owner(net, [connected[0], connected[1]]).map(Owner::Node);
-                self.found(prefix, owner, connected);
-            }
+                Some(Owner::Segment(net))
+            };
+            self.found(prefix, owner, connected);
         }
     }
 
@@ -316,8 +317,7 @@ impl<'b, 'a> Builder<'b, 'a> {
         for (net, usable) in self.networks.iter().enumerate() {
             let Some(usable) = usable else { continue };
             let cost = |port: usize| self.fabric.ports[port].cost;
-            let members: Vec<usize> =
-                usable.ports.iter().copied().filter(|&port| useful[self.node(port)]).collect();
+            let members: Vec<usize> = usable.ports.iter().copied().filter(|&port| useful[self.node(port)]).collect();
             for &port in &usable.ports {
                 let node = self.node(port);
                 for &peer in members.iter().filter(|&&peer| self.node(peer) != node) {

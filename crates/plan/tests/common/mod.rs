@@ -116,7 +116,8 @@ impl<'s> Walker<'s> {
         let mut most = 0;
         for (via, dev) in next {
             let here = self.domain.get(&(at.clone(), dev));
-            let owner = self.owners.get(&via).into_iter().flatten().find(|it| self.domain.get(it) == here && here.is_some());
+            let owner =
+                self.owners.get(&via).into_iter().flatten().find(|it| self.domain.get(it) == here && here.is_some());
             let Some((next, _)) = owner else { return Err(Lost::NobodyHas(via, at.clone())) };
             most = most.max(1 + self.step(next, to, false, done, way)?);
         }

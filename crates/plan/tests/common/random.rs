@@ -84,10 +84,8 @@ impl Sketch {
                 match kind {
                     0 => link.ipv4 = Some(FamilyDoc::Prefix(one(format!("192.168.{at}.0/30")))),
                     1 => {
-                        link.ipv4 = Some(FamilyDoc::Each(vec![
-                            one(format!("10.7.{at}.1/24")),
-                            one(format!("10.7.{at}.2/24")),
-                        ]));
+                        link.ipv4 =
+                            Some(FamilyDoc::Each(vec![one(format!("10.7.{at}.1/24")), one(format!("10.7.{at}.2/24"))]));
                         link.ipv6 = Some(FamilyDoc::Each(vec![
                             one(format!("fd00:{at}::1/64")),
                             one(format!("fd00:{at}::2/64")),
