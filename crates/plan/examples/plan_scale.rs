@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p hopyard-plan --example plan_scale [LARGEST]`
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a measurement, not part of the library")]
+#![allow(clippy::cast_precision_loss, reason = "an average for people")]
 
 use std::time::Instant;
 
@@ -121,7 +122,7 @@ impl Random {
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
+        usize::try_from((z ^ (z >> 31)) % bound as u64).unwrap_or(0)
     }
 }
 

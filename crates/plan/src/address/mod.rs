@@ -273,12 +273,8 @@ fn number(
         if last - first < taken.range(first..=last).count() as u64 {
             return false;
         }
-        let mut host = if network.is_wire() || !stable {
-            next
-        } else {
-            let Port { node, iface, .. } = PortName::of(fabric, port);
-            first + hash(["host", node, iface]) % (last - first + 1)
-        };
+        let mut host =
+            if network.is_wire() || !stable { next } else { first + preferred_host(fabric, port) % (last - first + 1) };
         while !taken.insert(host) {
             host = if host < last { host + 1 } else { first };
         }
@@ -290,23 +286,14 @@ fn number(
     true
 }
 
-/// What a port is called, for the hash.
-struct PortName;
-
-struct Port<'a> {
-    node: &'a str,
-    iface: &'a str,
-}
-
-impl PortName {
-    /// The interface counts only where the node has several on the network: its number may
-    /// change when a line is added above.
-    fn of<'a>(fabric: &'a Fabric<'_>, port: usize) -> Port<'a> {
-        let it = &fabric.ports[port];
-        let several =
-            fabric.ports_of[it.node].iter().filter(|&&other| fabric.ports[other].net == it.net).nth(1).is_some();
-        Port { node: fabric.lab.nodes()[it.node].name.as_str(), iface: if several { it.iface.as_str() } else { "" } }
-    }
+/// Where a port would like to be among the hosts of its network: by its node, and if that has
+/// several ports there, by which of them it is. Not by the interface's name, which may be another
+/// number when a line is added.
+fn preferred_host(fabric: &Fabric<'_>, port: usize) -> u64 {
+    let it = &fabric.ports[port];
+    let before = fabric.ports_of[it.node].iter().take_while(|&&other| other != port);
+    let which = before.filter(|&&other| fabric.ports[other].net == it.net).count();
+    hash(["host", fabric.lab.nodes()[it.node].name.as_str(), &which.to_string()])
 }
 
 fn family_of(net: IpNet) -> Family {

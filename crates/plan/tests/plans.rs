@@ -1,0 +1,266 @@
+//! Plans as people read them.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod common;
+
+use hopyard_model::{EndDoc, FamilyDoc, Lab, LabDoc, LinkDoc, NodeDoc, Problem, SwitchDoc};
+use hopyard_net::{NetState, Op};
+use hopyard_plan::{Wanted, desired, diff};
+
+fn end(text: &str) -> EndDoc {
+    match text.split_once(':') {
+        Some((node, iface)) => EndDoc { node: node.into(), iface: Some(iface.into()) },
+        None => EndDoc { node: text.into(), iface: None },
+    }
+}
+
+fn link(a: &str, b: &str) -> LinkDoc {
+    LinkDoc { ends: [end(a), end(b)], ..LinkDoc::default() }
+}
+
+fn each(addresses: [&str; 2]) -> FamilyDoc {
+    FamilyDoc::Each(addresses.map(Into::into).into())
+}
+
+fn node(name: &str) -> NodeDoc {
+    NodeDoc { name: name.into(), ..NodeDoc::default() }
+}
+
+fn resolved(doc: &LabDoc) -> Lab {
+    doc.resolve().unwrap().0
+}
+
+fn wanted(doc: &LabDoc) -> Wanted {
+    desired(&resolved(doc)).unwrap()
+}
+
+fn problems(doc: &LabDoc) -> Vec<Problem> {
+    desired(&resolved(doc)).unwrap_err()
+}
+
+/// The commands for a lab, without Ethernet addresses, which are hashes.
+fn commands(wanted: &Wanted) -> Vec<String> {
+    let plain = |op: &Op| {
+        let words: Vec<String> = op.to_string().split(' ').map(str::to_owned).collect();
+        let mut out = Vec::new();
+        let mut skip = false;
+        for word in words {
+            if skip || (word == "address" && out.contains(&"link".to_owned())) {
+                skip = !skip;
+            } else {
+                out.push(word);
+            }
+        }
+        out.join(" ")
+    };
+    diff(&NetState::default(), &wanted.state).iter().map(plain).collect()
+}
+
+/// The commands that contain a text.
+fn some(wanted: &Wanted, text: &str) -> Vec<String> {
+    commands(wanted).into_iter().filter(|line| line.contains(text)).collect()
+}
+
+/// The tutorial that this project began with, with its names and numbers:
+/// `home:one -- near:two`, `near:three -- far:four`, and `far` has a network of its own.
+fn tutorial() -> LabDoc {
+    LabDoc {
+        name: Some("tutorial".into()),
+        hand_written: true,
+        nodes: vec![node("home"), node("near"), NodeDoc { loopback: vec!["10.9.0.1/24".into()], ..node("far") }],
+        links: vec![
+            LinkDoc { ipv4: Some(each(["10.0.1.1/24", "10.0.1.2/24"])), ..link("home:one", "near:two") },
+            LinkDoc { ipv4: Some(each(["10.0.2.1/24", "10.0.2.2/24"])), ..link("near:three", "far:four") },
+        ],
+        addressing: hopyard_model::AddressingDoc { ipv6: Some("none".into()), ..Default::default() },
+        ..LabDoc::default()
+    }
+}
+
+#[test]
+fn the_tutorial_reads_as_a_person_would_type_it() {
+    assert_eq!(
+        commands(&wanted(&tutorial())),
+        [
+            "ip netns add far",
+            "ip netns add home",
+            "ip netns add near",
+            "ip netns exec far sysctl -w net.ipv4.ip_forward=0",
+            "ip netns exec far sysctl -w net.ipv6.conf.all.forwarding=0",
+            "ip netns exec home sysctl -w net.ipv4.ip_forward=0",
+            "ip netns exec home sysctl -w net.ipv6.conf.all.forwarding=0",
+            "ip netns exec near sysctl -w net.ipv4.ip_forward=1",
+            "ip netns exec near sysctl -w net.ipv6.conf.all.forwarding=1",
+            "ip -n far link add four type veth peer name three netns near",
+            "ip -n home link add one type veth peer name two netns near",
+            "ip -n far link set lo up",
+            "ip -n far link set four up",
+            "ip -n far address add 10.0.2.2/24 dev four",
+            "ip -n far address add 10.9.0.1/24 dev lo",
+            "ip -n far route replace default via 10.0.2.1 dev four",
+            "ip -n home link set lo up",
+            "ip -n home link set one up",
+            "ip -n home address add 10.0.1.1/24 dev one",
+            "ip -n home route replace default via 10.0.1.2 dev one",
+            "ip -n near link set lo up",
+            "ip -n near link set three up",
+            "ip -n near link set two up",
+            "ip -n near address add 10.0.2.1/24 dev three",
+            "ip -n near address add 10.0.1.2/24 dev two",
+            "ip -n near route replace default via 10.0.2.2 dev three",
+        ]
+    );
+}
+
+#[test]
+fn routes_given_by_hand_name_their_gateway() {
+    let mut doc = tutorial();
+    doc.routing = Some("none".into());
+    doc.nodes[0].routes = vec!["default via near".into(), "10.77.0.0/16 via 10.0.1.9".into()];
+    doc.nodes[1].routes = vec!["10.9.0.0/24 via far".into(), "blackhole 10.66.0.0/16".into()];
+    doc.nodes[1].forward = Some(true.into());
+    assert_eq!(
+        some(&wanted(&doc), " route "),
+        [
+            "ip -n home route replace default via 10.0.1.2 dev one",
+            "ip -n home route replace 10.77.0.0/16 via 10.0.1.9 dev one",
+            "ip -n near route replace blackhole 10.66.0.0/16",
+            "ip -n near route replace 10.9.0.0/24 via 10.0.2.2 dev three",
+        ]
+    );
+}
+
+#[test]
+fn a_gateway_out_of_reach_is_a_problem() {
+    let mut doc = tutorial();
+    doc.nodes[0].routes = vec!["10.77.0.0/16 via 10.0.7.1".into(), "10.78.0.0/16 via 10.0.1.1".into()];
+    let found = problems(&doc);
+    let lines: Vec<String> = found.iter().map(|it| format!("{it}; {}", it.help.clone().unwrap_or_default())).collect();
+    assert_eq!(
+        lines,
+        [
+            "`home` cannot reach the gateway `10.0.7.1` directly; `home` has `10.0.1.1/24` on `one`",
+            "`10.0.1.1` is an address of `home` itself (`10.0.1.1/24`); a gateway is a neighbour's address",
+        ]
+    );
+}
+
+#[test]
+fn what_is_given_by_hand_wins() {
+    let mut doc = tutorial();
+    doc.nodes[0].routes = vec!["default via 10.0.1.77".into()];
+    assert_eq!(some(&wanted(&doc), "home route"), ["ip -n home route replace default via 10.0.1.77 dev one"]);
+}
+
+#[test]
+fn who_routes_by_hand_and_gives_one_family_gets_no_other() {
+    let mut doc = tutorial();
+    doc.addressing.ipv6 = None;
+    assert_eq!(some(&wanted(&doc), "nodad").len(), 5);
+    doc.routing = Some("none".into());
+    assert_eq!(some(&wanted(&doc), "nodad").len(), 0);
+}
+
+#[test]
+fn equal_cost_paths_are_kept() {
+    let wanted = desired(&common::lab("a -- b, b -- d, a -- c, c -- d")).unwrap();
+    let a = some(&wanted, "-n a route");
+    assert!(a[0].contains("nexthop via") && a[0].matches("dev").count() == 2, "{a:?}");
+}
+
+#[test]
+fn a_pool_that_is_too_small_says_what_is_needed() {
+    let mut doc = tutorial();
+    doc.links = (0..3).map(|_| link("home", "near")).chain([link("near", "far")]).collect();
+    doc.addressing.ipv4 = Some("192.168.7.0/29".into());
+    let found = problems(&doc);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].message, "the pool `192.168.7.0/29` has 8 addresses free; the lab needs 10");
+    assert_eq!(found[0].help.as_deref(), Some("give it a larger one, as in `addressing: { ipv4: 10.0.0.0/8 }`"));
+}
+
+#[test]
+fn a_segment_has_one_subnet_and_a_gateway() {
+    let doc = LabDoc {
+        name: Some("office".into()),
+        nodes: vec![node("pc"), node("printer"), node("gw"), node("isp")],
+        switches: vec![SwitchDoc {
+            name: "lan".into(),
+            members: vec![end("pc"), end("printer"), end("gw")],
+            ipv4: Some("192.168.1.0/24".into()),
+            ipv6: Some("none".into()),
+            ..SwitchDoc::default()
+        }],
+        links: vec![LinkDoc { ipv4: Some(each(["203.0.113.2/30", "203.0.113.1/30"])), ..link("gw", "isp") }],
+        addressing: hopyard_model::AddressingDoc {
+            ipv6: Some("none".into()),
+            mode: Some("compact".into()),
+            ..Default::default()
+        },
+        ..LabDoc::default()
+    };
+    let wanted = wanted(&doc);
+    let addresses = |wanted: &Wanted| {
+        some(wanted, "address add").into_iter().filter(|it| it.contains("192.168")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        addresses(&wanted),
+        [
+            "ip -n gw address add 192.168.1.3/24 dev eth0",
+            "ip -n pc address add 192.168.1.1/24 dev eth0",
+            "ip -n printer address add 192.168.1.2/24 dev eth0",
+        ]
+    );
+    assert_eq!(
+        some(&wanted, " route "),
+        [
+            "ip -n isp route replace default via 203.0.113.2 dev eth0",
+            "ip -n pc route replace default via 192.168.1.3 dev eth0",
+            "ip -n printer route replace default via 192.168.1.3 dev eth0",
+        ]
+    );
+}
+
+#[test]
+fn a_change_touches_nothing_else() {
+    let before = tutorial();
+    let mut after = before.clone();
+    after.nodes.push(node("new"));
+    after.links.push(link("far", "new"));
+    let [before, after] = [before, after].map(|doc| wanted(&doc).state);
+    let lines: Vec<String> = diff(&after, &before).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "ip -n far link delete eth0",
+            "ip netns delete new",
+            "ip netns exec far sysctl -w net.ipv4.ip_forward=0",
+            "ip netns exec far sysctl -w net.ipv6.conf.all.forwarding=0",
+            "ip -n far route replace default via 10.0.2.1 dev four",
+        ]
+    );
+    let forward: Vec<String> = diff(&before, &after).iter().map(ToString::to_string).collect();
+    assert!(forward.iter().all(|line| !line.contains("delete") || line.contains("route")), "{forward:#?}");
+}
+
+#[test]
+fn long_paths_get_a_long_life() {
+    let limit = |n: usize| {
+        let wanted = desired(&common::lab(&format!("chain:{n}"))).unwrap();
+        assert_eq!(usize::try_from(wanted.longest_path).unwrap(), n - 1, "chain:{n}");
+        let limited = some(&wanted, "hoplimit 255").len();
+        (limited == some(&wanted, " route ").len(), limited == 0, wanted.warnings.len())
+    };
+    assert_eq!(limit(61), (false, true, 0));
+    assert_eq!(limit(62), (true, false, 0));
+    assert_eq!(limit(256), (true, false, 0));
+    assert_eq!(limit(257), (true, false, 1));
+}
+
+#[test]
+fn a_large_lab_needs_no_room_in_the_neighbour_table() {
+    let count = |text: &str| some(&desired(&common::lab(text)).unwrap(), " neigh ").len();
+    assert_eq!(count("chain:100"), 0);
+    assert_eq!(count("chain:400"), 2 * 2 * 399);
+}
