@@ -19,11 +19,11 @@ pub(crate) const FAILURE: u8 = 1;
 #[derive(Debug)]
 pub(crate) enum CliError {
     /// The topology is wrong.
-    Topology { problems: Vec<Problem>, source: SourceFile },
+    Topology { problems: Vec<Problem>, source: Box<SourceFile> },
     /// The command line is wrong in a way that only a look at the machine shows.
     Usage { message: String, hint: Option<String> },
     /// Something failed, with the topology that asked for it, where one did.
-    Runtime { error: runtime::Error, source: Option<SourceFile> },
+    Runtime { error: Box<runtime::Error>, source: Option<Box<SourceFile>> },
     /// Anything else that failed.
     Failure { message: String, hint: Option<String> },
     /// A command could not be started: its exit status by the convention of the shell.
@@ -53,8 +53,8 @@ impl CliError {
     /// Ties an error to the topology that asked for what failed.
     pub(crate) fn of_lab(error: runtime::Error, source: &Source) -> Self {
         match error {
-            runtime::Error::Plan(problems) => CliError::Topology { problems, source: source.file.clone() },
-            error => CliError::Runtime { error, source: Some(source.file.clone()) },
+            runtime::Error::Plan(problems) => CliError::Topology { problems, source: Box::new(source.file.clone()) },
+            error => CliError::Runtime { error: Box::new(error), source: Some(Box::new(source.file.clone())) },
         }
     }
 
@@ -84,7 +84,7 @@ impl CliError {
                 message(ui, &text);
                 status
             }
-            CliError::Runtime { error, source } => report_runtime(ui, &error, source.as_ref()),
+            CliError::Runtime { error, source } => report_runtime(ui, &error, source.as_deref()),
             CliError::BrokenPipe => FAILURE,
         };
         ExitCode::from(status)
@@ -93,7 +93,7 @@ impl CliError {
 
 impl From<runtime::Error> for CliError {
     fn from(error: runtime::Error) -> Self {
-        CliError::Runtime { error, source: None }
+        CliError::Runtime { error: Box::new(error), source: None }
     }
 }
 

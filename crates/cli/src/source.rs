@@ -48,7 +48,7 @@ impl TopologyArgs {
             (file, read)
         };
         match read {
-            Err(problems) => Err(CliError::Topology { problems, source: file }),
+            Err(problems) => Err(CliError::Topology { problems, source: Box::new(file) }),
             Ok((lab, warnings)) => {
                 report_problems(ui, &warnings, &file);
                 let mut lab = lab;

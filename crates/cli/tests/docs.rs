@@ -7,6 +7,7 @@
 //! - ```` ```console ````: a line that starts with `$ ` is a command, `> ` continues it, and what
 //!   follows is all that it prints. `...` stands for any text, alone on its line for any lines.
 //!   Durations (`in 9 ms`) are all the same. A command that prints nothing must succeed.
+//!   `$ cat FILE` in the first line of a block makes the file: what follows is what is in it.
 //! - ```` ```sh ````: a script that must succeed.
 //! - ```` ```yaml ````: a topology that must come up. If its first line is a comment with a file
 //!   name, the commands below find it under that name.
@@ -229,6 +230,13 @@ fn session(place: &str, lines: &[&str]) -> Vec<Step> {
             (None, _, Some(step)) => step.printed.get_or_insert_default().push((*line).to_owned()),
             (None, _, None) => panic!("{place}: a session begins with a command"),
         }
+    }
+    // What the page shows of a file is the file, unless the page has made it.
+    if let Some(first) = steps.first_mut()
+        && let Some(file) = first.script.strip_prefix("cat ")
+    {
+        let content = first.printed.iter().flatten().fold(String::new(), |text, line| text + line + "\n");
+        first.script = format!("test -e {file} || cat > {file} <<'END-OF-FILE'\n{content}END-OF-FILE\ncat {file}");
     }
     for step in &mut steps {
         step.status = (step.printed == Some(Vec::new())).then_some(0);

@@ -1,4 +1,5 @@
 //! What a process in a node finds, and what passes between it and its caller.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
 
 mod common;
 
@@ -107,7 +108,7 @@ fn signals_reach_the_command_and_a_killed_hop_leaves_none() {
         child
     };
     let kill = |signal: &str, pid: u32| {
-        assert!(std::process::Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success())
+        assert!(std::process::Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
     };
     let mut child = spawn("trap 'exit 9' TERM; echo; while :; do sleep 0.01; done");
     kill("-TERM", child.id());

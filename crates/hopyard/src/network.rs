@@ -66,7 +66,10 @@ impl Network {
     /// # Errors
     /// The topology is wrong, or the machine does not let it be built; `hop doctor` says why.
     pub fn start(topology: &str) -> Result<Self, Error> {
-        let read = if topology.contains('\n') && !topology.contains("--") || topology.contains("links:") || topology.contains("nodes:") {
+        let read = if topology.contains('\n') && !topology.contains("--")
+            || topology.contains("links:")
+            || topology.contains("nodes:")
+        {
             let source = SourceFile::new("topology.hop.yaml", topology);
             hopyard_formats::read(&source).map_err(|problems| (problems, source))
         } else {

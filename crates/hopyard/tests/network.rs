@@ -1,4 +1,5 @@
 //! The library as a test of somebody's network program would use it.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -40,7 +41,8 @@ fn sockets_stay_in_the_node_in_which_they_were_made() {
 #[test]
 fn a_panic_in_a_closure_is_the_callers() {
     let net = Network::start("a -- b").unwrap();
-    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| net.node("a").unwrap().run(|| panic!("as planned"))));
+    let caught =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| net.node("a").unwrap().run(|| panic!("as planned"))));
     assert!(caught.is_err());
     assert!(net.ping("a", "b").unwrap().is_reply());
 }

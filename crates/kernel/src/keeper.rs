@@ -82,7 +82,7 @@ impl Keeper {
             -1 => Err(io::Error::last_os_error()).doing("start the lab's keeper"),
             0 => {
                 drop(ours);
-                launch(spec, maps.as_ref(), listener, theirs)
+                launch(spec, maps.as_ref(), &listener, theirs)
             }
             launcher => {
                 drop((theirs, listener));
@@ -291,7 +291,7 @@ fn write_file(path: &str, text: &str) -> io::Result<()> {
 }
 
 /// In the forked child: makes the namespaces, forks the keeper into them and ends.
-fn launch(spec: &KeeperSpec<'_>, maps: Option<&IdMaps>, listener: OwnedFd, leash: OwnedFd) -> ! {
+fn launch(spec: &KeeperSpec<'_>, maps: Option<&IdMaps>, listener: &OwnedFd, leash: OwnedFd) -> ! {
     let outcome = make_namespaces(maps).and_then(|()| {
         // SAFETY: this process has one thread.
         match unsafe { libc::fork() } {
@@ -301,7 +301,7 @@ fn launch(spec: &KeeperSpec<'_>, maps: Option<&IdMaps>, listener: OwnedFd, leash
     });
     match outcome {
         Err(failure) => say_failure(&leash, &failure),
-        Ok(0) => keep(spec, &listener, leash),
+        Ok(0) => keep(spec, listener, leash),
         Ok(pid) => {
             let mut message = [b'P', 0, 0, 0, 0];
             message[1..].copy_from_slice(&pid.to_ne_bytes());

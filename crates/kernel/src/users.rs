@@ -21,7 +21,7 @@ pub fn find(user: &str) -> io::Result<Option<Identity>> {
         // SAFETY: all pointers are valid for the call; see `by`.
         unsafe { libc::getpwnam_r(name.as_ptr(), entry, buffer, len, result) }
     })? {
-        return groups_of(found).map(Some);
+        return groups_of(&found).map(Some);
     }
     let Ok(uid) = user.parse::<u32>() else { return Ok(None) };
     let found = by(|entry, buffer, len, result| {
@@ -29,7 +29,7 @@ pub fn find(user: &str) -> io::Result<Option<Identity>> {
         unsafe { libc::getpwuid_r(uid, entry, buffer, len, result) }
     })?;
     match found {
-        Some(found) => groups_of(found).map(Some),
+        Some(found) => groups_of(&found).map(Some),
         // A number needs no name to be a user.
         None => Ok(Some(Identity { uid, gid: uid, groups: Vec::new() })),
     }
@@ -68,7 +68,7 @@ fn by(
     }
 }
 
-fn groups_of(found: Found) -> io::Result<Identity> {
+fn groups_of(found: &Found) -> io::Result<Identity> {
     let mut groups: Vec<u32> = vec![0; 64];
     loop {
         let mut count = i32::try_from(groups.len()).map_err(io::Error::other)?;

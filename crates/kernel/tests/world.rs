@@ -399,6 +399,26 @@ fn packets_flow_when_apply_returns() {
 }
 
 #[test]
+fn sysctls_of_many_nodes_do_not_get_mixed_up() {
+    // Enough for both threads to take a procfs of their own.
+    const NODES: usize = 300;
+    for (how, realm) in realms() {
+        let mut world = World::new(realm);
+        let key: SysctlKey = parse("net.ipv4.ip_default_ttl");
+        let value = |i: usize| (100 + i % 100).to_string();
+        let name = |i: usize| parse::<hopyard_net::NsName>(&format!("n{i}"));
+        let mut ops: Vec<Op> = (0..NODES).map(|i| Op::AddNs(name(i))).collect();
+        ops.extend((0..NODES).map(|i| Op::SetSysctl { ns: name(i), key: key.clone(), value: value(i) }));
+        apply(&mut world, &ops);
+        let asked = (0..NODES).map(|i| (name(i), BTreeSet::from([key.clone()]))).collect();
+        let found = world.observe(&asked).unwrap();
+        for i in 0..NODES {
+            assert_eq!(found.namespaces[&name(i)].sysctls[&key], value(i), "{how}, node {i}");
+        }
+    }
+}
+
+#[test]
 fn other_users_of_the_namespace_are_no_obstacle() {
     // Interfaces that somebody else made between two calls of `apply` keep their indexes.
     let Some(realm) = realms().into_iter().find(|(how, _)| *how == "root").map(|(_, realm)| realm) else { return };

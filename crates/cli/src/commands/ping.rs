@@ -20,6 +20,7 @@ use crate::ui::{ERROR, GOOD, Ui};
 /// Requests are sent from inside of the nodes, by IPv4 and by IPv6 where the target has both. The exit
 /// status is 1 if any of them is not answered.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct Args {
     #[command(flatten)]
     lab: LabArg,
@@ -250,13 +251,12 @@ fn icmp_words(family: Family, kind: u8, code: u8) -> String {
     let words = match (family, kind, code) {
         (Family::Ipv4, 3, 0) => "network unreachable",
         (Family::Ipv4, 3, 1) => "host unreachable",
-        (Family::Ipv4, 3, 3) => "port unreachable",
+        (Family::Ipv4, 3, 3) | (Family::Ipv6, 1, 4) => "port unreachable",
         (Family::Ipv4, 3, 4) => "fragmentation needed",
         (Family::Ipv4, 3, 9 | 10 | 13) | (Family::Ipv6, 1, 1) => "administratively prohibited",
         (Family::Ipv4, 11, _) | (Family::Ipv6, 3, _) => "time to live exceeded",
         (Family::Ipv6, 1, 0) => "no route to destination",
         (Family::Ipv6, 1, 3) => "address unreachable",
-        (Family::Ipv6, 1, 4) => "port unreachable",
         (Family::Ipv6, 2, _) => "packet too big",
         _ => "an error",
     };

@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
             }
             (true, 0) => ui.line(format_args!("{name} is up already; nothing to change"))?,
             (true, steps) => {
-                ui.line(format_args!("{name} is changed: {}, in {took}", count(steps, "step", "steps")))?
+                ui.line(format_args!("{name} is changed: {}, in {took}", count(steps, "step", "steps")))?;
             }
         }
     }

@@ -55,13 +55,14 @@ impl World {
                 tried = within;
                 on(done + within);
             };
-            let failures = match kind {
+            let mut failures = match kind {
                 Kind::EndSpaces => self.end_spaces(ops, range, &mut report),
                 Kind::RemoveLinks => self.remove_links(ops, range, &mut report),
                 Kind::MakeSpaces => self.make_spaces(ops, range, &mut report),
                 Kind::MakeLinks => self.make_links(ops, range, &mut report),
                 Kind::Configure => self.configure(ops, range, &mut report),
             };
+            failures.retain(|(at, refusal)| !is_moot(&ops[*at], refusal.errno));
             let failed: BTreeSet<usize> = failures.iter().map(|(at, _)| *at).collect();
             done += tried - failed.len().min(tried);
             // The first of its refusals, for an operation may consist of several requests.
@@ -402,6 +403,19 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Was something to be removed that is not there? A link goes when the namespace of its other end
+/// does, and when the kernel gets to that is its own affair.
+fn is_moot(op: &Op, errno: Errno) -> bool {
+    let absent: &[i32] = match op {
+        Op::DelLink(_) | Op::DelAltName { .. } => &[libc::ENODEV],
+        Op::DelAddr { .. } => &[libc::ENODEV, libc::EADDRNOTAVAIL],
+        Op::DelRoute { .. } => &[libc::ENODEV, libc::ESRCH],
+        Op::DelNeigh { .. } => &[libc::ENODEV, libc::ENOENT],
+        _ => &[],
+    };
+    absent.contains(&errno.raw())
 }
 
 /// The operations of one namespace, by index, in order.

@@ -174,15 +174,15 @@ impl Solver {
         &self.sets[entry * self.words..][..self.words]
     }
 
-    /// Finds the entries.
-    pub(crate) fn solve(&mut self, tree: &Tree) {
+    /// Finds the entries. False: they are more than `most`, and not all were found.
+    pub(crate) fn solve(&mut self, tree: &Tree, most: usize) -> bool {
         // Nearly always one word is enough: that case gets code of its own.
         if self.words == 1 {
             self.gather::<true>(tree);
-            self.spread::<true>(tree);
+            self.spread::<true>(tree, most)
         } else {
             self.gather::<false>(tree);
-            self.spread::<false>(tree);
+            self.spread::<false>(tree, most)
         }
     }
 
@@ -219,9 +219,9 @@ impl Solver {
         }
     }
 
-    /// From the root down: a new entry only where what is inherited is wrong.
-    fn spread<const ONE: bool>(&mut self, tree: &Tree) {
-        let words = self.words::<ONE>();
+    /// From the root down: a new entry only where what is inherited is wrong. Each serves at least
+    /// one destination, for a hop that is right for a node is right for one of its children.
+    fn spread<const ONE: bool>(&mut self, tree: &Tree, most: usize) -> bool {
         self.entries.clear();
         self.sets.clear();
         self.inherited.clear();
@@ -234,19 +234,14 @@ impl Solver {
             for child in tree.inner[at] {
                 self.inherit::<ONE>(child, inherited);
             }
-        }
-        // An entry whose own part was wholly taken over by more specific ones serves nothing.
-        let mut kept = 0;
-        for at in 0..self.entries.len() {
-            if self.entries[at].first != NONE {
-                self.entries[kept] = self.entries[at];
-                self.sets.copy_within(at * words..(at + 1) * words, kept * words);
-                kept += 1;
+            if self.entries.len() > most {
+                return false;
             }
         }
-        self.entries.truncate(kept);
+        true
     }
 
+    #[inline]
     fn inherit<const ONE: bool>(&mut self, child: Child, inherited: (u32, u32)) {
         let words = self.words::<ONE>();
         let last = self.word::<ONE>(child, words - 1);
@@ -322,9 +317,9 @@ impl Labels {
     }
 }
 
-/// Solves for exact sets: no destination loses an equal-cost path. The entries are those of
-/// `exact`, their next hops are those of `any`'s leaves.
-pub(crate) fn solve_exactly(tree: &Tree, any: &Solver, labels: &mut Labels, exact: &mut Solver) {
+/// Solves for exact sets, with no more than so many entries: no destination loses an equal-cost
+/// path. The entries are those of `exact`, their next hops are those of `any`'s leaves.
+pub(crate) fn solve_exactly(tree: &Tree, any: &Solver, labels: &mut Labels, exact: &mut Solver, most: usize) -> bool {
     let count = labels.number(any);
     exact.begin(tree, count / 64 + 1);
     let mut set = vec![0; exact.words];
@@ -335,7 +330,7 @@ pub(crate) fn solve_exactly(tree: &Tree, any: &Solver, labels: &mut Labels, exac
             set[label as usize / 64] = 0;
         }
     }
-    exact.solve(tree);
+    exact.solve(tree, most)
 }
 
 impl Solver {
@@ -365,7 +360,7 @@ mod tests {
                 solver.set(leaf, &[hops.bytes().fold(0, |set, hop| set | 1 << (hop - b'a'))]);
             }
         }
-        solver.solve(&tree);
+        assert!(solver.solve(&tree, usize::MAX));
         let mut lines: Vec<String> = solver
             .entries
             .iter()

@@ -224,7 +224,7 @@ impl<'t> World<'t> {
         for &leaf in &self.destinations.connected[node] {
             worker.any.set(leaf as usize, &anything);
         }
-        worker.any.solve(&self.destinations.tree);
+        worker.any.solve(&self.destinations.tree, usize::MAX);
         let mut lines = self.lines(worker);
         for &(prefix, owner) in &self.destinations.inside[node] {
             let hops = bits(worker.paths.of(owner));
@@ -245,15 +245,12 @@ impl<'t> World<'t> {
             Multipath::Auto if self.neighbours.len() <= SMALL => usize::MAX,
             Multipath::Auto => compact + SPARE,
         };
-        if limit > 0 && !any.is_unambiguous() {
-            solve_exactly(&self.destinations.tree, any, labels, exact);
-            if exact.entries.len() <= limit {
-                let line = |entry: &aggregate::Entry| Line {
-                    to: To::Leaves(entry.first, entry.last),
-                    hops: bits(any.given(entry.first as usize)),
-                };
-                return exact.entries.iter().map(line).collect();
-            }
+        if limit > 0 && !any.is_unambiguous() && solve_exactly(&self.destinations.tree, any, labels, exact, limit) {
+            let line = |entry: &aggregate::Entry| Line {
+                to: To::Leaves(entry.first, entry.last),
+                hops: bits(any.given(entry.first as usize)),
+            };
+            return exact.entries.iter().map(line).collect();
         }
         let line = |(at, entry): (usize, &aggregate::Entry)| Line {
             to: To::Leaves(entry.first, entry.last),

@@ -27,15 +27,23 @@ pub(crate) struct FirstHops {
     sets: Vec<u64>,
     /// The greatest distance to a node of the core, in hops, and beyond it down the trees.
     pub(crate) farthest: u32,
-    distance: Vec<u64>,
+    /// How many hops away each vertex is.
     hops: Vec<u32>,
+    /// For Dijkstra's search: the distance so far, and whether it is final.
+    distance: Vec<u64>,
     settled: Vec<bool>,
     heap: BinaryHeap<Reverse<(u64, bool, u32)>>,
+    /// For the search in breadth: the vertices of this level and of the next.
     level: Vec<u32>,
     next: Vec<u32>,
 }
 
-const FAR: u64 = u64::MAX;
+/// Not reached.
+const FAR: u32 = u32::MAX;
+
+fn small(vertex: Vertex) -> u32 {
+    u32::try_from(vertex).unwrap_or(u32::MAX)
+}
 
 impl FirstHops {
     /// The set of a vertex.
@@ -135,30 +143,49 @@ impl FirstHops {
     }
 
     fn search(&mut self, graph: &Graph, lists: &Lists, own: Option<Vertex>, hops: &[Hop], beyond: &[Option<u32>]) {
-        self.distance.clear();
-        self.distance.resize(graph.len(), FAR);
         self.hops.clear();
-        self.hops.resize(graph.len(), 0);
-        self.settled.clear();
-        self.settled.resize(graph.len(), false);
+        self.hops.resize(graph.len(), FAR);
         // The own segments are no way on: their members are neighbours.
-        for at in hops.iter().filter_map(|hop| hop.segment).chain(own) {
-            self.settled[at] = true;
-            self.distance[at] = 0;
+        let settled = hops.iter().filter_map(|hop| hop.segment).chain(own);
+        for at in settled.clone() {
+            self.hops[at] = 0;
         }
         let on_lists = |hop: &Hop| std::ptr::eq(lists, &raw const graph.all) || graph.is_core(hop.to);
-        let even = graph.even && hops.iter().all(|hop| hop.cost == hops[0].cost);
-        for (bit, hop) in hops.iter().enumerate().filter(|(_, hop)| on_lists(hop)) {
-            self.begin(bit, hop.to, if even { 1 } else { u64::from(hop.cost) });
-        }
-        match (even, self.words) {
+        if graph.even && hops.iter().all(|hop| hop.cost == hops[0].cost) {
+            let mut level = std::mem::take(&mut self.level);
+            level.clear();
+            for (bit, hop) in hops.iter().enumerate().filter(|(_, hop)| on_lists(hop)) {
+                if self.hops[hop.to] == FAR {
+                    self.hops[hop.to] = 1;
+                    level.push(small(hop.to));
+                }
+                if self.hops[hop.to] == 1 {
+                    self.sets[hop.to * self.words + bit / 64] |= 1 << (bit % 64);
+                }
+            }
             // Nearly always one word is enough: that case gets code of its own.
-            (true, 1) => self.breadth_first::<true>(graph, lists),
-            (true, _) => self.breadth_first::<false>(graph, lists),
-            (false, words) => self.dijkstra(graph, lists, words),
+            if self.words == 1 {
+                self.breadth_first::<true>(graph, lists, &mut level);
+            } else {
+                self.breadth_first::<false>(graph, lists, &mut level);
+            }
+            self.level = level;
+        } else {
+            self.distance.clear();
+            self.distance.resize(graph.len(), u64::MAX);
+            self.settled.clear();
+            self.settled.resize(graph.len(), false);
+            for at in settled {
+                self.settled[at] = true;
+            }
+            self.heap.clear();
+            for (bit, hop) in hops.iter().enumerate().filter(|(_, hop)| on_lists(hop)) {
+                self.begin(bit, hop);
+            }
+            self.dijkstra(graph, lists);
         }
         for &root in &graph.roots {
-            if self.distance[root] != FAR
+            if self.hops[root] != FAR
                 && let Some(down) = beyond[root]
             {
                 self.farthest = self.farthest.max(self.hops[root] + down);
@@ -166,16 +193,15 @@ impl FirstHops {
         }
     }
 
-    /// Enters a first hop, before the search begins.
-    fn begin(&mut self, bit: usize, to: Vertex, cost: u64) {
-        if self.settled[to] || cost > self.distance[to] {
+    /// Enters a first hop, before Dijkstra's search begins.
+    fn begin(&mut self, bit: usize, hop: &Hop) {
+        let (to, cost) = (hop.to, u64::from(hop.cost));
+        if cost > self.distance[to] {
             return;
-        }
-        if self.distance[to] == FAR {
-            self.level.push(u32::try_from(to).unwrap_or(u32::MAX));
         }
         if cost < self.distance[to] {
             self.sets[to * self.words..][..self.words].fill(0);
+            self.heap.push(Reverse((cost, true, small(to))));
         }
         self.distance[to] = cost;
         self.hops[to] = 1;
@@ -183,54 +209,42 @@ impl FirstHops {
     }
 
     /// Where each hop costs the same: level by level, and segments before the nodes behind them.
-    fn breadth_first<const ONE: bool>(&mut self, graph: &Graph, lists: &Lists) {
-        let mut level = std::mem::take(&mut self.level);
+    fn breadth_first<const ONE: bool>(&mut self, graph: &Graph, lists: &Lists, level: &mut Vec<u32>) {
         let mut next = std::mem::take(&mut self.next);
-        let mut far: u64 = 1;
+        let mut hops = 2;
         while !level.is_empty() {
             next.clear();
-            let mut at = 0;
-            while at < level.len() {
-                let from = level[at] as usize;
-                at += 1;
-                if !graph.transit[from] {
-                    continue;
-                }
-                for edge in lists.of(from) {
-                    self.step::<ONE>(from, *edge, far + 1, &mut next);
+            for &from in level.iter().filter(|&&from| graph.transit[from as usize]) {
+                for edge in lists.of(from as usize) {
+                    self.step::<ONE>(from as usize, *edge, hops, &mut next);
                 }
             }
-            // Segments first: what is behind them belongs to the same level.
-            let mut segment = 0;
-            while segment < next.len() {
-                let from = next[segment] as usize;
-                segment += 1;
+            // What is behind a segment belongs to the same level.
+            let mut at = 0;
+            while at < next.len() {
+                let from = next[at] as usize;
+                at += 1;
                 if graph.segment[from] && graph.transit[from] {
                     for edge in lists.of(from) {
-                        self.step::<ONE>(from, *edge, far + 1, &mut next);
+                        self.step::<ONE>(from, *edge, hops, &mut next);
                     }
                 }
             }
             next.retain(|&at| !graph.segment[at as usize]);
-            std::mem::swap(&mut level, &mut next);
-            far += 1;
+            std::mem::swap(level, &mut next);
+            hops += 1;
         }
-        self.level = level;
         self.next = next;
     }
 
     #[inline]
-    fn step<const ONE: bool>(&mut self, from: Vertex, edge: Edge, distance: u64, next: &mut Vec<u32>) {
+    fn step<const ONE: bool>(&mut self, from: Vertex, edge: Edge, hops: u32, next: &mut Vec<u32>) {
         let words = if ONE { 1 } else { self.words };
         let to = edge.to as usize;
-        if self.settled[to] {
-            return;
-        }
-        if self.distance[to] == FAR {
-            self.distance[to] = distance;
-            self.hops[to] = u32::try_from(distance).unwrap_or(u32::MAX);
+        if self.hops[to] == FAR {
+            self.hops[to] = hops;
             next.push(edge.to);
-        } else if self.distance[to] != distance {
+        } else if self.hops[to] != hops {
             return;
         }
         for word in 0..words {
@@ -238,11 +252,8 @@ impl FirstHops {
         }
     }
 
-    fn dijkstra(&mut self, graph: &Graph, lists: &Lists, words: usize) {
-        self.heap.clear();
-        for at in self.level.drain(..) {
-            self.heap.push(Reverse((self.distance[at as usize], !graph.segment[at as usize], at)));
-        }
+    fn dijkstra(&mut self, graph: &Graph, lists: &Lists) {
+        let words = self.words;
         // At the same distance segments come first: leaving one costs nothing.
         while let Some(Reverse((distance, is_node, from))) = self.heap.pop() {
             let from = from as usize;

@@ -1,0 +1,137 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_hop_global_optspecs
+    string join \n color= h/help V/version
+end
+
+function __fish_hop_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_hop_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_hop_using_subcommand
+    set -l cmd (__fish_hop_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c hop -n "__fish_hop_needs_command" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_needs_command" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_needs_command" -s V -l version -d 'Print version'
+complete -c hop -n "__fish_hop_needs_command" -f -a "up" -d 'Bring a lab up, or change the running one into what the topology says'
+complete -c hop -n "__fish_hop_needs_command" -f -a "down" -d 'Take labs down: their processes end, nothing of them is left'
+complete -c hop -n "__fish_hop_needs_command" -f -a "run" -d 'Run a command with a lab that lives exactly as long as it does'
+complete -c hop -n "__fish_hop_needs_command" -f -a "ls" -d 'List the labs that run'
+complete -c hop -n "__fish_hop_needs_command" -f -a "show" -d 'Show a lab, or one node of it, as it is now'
+complete -c hop -n "__fish_hop_needs_command" -f -a "plan" -d 'Print what `hop up` would do, step by step, without doing it'
+complete -c hop -n "__fish_hop_needs_command" -f -a "diff" -d 'Show what differs between a running lab and what was declared: what was changed by hand, and what the lab itself lost'
+complete -c hop -n "__fish_hop_needs_command" -f -a "exec" -d 'Run a command in a node'
+complete -c hop -n "__fish_hop_needs_command" -f -a "shell" -d 'Open a shell in a node'
+complete -c hop -n "__fish_hop_needs_command" -f -a "ping" -d 'Measure who reaches whom: one pair of nodes, or all of them'
+complete -c hop -n "__fish_hop_needs_command" -f -a "doctor" -d 'Find out, by doing it, whether this machine can run labs for you, and what to do where it cannot'
+complete -c hop -n "__fish_hop_needs_command" -f -a "schema" -d 'Print the JSON Schema of the topology file, for editors'
+complete -c hop -n "__fish_hop_needs_command" -f -a "completions" -d 'Print the completions for a shell'
+complete -c hop -n "__fish_hop_needs_command" -f -a "man" -d 'Print the manual page, hop(1), with a section for every command: `hop man | man -l -`'
+complete -c hop -n "__fish_hop_using_subcommand up" -l name -d 'Call the lab NAME, whatever the topology says' -r
+complete -c hop -n "__fish_hop_using_subcommand up" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand up" -s 4 -l ipv4-only -d 'IPv4 only: choose no IPv6 addresses'
+complete -c hop -n "__fish_hop_using_subcommand up" -s 6 -l ipv6-only -d 'IPv6 only: choose no IPv4 addresses'
+complete -c hop -n "__fish_hop_using_subcommand up" -s v -l verbose -d 'Print every step, as the command that a person would type'
+complete -c hop -n "__fish_hop_using_subcommand up" -s q -l quiet -d 'Print nothing but warnings and errors'
+complete -c hop -n "__fish_hop_using_subcommand up" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand down" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand down" -l all -d 'All of them, also what is left of crashed ones'
+complete -c hop -n "__fish_hop_using_subcommand down" -l wait -d 'Return only when the kernel has freed everything'
+complete -c hop -n "__fish_hop_using_subcommand down" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand run" -l name -d 'Call the lab NAME, whatever the topology says' -r
+complete -c hop -n "__fish_hop_using_subcommand run" -s n -l node -d 'Run the command in this node' -r
+complete -c hop -n "__fish_hop_using_subcommand run" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand run" -s 4 -l ipv4-only -d 'IPv4 only: choose no IPv6 addresses'
+complete -c hop -n "__fish_hop_using_subcommand run" -s 6 -l ipv6-only -d 'IPv6 only: choose no IPv4 addresses'
+complete -c hop -n "__fish_hop_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand ls" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ls" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand ls" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand show" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand show" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand show" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand show" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand plan" -l name -d 'Call the lab NAME, whatever the topology says' -r
+complete -c hop -n "__fish_hop_using_subcommand plan" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand plan" -s 4 -l ipv4-only -d 'IPv4 only: choose no IPv6 addresses'
+complete -c hop -n "__fish_hop_using_subcommand plan" -s 6 -l ipv6-only -d 'IPv6 only: choose no IPv4 addresses'
+complete -c hop -n "__fish_hop_using_subcommand plan" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand diff" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand diff" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand diff" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand exec" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand exec" -s u -l user -d 'Run as this user, by name or number' -r
+complete -c hop -n "__fish_hop_using_subcommand exec" -s e -l env -d 'Set an environment variable; without a value, take it away' -r
+complete -c hop -n "__fish_hop_using_subcommand exec" -s C -l cwd -d 'Run in this directory instead of the current one' -r -F
+complete -c hop -n "__fish_hop_using_subcommand exec" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand shell" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand shell" -s u -l user -d 'Run as this user, by name or number' -r
+complete -c hop -n "__fish_hop_using_subcommand shell" -s e -l env -d 'Set an environment variable; without a value, take it away' -r
+complete -c hop -n "__fish_hop_using_subcommand shell" -s C -l cwd -d 'Run in this directory instead of the current one' -r -F
+complete -c hop -n "__fish_hop_using_subcommand shell" -s s -l shell -d 'The shell; $SHELL if not given' -r
+complete -c hop -n "__fish_hop_using_subcommand shell" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand shell" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand ping" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand ping" -s c -l count -d 'How many requests to send, one after the other\'s answer' -r
+complete -c hop -n "__fish_hop_using_subcommand ping" -s W -l timeout -d 'How long to wait for an answer, in milliseconds' -r
+complete -c hop -n "__fish_hop_using_subcommand ping" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ping" -l all -d 'Every node to every other'
+complete -c hop -n "__fish_hop_using_subcommand ping" -s 4 -l ipv4-only -d 'IPv4 only'
+complete -c hop -n "__fish_hop_using_subcommand ping" -s 6 -l ipv6-only -d 'IPv6 only'
+complete -c hop -n "__fish_hop_using_subcommand ping" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand ping" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand doctor" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand schema" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand schema" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand completions" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand man" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand man" -s h -l help -d 'Print help'
