@@ -54,9 +54,10 @@ fn host(place: &Place) -> Host {
         let meta = std::fs::symlink_metadata(&path).ok()?;
         Some((path, (meta.len(), meta.mtime(), meta.mtime_nsec())))
     });
+    // Of names and processes, those of this test's labs: others may be at work on the machine.
     let mut names = list("/run/netns");
+    names.retain(|name| name.contains(&format!("-{}-", std::process::id())));
     names.extend(list(&place.records().display().to_string()));
-    // Processes of this test's labs alone: others may be at work on the machine.
     let mine = place.path().display().to_string();
     let (mut keepers, mut namespaces) = (BTreeSet::new(), BTreeSet::new());
     for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
@@ -75,7 +76,7 @@ fn host(place: &Place) -> Host {
         sysctls,
         mounts: std::fs::read_to_string("/proc/mounts").unwrap(),
         etc: etc.collect(),
-        run: list("/run"),
+        run: list("/run").into_iter().filter(|path| path != "/run/netns" && path != "/run/hopyard").collect(),
         names,
         keepers,
         namespaces,
@@ -102,6 +103,28 @@ fn read_all(dir: &Path, into: &mut BTreeMap<String, String>) {
     }
 }
 
+/// Waits until the host is as it was; says what is not, if it never is.
+fn wait_until_as(before: &Host, place: &Place) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let now = host(place);
+        if now == *before {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{}", difference(before, &now));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The lines in which two descriptions differ.
+fn difference(before: &Host, now: &Host) -> String {
+    let lines = |host: &Host| -> BTreeSet<String> { format!("{host:#?}").lines().map(str::to_owned).collect() };
+    let (before, now) = (lines(before), lines(now));
+    let gone = before.difference(&now).map(|line| format!("- {line}"));
+    let new = now.difference(&before).map(|line| format!("+ {line}"));
+    gone.chain(new).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn a_running_lab_changes_nothing_on_the_host() {
     let _alone = alone();
@@ -119,7 +142,7 @@ fn a_running_lab_changes_nothing_on_the_host() {
     assert_eq!(during.etc, before.etc);
     assert_eq!(during.keepers.len(), 1, "{:?}", during.keepers);
     place.hop(&["down", "--wait", &name]);
-    wait_until("the host is as before", || host(&place) == before);
+    wait_until_as(&before, &place);
 }
 
 /// Kills hop at many moments of its life; then `down`, or `up` and `down`, must leave nothing.
@@ -149,7 +172,7 @@ fn killed_at_every_moment(args: &[&str], prepare: &[&str], span: Duration, momen
             place.hop(&["ping", "n1", "n6"]);
         }
         place.hop(&["down", "--all"]);
-        wait_until("nothing is left", || host(&place) == before);
+        wait_until_as(&before, &place);
     }
     assert!(survived < moments, "no moment was early enough");
 }
@@ -194,7 +217,7 @@ fn run_can_be_killed_and_tidies_up_by_itself() {
     }
     // A hop that was killed before its keeper started leaves a directory at most.
     place.hop(&["down", "--all"]);
-    wait_until("nothing is left", || host(&place) == before);
+    wait_until_as(&before, &place);
 }
 
 #[test]
@@ -212,7 +235,7 @@ fn a_killed_keeper_takes_the_lab_with_it_and_up_makes_it_anew() {
     place.hop(&["up", "a -- b", "--name", &name]);
     place.hop(&["ping", "--all"]);
     place.hop(&["down", "--wait"]);
-    wait_until("nothing is left", || host(&place) == before);
+    wait_until_as(&before, &place);
 }
 
 #[test]
@@ -257,5 +280,5 @@ fn too_few_file_descriptors_are_an_error_that_leaves_nothing() {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("Too many open files") && said.contains("ulimit -n"), "{said}");
-    wait_until("nothing is left", || host(&place) == before);
+    wait_until_as(&before, &place);
 }

@@ -73,7 +73,8 @@ impl Doomed {
             let want = wanted.namespaces.get(ns);
             for (dev, link) in &have.links {
                 let stays = link.kind == LinkKind::Loopback
-                    || want.and_then(|want| want.links.get(dev)).is_some_and(|want| want.kind == link.kind);
+                    || (want.and_then(|want| want.links.get(dev)).is_some_and(|want| want.kind == link.kind)
+                        && is_whole(found, ns, *dev, link));
                 if stays {
                     continue;
                 }
@@ -124,6 +125,13 @@ impl Doomed {
             }
         }
     }
+}
+
+/// Does the other end of a veth pair, too, know of this one?
+fn is_whole(found: &NetState, ns: &NsName, dev: IfName, link: &Link) -> bool {
+    let LinkKind::Veth { peer: Some(peer) } = &link.kind else { return true };
+    let far = found.namespaces.get(&peer.ns).and_then(|there| there.links.get(&peer.dev));
+    far.is_some_and(|far| matches!(&far.kind, LinkKind::Veth { peer: Some(back) } if back.ns == *ns && back.dev == dev))
 }
 
 fn remove_routes(ns: &NsName, have: &NsState, want: &NsState, doomed: &Doomed, ops: &mut Vec<Op>) {

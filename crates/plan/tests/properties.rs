@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::random::sketch;
 use common::{Walker, lab};
-use hopyard_model::{EndDoc, LinkDoc, NodeDoc};
-use hopyard_net::{Family, IpNet, LinkKind, NetState, Op};
+use hopyard_model::{EndDoc, Lab, LinkDoc, NodeDoc, Routing};
+use hopyard_net::{Endpoint, Family, IpNet, LinkKind, Mtu, NetState, Op};
 use hopyard_plan::{desired, diff};
 use proptest::prelude::*;
 
@@ -22,12 +22,17 @@ fn change(state: &mut NetState, wanted: &NetState) -> Result<(), TestCaseError> 
 }
 
 /// What a lab asks for.
-fn plan(lab: &hopyard_model::Lab) -> Result<NetState, TestCaseError> {
-    desired(lab).map(|wanted| wanted.state).map_err(|problems| TestCaseError::fail(format!("{problems:?}")))
+fn plan(lab: &Lab) -> Result<NetState, TestCaseError> {
+    match desired(lab) {
+        Ok(wanted) => Ok(wanted.state),
+        // A small pool may be too small.
+        Err(problems) if problems.iter().all(|it| it.code.0 == "pool-exhausted") => Err(TestCaseError::reject("pool")),
+        Err(problems) => Err(TestCaseError::fail(format!("{problems:?}"))),
+    }
 }
 
 /// The links and the plan, for a failure that can be read.
-fn describe(lab: &hopyard_model::Lab) -> String {
+fn describe(lab: &Lab) -> String {
     let links = lab.links().iter().map(|link| {
         let [a, b] = link.ends.each_ref().map(|end| lab.vertex_name(end.vertex));
         format!("{a} -- {b} cost {}\n", link.cost)
@@ -36,6 +41,34 @@ fn describe(lab: &hopyard_model::Lab) -> String {
     let plan =
         plan.iter().filter(|op| !matches!(op, Op::AddVeth { .. } | Op::SetUp { .. })).map(|op| format!("{op}\n"));
     links.chain(plan).collect()
+}
+
+/// What a careless person could do to a running lab.
+fn damages(state: &NetState) -> Vec<Op> {
+    let mut all = Vec::new();
+    for (ns, space) in &state.namespaces {
+        for (dev, link) in &space.links {
+            let at = Endpoint { ns: ns.clone(), dev: *dev };
+            all.push(Op::SetUp { at: at.clone(), up: false });
+            all.extend(link.addresses.iter().map(|addr| Op::DelAddr { at: at.clone(), addr: *addr }));
+            if link.kind != LinkKind::Loopback {
+                all.push(Op::DelLink(at.clone()));
+            }
+            if link.master.is_some() {
+                all.push(Op::SetMaster { at: at.clone(), master: None });
+            }
+            all.extend(Mtu::try_from(1000).ok().filter(|_| link.mtu.is_some()).map(|mtu| Op::SetMtu { at, mtu }));
+        }
+        all.extend(space.routes.keys().map(|key| Op::DelRoute { ns: ns.clone(), key: key.clone() }));
+        all.extend(
+            space
+                .neighbours
+                .keys()
+                .map(|(dev, addr)| Op::DelNeigh { at: Endpoint { ns: ns.clone(), dev: *dev }, addr: *addr }),
+        );
+        all.push(Op::DelNs(ns.clone()));
+    }
+    all
 }
 
 /// Every address, by its interface, which is named after what is at its other end: its own name
@@ -83,12 +116,11 @@ fn generated_labs_are_connected() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20000, max_global_rejects: 100_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn packets_arrive(sketch in sketch()) {
-        let Some(lab) = sketch.lab() else { return Ok(()) };
-        prop_assume!(lab.routing() == hopyard_model::Routing::Auto);
+        let Some(lab) = sketch.lab().filter(|lab| lab.routing() == Routing::Auto) else { return Ok(()) };
         let wanted = plan(&lab)?;
         everyone_reaches_everyone(&wanted).map_err(|why| TestCaseError::fail(why + "\n" + &describe(&lab)))?;
     }
@@ -126,6 +158,22 @@ proptest! {
                 prop_assert_eq!(after.get(name), Some(addresses), "{}", name);
             }
         }
+    }
+
+    /// Whatever somebody removed from a running lab by hand comes back, and nothing else is done.
+    #[test]
+    fn damage_is_repaired(sketch in sketch(), at in any::<prop::sample::Index>()) {
+        let Some(lab) = sketch.lab() else { return Ok(()) };
+        let wanted = plan(&lab)?;
+        let damages = damages(&wanted);
+        if damages.is_empty() {
+            return Ok(());
+        }
+        let damage = at.get(&damages);
+        let mut state = wanted.clone();
+        state.execute(damage).map_err(|refused| TestCaseError::fail(refused.to_string()))?;
+        change(&mut state, &wanted)?;
+        prop_assert_eq!(&state, &wanted, "after {}", damage);
     }
 
     #[test]

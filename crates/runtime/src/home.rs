@@ -57,7 +57,7 @@ impl Home {
 
     /// Removes the directory when the last lab is gone, and that of `ip netns` if it was made for
     /// the first. Whatever else is in one keeps it.
-    pub(crate) fn remove_if_empty(&self) {
+    pub fn tidy(&self) {
         let mark = self.root.join(MADE_NETNS_DIR);
         let others = fs::read_dir(&self.root)
             .map_or(0, |entries| entries.filter_map(Result::ok).filter(|entry| entry.path() != mark).count());

@@ -130,7 +130,7 @@ fn start(home: &Home, dir: LabDir, lab: &Lab, source: &str, lifetime: Lifetime) 
         let record = Record::read(dir.path()).ok().flatten();
         if clear(home, &dir, record.as_ref()).is_ok() {
             dir.remove(&FILES, &DIRS).ok();
-            home.remove_if_empty();
+            home.tidy();
         }
     }
     built
@@ -277,7 +277,7 @@ pub fn down(home: &Home, name: &LabName, wait: bool) -> Result<Down, Error> {
     let pending = if wait { watch_cleanup(record.as_ref())? } else { None };
     let was_running = clear(home, &dir, record.as_ref())?;
     dir.remove(&FILES, &DIRS)?;
-    home.remove_if_empty();
+    home.tidy();
     Ok(Down { was_running, pending })
 }
 

@@ -52,5 +52,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     for pending in pending {
         pending.wait().map_err(|error| CliError::failure(error.to_string()))?;
     }
+    // What a killed hop may have left beside its lab.
+    home.tidy();
     failed.map_or(Ok(0), Err)
 }

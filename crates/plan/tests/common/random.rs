@@ -16,7 +16,7 @@ pub struct Sketch {
 pub fn sketch() -> impl Strategy<Value = Sketch> {
     let nodes = vec((0..12u8, 0..8u8), 1..9);
     let links = vec((any::<u8>(), any::<u8>(), 0..16u8, 0..8u8), 0..16);
-    (nodes, vec(0..6u8, 0..3), links, (0..5u8, 0..3u8, 0..5u8, 0..3u8))
+    (nodes, vec(0..6u8, 0..3), links, (0..5u8, 0..3u8, 0..7u8, 0..3u8))
         .prop_map(|(nodes, switches, links, settings)| Sketch { nodes, switches, links, settings })
 }
 
@@ -28,7 +28,12 @@ impl Sketch {
         doc.routing = (routing == 4).then(|| "none".into());
         doc.multipath = Some(["auto", "full", "compact"][usize::from(multipath)].into());
         doc.addressing = AddressingDoc {
-            ipv4: (addressing == 3).then(|| "none".into()),
+            ipv4: match addressing {
+                3 => Some("none".into()),
+                // Room for most, but none to spare.
+                5 | 6 => Some("10.7.0.0/22".into()),
+                _ => None,
+            },
             ipv6: (addressing == 4).then(|| "none".into()),
             mode: Some(if addressing % 2 == 0 { "stable" } else { "compact" }.into()),
         };
