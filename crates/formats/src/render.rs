@@ -80,6 +80,8 @@ pub fn render_with(problem: &Problem, source: &SourceFile, style: &Style) -> Str
             line(format!("{:gutter$}{frame}-->{reset} {}:{row}:{column}", "", clean(source.name())));
             snippet(source, at, ('^', colour), "", gutter, style, &mut line);
         }
+        // What was typed on the spot has no other place than there.
+        None if source.name() == SourceFile::INLINE => {}
         // A text without a place to show is still a certain file.
         None => line(format!("{:gutter$}{frame}-->{reset} {}", "", clean(source.name()))),
     }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use hopyard::net::{LinkKind, NetState, NsState, SysctlKey};
+use hopyard::model::Lab;
+use hopyard::net::{IfName, LinkKind, NetState, NsState, SysctlKey};
 use hopyard::runtime::Home;
 
 use crate::error::CliError;
@@ -42,7 +43,10 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         return Ok(0);
     }
     match node {
-        Some(_) => state.namespaces.iter().try_for_each(|(name, ns)| node_in_full(ui, name.as_str(), ns))?,
+        Some(_) => {
+            let lab = &running.record().lab;
+            state.namespaces.iter().try_for_each(|(name, ns)| node_in_full(ui, lab, name.as_str(), ns))?;
+        }
         None => lab_in_brief(ui, running.name().as_str(), &running.record().source, &state)?,
     }
     Ok(0)
@@ -77,13 +81,31 @@ fn what(ns: &NsState) -> &'static str {
     }
 }
 
-fn node_in_full(ui: &mut Ui, name: &str, ns: &NsState) -> Result<(), CliError> {
+/// The other end of a link, as it was declared: one namespace alone does not show it.
+fn declared_peer(lab: &Lab, node: &str, dev: IfName) -> Option<String> {
+    lab.links().iter().find_map(|link| {
+        let is_here =
+            |at: usize| link.ends[at].iface.name == dev && lab.vertex_name(link.ends[at].vertex).as_str() == node;
+        let there = &link.ends[if is_here(0) {
+            1
+        } else if is_here(1) {
+            0
+        } else {
+            return None;
+        }];
+        Some(format!("{}:{}", lab.vertex_name(there.vertex), there.iface.name))
+    })
+}
+
+fn node_in_full(ui: &mut Ui, lab: &Lab, name: &str, ns: &NsState) -> Result<(), CliError> {
     ui.line(format_args!("{name}, a {}", what(ns)))?;
     for (dev, link) in &ns.links {
         let mut words = vec![if link.up { "up".to_owned() } else { "down".to_owned() }];
         match &link.kind {
             LinkKind::Veth { peer: Some(peer) } => words.push(format!("to {peer}")),
-            LinkKind::Veth { peer: None } => words.push("to a namespace outside the lab".to_owned()),
+            LinkKind::Veth { peer: None } => {
+                words.extend(declared_peer(lab, name, *dev).map(|peer| format!("to {peer}")))
+            }
             LinkKind::Bridge => words.push("bridge".to_owned()),
             LinkKind::Loopback => {}
             LinkKind::Other(kind) => words.push(kind.clone()),
