@@ -16,7 +16,8 @@
 //! - `console,norun`: is not run.
 //!
 //! What cannot run for lack of a tool or a right is skipped, and the reason printed; where
-//! `REQUIRE_KERNEL` is set that is a failure. `UPDATE=1` rewrites the generated reference.
+//! `REQUIRE_LABS` is set that is a failure. `UPDATE=1` rewrites the generated reference.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -225,7 +226,7 @@ fn session(place: &str, lines: &[&str]) -> Vec<Step> {
         match (line.strip_prefix("$ "), line.strip_prefix("> "), steps.last_mut()) {
             (Some(command), ..) => steps.push(Step::prints(command, "").at(place.to_owned())),
             (None, Some(more), Some(step)) if step.printed == Some(Vec::new()) => {
-                write!(step.script, "\n{more}").unwrap()
+                write!(step.script, "\n{more}").unwrap();
             }
             (None, _, Some(step)) => step.printed.get_or_insert_default().push((*line).to_owned()),
             (None, _, None) => panic!("{place}: a session begins with a command"),
@@ -386,7 +387,7 @@ fn how_to_run() -> Option<How> {
 }
 
 fn skip(what: &str, why: &str) {
-    assert!(std::env::var_os("REQUIRE_KERNEL").is_none(), "REQUIRE_KERNEL is set, but {what} cannot run: {why}");
+    assert!(std::env::var_os("REQUIRE_LABS").is_none(), "REQUIRE_LABS is set, but {what} cannot run: {why}");
     println!("skipped: {what}: {why}");
 }
 

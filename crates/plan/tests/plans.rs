@@ -170,6 +170,15 @@ fn equal_cost_paths_are_kept() {
     assert!(a[0].contains("nexthop via") && a[0].matches("dev").count() == 2, "{a:?}");
 }
 
+/// 1344 nodes: each edge switch sends to hosts in other pods through all eight of its uplinks.
+#[test]
+fn a_large_fat_tree_keeps_its_paths() {
+    let wanted = desired(&common::lab("fat-tree:16")).unwrap();
+    let hops = wanted.state.namespaces.values().flat_map(|space| space.routes.values()).map(|it| it.next_hops().len());
+    let count = hops.filter(|&hops| hops >= 8).count();
+    assert!(count > 2 * 128 * 15, "only {count} routes have eight paths");
+}
+
 #[test]
 fn a_pool_that_is_too_small_says_what_is_needed() {
     let mut doc = tutorial();

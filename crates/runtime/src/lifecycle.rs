@@ -14,7 +14,7 @@ use hopyard_plan::{Origins, Wanted};
 
 use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir};
-use crate::record::{DIRS, FILES, Held, KeeperId, Record, Stage};
+use crate::record::{Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
 use crate::running::Running;
 use crate::view;
 
@@ -138,7 +138,7 @@ fn start(home: &Home, dir: LabDir, lab: &Lab, source: &str, lifetime: Lifetime) 
 
 fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up, Error> {
     keeper::raise_descriptor_limit();
-    let mut record = Record::new(lab.clone(), source.to_owned(), lifetime == Lifetime::Tied);
+    let mut record = Record::new(lab, source.to_owned(), lifetime == Lifetime::Tied);
     record.write(dir.path())?;
     // Before the plan is made: the keeper is a fork of this process, and need not carry it.
     let keeper = Keeper::start(&KeeperSpec {
@@ -167,8 +167,8 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         link_names(home, lab.name(), keeper.process(), &held)?;
     }
     view::write(keeper.process(), lab.name(), &hosts)?;
+    Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
     record.stage = Stage::Up;
-    record.hosts.clone_from(&hosts);
     record.write(dir.path())?;
     let (process, tied) = match lifetime {
         Lifetime::UntilDown => (keeper.release()?, None),
@@ -191,7 +191,9 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
 
     let mut record = running.record().clone();
     source.clone_into(&mut record.source);
-    record.lab = lab.clone();
+    (record.nodes, record.links) = (lab.nodes().len(), lab.links().len());
+    // First: whatever happens on the way, what is wanted is on record, and `hop diff` compares with it.
+    Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
     if !steps.is_empty() {
         record.stage = Stage::Changing;
         record.write(dir.path())?;
@@ -211,7 +213,6 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     }
     view::write(running.keeper(), lab.name(), &hosts)?;
     record.stage = Stage::Up;
-    record.hosts.clone_from(&hosts);
     record.write(dir.path())?;
     let running = Running::find(home, lab.name())?;
     Ok(Up { running, tied: None, existed: true, steps, hosts, warnings })

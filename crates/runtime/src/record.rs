@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext};
 
-/// A lab, as it was last brought up.
+/// What is to know of every running lab. Small, whatever the lab's size: every `hop exec` reads it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     version: u32,
+    /// The lab's name.
+    pub name: LabName,
     /// How far it came.
     pub stage: Stage,
     /// The process that it lives in.
@@ -26,6 +28,15 @@ pub struct Record {
     pub ephemeral: bool,
     /// When it was brought up, in seconds since 1970 (UTC).
     pub created: u64,
+    /// How many nodes it has.
+    pub nodes: usize,
+    /// How many links it has.
+    pub links: usize,
+}
+
+/// What a lab is, as it was last brought up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Contents {
     /// Every node and its addresses, the main one of each family first.
     pub hosts: Vec<(NsName, Vec<IpAddr>)>,
     /// The topology.
@@ -67,59 +78,76 @@ impl KeeperId {
 /// Names of the files in a lab's directory.
 pub(crate) const RECORD: &str = "record.json";
 const RECORD_NEW: &str = "record.json.new";
+const CONTENTS: &str = "lab.json";
+const CONTENTS_NEW: &str = "lab.json.new";
 pub(crate) const NODES: &str = "nodes";
 const NODES_NEW: &str = "nodes.new";
 /// All of them, for removal.
-pub(crate) const FILES: [&str; 5] = [RECORD, RECORD_NEW, NODES, NODES_NEW, "ctl"];
+pub(crate) const FILES: [&str; 7] = [RECORD, RECORD_NEW, CONTENTS, CONTENTS_NEW, NODES, NODES_NEW, "ctl"];
 /// The directories in it.
 pub(crate) const DIRS: [&str; 1] = ["view"];
 
 impl Record {
     const VERSION: u32 = 1;
 
-    pub(crate) fn new(lab: Lab, source: String, ephemeral: bool) -> Self {
+    pub(crate) fn new(lab: &Lab, source: String, ephemeral: bool) -> Self {
         let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
         Record {
             version: Self::VERSION,
+            name: lab.name().clone(),
             stage: Stage::Starting,
             keeper: None,
             source,
             ephemeral,
             created,
-            hosts: Vec::new(),
-            lab,
+            nodes: lab.nodes().len(),
+            links: lab.links().len(),
         }
-    }
-
-    /// The lab's name.
-    pub fn name(&self) -> &LabName {
-        self.lab.name()
     }
 
     /// Reads the record in a lab's directory; `None`: there is none.
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>, Error> {
-        let path = dir.join(RECORD);
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            text => text.context(|| format!("read {}", path.display()))?,
-        };
-        let unreadable = |why: String| Error::Record { path: path.clone(), why };
-        let record: Record = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
+        let Some(record) = read_json::<Record>(dir, RECORD)? else { return Ok(None) };
         if record.version != Self::VERSION {
-            return Err(unreadable(format!(
-                "it is of version {}, this program knows {}",
-                record.version,
-                Self::VERSION
-            )));
+            let why = format!("it is of version {}, this program knows {}", record.version, Self::VERSION);
+            return Err(Error::Record { path: dir.join(RECORD), why });
         }
         Ok(Some(record))
     }
 
     /// Writes it, whole or not at all.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
-        let text = serde_json::to_vec(self).map_err(io::Error::from).context(|| "write down the lab".to_owned())?;
-        replace(dir, RECORD, RECORD_NEW, &text)
+        write_json(dir, RECORD, RECORD_NEW, self)
     }
+}
+
+impl Contents {
+    /// Reads them from a lab's directory.
+    pub(crate) fn read(dir: &Path) -> Result<Self, Error> {
+        read_json(dir, CONTENTS)?
+            .ok_or_else(|| Error::Record { path: dir.join(CONTENTS), why: "there is none".to_owned() })
+    }
+
+    /// Writes them, whole or not at all.
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
+        write_json(dir, CONTENTS, CONTENTS_NEW, self)
+    }
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(dir: &Path, name: &str) -> Result<Option<T>, Error> {
+    let path = dir.join(name);
+    match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        text => {
+            let text = text.context(|| format!("read {}", path.display()))?;
+            serde_json::from_slice(&text).map(Some).map_err(|error| Error::Record { path, why: error.to_string() })
+        }
+    }
+}
+
+fn write_json(dir: &Path, name: &str, temporary: &str, value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_vec(value).map_err(io::Error::from).context(|| "write down the lab".to_owned())?;
+    replace(dir, name, temporary, &text)
 }
 
 /// The descriptors by which the keeper holds the namespaces.

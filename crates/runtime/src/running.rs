@@ -1,5 +1,6 @@
 //! A lab that runs, as any later process finds it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -11,13 +12,15 @@ use hopyard_net::{Family, NetState, NsName};
 
 use crate::error::{Error, IoContext};
 use crate::home::Home;
-use crate::record::{Held, Record, Stage};
+use crate::record::{Contents, Held, Record, Stage};
 
 /// A running lab.
 #[derive(Debug)]
 pub struct Running {
     dir: PathBuf,
     record: Record,
+    /// Read when they are asked for.
+    contents: OnceCell<Contents>,
     keeper: Process,
     realm: Realm,
 }
@@ -57,7 +60,7 @@ impl Running {
 
     pub(crate) fn new(dir: PathBuf, record: Record, keeper: Process) -> Result<Self, Error> {
         let realm = keeper::realm_of(&keeper)?;
-        Ok(Running { dir, record, keeper, realm })
+        Ok(Running { dir, record, contents: OnceCell::new(), keeper, realm })
     }
 
     /// Its record.
@@ -65,9 +68,20 @@ impl Running {
         &self.record
     }
 
+    /// What it is, as it was last brought up.
+    ///
+    /// # Errors
+    /// It went down meanwhile.
+    pub fn contents(&self) -> Result<&Contents, Error> {
+        match self.contents.get() {
+            Some(contents) => Ok(contents),
+            None => Contents::read(&self.dir).map(|contents| self.contents.get_or_init(|| contents)),
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &LabName {
-        self.record.name()
+        &self.record.name
     }
 
     /// The process that it lives in.
@@ -93,7 +107,9 @@ impl Running {
 
     /// The error for a name that the lab does not have.
     pub fn no_such_node(&self, node: &str) -> Error {
-        let nodes = self.record.lab.nodes().iter().map(|node| node.name.clone()).collect();
+        let nodes = Held::read(&self.dir)
+            .map(|held| held.nodes.into_iter().map(|(name, _)| name).collect())
+            .unwrap_or_default();
         Error::NoSuchNode { lab: self.name().clone(), node: node.to_owned(), nodes }
     }
 
@@ -163,18 +179,23 @@ impl Running {
     /// # Errors
     /// [`Error::NoSuchNode`].
     pub fn main_addresses(&self, node: &str) -> Result<Vec<IpAddr>, Error> {
-        let found = self.record.hosts.iter().find(|(name, _)| name.as_str() == node);
+        let found = self.contents()?.hosts.iter().find(|(name, _)| name.as_str() == node);
         found.map(|(_, addresses)| first_of_each_family(addresses)).ok_or_else(|| self.no_such_node(node))
     }
 
     /// The main addresses of all nodes.
-    pub fn all_main_addresses(&self) -> BTreeMap<NsName, Vec<IpAddr>> {
-        self.record.hosts.iter().map(|(name, addresses)| (name.clone(), first_of_each_family(addresses))).collect()
+    ///
+    /// # Errors
+    /// It went down meanwhile.
+    pub fn all_main_addresses(&self) -> Result<BTreeMap<NsName, Vec<IpAddr>>, Error> {
+        let hosts = &self.contents()?.hosts;
+        Ok(hosts.iter().map(|(name, addresses)| (name.clone(), first_of_each_family(addresses))).collect())
     }
 
     /// The node that an address was given to.
     pub fn owner_of(&self, address: IpAddr) -> Option<&NsName> {
-        self.record.hosts.iter().find(|(_, addresses)| addresses.contains(&address)).map(|(name, _)| name)
+        let hosts = &self.contents().ok()?.hosts;
+        hosts.iter().find(|(_, addresses)| addresses.contains(&address)).map(|(name, _)| name)
     }
 
     /// What a process needs to run in a node.

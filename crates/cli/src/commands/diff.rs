@@ -23,7 +23,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let home = Home::of_caller()?;
     let running = args.lab.find(&home)?;
-    let difference = runtime::difference(&home, &running.record().lab)?;
+    let difference = runtime::difference(&home, &running.contents()?.lab)?;
     if args.json {
         let text =
             serde_json::to_string_pretty(&difference.steps).map_err(|error| CliError::failure(error.to_string()))?;

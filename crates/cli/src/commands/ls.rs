@@ -34,8 +34,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         let record = lab.record();
         Row {
             lab: lab.name().to_string(),
-            nodes: record.lab.nodes().len(),
-            links: record.lab.links().len(),
+            nodes: record.nodes,
+            links: record.links,
             age_s: now.saturating_sub(record.created),
             keeper: lab.keeper().pid(),
             source: record.source.clone(),

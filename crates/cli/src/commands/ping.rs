@@ -136,8 +136,8 @@ fn sentence(pair: &Pair) -> String {
 
 fn all_pairs(args: &Args, ui: &mut Ui, running: &Running, timeout: Duration) -> Result<u8, CliError> {
     let started = std::time::Instant::now();
-    let hosts = running.all_main_addresses();
-    let nodes: Vec<&NsName> = running.record().lab.nodes().iter().map(|node| &node.name).collect();
+    let hosts = running.all_main_addresses()?;
+    let nodes: Vec<&NsName> = running.contents()?.lab.nodes().iter().map(|node| &node.name).collect();
     let namespaces: BTreeMap<NsName, _> = running.namespaces()?.into_iter().collect();
     let mut probes = Vec::new();
     let mut targets = Vec::new();

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     }
     match node {
         Some(_) => {
-            let lab = &running.record().lab;
+            let lab = &running.contents()?.lab;
             state.namespaces.iter().try_for_each(|(name, ns)| node_in_full(ui, lab, name.as_str(), ns))?;
         }
         None => lab_in_brief(ui, running.name().as_str(), &running.record().source, &state)?,

@@ -36,8 +36,26 @@ pub(crate) struct Routes {
 
 /// In a lab of up to this many nodes every equal-cost path is kept.
 const SMALL: usize = 512;
-/// In a larger one, where that takes up to this many routes more in a node's table.
+/// In a larger one all of them are kept if that takes no more than twice the routes, ...
+const TIMES: usize = 2;
+/// ... and in all of its tables no more than so many next hops, of which the kernel can take in
+/// about a hundred thousand each second.
+const MANY_HOPS: usize = 1_000_000;
+/// So many tables tell how it would be.
+const SAMPLE: usize = 64;
+/// Elsewhere a single node keeps all paths if that takes up to so many routes more.
 const SPARE: usize = 8;
+
+/// How much is made of equal-cost paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// All paths.
+    All,
+    /// All where a table gets no more than so many entries longer by it.
+    Within(usize),
+    /// Those that cost no entry.
+    Cheapest,
+}
 
 /// The nodes are dealt out to threads in pieces of so many, for tables differ in size.
 const PIECE: usize = 64;
@@ -143,6 +161,7 @@ impl<'t> World<'t> {
     }
 
     fn tables(&self) -> Tables {
+        let keep = self.keep();
         let nodes = self.neighbours.len();
         let work = nodes.saturating_mul(self.destinations.owner.len());
         let threads = if work < 200_000 { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
@@ -153,7 +172,7 @@ impl<'t> World<'t> {
             let mut done = Vec::new();
             for piece in (first..pieces).step_by(threads) {
                 let range = piece * PIECE..((piece + 1) * PIECE).min(nodes);
-                done.push((piece, range.map(|node| self.table(node, &mut worker)).collect::<Vec<_>>()));
+                done.push((piece, range.map(|node| self.table(node, keep, &mut worker)).collect::<Vec<_>>()));
             }
             (done, worker.longest)
         };
@@ -174,12 +193,39 @@ impl<'t> World<'t> {
         Tables { of_node: all.into_iter().flat_map(|(_, tables)| tables).collect(), longest }
     }
 
+    /// What to keep: as the lab says, or what it costs.
+    fn keep(&self) -> Keep {
+        match self.multipath {
+            Multipath::Full => Keep::All,
+            Multipath::Compact => Keep::Cheapest,
+            Multipath::Auto if self.neighbours.len() <= SMALL || self.all_is_cheap() => Keep::All,
+            Multipath::Auto => Keep::Within(SPARE),
+        }
+    }
+
+    /// Would the tables hardly grow if all equal-cost paths were kept? Some of them tell.
+    fn all_is_cheap(&self) -> bool {
+        let routers: Vec<usize> = (0..self.neighbours.len())
+            .filter(|&node| self.neighbours[node].iter().any(|it| it.node != self.neighbours[node][0].node))
+            .collect();
+        let mut worker = Worker::default();
+        let (mut fewest, mut all, mut hops) = (0, 0, 0);
+        let step = routers.len().div_ceil(SAMPLE).max(1);
+        for &node in routers.iter().step_by(step) {
+            fewest += self.table(node, Keep::Cheapest, &mut worker).len() + SPARE;
+            let table = self.table(node, Keep::All, &mut worker);
+            all += table.len();
+            hops += table.iter().map(|line| line.hops.len()).sum::<usize>();
+        }
+        all <= TIMES * fewest && hops * step <= MANY_HOPS
+    }
+
     fn number(&self, vertex: Vertex) -> Vertex {
         self.graph.number[vertex]
     }
 
     /// The table of a node.
-    fn table(&self, node: usize, worker: &mut Worker) -> Vec<Line> {
+    fn table(&self, node: usize, keep: Keep, worker: &mut Worker) -> Vec<Line> {
         let neighbours = &self.neighbours[node];
         let (Some(first), Some(last)) = (neighbours.first(), neighbours.last()) else { return Vec::new() };
         let hop = |it: &Neighbour| {
@@ -225,7 +271,7 @@ impl<'t> World<'t> {
             worker.any.set(leaf as usize, &anything);
         }
         worker.any.solve(&self.destinations.tree, usize::MAX);
-        let mut lines = self.lines(worker);
+        let mut lines = self.lines(keep, worker);
         for &(prefix, owner) in &self.destinations.inside[node] {
             let hops = bits(worker.paths.of(owner));
             if !hops.is_empty() {
@@ -236,14 +282,12 @@ impl<'t> World<'t> {
     }
 
     /// The solution, or the one that keeps all equal-cost paths, where that is wanted.
-    fn lines(&self, worker: &mut Worker) -> Vec<Line> {
+    fn lines(&self, keep: Keep, worker: &mut Worker) -> Vec<Line> {
         let Worker { any, exact, labels, .. } = worker;
-        let compact = any.entries.len();
-        let limit = match self.multipath {
-            Multipath::Compact => 0,
-            Multipath::Full => usize::MAX,
-            Multipath::Auto if self.neighbours.len() <= SMALL => usize::MAX,
-            Multipath::Auto => compact + SPARE,
+        let limit = match keep {
+            Keep::All => usize::MAX,
+            Keep::Within(spare) => any.entries.len() + spare,
+            Keep::Cheapest => 0,
         };
         if limit > 0 && !any.is_unambiguous() && solve_exactly(&self.destinations.tree, any, labels, exact, limit) {
             let line = |entry: &aggregate::Entry| Line {
