@@ -36,7 +36,8 @@ fn hostile_files_are_refused_quickly() {
     let laughs = {
         let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
         for n in 1..9 {
-            text += &format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "));
+            let uses = vec![format!("*a{}", n - 1); 9].join(", ");
+            text.extend([format!("a{n}: &a{n} [{uses}]\n")]);
         }
         text
     };

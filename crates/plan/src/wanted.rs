@@ -63,11 +63,13 @@ pub fn desired(lab: &Lab) -> Result<Wanted, Vec<Problem>> {
     let mut spaces: Vec<NsState> = Vec::with_capacity(lab.nodes().len());
     for (at, node) in lab.nodes().iter().enumerate() {
         let mut space = NsState::default();
+        set_addresses(&fabric, &addresses, at, &macs, &mut space);
         for (family, forwards) in Family::BOTH.into_iter().zip(fabric.forwards[at]) {
+            // A family without an address has nothing to forward, unless the file says so.
+            let forwards = forwards && (node.forward.is_some() || has_address(&space, family));
             space.sysctls.insert(family.forwarding_key(), u8::from(forwards).to_string());
         }
         space.sysctls.extend(node.sysctls.clone());
-        set_addresses(&fabric, &addresses, at, &macs, &mut space);
         for (route, given) in statics::routes(&fabric, &addresses, at, &mut problems) {
             if let Some(origin) = given.origin {
                 wanted.origins.routes.insert((node.name.clone(), route.key.clone()), origin);
@@ -128,6 +130,10 @@ fn set_addresses(
         }
     }
     promote_secondaries(space);
+}
+
+fn has_address(space: &NsState, family: Family) -> bool {
+    space.links.values().flat_map(|link| &link.addresses).any(|net| Family::of(net.addr()) == family)
 }
 
 /// Where two IPv4 addresses of an interface are in one subnet, the second is *secondary*, and by

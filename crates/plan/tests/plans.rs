@@ -91,7 +91,7 @@ fn the_tutorial_reads_as_a_person_would_type_it() {
             "ip netns exec home sysctl -w net.ipv4.ip_forward=0",
             "ip netns exec home sysctl -w net.ipv6.conf.all.forwarding=0",
             "ip netns exec near sysctl -w net.ipv4.ip_forward=1",
-            "ip netns exec near sysctl -w net.ipv6.conf.all.forwarding=1",
+            "ip netns exec near sysctl -w net.ipv6.conf.all.forwarding=0",
             "ip -n far link add four type veth peer name three netns near",
             "ip -n home link add one type veth peer name two netns near",
             "ip -n far link set lo up",
@@ -109,7 +109,7 @@ fn the_tutorial_reads_as_a_person_would_type_it() {
             "ip -n near address add 10.80.153.101/32 dev lo",
             "ip -n near address add 10.0.2.1/24 dev three",
             "ip -n near address add 10.0.1.2/24 dev two",
-            "ip -n near route replace default via 10.0.2.2 dev three",
+            "ip -n near route replace 10.9.0.0/24 via 10.0.2.2 dev three",
         ]
     );
 }
@@ -243,10 +243,13 @@ fn a_change_touches_nothing_else() {
     assert_eq!(
         lines,
         [
+            "ip -n far route delete 10.0.0.0/9",
+            "ip -n near route delete 10.0.0.0/10",
             "ip -n far link delete eth0",
             "ip netns delete new",
             "ip netns exec far sysctl -w net.ipv4.ip_forward=0",
-            "ip netns exec far sysctl -w net.ipv6.conf.all.forwarding=0",
+            "ip -n far route replace default via 10.0.2.1 dev four",
+            "ip -n near route replace 10.9.0.0/24 via 10.0.2.2 dev three",
         ]
     );
     let forward: Vec<String> = diff(&before, &after).iter().map(ToString::to_string).collect();

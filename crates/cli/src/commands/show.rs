@@ -104,7 +104,7 @@ fn node_in_full(ui: &mut Ui, lab: &Lab, name: &str, ns: &NsState) -> Result<(), 
         match &link.kind {
             LinkKind::Veth { peer: Some(peer) } => words.push(format!("to {peer}")),
             LinkKind::Veth { peer: None } => {
-                words.extend(declared_peer(lab, name, *dev).map(|peer| format!("to {peer}")))
+                words.extend(declared_peer(lab, name, *dev).map(|peer| format!("to {peer}")));
             }
             LinkKind::Bridge => words.push("bridge".to_owned()),
             LinkKind::Loopback => {}

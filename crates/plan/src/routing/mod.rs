@@ -153,6 +153,7 @@ impl<'t> World<'t> {
     fn is_like(&self, other: &World<'_>) -> bool {
         self.topology.spec == other.topology.spec
             && self.topology.vertex == other.topology.vertex
+            && self.topology.carries == other.topology.carries
             && self.neighbours == other.neighbours
             && self.destinations.owner == other.destinations.owner
             && self.destinations.connected == other.destinations.connected
@@ -236,7 +237,9 @@ impl<'t> World<'t> {
             })
         };
         let own = self.topology.vertex[node].map(|vertex| self.number(vertex));
-        if first.node == last.node {
+        // Who carries transit sends on what it knows of and no more: a default route there and one at
+        // the other end would bounce what nobody has until its time is over.
+        if first.node == last.node && !self.topology.carries[node] {
             let Some(hop) = hop(first) else { return Vec::new() };
             let component = self.graph.component[hop.to];
             let cheapest = neighbours.iter().take_while(|it| it.cost == first.cost).count();
@@ -251,7 +254,10 @@ impl<'t> World<'t> {
         worker.hops.clear();
         worker.hops.extend(neighbours.iter().filter_map(hop));
         worker.paths.find(&self.graph, own, &worker.hops, &self.reach.down);
-        if let Some(up) = own.and_then(|own| self.reach.up[own]) {
+        // The ends of trees are in `reach.longest` already.
+        if first.node != last.node
+            && let Some(up) = own.and_then(|own| self.reach.up[own])
+        {
             worker.longest = worker.longest.max(up + worker.paths.farthest);
         }
 

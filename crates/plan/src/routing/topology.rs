@@ -34,6 +34,8 @@ pub(crate) struct Topology {
     /// The neighbours of each node to which a packet may be worth sending.
     pub(crate) neighbours: Vec<Vec<Neighbour>>,
     pub(crate) destinations: Vec<Destination>,
+    /// Does the node pass packets of others on?
+    pub(crate) carries: Vec<bool>,
 }
 
 /// A prefix as the solver has it.
@@ -201,7 +203,7 @@ impl<'b, 'a> Builder<'b, 'a> {
                 Destination { prefix: prefix(net), owner, connected }
             })
             .collect();
-        Topology { spec, vertex, neighbours, destinations }
+        Topology { spec, vertex, neighbours, destinations, carries: self.carries }
     }
 
     fn found(&mut self, net: IpNet, owner: impl Into<Option<Owner>>, connected: impl IntoIterator<Item = usize>) {
