@@ -12,7 +12,8 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{
-    RouteAttribute, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol, RouteScope, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol, RouteScope, RouteType,
+    RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -317,6 +318,15 @@ pub(crate) fn get_addresses(of: Option<Family>) -> RouteNetlinkMessage {
 pub(crate) fn get_routes(of: Family) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(of);
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+/// The route that a packet to an address would take.
+pub(crate) fn get_route_to(address: Ipv6Addr) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet6;
+    message.header.destination_prefix_length = 128;
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet6(address)));
     RouteNetlinkMessage::GetRoute(message)
 }
 

@@ -4,6 +4,7 @@ mod apply;
 mod observe;
 mod peers;
 mod phase;
+mod ready;
 
 use std::collections::BTreeMap;
 use std::fmt;

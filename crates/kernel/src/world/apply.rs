@@ -71,6 +71,7 @@ impl World {
             }
         }
         self.settle(ops);
+        self.await_addresses(ops);
         Ok(())
     }
 
