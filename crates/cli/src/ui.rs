@@ -65,6 +65,8 @@ impl Ui {
 
     /// A message beside the result, on standard error.
     pub(crate) fn note(&mut self, text: impl fmt::Display) {
+        // What was printed before comes before; whether it could be is told when the program ends.
+        self.flush().ok();
         // Where standard error cannot be written to, nobody can be told.
         writeln!(self.err, "{text}").ok();
     }

@@ -206,6 +206,27 @@ fn a_lab_of_run_lives_as_long_as_its_command() {
 }
 
 #[test]
+fn one_topology_can_be_run_many_times_at_once() {
+    let place = Place::new();
+    let hop = env!("CARGO_BIN_EXE_hop");
+    let file = place.file("same.hop.yaml", &format!("name: {}\nlinks: [a -- b]\n", unique("same")));
+    let running: Vec<_> = (0..4)
+        .map(|_| {
+            place
+                .command(&["run", &file, "--", hop, "ping", "--all"])
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for child in running {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && text(&output.stdout).contains("4 of 4"), "{output:?}");
+    }
+    assert!(!place.records().exists());
+}
+
+#[test]
 fn two_labs_do_not_meet() {
     let place = Place::new();
     let (one, two) = (unique("one"), unique("two"));

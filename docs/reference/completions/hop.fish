@@ -114,7 +114,7 @@ complete -c hop -n "__fish_hop_using_subcommand ping" -s W -l timeout -d 'How lo
 complete -c hop -n "__fish_hop_using_subcommand ping" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c hop -n "__fish_hop_using_subcommand ping" -l all -d 'Every node to every other'
+complete -c hop -n "__fish_hop_using_subcommand ping" -l all -d 'Every node to every other; who is not answered is asked a second time'
 complete -c hop -n "__fish_hop_using_subcommand ping" -s 4 -l ipv4-only -d 'IPv4 only'
 complete -c hop -n "__fish_hop_using_subcommand ping" -s 6 -l ipv6-only -d 'IPv6 only'
 complete -c hop -n "__fish_hop_using_subcommand ping" -l json -d 'Print JSON'

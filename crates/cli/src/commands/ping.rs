@@ -24,7 +24,7 @@ use crate::ui::{ERROR, GOOD, Ui};
 pub(crate) struct Args {
     #[command(flatten)]
     lab: LabArg,
-    /// Every node to every other.
+    /// Every node to every other; who is not answered is asked a second time.
     #[arg(long, conflicts_with_all = ["from", "to"])]
     all: bool,
     /// IPv4 only.
