@@ -21,6 +21,9 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
+/// More steps of a change are not printed unless asked for.
+const LISTED_STEPS: usize = 40;
+
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let started = Instant::now();
     let source = args.topology.read(ui)?;
@@ -28,11 +31,18 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let up = runtime::up(&home, &source.lab, &args.topology.place(&source), Lifetime::UntilDown)
         .map_err(|error| CliError::of_lab(error, &source))?;
     report_problems(ui, &up.warnings, &source.file);
-    // Of a lab that is new, the steps are the whole lab; of a change they are what is worth knowing.
-    if args.verbose || (up.existed && !args.quiet) {
-        for step in &up.steps {
-            ui.line(step)?;
-        }
+    // Of a lab that is new, the steps are the whole lab; of a change they are what is worth knowing,
+    // as long as somebody can read them.
+    let shown = match (args.verbose, up.existed && !args.quiet) {
+        (true, _) => up.steps.len(),
+        (false, true) => up.steps.len().min(LISTED_STEPS),
+        (false, false) => 0,
+    };
+    for step in &up.steps[..shown] {
+        ui.line(step)?;
+    }
+    if (1..up.steps.len()).contains(&shown) {
+        ui.line(format_args!("… and {} more; --verbose lists all", up.steps.len() - shown))?;
     }
     if !args.quiet {
         let name = up.running.name();
