@@ -19,6 +19,7 @@ const PEERS_AT_ONCE: usize = 200;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_REPLACE: u16 = 0x100;
@@ -155,6 +156,15 @@ impl Bytes {
         });
     }
 
+    /// Which route would a packet to this address take?
+    fn question(&mut self, addr: IpAddr) {
+        self.message(RTM_GETROUTE, NLM_F_REQUEST, 0, |bytes| {
+            bytes.0.extend([family(addr), 128, 0, 0, 0, 0, 0, 0]);
+            bytes.u32(0);
+            bytes.attribute(RTA_DST, &octets(addr));
+        });
+    }
+
     fn neighbour(&mut self, index: u32, addr: IpAddr, mac: MacAddr) {
         self.message(RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE, 0, |bytes| {
             bytes.0.extend([family(addr), 0, 0, 0]);
@@ -246,6 +256,7 @@ struct Space {
     ports: Vec<IfName>,
     bridges: Vec<IfName>,
     config: Bytes,
+    questions: Bytes,
 }
 
 impl Space {
@@ -370,6 +381,9 @@ pub(crate) fn of(wanted: &NetState, packet: &FirstPacket) -> Result<Vec<u8>, Fai
             Op::AddAddr { at: Endpoint { dev, .. }, addr } => {
                 let index = spaces[here].index_of(*dev)?;
                 spaces[here].config.address(index, *addr, 0);
+                if addr.addr().is_ipv6() {
+                    spaces[here].questions.question(addr.addr());
+                }
             }
             Op::SetNeigh { at: Endpoint { dev, .. }, addr, mac } => {
                 let index = spaces[here].index_of(*dev)?;
@@ -403,6 +417,7 @@ pub(crate) fn of(wanted: &NetState, packet: &FirstPacket) -> Result<Vec<u8>, Fai
             file.0.extend(name);
         }
         file.blob(&space.config.0);
+        file.blob(&space.questions.0);
     }
     file.count(sends.len());
     for send in &sends {

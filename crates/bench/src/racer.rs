@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Failure;
 use crate::course::OPTIONAL;
@@ -19,6 +19,8 @@ const ETHTOOL_GLINK: u32 = 0x0a;
 const THREADS: usize = 2;
 /// A datagram must fit the send buffer.
 const DATAGRAM: usize = 160_000;
+/// How long anything may take that the kernel does later.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// So many namespaces may share a procfs before its one hash chain is felt.
 const SPACES_PER_PROCFS: usize = 512;
 
@@ -26,6 +28,7 @@ struct Space<'a> {
     forwarding: u32,
     devices: &'a [[u8; 16]],
     config: &'a [u8],
+    questions: &'a [u8],
 }
 
 struct Send<'a> {
@@ -75,7 +78,7 @@ fn parse(file: &[u8]) -> Result<Course<'_>, Failure> {
             let forwarding = u32::try_from(reader.number()?).unwrap_or_default();
             let devices = reader.number()?;
             let devices = reader.take(16 * devices)?.as_chunks::<16>().0;
-            Ok(Space { forwarding, devices, config: reader.blob()? })
+            Ok(Space { forwarding, devices, config: reader.blob()?, questions: reader.blob()? })
         })
         .collect::<Result<Vec<_>, Failure>>()?;
     let sends = (0..reader.number()?)
@@ -109,6 +112,12 @@ pub(crate) fn run(course: &Path, out: &mut impl io::Write) -> Result<(), Failure
             for device in course.spaces[at].devices {
                 activate(sockets[at].as_raw_fd(), device)?;
             }
+        }
+        Ok(())
+    })?;
+    in_parallel(course.spaces.len(), |next| {
+        while let Some(at) = next() {
+            await_addresses(sockets[at].as_raw_fd(), course.spaces[at].questions)?;
         }
         Ok(())
     })?;
@@ -238,6 +247,30 @@ fn submit(socket: RawFd, mut bytes: &[u8], inbox: &mut [u8]) -> Result<(), Failu
     Ok(())
 }
 
+/// Waits until the kernel has, for each of the addresses asked for, the route by which it takes
+/// packets in: it makes them on a work queue, behind the answer to the request for the address.
+fn await_addresses(socket: RawFd, mut questions: &[u8]) -> Result<(), Failure> {
+    const RTM_NEWROUTE: u8 = 24;
+    const RTN_LOCAL: u8 = 2;
+    let deadline = Instant::now() + PATIENCE;
+    while !questions.is_empty() && Instant::now() < deadline {
+        let (question, rest) = questions.split_at(word(questions, 0).clamp(16, questions.len()));
+        let mut answer = [0u8; 1024];
+        // SAFETY: buffers and lengths are those of slices that live through the calls.
+        let got = unsafe {
+            check_size(libc::send(socket, question.as_ptr().cast(), question.len(), 0), "ask for a route")?;
+            libc::recv(socket, answer.as_mut_ptr().cast(), answer.len(), 0)
+        };
+        check_size(got, "be told a route")?;
+        if answer[4] == RTM_NEWROUTE && answer[23] == RTN_LOCAL {
+            questions = rest;
+        } else {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    Ok(())
+}
+
 fn word(bytes: &[u8], at: usize) -> usize {
     bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_ne_bytes) as usize
 }
@@ -361,8 +394,8 @@ fn ping(is_ipv6: bool, address: &[u8]) -> Result<(), Failure> {
         libc::sendto(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0, to.as_ptr().cast(), length)
     };
     check_size(sent, "send the first packet")?;
-    let started = std::time::Instant::now();
-    while started.elapsed() < Duration::from_secs(5) {
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
         let mut reply = [0u8; 256];
         // SAFETY: as above.
         let got = unsafe { libc::recv(socket.as_raw_fd(), reply.as_mut_ptr().cast(), reply.len(), 0) };

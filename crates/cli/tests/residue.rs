@@ -56,6 +56,7 @@ fn host(place: &Place) -> Host {
     });
     // Of names and processes, those of this test's labs: others may be at work on the machine.
     let mut names = list("/run/netns");
+    names.extend(list("/dev/shm/hopyard-netns"));
     names.retain(|name| name.contains(&format!("-{}-", std::process::id())));
     names.extend(list(&place.records().display().to_string()));
     let mine = place.path().display().to_string();

@@ -11,6 +11,7 @@ use std::fmt;
 use std::io;
 use std::num::NonZero;
 use std::os::fd::OwnedFd;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -165,8 +166,9 @@ impl<'a, T> Queue<'a, T> {
 /// Works through the pieces on as many threads as are worth it: `work` runs once on each, and takes
 /// pieces until there are none.
 fn in_parallel<T: Sync, R: Send>(pieces: &[T], work: impl Fn(&Queue<'_, T>) -> R + Sync) -> Vec<R> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = if pieces.len() < WORTH_A_THREAD { 1 } else { cores.min(MAX_THREADS) };
+    // Asked once: the answer is read from a dozen files of control groups.
+    static CORES: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
+    let threads = if pieces.len() < WORTH_A_THREAD { 1 } else { (*CORES).min(MAX_THREADS) };
     let queue = Queue { pieces, next: AtomicUsize::new(0) };
     thread::scope(|scope| {
         let helpers: Vec<_> = (1..threads)

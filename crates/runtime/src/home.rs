@@ -9,6 +9,7 @@ use hopyard_kernel::rights;
 use hopyard_model::LabName;
 
 use crate::error::{Error, IoContext};
+use crate::netns_dir::{self, NETNS_DIR};
 
 /// The directory with a directory for every lab of the caller.
 ///
@@ -23,8 +24,6 @@ pub struct Home {
 
 /// A file in the home that says that the directory of `ip netns` was made by us. No lab has such a name.
 const MADE_NETNS_DIR: &str = ".made-run-netns";
-/// The directory in which `ip netns` looks for names.
-const NETNS_DIR: &str = "/run/netns";
 
 impl Home {
     /// The caller's.
@@ -66,7 +65,7 @@ impl Home {
         }
         // Errors: somebody is faster, at bringing up the next lab or at using `ip netns`.
         if mark.exists() {
-            fs::remove_dir(NETNS_DIR).ok();
+            netns_dir::remove();
             fs::remove_file(&mark).ok();
         }
         fs::remove_dir(&self.root).ok();

@@ -8,6 +8,7 @@ pub mod doctor;
 mod error;
 mod home;
 mod lifecycle;
+mod netns_dir;
 pub mod ping;
 mod record;
 mod running;

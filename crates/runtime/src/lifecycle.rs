@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use hopyard_plan::{Origins, Wanted};
 
 use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir};
+use crate::netns_dir;
 use crate::record::{Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
 use crate::running::Running;
 use crate::view;
@@ -244,15 +246,18 @@ fn link_names(home: &Home, lab: &LabName, keeper: &Process, held: &Held) -> Resu
     let Some(dir) = home.netns_dir() else { return Ok(()) };
     let target = keeper::link_target(&keeper.pid());
     keeper::remove_links(dir, &target).context(|| format!("remove old names from {}", dir.display()))?;
-    match std::fs::create_dir(dir) {
-        Ok(()) => home.note_netns_dir()?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error).context(|| format!("make {}", dir.display())),
-    }
     for (node, number) in &held.nodes {
         let link = dir.join(format!("{lab}.{node}"));
-        std::os::unix::fs::symlink(format!("{target}{number}"), &link)
-            .context(|| format!("name a node for `ip netns`, {}", link.display()))?;
+        let make = || symlink(format!("{target}{number}"), &link);
+        let mut made = make();
+        if matches!(&made, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            // There is no such directory, or the last lab to go has just taken it away.
+            if netns_dir::make().context(|| format!("make {}", dir.display()))? {
+                home.note_netns_dir()?;
+            }
+            made = make();
+        }
+        made.context(|| format!("name a node for `ip netns`, {}", link.display()))?;
     }
     Ok(())
 }
