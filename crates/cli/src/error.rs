@@ -144,6 +144,10 @@ fn hint(error: &runtime::Error) -> Option<String> {
                 None => format!("`hop show -l {lab}` lists its nodes"),
             })
         }
+        Error::Record { path, .. } => {
+            let lab = path.parent().and_then(|dir| dir.file_name()).unwrap_or_default().display();
+            Some(format!("`hop down {lab}` removes the lab and its record"))
+        }
         Error::NotPrivate { .. } => Some("remove it, or set HOPYARD_DIR to a directory of your own".to_owned()),
         Error::Step { op, error, was_running, .. } => match error.errno() {
             Errno::EXIST => {

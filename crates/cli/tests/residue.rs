@@ -240,6 +240,24 @@ fn a_killed_keeper_takes_the_lab_with_it_and_up_makes_it_anew() {
 }
 
 #[test]
+fn a_lab_whose_record_cannot_be_read_goes_down_all_the_same() {
+    let _alone = alone();
+    let place = Place::new();
+    let before = host(&place);
+    let name = unique("unreadable");
+    place.hop(&["up", "a -- b", "--name", &name]);
+    std::fs::write(place.records().join(&name).join("record.json"), "{ nonsense").unwrap();
+    let said = place.fails(1, &["up", "a -- b", "--name", &name]);
+    assert!(said.contains("cannot be read") && said.contains(&format!("hop down {name}")), "{said}");
+    assert_eq!(place.hop(&["down", &name]), format!("{name} is down\n"));
+    // Whose names they were is not known either, but they lead nowhere, and the next `up` takes them.
+    place.hop(&["up", "a -- b", "--name", &name]);
+    place.hop(&["ping", "--all"]);
+    place.hop(&["down", &name]);
+    wait_until_as(&before, &place);
+}
+
+#[test]
 fn a_full_disk_and_a_hostile_directory_are_errors_that_leave_nothing() {
     let _alone = alone();
     let place = Place::new();

@@ -168,6 +168,11 @@ impl LabDir {
         &self.path
     }
 
+    /// What the names of its nodes begin with in the directory of `ip netns`.
+    pub(crate) fn lab_prefix(&self) -> String {
+        format!("{}.", self.path.file_name().unwrap_or_default().display())
+    }
+
     /// Removes it and the files of ours in it.
     pub(crate) fn remove(self, files: &[&str], dirs: &[&str]) -> Result<(), Error> {
         let gone = |result: io::Result<()>| match result {

@@ -278,7 +278,7 @@ pub struct Down {
 /// It is another user's, or a file of its record cannot be removed.
 pub fn down(home: &Home, name: &LabName, wait: bool) -> Result<Down, Error> {
     let Some(dir) = home.lock_existing(name)? else { return Ok(Down { was_running: false, pending: None }) };
-    // A record that cannot be read does not keep a lab from going: its keeper is found by its socket.
+    // A record that cannot be read, of another version perhaps, does not keep a lab from going.
     let record = Record::read(dir.path()).unwrap_or(None);
     let pending = if wait { watch_cleanup(record.as_ref())? } else { None };
     let was_running = clear(home, &dir, record.as_ref())?;
@@ -300,13 +300,17 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     // ending by itself, and has built nothing.
     let id = record.and_then(|record| record.keeper);
     let keeper = id.map(KeeperId::find).transpose()?.flatten();
+    let was_unknown = record.is_none() && keeper::end_unknown(dir.path())?;
     if let Some(keeper) = &keeper {
         let doing = || format!("end the lab's keeper, process {}", keeper.pid());
         keeper.kill().and_then(|()| keeper.wait(None)).context(doing)?;
     }
-    if let (Some(id), Some(links)) = (id, home.netns_dir()) {
-        keeper::remove_links(links, &keeper::link_target(&id.pid))
-            .context(|| format!("remove the lab's names from {}", links.display()))?;
+    if let Some(links) = home.netns_dir() {
+        let removed = match id {
+            Some(id) => keeper::remove_links(links, &keeper::link_target(&id.pid)).map(drop),
+            None => netns_dir::remove_dangling(&dir.lab_prefix()),
+        };
+        removed.context(|| format!("remove the lab's names from {}", links.display()))?;
     }
     for file in FILES {
         match std::fs::remove_file(dir.path().join(file)) {
@@ -319,7 +323,7 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     for sub in DIRS {
         std::fs::remove_dir(dir.path().join(sub)).ok();
     }
-    Ok(keeper.is_some())
+    Ok(keeper.is_some() || was_unknown)
 }
 
 impl Tied {

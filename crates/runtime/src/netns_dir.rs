@@ -46,6 +46,24 @@ pub(crate) fn remove() {
     }
 }
 
+/// Removes the names that begin so and lead to a descriptor of a process that is gone.
+pub(crate) fn remove_dangling(prefix: &str) -> io::Result<()> {
+    let entries = match fs::read_dir(NETNS_DIR) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let path = entry.path();
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix))
+            && fs::read_link(&path).is_ok_and(|to| to.starts_with("/proc") && !to.exists());
+        if is_ours {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 fn leads_to_memory(dir: &Path) -> bool {
     fs::read_link(dir).is_ok_and(|to| to == Path::new(IN_MEMORY))
 }
