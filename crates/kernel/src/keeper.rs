@@ -193,13 +193,13 @@ pub fn drop_held(dir: &Path, numbers: &[u32]) -> Result<(), Failure> {
 /// # Errors
 /// It cannot be reached.
 pub fn end_unknown(dir: &Path) -> Result<bool, Failure> {
+    const DOING: &str = "end the lab's keeper";
     let control = match connect(&dir.join(CONTROL)) {
         Err(failure) if matches!(failure.cause.raw_os_error(), Some(libc::ENOENT | libc::ECONNREFUSED)) => {
             return Ok(false);
         }
         control => control?,
     };
-    const DOING: &str = "end the lab's keeper";
     rustix::net::send(&control, b"Q", SendFlags::NOSIGNAL).doing(DOING)?;
     // It answers by closing the connection, which it does by ending.
     match rustix::net::recv(&control, &mut [0][..], RecvFlags::empty()) {
