@@ -70,6 +70,7 @@ pub(crate) struct Report<W: Write> {
     out: W,
     json: bool,
     rows: Vec<Row>,
+    failures: usize,
 }
 
 impl<W: Write> Report<W> {
@@ -78,7 +79,7 @@ impl<W: Write> Report<W> {
             writeln!(out, "| what | hop, median (min..max) | other | ratio | target | remark |")?;
             writeln!(out, "|---|---|---|---|---|---|")?;
         }
-        Ok(Report { out, json, rows: Vec::new() })
+        Ok(Report { out, json, rows: Vec::new(), failures: 0 })
     }
 
     pub(crate) fn add(&mut self, row: Row) -> Result<(), Failure> {
@@ -94,6 +95,16 @@ impl<W: Write> Report<W> {
         Ok(())
     }
 
+    /// Something could not be measured, which counts as missed.
+    pub(crate) fn failed(&mut self, what: &str, failure: &Failure) -> Result<(), Failure> {
+        self.failures += 1;
+        writeln!(std::io::stderr(), "{what}: {failure}")?;
+        if !self.json {
+            writeln!(self.out, "| {what} | FAILED | | | | {failure} |")?;
+        }
+        Ok(())
+    }
+
     /// How many targets were missed.
     pub(crate) fn finish(mut self) -> Result<usize, Failure> {
         let missed = self.rows.iter().filter(|row| row.is_met() == Some(false)).count();
@@ -104,7 +115,7 @@ impl<W: Write> Report<W> {
         } else {
             writeln!(self.out, "\n{} of {judged} targets met", judged - missed)?;
         }
-        Ok(missed)
+        Ok(missed + self.failures)
     }
 }
 

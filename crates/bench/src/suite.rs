@@ -38,7 +38,8 @@ pub(crate) fn run(options: &Options) -> Result<usize, Failure> {
         std::fs::read_to_string("/proc/loadavg")?.trim()
     )?;
     let mut suite = Suite { options, programs, report: Report::new(std::io::stdout(), options.json)? };
-    suite.up("chain:10", ["chain", "10"], suite.runs(15), Size::Tiny)?;
+    let measured = suite.up("chain:10", ["chain", "10"], suite.runs(15), Size::Tiny);
+    suite.go_on("chain:10", measured)?;
     for (at, size) in [Size::Small, Size::Middle, Size::Large].into_iter().enumerate() {
         for kind in &KINDS {
             let n = kind.sizes[at];
@@ -49,15 +50,22 @@ pub(crate) fn run(options: &Options) -> Result<usize, Failure> {
                 Size::Middle => suite.runs(if options.quick { 3 } else { 5 }),
                 Size::Large => suite.runs(3),
             };
-            suite.up(&format!("{}:{n}", kind.name), [kind.limit, &n.to_string()], runs, size)?;
+            let topology = format!("{}:{n}", kind.name);
+            let measured = suite.up(&topology, [kind.limit, &n.to_string()], runs, size);
+            suite.go_on(&topology, measured)?;
         }
     }
-    suite.exec()?;
-    suite.ping_all()?;
-    suite.plans()?;
-    suite.zoo()?;
+    let measured = suite.exec();
+    suite.go_on("exec", measured)?;
+    let measured = suite.ping_all();
+    suite.go_on("ping_all", measured)?;
+    let measured = suite.plans();
+    suite.go_on("plans", measured)?;
+    let measured = suite.zoo();
+    suite.go_on("zoo", measured)?;
     if options.full {
-        suite.growth()?;
+        let measured = suite.growth();
+        suite.go_on("growth", measured)?;
     }
     suite.report.finish()
 }
@@ -86,6 +94,15 @@ struct Suite<'a> {
 impl Suite<'_> {
     fn runs(&self, usual: usize) -> usize {
         self.options.runs.unwrap_or(usual)
+    }
+
+    /// What fails, for example because others on the machine have filled its neighbour table, is told
+    /// and counted, and the rest is measured.
+    fn go_on(&mut self, what: &str, measured: Result<(), Failure>) -> Result<(), Failure> {
+        match measured {
+            Ok(()) => Ok(()),
+            Err(failure) => self.report.failed(what, &failure),
+        }
     }
 
     fn wants(&self, what: &str) -> bool {

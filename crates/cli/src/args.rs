@@ -9,7 +9,7 @@ use crate::commands;
 #[command(name = "hop", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = "\
 A TOPOLOGY is a file (three.hop.yaml, a Topology Zoo .graphml) or written on the spot:
-  'home -- near -- far'  chain:5  ring:5  star:8  grid:3x3  fat-tree:4
+  'home -- near -- far'  chain:5  ring:5  star:8  grid:3x3  tree:2x3  mesh:4  fat-tree:4
 
 Exit status: 0 done; 1 failed; 2 the input is wrong. `exec`, `shell` and `run` end as the command does.")]
 pub(crate) struct Args {

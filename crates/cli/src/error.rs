@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use hopyard::formats::{self, SourceFile};
 use hopyard::kernel::Errno;
 use hopyard::model::Problem;
+use hopyard::net::Op;
 use hopyard::runtime;
 
 use crate::source::Source;
@@ -133,7 +134,10 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
 fn hint(error: &runtime::Error) -> Option<String> {
     use runtime::Error;
     match error {
-        Error::NotRunning { .. } => Some("`hop ls` lists the labs that run".to_owned()),
+        Error::NotRunning { .. } => Some(match std::env::var("HOP_NODE") {
+            Ok(node) => format!("this is inside of node `{node}`, where labs cannot be managed; leave it first"),
+            Err(_) => "`hop ls` lists the labs that run".to_owned(),
+        }),
         Error::AlreadyRunning { name } => {
             Some(format!("`hop down {name}` takes it down; `--name` gives this one another name"))
         }
@@ -149,6 +153,9 @@ fn hint(error: &runtime::Error) -> Option<String> {
             Some(format!("`hop down {lab}` removes the lab and its record"))
         }
         Error::NotPrivate { .. } => Some("remove it, or set HOPYARD_DIR to a directory of your own".to_owned()),
+        Error::Step { op, error, .. } if matches!(**op, Op::SetSysctl { .. }) && error.errno() == Errno::ACCES => {
+            Some("it belongs to the whole machine, and cannot be set in a namespace".to_owned())
+        }
         Error::Step { op, error, was_running, .. } => match error.errno() {
             Errno::EXIST => {
                 Some(format!("something of that name is in {} already; `hop show {}` lists it", op.ns(), op.ns()))

@@ -83,7 +83,7 @@ fn read_file(path: &Path) -> Result<SourceFile, CliError> {
         let error = CliError::usage(format!("cannot read {shown}: {error}"));
         if not_found {
             error.hint(
-                "a topology is a file, or inline: 'home -- near -- far', chain:5, ring:5, star:8, grid:3x3, fat-tree:4",
+                "a topology is a file, or inline: 'home -- near -- far', chain:5, ring:5, star:8, grid:3x3, tree:2x3, mesh:4, fat-tree:4",
             )
         } else {
             error

@@ -36,12 +36,12 @@ impl LabArg {
 
 /// The lab that runs, if it is one.
 pub(crate) fn the_only_lab(home: &Home) -> Result<Running, CliError> {
-    if let Some(name) = std::env::var_os("HOP_LAB") {
+    if let Some(name) = std::env::var_os("HOP_LAB").filter(|name| !name.is_empty()) {
         // Set by `hop run` for its command, which means its own lab.
         let name = name.to_string_lossy().parse().map_err(|error| CliError::usage(format!("HOP_LAB: {error}")))?;
         return Ok(Running::find(home, &name)?);
     }
-    let mut labs = Running::all(home)?;
+    let (mut labs, _unreadable) = Running::all(home)?;
     match labs.len() {
         0 => {
             Err(CliError::usage("no lab is running")

@@ -13,6 +13,8 @@ pub(crate) struct Ui {
     out: AutoStream<io::StdoutLock<'static>>,
     err: AutoStream<io::Stderr>,
     buffer: String,
+    /// Why an earlier part of the result could not be written.
+    failed: Option<CliError>,
 }
 
 /// Bold red: what stops.
@@ -32,7 +34,7 @@ impl Ui {
             clap::ColorChoice::Never => ColorChoice::Never,
         };
         let out = AutoStream::new(io::stdout().lock(), choice);
-        Ui { out, err: AutoStream::new(io::stderr(), choice), buffer: String::new() }
+        Ui { out, err: AutoStream::new(io::stderr(), choice), buffer: String::new(), failed: None }
     }
 
     /// A line of the result, on standard output.
@@ -51,7 +53,7 @@ impl Ui {
 
     /// Writes out what is left; the last thing before the program ends or runs another.
     pub(crate) fn finish(&mut self) -> Result<(), CliError> {
-        self.flush()
+        self.failed.take().map_or_else(|| self.flush(), Err)
     }
 
     fn flush(&mut self) -> Result<(), CliError> {
@@ -65,8 +67,10 @@ impl Ui {
 
     /// A message beside the result, on standard error.
     pub(crate) fn note(&mut self, text: impl fmt::Display) {
-        // What was printed before comes before; whether it could be is told when the program ends.
-        self.flush().ok();
+        // What was printed before comes before; if it could not be, that is told when the program ends.
+        if let Err(error) = self.flush() {
+            self.failed.get_or_insert(error);
+        }
         // Where standard error cannot be written to, nobody can be told.
         writeln!(self.err, "{text}").ok();
     }

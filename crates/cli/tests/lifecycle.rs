@@ -99,7 +99,7 @@ fn a_change_touches_only_what_differs() {
     std::fs::write(&file, after).unwrap();
     let plan = place.hop(&["plan", &file]);
     assert!(!plan.contains("link delete"), "{plan}");
-    let up = place.hop(&["up", &file]);
+    let up = place.hop(&["up", "--verbose", &file]);
     assert!(up.contains(&plan), "up did\n{up}\nbut the plan was\n{plan}");
     assert_eq!(address("a"), kept[0]);
     assert_eq!(address("b"), kept[1]);
@@ -203,6 +203,22 @@ fn a_lab_of_run_lives_as_long_as_its_command() {
     let output = place.output(&["run", "--name", &name, "a -- b", "--", "/no/such/command"]);
     assert_eq!(output.status.code(), Some(127), "{}", text(&output.stderr));
     assert!(!place.records().exists());
+}
+
+#[test]
+fn a_node_that_goes_takes_its_processes_with_it() {
+    let place = Place::new();
+    let name = unique("leave");
+    place.hop(&["up", "x -- y", "--name", &name]);
+    let mut sleeping = place.command(&["exec", "y", "sleep", "1000"]).spawn().unwrap();
+    let mut kept = place.command(&["exec", "x", "sleep", "1000"]).spawn().unwrap();
+    let in_node = |node: &str| place.hop(&["exec", node, "sh", "-c", "ls /proc/*/ns/net | wc -l"]);
+    common::wait_until("both run", || in_node("x") == in_node("x") && in_node("y").trim().parse::<u32>().unwrap() >= 6);
+    place.hop(&["up", "x -- z", "--name", &name]);
+    assert!(!sleeping.wait().unwrap().success());
+    assert!(kept.try_wait().unwrap().is_none(), "a process of another node was ended");
+    place.hop(&["down"]);
+    kept.wait().unwrap();
 }
 
 #[test]

@@ -543,9 +543,10 @@ fn close_everything_but(keep: [&OwnedFd; 2]) -> io::Result<()> {
     Ok(())
 }
 
-/// Serves until the starter is gone without having released the keeper; says whether that is why.
+/// Serves until the starter is gone without having released the keeper, or until somebody asks it to
+/// end by SIGTERM; says whether its files go with it.
 fn serve(listener: &OwnedFd, leash: OwnedFd) -> bool {
-    let Ok(children) = child_signals() else { return true };
+    let Ok(children) = wanted_signals() else { return true };
     let mut leash = Some(leash);
     let mut clients: Vec<OwnedFd> = Vec::new();
     loop {
@@ -558,8 +559,8 @@ fn serve(listener: &OwnedFd, leash: OwnedFd) -> bool {
         }
         let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(watched);
-        if ready[0] {
-            reap(&children);
+        if ready[0] && reap(&children) == libc::SIGTERM {
+            return true;
         }
         if leash.is_some() && ready[2 + clients.len()] {
             match leash.as_ref().map(|leash| rustix::net::recv(leash, &mut [0][..], RecvFlags::empty())) {
@@ -626,12 +627,14 @@ fn is_namespace(number: RawFd) -> bool {
     number > 2 && rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == NSFS_MAGIC)
 }
 
-fn child_signals() -> io::Result<OwnedFd> {
+fn wanted_signals() -> io::Result<OwnedFd> {
     // SAFETY: an all-zero set is a valid value for sigemptyset to overwrite; the calls only read it.
     unsafe {
         let mut set = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        // As the first process of its pid namespace it would not even notice it otherwise.
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
         if libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -640,10 +643,14 @@ fn child_signals() -> io::Result<OwnedFd> {
     }
 }
 
-/// Orphans of the lab are the keeper's children: it is their init.
-fn reap(signals: &OwnedFd) {
+/// Takes a signal, and the status of all children that have ended: orphans of the lab are the
+/// keeper's, it is their init. Returns the signal's number.
+fn reap(signals: &OwnedFd) -> i32 {
     let mut signal = [0; size_of::<libc::signalfd_siginfo>()];
     rustix::io::read(signals, &mut signal).ok();
     // SAFETY: takes the status of any child that has ended.
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+    // The number is the first field of the structure.
+    let [a, b, c, d, ..] = signal;
+    i32::from_ne_bytes([a, b, c, d])
 }

@@ -40,6 +40,25 @@ impl Process {
         }
     }
 
+    /// The processes in a network namespace, as far as the caller may see them.
+    ///
+    /// # Errors
+    /// /proc cannot be read.
+    pub fn all_in_network(namespace: BorrowedFd<'_>) -> io::Result<Vec<Self>> {
+        let wanted = rustix::fs::fstat(namespace)?;
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let entry = entry?;
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            // Another user's, or just ended.
+            let Ok(own) = rustix::fs::stat(entry.path().join("ns/net")) else { continue };
+            if (own.st_dev, own.st_ino) == (wanted.st_dev, wanted.st_ino) {
+                found.extend(Self::open(pid));
+            }
+        }
+        Ok(found)
+    }
+
     /// Its id, in the pid namespace of the caller.
     pub fn pid(&self) -> i32 {
         self.pid

@@ -128,6 +128,17 @@ fn a_keeper_that_is_not_released_ends_with_its_starter_and_tidies_up() {
 }
 
 #[test]
+fn a_keeper_that_is_terminated_tidies_up_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("lab");
+    std::fs::create_dir(&home).unwrap();
+    let keeper = start(&home).release().unwrap();
+    terminate(keeper.pid());
+    assert!(keeper.wait(Some(Duration::from_secs(10))).unwrap());
+    wait_until("the keeper's files are gone", || !home.exists());
+}
+
+#[test]
 fn a_keeper_leaves_alone_what_somebody_else_has_made_since() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("lab");

@@ -155,6 +155,12 @@ pub enum NsNameError {
         /// The first character.
         found: char,
     },
+    /// An IP address.
+    #[error("name `{name}` is an IP address, and would be taken for one")]
+    Address {
+        /// The name that was given.
+        name: String,
+    },
     /// Only digits.
     #[error("name `{name}` is only digits, which `ip netns` takes for a process id; add a letter")]
     OnlyDigits {
@@ -192,6 +198,10 @@ impl FromStr for NsName {
         }
         if name.bytes().all(|b| b.is_ascii_digit()) {
             return Err(NsNameError::OnlyDigits { name: name.to_owned() });
+        }
+        // inet_aton(3) takes `127.1` for an address too.
+        if name.split('.').all(|part| part.parse::<u32>().is_ok()) {
+            return Err(NsNameError::Address { name: name.to_owned() });
         }
         Ok(NsName(name.into()))
     }
@@ -265,7 +275,9 @@ mod tests {
 
     #[test]
     fn hostile_namespace_names_are_refused() {
-        for bad in ["", "../../etc", "a/b", "-n", ".hidden", "a b", "a\nb", "$(id)", "123", "--", "é"] {
+        for bad in
+            ["", "../../etc", "a/b", "-n", ".hidden", "a b", "a\nb", "$(id)", "123", "--", "é", "10.0.0.1", "127.1"]
+        {
             assert!(bad.parse::<NsName>().is_err(), "{bad:?} was accepted");
         }
         for good in ["a", "r1", "1a", "pod-3.edge_2"] {

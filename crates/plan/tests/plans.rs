@@ -243,13 +243,13 @@ fn a_change_touches_nothing_else() {
     assert_eq!(
         lines,
         [
-            "ip -n far route delete 10.0.0.0/9",
-            "ip -n near route delete 10.0.0.0/10",
+            "ip -n far route delete 10.0.1.0/24",
+            "ip -n far route delete 10.80.153.101/32",
+            "ip -n near route delete 10.62.221.14/31",
             "ip -n far link delete eth0",
             "ip netns delete new",
             "ip netns exec far sysctl -w net.ipv4.ip_forward=0",
             "ip -n far route replace default via 10.0.2.1 dev four",
-            "ip -n near route replace 10.9.0.0/24 via 10.0.2.2 dev three",
         ]
     );
     let forward: Vec<String> = diff(&before, &after).iter().map(ToString::to_string).collect();

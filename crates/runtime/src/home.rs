@@ -98,7 +98,10 @@ impl Home {
         };
         for entry in entries {
             let entry = entry.context(|| format!("read {}", self.root.display()))?;
-            // Whatever has no name of a lab is not ours to judge.
+            // Whatever is no directory with the name of a lab is not ours to judge.
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
             names.extend(entry.file_name().to_str().and_then(|name| name.parse::<LabName>().ok()));
         }
         names.sort();

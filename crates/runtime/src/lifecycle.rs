@@ -199,7 +199,16 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     if !steps.is_empty() {
         record.stage = Stage::Changing;
         record.write(dir.path())?;
+        let leaving = found.namespaces.keys().filter(|name| !state.namespaces.contains_key(*name));
+        let leaving = leaving.map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
         apply(&mut world, &steps, &origins, true)?;
+        // A node that goes takes its processes with it; they would hold its namespace, unseen.
+        for namespace in leaving {
+            let doing = || "end the processes of a node that is no more".to_owned();
+            for process in Process::all_in_network(namespace.as_fd()).context(doing)? {
+                process.kill().context(doing)?;
+            }
+        }
         let old = Held::read(dir.path())?;
         let (kept, gone): (Vec<_>, Vec<_>) =
             old.nodes.into_iter().partition(|(name, _)| state.namespaces.contains_key(name));

@@ -34,16 +34,19 @@ impl Running {
         Self::look_for(home, name)?.ok_or_else(|| Error::NotRunning { name: name.clone() })
     }
 
-    /// All running labs, by name.
+    /// All running labs, by name; and why others, whose records cannot be read, are not among them.
     ///
     /// # Errors
-    /// The records cannot be read.
-    pub fn all(home: &Home) -> Result<Vec<Self>, Error> {
-        let mut labs = Vec::new();
+    /// The directory of records cannot be read.
+    pub fn all(home: &Home) -> Result<(Vec<Self>, Vec<Error>), Error> {
+        let (mut labs, mut unreadable) = (Vec::new(), Vec::new());
         for name in home.lab_names()? {
-            labs.extend(Self::look_for(home, &name)?);
+            match Self::look_for(home, &name) {
+                Ok(lab) => labs.extend(lab),
+                Err(error) => unreadable.push(error),
+            }
         }
-        Ok(labs)
+        Ok((labs, unreadable))
     }
 
     fn look_for(home: &Home, name: &LabName) -> Result<Option<Self>, Error> {

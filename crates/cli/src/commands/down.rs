@@ -28,10 +28,15 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let labs = if args.all {
         home.lab_names()?
     } else if args.labs.is_empty() {
+        if home.lab_names()?.is_empty() {
+            ui.note("no lab is running");
+            return Ok(0);
+        }
         vec![the_only_lab(&home)?.name().clone()]
     } else {
         args.labs.clone()
     };
+    let labs: std::collections::BTreeSet<LabName> = labs.into_iter().collect();
     let mut failed = None;
     let mut pending = Vec::new();
     for lab in labs {

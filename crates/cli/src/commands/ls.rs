@@ -42,7 +42,11 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
             ephemeral: record.ephemeral,
         }
     };
-    let rows: Vec<Row> = Running::all(&home)?.iter().map(row).collect();
+    let (labs, unreadable) = Running::all(&home)?;
+    for error in unreadable {
+        CliError::from(error).report(ui);
+    }
+    let rows: Vec<Row> = labs.iter().map(row).collect();
     if args.json {
         let text = serde_json::to_string_pretty(&rows).map_err(|error| CliError::failure(error.to_string()))?;
         ui.line(text)?;

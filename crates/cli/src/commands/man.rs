@@ -17,6 +17,32 @@ pub(crate) fn run(_args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     Ok(0)
 }
 
+/// What no option tells.
+const ENVIRONMENT_AND_FILES: &str = r".SH ENVIRONMENT
+.TP
+.B HOP_LAB
+The lab that is meant where several run. Set for the commands of `hop run`, `exec` and `shell`.
+.TP
+.B HOP_NODE
+Set for a command in a node: its name.
+.TP
+.B HOPYARD_DIR
+The directory of records, instead of the one below. Labs that one hop brought up are found by another only if both look in the same.
+.TP
+.B XDG_RUNTIME_DIR
+See below.
+.SH FILES
+.TP
+.I /run/hopyard
+Records of running labs, for root.
+.TP
+.I $XDG_RUNTIME_DIR/hopyard, /run/user/UID/hopyard, /tmp/hopyard\-UID
+For other users: the first whose parent is there and is theirs.
+.TP
+.I /run/netns/LAB.NODE
+A link for every node of root's labs, for `ip netns`. Where /run is on a disk, /run/netns is made in /dev/shm.
+";
+
 /// One page for all, so that a search finds everything.
 fn page() -> io::Result<Vec<u8>> {
     let mut command = crate::args::Args::command();
@@ -45,5 +71,6 @@ fn page() -> io::Result<Vec<u8>> {
         }
     }
     man.render_extra_section(&mut text)?;
+    text.extend(ENVIRONMENT_AND_FILES.bytes());
     Ok(text)
 }

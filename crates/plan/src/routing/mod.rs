@@ -34,6 +34,9 @@ pub(crate) struct Routes {
     pub(crate) longest: u32,
 }
 
+/// Where there are so few destinations, each has its own route: a table reads as a person would write
+/// it, and a packet for an address that nobody has is refused where it starts.
+const FEW: usize = 48;
 /// In a lab of up to this many nodes every equal-cost path is kept.
 const SMALL: usize = 512;
 /// In a larger one all of them are kept if that takes no more than twice the routes, ...
@@ -277,7 +280,8 @@ impl<'t> World<'t> {
             worker.any.set(leaf as usize, &anything);
         }
         worker.any.solve(&self.destinations.tree, usize::MAX);
-        let mut lines = self.lines(keep, worker);
+        let few = self.destinations.owner.len() <= FEW && keep == Keep::All;
+        let mut lines = if few { self.one_each(node, worker) } else { self.lines(keep, worker) };
         for &(prefix, owner) in &self.destinations.inside[node] {
             let hops = bits(worker.paths.of(owner));
             if !hops.is_empty() {
@@ -285,6 +289,18 @@ impl<'t> World<'t> {
             }
         }
         lines
+    }
+
+    /// A route for each destination that the node is not connected to.
+    fn one_each(&self, node: usize, worker: &Worker) -> Vec<Line> {
+        let connected = &self.destinations.connected[node];
+        (0..)
+            .take(self.destinations.owner.len())
+            .filter(|leaf| !connected.contains(leaf))
+            .map(|leaf| Line { to: To::Leaves(leaf, leaf), hops: bits(worker.any.given(leaf as usize)) })
+            // What cannot be reached is "anything" to the solver.
+            .filter(|line| line.hops.iter().all(|&hop| (hop as usize) < worker.hops.len()))
+            .collect()
     }
 
     /// The solution, or the one that keeps all equal-cost paths, where that is wanted.
