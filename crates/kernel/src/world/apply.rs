@@ -49,6 +49,7 @@ impl World {
             space.links = None;
         }
         let mut done = 0;
+        let late = switches(ops);
         for Phase { kind, ops: range } in phases(ops) {
             let mut tried = 0;
             let mut report = |within: usize| {
@@ -60,7 +61,7 @@ impl World {
                 Kind::RemoveLinks => self.remove_links(ops, range, &mut report),
                 Kind::MakeSpaces => self.make_spaces(ops, range, &mut report),
                 Kind::MakeLinks => self.make_links(ops, range, &mut report),
-                Kind::Configure => self.configure(ops, range, &mut report),
+                Kind::Configure => self.configure(ops, range.filter(|at| !late.contains(at)), &mut report),
             };
             failures.retain(|(at, refusal)| !is_moot(&ops[*at], refusal.errno));
             let failed: BTreeSet<usize> = failures.iter().map(|(at, _)| *at).collect();
@@ -72,7 +73,25 @@ impl World {
         }
         self.settle(ops);
         self.await_addresses(ops);
+        self.start_switches(ops, &late).map_err(|(at, refusal)| ApplyError {
+            at,
+            done,
+            error: KernelError::of_op(&ops[at], refusal),
+        })?;
+        on(done + late.len());
         Ok(())
+    }
+
+    /// Sets up the bridges that were left for the end.
+    fn start_switches(&self, ops: &[Op], late: &BTreeSet<usize>) -> Result<(), (usize, Refusal)> {
+        let mut worker = Worker::new();
+        for &at in late {
+            let Op::SetUp { at: Endpoint { ns, dev }, .. } = &ops[at] else { continue };
+            let space = self.space(ns).map_err(|refusal| (at, refusal))?;
+            worker.configure(ns, space, ops, &[at]);
+            self.activate(ns, *dev);
+        }
+        worker.failures.into_iter().next().map_or(Ok(()), Err)
     }
 
     fn end_spaces(&mut self, ops: &[Op], range: Range<usize>, on: Progress<'_>) -> Failures {
@@ -287,8 +306,8 @@ impl World {
             .ok_or_else(|| Refusal::saying(Errno::EXIST, format!("{ns} has an interface {dev} already")))
     }
 
-    fn configure(&mut self, ops: &[Op], range: Range<usize>, on: Progress<'_>) -> Failures {
-        let groups = groups(ops, range);
+    fn configure(&mut self, ops: &[Op], indexes: impl Iterator<Item = usize>, on: Progress<'_>) -> Failures {
+        let groups = groups(ops, indexes);
         self.configure_groups(ops, &groups, on)
     }
 
@@ -417,6 +436,33 @@ fn is_moot(op: &Op, errno: Errno) -> bool {
         _ => &[],
     };
     absent.contains(&errno.raw())
+}
+
+/// Which operations set up a new bridge that does nothing but switch.
+///
+/// Those come last. A node that gets its IPv6 addresses joins groups, and tells everybody (RFC 3810):
+/// a bridge that is up hands each of these reports to all its ports, which are a million packets
+/// where there are a thousand ports. While it is down they end at its ports.
+fn switches(ops: &[Op]) -> BTreeSet<usize> {
+    let mut switches: HashMap<&Endpoint, Option<usize>> = HashMap::new();
+    for (index, op) in ops.iter().enumerate() {
+        match op {
+            Op::AddBridge(at) => {
+                switches.insert(at, None);
+            }
+            Op::SetUp { at, up: true } => {
+                if let Some(index_of_it) = switches.get_mut(at) {
+                    *index_of_it = Some(index);
+                }
+            }
+            // What has addresses is a node as well, and its routes need it to be up.
+            Op::AddAddr { at, .. } | Op::SetUp { at, up: false } | Op::DelLink(at) => {
+                switches.remove(at);
+            }
+            _ => {}
+        }
+    }
+    switches.into_values().flatten().collect()
 }
 
 /// The operations of one namespace, by index, in order.
