@@ -148,6 +148,9 @@ fn hint(error: &runtime::Error) -> Option<String> {
                 None => format!("`hop show -l {lab}` lists its nodes"),
             })
         }
+        Error::Held { .. } => {
+            Some("`ps -eo pid,stat,args | grep hop` shows it with a T; `kill -CONT PID` lets it go on".to_owned())
+        }
         Error::Record { path, .. } => {
             let lab = path.parent().and_then(|dir| dir.file_name()).unwrap_or_default().display();
             Some(format!("`hop down {lab}` removes the lab and its record"))

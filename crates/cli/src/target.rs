@@ -34,6 +34,15 @@ impl LabArg {
     }
 }
 
+/// Labs cannot be brought up or taken down from inside of one: its processes have numbers of their own.
+pub(crate) fn refuse_inside() -> Result<(), CliError> {
+    match std::env::var("HOP_NODE") {
+        Err(_) => Ok(()),
+        Ok(node) => Err(CliError::usage(format!("this is inside of node `{node}`, where labs cannot be managed"))
+            .hint("leave it first")),
+    }
+}
+
 /// The lab that runs, if it is one.
 pub(crate) fn the_only_lab(home: &Home) -> Result<Running, CliError> {
     if let Some(name) = std::env::var_os("HOP_LAB").filter(|name| !name.is_empty()) {

@@ -181,7 +181,8 @@ impl Node<'_> {
     }
 
     /// Runs a closure in the node's network: sockets that it makes belong there, and stay there
-    /// when it hands them out. It shares this process's memory; the calling thread waits for it.
+    /// when it hands them out. It shares this process's memory; the calling thread waits for it. It
+    /// must not start threads or processes: [`command`](Self::command) is for those.
     ///
     /// # Errors
     /// The network is gone.
@@ -195,6 +196,8 @@ impl Node<'_> {
         self.network
             .running
             .realm()
+            .outside()
+            .map_err(failed)?
             .run(|| enter_network(self.namespace.as_fd()).map(|()| work()))
             .and_then(|entered| entered)
             .map_err(failed)

@@ -7,7 +7,8 @@ use hopyard_net::{AltName, Family, IfName, IpNet, MacAddr, NextHop, Route, Route
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, Prop,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage, Prop,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
@@ -123,6 +124,13 @@ pub(crate) fn set_up(index: IfIndex, up: bool) -> Request {
     message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
     message.header.change_mask = LinkFlags::Up;
     (RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// The kernel shall give the interface no link-local address, and so send nothing of its own accord:
+/// no duplicate address detection, no reports of groups, no search for routers.
+pub(crate) fn no_link_local(index: IfIndex) -> Request {
+    let ipv6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    set_link(index, LinkAttribute::AfSpecUnspec(vec![ipv6]))
 }
 
 /// `net.ipv4.conf.DEV.promote_secondaries`, without a visit to the namespace's `/proc`.

@@ -62,7 +62,7 @@ impl EchoSocket {
     /// # Errors
     /// A namespace cannot be entered, or there is no room for so many descriptors.
     pub fn open_all(realm: &Realm, wanted: &[(BorrowedFd<'_>, Family)]) -> io::Result<Vec<EchoSocket>> {
-        realm.run(|| {
+        realm.outside()?.run(|| {
             wanted
                 .iter()
                 .map(|&(namespace, family)| {

@@ -349,13 +349,10 @@ fn keep(spec: &KeeperSpec<'_>, listener: &OwnedFd, leash: OwnedFd) -> ! {
     match settle_in(spec, &leash) {
         Err(failure) => say_failure(&leash, &failure),
         Ok(home) => {
-            if close_everything_but([listener, &leash]).is_ok()
-                && rustix::net::send(&leash, b"R", SendFlags::NOSIGNAL).is_ok()
-            {
-                let starter_died = serve(listener, leash);
-                if starter_died {
-                    home.remove_files();
-                }
+            let started = close_everything_but([listener, &leash]).is_ok()
+                && rustix::net::send(&leash, b"R", SendFlags::NOSIGNAL).is_ok();
+            if !started || serve(listener, leash) {
+                home.remove_files();
             }
         }
     }
@@ -374,6 +371,16 @@ struct Home {
     control: Option<FileId>,
 }
 
+/// Takes the lock on a directory. A starter that dies lets go of its leash a moment before its lock.
+fn locked(dir: &std::fs::File) -> bool {
+    (0..200).any(|_| {
+        dir.try_lock().is_ok() || {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            false
+        }
+    })
+}
+
 /// What tells a file from a later one of the same name.
 type FileId = (u64, u64, i64, u64);
 
@@ -387,7 +394,7 @@ impl Home {
     fn remove_files(&self) {
         let Ok(dir) = std::fs::File::open(&self.dir) else { return };
         // Somebody else may be at work here, or have been: then all of it is theirs.
-        if dir.try_lock().is_err() || self.control.is_none() || file_id(&self.dir.join(CONTROL)) != self.control {
+        if !locked(&dir) || self.control.is_none() || file_id(&self.dir.join(CONTROL)) != self.control {
             return;
         }
         if let Some(links) = &self.links {

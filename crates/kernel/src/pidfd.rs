@@ -35,7 +35,7 @@ impl Process {
         match Self::open(pid) {
             Ok(process) if process.start_time == start_time && !process.has_ended()? => Ok(Some(process)),
             Ok(_) => Ok(None),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT)) => Ok(None),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT | libc::EINVAL)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -50,10 +50,12 @@ impl Process {
         for entry in std::fs::read_dir("/proc")? {
             let entry = entry?;
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-            // Another user's, or just ended.
+            // Held first: what is looked at then is the same process, if it still lives afterwards.
+            // Those that cannot be are another user's, or have just ended.
+            let Ok(process) = Self::open(pid) else { continue };
             let Ok(own) = rustix::fs::stat(entry.path().join("ns/net")) else { continue };
-            if (own.st_dev, own.st_ino) == (wanted.st_dev, wanted.st_ino) {
-                found.extend(Self::open(pid));
+            if (own.st_dev, own.st_ino) == (wanted.st_dev, wanted.st_ino) && !process.has_ended()? {
+                found.push(process);
             }
         }
         Ok(found)

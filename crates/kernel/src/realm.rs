@@ -52,6 +52,16 @@ impl Realm {
         self.foreign.as_ref().map(|foreign| foreign.user_namespace.as_fd())
     }
 
+    /// The same rights without the mount and pid namespace: for work that may take long. What joins
+    /// the pid namespace is killed with the lab wherever it is, and leaves locks and the allocator of
+    /// this process as they are at that moment.
+    pub fn outside(&self) -> io::Result<Self> {
+        match &self.foreign {
+            None => Ok(Realm::host()),
+            Some(foreign) => Ok(Realm::of_user_namespace(foreign.user_namespace.try_clone()?, None)),
+        }
+    }
+
     /// Runs `work` where it may change namespaces as it likes; the caller's own stay as they are.
     ///
     /// `work` sees the caller's memory and file descriptors. It must not start threads, and should
@@ -134,6 +144,8 @@ fn in_child_process<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<R> {
 extern "C" fn child_main<W: FnOnce() -> io::Result<R>, R>(parcel: *mut c_void) -> i32 {
     // SAFETY: `in_child_process` passes a parcel of this very type and does not touch it meanwhile.
     let parcel = unsafe { &mut *parcel.cast::<Parcel<W, R>>() };
+    // It shares the program's descriptors: outliving it, it would keep what they hold, a lab included.
+    crate::enter::die_with_parent().ok();
     parcel.result = parcel.work.take().map(|work| work());
     // SAFETY: ends this process at once; exit handlers and buffers belong to the other one.
     unsafe { libc::_exit(0) }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 
@@ -30,15 +31,46 @@ pub fn supervise(mut command: Command) -> io::Result<u8> {
             SignalMask(restored).restore()
         });
     }
+    let terminal = Terminal::of_caller();
     let child = command.spawn();
     let status = child.and_then(|child| {
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         wait_and_forward(pid)
     });
+    if let Some(terminal) = terminal {
+        terminal.take_back();
+    }
     before.restore()?;
     let status = ExitStatus::from_raw(status?);
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
+
+/// The controlling terminal, and the process group in its foreground.
+///
+/// A shell in a pid namespace of its own cannot give the terminal back to a group outside of it.
+struct Terminal {
+    fd: std::fs::File,
+    group: libc::pid_t,
+}
+
+impl Terminal {
+    fn of_caller() -> Option<Self> {
+        let fd = std::fs::File::open("/dev/tty").ok()?;
+        // SAFETY: asks about an open descriptor.
+        let group = unsafe { libc::tcgetpgrp(fd.as_raw_fd()) };
+        (group > 0).then_some(Terminal { fd, group })
+    }
+
+    fn take_back(&self) {
+        // SAFETY: changes the disposition of a signal that would stop this process, which is not in
+        // the foreground just now, for the length of one call.
+        unsafe {
+            let before = libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+            libc::tcsetpgrp(self.fd.as_raw_fd(), self.group);
+            libc::signal(libc::SIGTTOU, before);
+        }
+    }
 }
 
 /// The signals that were blocked before.
@@ -49,6 +81,9 @@ impl SignalMask {
     pub(crate) fn block() -> io::Result<Self> {
         let set = waited_for();
         let mut before = MaybeUninit::uninit();
+        // Where the caller ignores it, children vanish without a word.
+        // SAFETY: sets the default action; no handler runs.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         // SAFETY: reads one set and writes the other.
         if unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, before.as_mut_ptr()) } != 0 {
             return Err(io::Error::last_os_error());
@@ -98,8 +133,9 @@ pub(crate) fn wait_and_forward(child: i32) -> io::Result<i32> {
         }
         // SAFETY: written by the call above, which returned a signal.
         let from_kernel = unsafe { info.assume_init() }.si_code > 0;
-        // What the terminal sends, the kernel sends to the whole foreground group, the command included.
-        if !(from_kernel && matches!(signal, libc::SIGINT | libc::SIGQUIT | libc::SIGHUP)) {
+        // What the terminal sends, the kernel sends to the whole foreground group, the command included;
+        // but the end of the terminal it tells only the leader of the session, which this may be.
+        if !(from_kernel && matches!(signal, libc::SIGINT | libc::SIGQUIT)) {
             // SAFETY: the child has not been waited for, so the id is still its own.
             unsafe { libc::kill(child, signal) };
         }

@@ -74,6 +74,14 @@ pub enum Error {
         /// The nodes that it has.
         nodes: Vec<NsName>,
     },
+    /// The lab was told to end, and something keeps it.
+    #[error(
+        "the lab does not end: its keeper, process {keeper}, waits for a process in it that a stopped `hop` has started"
+    )]
+    Held {
+        /// The keeper's process id.
+        keeper: i32,
+    },
     /// The record of a lab cannot be understood.
     #[error("the record {} cannot be read: {why}", .path.display())]
     Record {

@@ -33,7 +33,7 @@ impl Home {
     pub fn of_caller() -> Result<Self, Error> {
         let privileged = rights::is_privileged();
         let root = match std::env::var_os("HOPYARD_DIR") {
-            Some(dir) if !dir.is_empty() => PathBuf::from(dir),
+            Some(dir) if !dir.is_empty() => std::path::absolute(&dir).context(|| format!("find {}", dir.display()))?,
             _ => default_root(),
         };
         Self::at(root, privileged)
@@ -83,7 +83,7 @@ impl Home {
 
     /// Where the lab's namespaces are named for `ip netns`, for a caller who may write there.
     pub(crate) fn netns_dir(&self) -> Option<&'static Path> {
-        self.privileged.then_some(Path::new(NETNS_DIR))
+        (self.privileged && rights::may_write(Path::new("/run"))).then_some(Path::new(NETNS_DIR))
     }
 
     /// The names of all labs that have a directory, running or not, in order.

@@ -101,9 +101,11 @@ pub fn up(home: &Home, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up
     }
 }
 
+/// How long the end of a keeper may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Has the keeper ended, or is it about to? Its descriptors are gone before it is.
 fn has_ended(keeper: KeeperId) -> Result<bool, Error> {
-    const PATIENCE: Duration = Duration::from_secs(5);
     match keeper.find()? {
         Some(process) => process.wait(Some(PATIENCE)).context(|| "wait for the lab's keeper to end".to_owned()),
         None => Ok(true),
@@ -309,10 +311,14 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     // ending by itself, and has built nothing.
     let id = record.and_then(|record| record.keeper);
     let keeper = id.map(KeeperId::find).transpose()?.flatten();
-    let was_unknown = record.is_none() && keeper::end_unknown(dir.path())?;
+    let was_unknown = keeper.is_none() && keeper::end_unknown(dir.path())?;
     if let Some(keeper) = &keeper {
         let doing = || format!("end the lab's keeper, process {}", keeper.pid());
-        keeper.kill().and_then(|()| keeper.wait(None)).context(doing)?;
+        keeper.kill().context(doing)?;
+        if !keeper.wait(Some(PATIENCE)).context(doing)? {
+            // The kernel lets it go when the last process of the lab is gone, and that waits for its parent.
+            return Err(Error::Held { keeper: keeper.pid() });
+        }
     }
     if let Some(links) = home.netns_dir() {
         let removed = match id {
@@ -346,9 +352,20 @@ impl Tied {
 
     fn end_now(&mut self) -> Result<(), Error> {
         let Some(keeper) = self.keeper.take() else { return Ok(()) };
-        let ended = down(&self.home, &self.name, false).map(drop);
+        let id = KeeperId::of(keeper.process());
+        let dir = self.home.lock_existing(&self.name)?;
+        let record = dir.as_ref().map(|dir| Record::read(dir.path())).transpose().unwrap_or(None).flatten();
+        match (dir, record) {
+            (Some(dir), Some(record)) if record.keeper == Some(id) => {
+                clear(&self.home, &dir, Some(&record))?;
+                dir.remove(&FILES, &DIRS)?;
+                self.home.tidy();
+            }
+            // Somebody took it down, and what is there by its name now is another's.
+            _ => {}
+        }
         drop(keeper);
-        ended
+        Ok(())
     }
 }
 

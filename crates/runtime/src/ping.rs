@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hopyard_kernel::Realm;
@@ -123,7 +124,7 @@ impl<'a> Run<'a> {
                 .context(|| "wait for echo replies".to_owned())?;
         }
         let states = probes.iter().map(|_| State::Unsent).collect();
-        let salt = std::process::id().wrapping_mul(0x9e37_79b1);
+        let salt = salt();
         Ok(Run { probes, timeout, sockets, socket_of, epoll, states, waiting: 0, salt })
     }
 
@@ -204,6 +205,9 @@ impl<'a> Run<'a> {
                 if self.socket_of[probe] != at {
                     continue;
                 }
+                if echo.says == EchoSays::Reply && echo.from != self.probes[probe].to {
+                    continue;
+                }
                 let outcome = match echo.says {
                     EchoSays::Reply => Outcome::Reply(sent.elapsed()),
                     EchoSays::Error { kind, code } => Outcome::Error { by: echo.from, kind, code },
@@ -230,6 +234,14 @@ impl<'a> Run<'a> {
         }
         at
     }
+}
+
+/// A number that no other run has, in this process or another: late answers to one are none to the next.
+fn salt() -> u32 {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());
+    let run = RUNS.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x85eb_ca6b);
+    now.wrapping_mul(0xc2b2_ae35) ^ std::process::id().wrapping_mul(0x9e37_79b1) ^ run
 }
 
 /// Error numbers of Linux; `std` has no names for them.

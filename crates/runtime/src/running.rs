@@ -1,10 +1,10 @@
 //! A lab that runs, as any later process finds it.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use hopyard_kernel::{Entry, Identity, Process, Realm, World, keeper};
 use hopyard_model::LabName;
@@ -20,7 +20,7 @@ pub struct Running {
     dir: PathBuf,
     record: Record,
     /// Read when they are asked for.
-    contents: OnceCell<Contents>,
+    contents: OnceLock<Contents>,
     keeper: Process,
     realm: Realm,
 }
@@ -63,7 +63,7 @@ impl Running {
 
     pub(crate) fn new(dir: PathBuf, record: Record, keeper: Process) -> Result<Self, Error> {
         let realm = keeper::realm_of(&keeper)?;
-        Ok(Running { dir, record, contents: OnceCell::new(), keeper, realm })
+        Ok(Running { dir, record, contents: OnceLock::new(), keeper, realm })
     }
 
     /// Its record.

@@ -4,7 +4,7 @@ use hopyard::model::LabName;
 use hopyard::runtime::{self, Home};
 
 use crate::error::CliError;
-use crate::target::the_only_lab;
+use crate::target::{refuse_inside, the_only_lab};
 use crate::ui::Ui;
 
 /// Take labs down: their processes end, nothing of them is left.
@@ -24,6 +24,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
+    refuse_inside()?;
     let home = Home::of_caller()?;
     let labs = if args.all {
         home.lab_names()?

@@ -6,6 +6,7 @@ use hopyard::runtime::{self, Home, Lifetime};
 
 use crate::error::{CliError, report_problems};
 use crate::source::TopologyArgs;
+use crate::target::refuse_inside;
 use crate::ui::Ui;
 
 /// Bring a lab up, or change the running one into what the topology says.
@@ -27,6 +28,7 @@ const LISTED_STEPS: usize = 40;
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let started = Instant::now();
     let source = args.topology.read(ui)?;
+    refuse_inside()?;
     let home = Home::of_caller()?;
     let up = runtime::up(&home, &source.lab, &args.topology.place(&source), Lifetime::UntilDown)
         .map_err(|error| CliError::of_lab(error, &source))?;

@@ -675,6 +675,10 @@ impl Worker {
             }
             Op::SetUp { at, up } => {
                 let index = index(&at.dev)?;
+                if *up && context.link_locals.is_none() && at.dev != IfName::LO {
+                    let (request, flags) = encode::no_link_local(index);
+                    self.batch.push(OPTIONAL, flags, request);
+                }
                 if *up
                     && let Some(mac) = context.mac_for_link_local(at.dev)
                     && let Some((request, flags)) = encode::add_link_local(index, mac)
