@@ -17,6 +17,7 @@ pub(crate) const OPTIONAL: u32 = u32::MAX;
 const PEERS_AT_ONCE: usize = 200;
 
 const RTM_NEWLINK: u16 = 16;
+const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
@@ -33,6 +34,9 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_AF_SPEC: u16 = 26;
+const AF_INET6: u16 = 10;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_NUM_TX_QUEUES: u16 = 31;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
@@ -83,6 +87,15 @@ impl Bytes {
         self.count(bytes.len());
         self.0.extend(bytes);
         self.align();
+    }
+
+    fn names(&mut self, devices: &[IfName]) {
+        self.count(devices.len());
+        for dev in devices {
+            let mut name = dev.as_str().as_bytes().to_vec();
+            name.resize(16, 0);
+            self.0.extend(name);
+        }
     }
 
     fn align(&mut self) {
@@ -140,6 +153,16 @@ impl Bytes {
             if let Some(master) = master {
                 bytes.attribute(IFLA_MASTER, &master.to_ne_bytes());
             }
+        });
+    }
+
+    /// The kernel gives the interface no link-local address, and sends nothing of its own accord.
+    fn no_link_local(&mut self, index: u32) {
+        self.message(RTM_SETLINK, NLM_F_REQUEST, OPTIONAL, |bytes| {
+            bytes.link(index, false);
+            bytes.nest(IFLA_AF_SPEC, |bytes| {
+                bytes.nest(AF_INET6, |bytes| bytes.attribute(IFLA_INET6_ADDR_GEN_MODE, &[1]));
+            });
         });
     }
 
@@ -257,6 +280,8 @@ struct Space {
     bridges: Vec<IfName>,
     config: Bytes,
     questions: Bytes,
+    /// What comes last: bridges come up when their ports have nothing more to say.
+    late: Bytes,
 }
 
 impl Space {
@@ -363,16 +388,24 @@ pub(crate) fn of(wanted: &NetState, packet: &FirstPacket) -> Result<Vec<u8>, Fai
                         });
                     });
                 });
-                if let Some(addr) = spaces[here].link_local(a.at.dev) {
-                    send.bytes.address(index_a, addr, OPTIONAL);
+                match spaces[here].link_local(a.at.dev) {
+                    Some(addr) => send.bytes.address(index_a, addr, OPTIONAL),
+                    None => send.bytes.no_link_local(index_a),
                 }
             }
             Op::SetUp { at: Endpoint { dev, .. }, up: true } => {
                 let space = &mut spaces[here];
                 if !space.is_up.contains(dev) {
                     let index = space.index_of(*dev)?;
-                    if let Some(addr) = space.link_local(*dev) {
-                        space.config.address(index, addr, OPTIONAL);
+                    if space.bridges.contains(dev) {
+                        space.late.no_link_local(index);
+                        space.late.set_up(index, None);
+                        continue;
+                    }
+                    match space.link_local(*dev) {
+                        Some(addr) => space.config.address(index, addr, OPTIONAL),
+                        None if *dev != IfName::LO => space.config.no_link_local(index),
+                        None => {}
                     }
                     let master = space.master.get(dev).map(|dev| space.index_of(*dev)).transpose()?;
                     space.config.set_up(index, master);
@@ -409,15 +442,11 @@ pub(crate) fn of(wanted: &NetState, packet: &FirstPacket) -> Result<Vec<u8>, Fai
     }
     for space in &spaces {
         file.u32(space.forwarding);
-        file.count(space.ports.len() + space.bridges.len());
-        // A bridge gets its carrier from its ports.
-        for dev in space.ports.iter().chain(&space.bridges) {
-            let mut name = dev.as_str().as_bytes().to_vec();
-            name.resize(16, 0);
-            file.0.extend(name);
+        file.names(&space.ports);
+        file.names(&space.bridges);
+        for blob in [&space.config, &space.questions, &space.late] {
+            file.blob(&blob.0);
         }
-        file.blob(&space.config.0);
-        file.blob(&space.questions.0);
     }
     file.count(sends.len());
     for send in &sends {

@@ -31,6 +31,7 @@ struct Cli {
 }
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct Options {
     /// Labs of 10 and 100 nodes, and one of 1000.
     #[arg(long, conflicts_with = "full")]
@@ -59,6 +60,9 @@ pub(crate) struct Options {
     /// A directory of GraphML files that are all to come up.
     #[arg(long, value_name = "DIR")]
     zoo: Option<PathBuf>,
+    /// With a /run of its own, in memory, as nearly all machines have it.
+    #[arg(long)]
+    private_run: bool,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,

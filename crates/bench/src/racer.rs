@@ -26,9 +26,11 @@ const SPACES_PER_PROCFS: usize = 512;
 
 struct Space<'a> {
     forwarding: u32,
-    devices: &'a [[u8; 16]],
+    ports: &'a [[u8; 16]],
+    bridges: &'a [[u8; 16]],
     config: &'a [u8],
     questions: &'a [u8],
+    late: &'a [u8],
 }
 
 struct Send<'a> {
@@ -58,6 +60,11 @@ impl<'a> Reader<'a> {
         Ok(bytes.try_into().map(u32::from_ne_bytes).unwrap_or_default() as usize)
     }
 
+    fn names(&mut self) -> Result<&'a [[u8; 16]], Failure> {
+        let count = self.number()?;
+        Ok(self.take(16 * count)?.as_chunks::<16>().0)
+    }
+
     fn blob(&mut self) -> Result<&'a [u8], Failure> {
         let length = self.number()?;
         let bytes = self.take(length)?;
@@ -76,9 +83,9 @@ fn parse(file: &[u8]) -> Result<Course<'_>, Failure> {
     let spaces = (0..spaces)
         .map(|_| {
             let forwarding = u32::try_from(reader.number()?).unwrap_or_default();
-            let devices = reader.number()?;
-            let devices = reader.take(16 * devices)?.as_chunks::<16>().0;
-            Ok(Space { forwarding, devices, config: reader.blob()?, questions: reader.blob()? })
+            let (ports, bridges) = (reader.names()?, reader.names()?);
+            let (config, questions, late) = (reader.blob()?, reader.blob()?, reader.blob()?);
+            Ok(Space { forwarding, ports, bridges, config, questions, late })
         })
         .collect::<Result<Vec<_>, Failure>>()?;
     let sends = (0..reader.number()?)
@@ -109,7 +116,7 @@ pub(crate) fn run(course: &Path, out: &mut impl io::Write) -> Result<(), Failure
     })?;
     in_parallel(course.spaces.len(), |next| {
         while let Some(at) = next() {
-            for device in course.spaces[at].devices {
+            for device in course.spaces[at].ports {
                 activate(sockets[at].as_raw_fd(), device)?;
             }
         }
@@ -121,6 +128,13 @@ pub(crate) fn run(course: &Path, out: &mut impl io::Write) -> Result<(), Failure
         }
         Ok(())
     })?;
+    let mut inbox = vec![0; 32 << 10];
+    for (space, socket) in course.spaces.iter().zip(&sockets).filter(|(space, _)| !space.late.is_empty()) {
+        submit(socket.as_raw_fd(), space.late, &mut inbox)?;
+        for device in space.bridges {
+            activate(socket.as_raw_fd(), device)?;
+        }
+    }
     enter(sockets[course.from].as_raw_fd())?;
     for (is_ipv6, address) in &course.to {
         ping(*is_ipv6, address)?;

@@ -229,6 +229,23 @@ fn a_node_that_ends_takes_its_links_with_it_at_once() {
     }
 }
 
+/// Where there is no IPv6, nothing is said in it; when it comes to a link that is up, it works at once.
+#[test]
+fn ipv6_comes_to_a_link_that_had_none() {
+    for (_, realm) in realms() {
+        let mut world = World::new(realm);
+        let mut ops: Vec<Op> = ["a", "b"].map(|ns| Op::AddNs(parse(ns))).into();
+        ops.push(veth("a:eth0", "b:eth0"));
+        ops.extend([up("a:eth0"), up("b:eth0"), addr("a:eth0", "10.0.0.0/31"), addr("b:eth0", "10.0.0.1/31")]);
+        apply(&mut world, &ops);
+        let shown = |world: &World| inside(world, "a", || std::fs::read_to_string("/proc/thread-self/net/if_inet6"));
+        assert_eq!(shown(&world).unwrap(), "");
+        apply(&mut world, &[addr("a:eth0", "fd00::1/64"), addr("b:eth0", "fd00::2/64")]);
+        assert_eq!(shown(&world).unwrap().lines().filter(|line| line.starts_with("fe80")).count(), 1);
+        assert!(ping(&world, "a", "fd00::2"));
+    }
+}
+
 #[test]
 fn iproute2_shows_the_same() {
     let Some(realm) = realms().into_iter().find(|(how, _)| *how == "root").map(|(_, realm)| realm) else { return };

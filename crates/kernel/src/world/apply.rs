@@ -613,7 +613,12 @@ impl Worker {
 
     fn configure(&mut self, name: &NsName, space: &Netns, ops: &[Op], group: &[usize]) {
         let Some(links) = &space.links else { return };
-        let mut context = Context { name, space, links, promotions: Promotions::default(), link_locals: None };
+        let rising = group.iter().filter_map(|&at| match &ops[at] {
+            Op::SetUp { at, up: true } => Some(at.dev),
+            _ => None,
+        });
+        let rising = rising.collect();
+        let mut context = Context { name, space, links, promotions: Promotions::default(), link_locals: None, rising };
         if group.iter().any(|&at| matches!(ops[at], Op::AddAddr { addr: IpNet::V6(_), .. })) {
             context.link_locals = Some(BTreeMap::new());
         }
@@ -687,7 +692,18 @@ impl Worker {
                 }
                 encode::set_up(index, *up)
             }
-            Op::AddAddr { at, addr } => encode::add_addr(index(&at.dev)?, *addr),
+            Op::AddAddr { at, addr } => {
+                let index = index(&at.dev)?;
+                // One that came up when there was no IPv6 has none yet.
+                if addr.addr().is_ipv6()
+                    && !context.rising.contains(&at.dev)
+                    && let Some(mac) = context.mac_for_link_local(at.dev)
+                    && let Some((request, flags)) = encode::add_link_local(index, mac)
+                {
+                    self.batch.push(OPTIONAL, flags, request);
+                }
+                encode::add_addr(index, *addr)
+            }
             Op::DelAddr { at: end, addr } => {
                 let index = index(&end.dev)?;
                 if context.promotions.needed(space, &mut self.inbox, index, *addr)? {
@@ -725,6 +741,8 @@ struct Context<'a> {
     promotions: Promotions,
     /// Where IPv6 is in use: Ethernet addresses that have been set meanwhile.
     link_locals: Option<BTreeMap<IfName, MacAddr>>,
+    /// What is set up.
+    rising: BTreeSet<IfName>,
 }
 
 impl Context<'_> {
