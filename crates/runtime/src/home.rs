@@ -9,7 +9,7 @@ use hopyard_kernel::rights;
 use hopyard_model::LabName;
 
 use crate::error::{Error, IoContext};
-use crate::netns_dir::{self, NETNS_DIR};
+use crate::netns_dir::{self, Before, NETNS_DIR};
 
 /// The directory with a directory for every lab of the caller.
 ///
@@ -24,6 +24,8 @@ pub struct Home {
 
 /// A file in the home that says that the directory of `ip netns` was made by us. No lab has such a name.
 const MADE_NETNS_DIR: &str = ".made-run-netns";
+/// What that file says if there was an empty one before.
+const EMPTY_BEFORE: &str = "empty before\n";
 
 impl Home {
     /// The caller's.
@@ -49,9 +51,10 @@ impl Home {
     }
 
     /// Remembers that the directory of `ip netns` is ours.
-    pub(crate) fn note_netns_dir(&self) -> Result<(), Error> {
+    pub(crate) fn note_netns_dir(&self, before: Before) -> Result<(), Error> {
         let path = self.root.join(MADE_NETNS_DIR);
-        fs::write(&path, "").context(|| format!("write {}", path.display()))
+        let text = if before == Before::Empty { EMPTY_BEFORE } else { "" };
+        fs::write(&path, text).context(|| format!("write {}", path.display()))
     }
 
     /// Removes the directory when the last lab is gone, and that of `ip netns` if it was made for
@@ -64,9 +67,12 @@ impl Home {
             return;
         }
         // Errors: somebody is faster, at bringing up the next lab or at using `ip netns`.
-        if mark.exists() {
-            netns_dir::remove();
+        if let Ok(text) = fs::read_to_string(&mark) {
+            netns_dir::remove(if text == EMPTY_BEFORE { Before::Empty } else { Before::Nothing });
             fs::remove_file(&mark).ok();
+        } else {
+            // Another home's labs may have been in the way when it was to go.
+            netns_dir::remove_link(Before::Nothing);
         }
         fs::remove_dir(&self.root).ok();
     }

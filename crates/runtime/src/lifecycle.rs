@@ -257,15 +257,18 @@ fn link_names(home: &Home, lab: &LabName, keeper: &Process, held: &Held) -> Resu
     let Some(dir) = home.netns_dir() else { return Ok(()) };
     let target = keeper::link_target(&keeper.pid());
     keeper::remove_links(dir, &target).context(|| format!("remove old names from {}", dir.display()))?;
+    let make_dir = || match netns_dir::make().context(|| format!("make {}", dir.display()))? {
+        Some(before) => home.note_netns_dir(before),
+        None => Ok(()),
+    };
+    make_dir()?;
     for (node, number) in &held.nodes {
         let link = dir.join(format!("{lab}.{node}"));
         let make = || symlink(format!("{target}{number}"), &link);
         let mut made = make();
         if matches!(&made, Err(error) if error.kind() == io::ErrorKind::NotFound) {
-            // There is no such directory, or the last lab to go has just taken it away.
-            if netns_dir::make().context(|| format!("make {}", dir.display()))? {
-                home.note_netns_dir()?;
-            }
+            // The last lab to go has just taken it away.
+            make_dir()?;
             made = make();
         }
         made.context(|| format!("name a node for `ip netns`, {}", link.display()))?;

@@ -13,13 +13,33 @@ pub(crate) const NETNS_DIR: &str = "/run/netns";
 /// reboot, and each would cost an inode of a journal: a fifth of a millisecond, a fifth of a node.
 const IN_MEMORY: &str = "/dev/shm/hopyard-netns";
 
-/// Makes the directory, if there is none; says whether it is this call that made it.
-pub(crate) fn make() -> io::Result<bool> {
+/// What there was before [`make`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// No such directory.
+    Nothing,
+    /// An empty one on a disk, which has given way.
+    Empty,
+}
+
+/// Makes the directory, if there is none that will do; says what there was, if this call made it.
+pub(crate) fn make() -> io::Result<Option<Before>> {
     let dir = Path::new(NETNS_DIR);
-    if dir.is_dir() {
-        return Ok(false);
-    }
     let run = dir.parent().unwrap_or(dir);
+    // Neither a directory with names in it nor the mount of `ip netns` can be removed.
+    let before =
+        if dir.is_dir() && !is_in_memory(dir) && is_in_memory(Path::new("/dev/shm")) && fs::remove_dir(dir).is_ok() {
+            Before::Empty
+        } else {
+            Before::Nothing
+        };
+    if dir.is_dir() {
+        return Ok(None);
+    }
+    Ok(make_anew(dir, run)?.then_some(before))
+}
+
+fn make_anew(dir: &Path, run: &Path) -> io::Result<bool> {
     if leads_to_memory(dir) || (!is_in_memory(run) && is_in_memory(Path::new("/dev/shm"))) {
         make_in_memory()?;
         return match symlink(IN_MEMORY, dir) {
@@ -33,17 +53,24 @@ pub(crate) fn make() -> io::Result<bool> {
     }
 }
 
-/// Removes the directory that [`make`] has made, unless somebody uses it.
-pub(crate) fn remove() {
-    let dir = Path::new(NETNS_DIR);
-    if leads_to_memory(dir) {
-        // Only if it was empty, and no mount of `ip netns`, does the link go as well.
-        if fs::remove_dir(IN_MEMORY).is_ok() {
-            fs::remove_file(dir).ok();
-        }
-    } else {
-        fs::remove_dir(dir).ok();
+/// Removes the directory that [`make`] has made, unless somebody uses it, and puts back what there was.
+pub(crate) fn remove(before: Before) {
+    if !remove_link(before) {
+        fs::remove_dir(NETNS_DIR).ok();
     }
+}
+
+/// Removes it if it is a link, which only [`make`] makes; says whether it is one.
+pub(crate) fn remove_link(before: Before) -> bool {
+    let dir = Path::new(NETNS_DIR);
+    if !leads_to_memory(dir) {
+        return false;
+    }
+    // Only if it was empty, and no mount of `ip netns`, does the link go as well.
+    if fs::remove_dir(IN_MEMORY).is_ok() && fs::remove_file(dir).is_ok() && before == Before::Empty {
+        DirBuilder::new().mode(0o755).create(dir).ok();
+    }
+    true
 }
 
 /// Removes the names that begin so and lead to a descriptor of a process that is gone.
