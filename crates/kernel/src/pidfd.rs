@@ -35,7 +35,7 @@ impl Process {
         match Self::open(pid) {
             Ok(process) if process.start_time == start_time && !process.has_ended()? => Ok(Some(process)),
             Ok(_) => Ok(None),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT | libc::EINVAL)) => Ok(None),
+            Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -90,6 +90,22 @@ impl Process {
         self.wait(Some(Duration::ZERO))
     }
 
+    /// Has it ended, or will it at once? A process that was killed lives on for a moment: it is still
+    /// there, but its memory, its descriptors and its files in /proc go one after the other.
+    ///
+    /// # Errors
+    /// Those of poll(2), or /proc cannot be read.
+    pub fn is_ending(&self) -> io::Result<bool> {
+        if self.has_ended()? {
+            return Ok(true);
+        }
+        // Whoever has taken its id since has no say: it has ended by then.
+        match told_to_end(self.pid) {
+            Err(error) if is_gone(&error) => Ok(true),
+            told => Ok(told? || self.has_ended()?),
+        }
+    }
+
     /// Waits until it has ended, or for so long; says whether it has.
     ///
     /// # Errors
@@ -115,11 +131,35 @@ impl AsFd for Process {
     }
 }
 
+/// Is this how the kernel says that there is no such process?
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT | libc::EINVAL))
+}
+
 fn start_time(pid: i32) -> io::Result<u64> {
+    stat_field(pid, 22)
+}
+
+/// Is it ending already, or is SIGKILL on its way to it?
+fn told_to_end(pid: i32) -> io::Result<bool> {
+    /// `include/linux/sched.h`
+    const PF_EXITING: u64 = 0x4;
+    const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
+    // In this order: the kernel does not forget the one before it says the other.
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let pending = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("ShdPnd:").or_else(|| line.strip_prefix("SigPnd:")))
+        .filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    Ok(pending.fold(0, |all, mask| all | mask) & SIGKILL != 0 || stat_field(pid, 9)? & PF_EXITING != 0)
+}
+
+/// A number of /proc/PID/stat, counted as in proc_pid_stat(5).
+fn stat_field(pid: i32, number: usize) -> io::Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field, the name, is in parentheses and may contain anything.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let field = after_name.split_ascii_whitespace().nth(19);
+    let field = after_name.split_ascii_whitespace().nth(number - 3);
     field.and_then(|text| text.parse().ok()).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat cannot be read")))
 }
 
@@ -140,6 +180,25 @@ mod tests {
         assert!(Process::find(pid, process.start_time()).unwrap().is_none());
         child.wait().unwrap();
         assert!(Process::find(pid, process.start_time()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_process_that_was_killed_is_ending_from_then_on() {
+        // Many at once: some are looked at before they have taken notice.
+        let mut children: Vec<_> =
+            (0..32).map(|_| std::process::Command::new("sleep").arg("60").spawn().unwrap()).collect();
+        for child in &children {
+            let process = Process::open(i32::try_from(child.id()).unwrap()).unwrap();
+            assert!(!process.is_ending().unwrap());
+            process.kill().unwrap();
+            while !process.has_ended().unwrap() {
+                assert!(process.is_ending().unwrap());
+            }
+            assert!(process.is_ending().unwrap());
+        }
+        for child in &mut children {
+            child.wait().unwrap();
+        }
     }
 
     #[test]

@@ -76,7 +76,9 @@ pub fn up(home: &Home, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up
     let dir = home.lock(lab.name())?;
     let record = Record::read(dir.path())?;
     let keeper = match &record {
-        Some(record) if record.stage != Stage::Starting => record.keeper.map(KeeperId::find).transpose()?.flatten(),
+        Some(record) if record.stage != Stage::Starting => {
+            record.keeper.map(KeeperId::find_alive).transpose()?.flatten()
+        }
         _ => None,
     };
     match (record, keeper) {
@@ -86,8 +88,8 @@ pub fn up(home: &Home, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up
         (Some(record), Some(keeper)) => {
             let id = KeeperId::of(&keeper);
             match change(home, &dir, record.clone(), keeper, lab, source) {
-                // Somebody has killed it just now.
-                Err(Error::Io { source: error, .. }) if error.kind() == io::ErrorKind::NotFound && has_ended(id)? => {
+                // Somebody has killed it just now; whatever failed for that, it is built anew.
+                Err(_) if id.find_alive()?.is_none() => {
                     clear(home, &dir, Some(&record))?;
                     start(home, dir, lab, source, lifetime)
                 }
@@ -103,14 +105,6 @@ pub fn up(home: &Home, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up
 
 /// How long the end of a keeper may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Has the keeper ended, or is it about to? Its descriptors are gone before it is.
-fn has_ended(keeper: KeeperId) -> Result<bool, Error> {
-    match keeper.find()? {
-        Some(process) => process.wait(Some(PATIENCE)).context(|| "wait for the lab's keeper to end".to_owned()),
-        None => Ok(true),
-    }
-}
 
 /// Says what [`up`] would do.
 ///

@@ -69,7 +69,14 @@ impl KeeperId {
         KeeperId { pid: process.pid(), start_time: process.start_time() }
     }
 
-    /// The process, if it still lives.
+    /// The process, if it lives and is not about to end.
+    pub(crate) fn find_alive(self) -> Result<Option<Process>, Error> {
+        let Some(process) = self.find()? else { return Ok(None) };
+        let ending = process.is_ending().context(|| format!("look at the lab's keeper, process {}", self.pid))?;
+        Ok((!ending).then_some(process))
+    }
+
+    /// The process, as long as there is anything left of it.
     pub(crate) fn find(self) -> Result<Option<Process>, Error> {
         Process::find(self.pid, self.start_time).context(|| format!("look for the lab's keeper, process {}", self.pid))
     }

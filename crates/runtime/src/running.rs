@@ -12,7 +12,7 @@ use hopyard_net::{Family, NetState, NsName};
 
 use crate::error::{Error, IoContext};
 use crate::home::Home;
-use crate::record::{Contents, Held, Record, Stage};
+use crate::record::{Contents, Held, KeeperId, Record, Stage};
 
 /// A running lab.
 #[derive(Debug)]
@@ -55,14 +55,18 @@ impl Running {
         if record.stage == Stage::Starting {
             return Ok(None);
         }
-        let Some(keeper) = record.keeper.map(super::record::KeeperId::find).transpose()?.flatten() else {
+        let Some(keeper) = record.keeper.map(KeeperId::find_alive).transpose()?.flatten() else {
             return Ok(None);
         };
-        Self::new(dir, record, keeper).map(Some)
+        match Self::new(dir, record, keeper) {
+            Err(Error::NotRunning { .. }) => Ok(None),
+            lab => lab.map(Some),
+        }
     }
 
     pub(crate) fn new(dir: PathBuf, record: Record, keeper: Process) -> Result<Self, Error> {
-        let realm = keeper::realm_of(&keeper)?;
+        let realm =
+            keeper::realm_of(&keeper).map_err(|failure| or_not_running(&keeper, &record.name, failure.into()))?;
         Ok(Running { dir, record, contents: OnceLock::new(), keeper, realm })
     }
 
@@ -118,8 +122,8 @@ impl Running {
 
     fn open_held(&self, node: &str, number: u32) -> Result<OwnedFd, Error> {
         let path = format!("/proc/{}/fd/{number}", self.keeper.pid());
-        let file = std::fs::File::open(&path).context(|| format!("open the namespace of {node}, {path}"))?;
-        Ok(file.into())
+        let opened = std::fs::File::open(&path).context(|| format!("open the namespace of {node}, {path}"));
+        opened.map(OwnedFd::from).map_err(|error| or_not_running(&self.keeper, self.name(), error))
     }
 
     /// All its namespaces, by name.
@@ -216,6 +220,11 @@ impl Running {
             identity,
         })
     }
+}
+
+/// The reason why a lab could not be looked at, if that is not simply that it has just been taken down.
+pub(crate) fn or_not_running(keeper: &Process, name: &LabName, error: Error) -> Error {
+    if keeper.is_ending().unwrap_or(false) { Error::NotRunning { name: name.clone() } } else { error }
 }
 
 fn first_of_each_family(addresses: &[IpAddr]) -> Vec<IpAddr> {
