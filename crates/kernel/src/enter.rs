@@ -11,13 +11,14 @@ use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags};
-use rustix::process::{Gid, Signal, Uid};
+use rustix::process::{Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 
 use crate::Failure;
 use crate::failure::Doing;
 use crate::pidfd::Process;
 use crate::supervise::{SignalMask, wait_and_forward};
+use crate::tie::Tie;
 
 /// What a process that runs in a node should find.
 #[derive(Debug)]
@@ -88,13 +89,15 @@ impl Entry {
     /// May be spawned from a process with many threads.
     pub fn command(self, program: impl Into<OsString>) -> Command {
         let mut command = Command::new(program.into());
+        let tie = Tie::to_caller();
         // SAFETY: what runs between fork and exec uses the allocator, which glibc's fork leaves
         // usable, and no lock of the parent's.
         unsafe {
             command.pre_exec(move || {
-                die_with_parent()?;
                 // Only an error number passes through the pipe by which `Command` learns of a failure.
                 self.enter().map_err(|failure| failure.cause)?;
+                // Another identity would have untied it.
+                tie.as_ref().map_err(|&errno| errno)?.hold()?;
                 fork_into_pid_namespace()
             });
         }
@@ -110,22 +113,15 @@ pub fn enter_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?)
 }
 
-/// Asks the kernel to kill this process when the thread that started it ends.
-///
-/// # Errors
-/// Those of prctl(2).
-pub(crate) fn die_with_parent() -> io::Result<()> {
-    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
-}
-
 /// Forks; the child returns and is in the pid namespace that this process has chosen for its
 /// children, while this process becomes a shell around it: passes signals on, and ends as it does.
 fn fork_into_pid_namespace() -> io::Result<()> {
     let before = SignalMask::block()?;
+    let tie = Tie::to_caller()?;
     // SAFETY: this process is a fresh fork with one thread.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => die_with_parent().and_then(|()| before.restore()),
+        0 => tie.hold().and_then(|()| before.restore()),
         child => {
             // Above all the pipe by which `Command` learns that exec has succeeded: as long as a copy
             // of it is open, `spawn` does not return.

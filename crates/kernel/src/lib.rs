@@ -23,6 +23,7 @@ pub mod rights;
 mod settle;
 mod supervise;
 mod sysctl;
+mod tie;
 pub mod users;
 mod world;
 

@@ -111,16 +111,21 @@ impl Process {
     /// # Errors
     /// Those of poll(2).
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
-        let timeout = timeout.map(|t| Timespec {
-            tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(t.subsec_nanos()),
-        });
-        loop {
-            match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], timeout.as_ref()) {
-                Ok(ready) => return Ok(ready > 0),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+        wait_for_end(&self.fd, timeout)
+    }
+}
+
+/// [`Process::wait`], for a bare pidfd.
+pub(crate) fn wait_for_end(pidfd: &OwnedFd, timeout: Option<Duration>) -> io::Result<bool> {
+    let timeout = timeout.map(|t| Timespec {
+        tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(t.subsec_nanos()),
+    });
+    loop {
+        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], timeout.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
     }
 }

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
 
+use crate::tie::Tie;
+
 /// The rights with which the namespaces of a lab are made and entered.
 ///
 /// As root: the caller's own. As an ordinary user: those in the user namespace of the lab, which
@@ -108,6 +110,7 @@ impl Foreign {
 
 /// What passes between the two processes, by memory.
 struct Parcel<W, R> {
+    tie: Tie,
     work: Option<W>,
     result: Option<io::Result<R>>,
 }
@@ -115,7 +118,7 @@ struct Parcel<W, R> {
 /// Runs `work` in a process of its own that shares memory and file descriptors with this one.
 fn in_child_process<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<R> {
     let stack = Stack::new()?;
-    let mut parcel = Parcel { work: Some(work), result: None };
+    let mut parcel = Parcel { tie: Tie::to_caller()?, work: Some(work), result: None };
     // No CLONE_FS and no CLONE_THREAD: only a process of one thread with a root directory of its own
     // may join a user namespace. No exit signal: the program's own SIGCHLD handling is not disturbed.
     let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
@@ -145,8 +148,10 @@ extern "C" fn child_main<W: FnOnce() -> io::Result<R>, R>(parcel: *mut c_void) -
     // SAFETY: `in_child_process` passes a parcel of this very type and does not touch it meanwhile.
     let parcel = unsafe { &mut *parcel.cast::<Parcel<W, R>>() };
     // It shares the program's descriptors: outliving it, it would keep what they hold, a lab included.
-    crate::enter::die_with_parent().ok();
-    parcel.result = parcel.work.take().map(|work| work());
+    parcel.result = match parcel.tie.hold() {
+        Ok(()) => parcel.work.take().map(|work| work()),
+        Err(error) => Some(Err(error)),
+    };
     // SAFETY: ends this process at once; exit handlers and buffers belong to the other one.
     unsafe { libc::_exit(0) }
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 
-use crate::enter::die_with_parent;
+use crate::tie::Tie;
 
 /// Signals that somebody sends to the program and means for the command.
 const FORWARDED: [i32; 6] = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
@@ -24,10 +24,11 @@ const FORWARDED: [i32; 6] = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SI
 pub fn supervise(mut command: Command) -> io::Result<u8> {
     let before = SignalMask::block()?;
     let restored = before.0;
+    let tie = Tie::to_caller()?;
     // SAFETY: between fork and exec only system calls are made.
     unsafe {
         command.pre_exec(move || {
-            die_with_parent()?;
+            tie.hold()?;
             SignalMask(restored).restore()
         });
     }
