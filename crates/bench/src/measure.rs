@@ -41,6 +41,12 @@ pub(crate) struct Programs {
     pub(crate) exec: Option<PathBuf>,
 }
 
+/// What `hop ping --json` says of one pair.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Pair {
+    reached: bool,
+}
+
 /// What `limit` says of one run, in seconds.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Limit {
@@ -175,6 +181,15 @@ impl Programs {
 
     pub(crate) fn ping_all(&self) -> Result<f64, Failure> {
         self.hop(&["ping", "--lab", LAB, "--all"])
+    }
+
+    /// How many questions from one node to another are answered: there and back, in every family.
+    pub(crate) fn reached(&self) -> Result<usize, Failure> {
+        let mut command = self.command(&self.hop, As::Root);
+        command.args(["ping", "--lab", LAB, "--all", "--json"]).stdin(Stdio::null());
+        // Its status is not 0 where a part of the network cannot reach another.
+        let pairs: Vec<Pair> = serde_json::from_slice(&command.output()?.stdout)?;
+        Ok(pairs.iter().filter(|pair| pair.reached).count())
     }
 
     /// A topology planned by a process of its own.
