@@ -315,6 +315,14 @@ pub(crate) fn get_nsid(of: BorrowedFd<'_>) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetNsId(message)
 }
 
+/// Gives a namespace a number by which the one of the socket knows it; `None`: one of the kernel's choice.
+pub(crate) fn set_nsid(of: BorrowedFd<'_>, number: Option<i32>) -> Request {
+    let mut message = NsidMessage::default();
+    message.attributes.push(NsidAttribute::Fd(of.as_raw_fd().cast_unsigned()));
+    message.attributes.push(NsidAttribute::Id(number.unwrap_or(-1)));
+    (RouteNetlinkMessage::NewNsId(message), 0)
+}
+
 /// A dump of the addresses of a family, or of both.
 pub(crate) fn get_addresses(of: Option<Family>) -> RouteNetlinkMessage {
     let mut message = AddressMessage::default();
