@@ -72,7 +72,7 @@ impl Home {
             fs::remove_file(&mark).ok();
         } else {
             // Another home's labs may have been in the way when it was to go.
-            netns_dir::remove_link(Before::Nothing);
+            netns_dir::remove_link();
         }
         fs::remove_dir(&self.root).ok();
     }
