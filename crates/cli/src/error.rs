@@ -129,7 +129,13 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
         Error::NoSuchNode { .. }
         | Error::NotRunning { .. }
         | Error::Plan(_)
-        | Error::Ns(NsError::NotFound { .. } | NsError::BadName { .. } | NsError::NoProcess { .. }) => USAGE,
+        | Error::Ns(
+            NsError::NotFound { .. }
+            | NsError::BadName { .. }
+            | NsError::NoProcess { .. }
+            | NsError::NoInterface { .. }
+            | NsError::IsThere { .. },
+        ) => USAGE,
         _ => FAILURE,
     }
 }
@@ -201,6 +207,21 @@ fn ns_hint(error: &NsError) -> Option<String> {
             Some(format!("`hop ns add {name}` makes it a namespace again, `hop ns delete {name}` removes it"))
         }
         NsError::OfLab { lab: Some(lab), .. } => Some(format!("`hop down {lab}` takes the lab down")),
+        NsError::NoInterface { dev, devs, .. } => {
+            let near = hopyard::model::nearest(dev.as_str(), devs.iter().map(hopyard::net::IfName::as_str));
+            near.map(|near| format!("did you mean `{near}`?"))
+        }
+        NsError::Taken { dev, .. } => Some(format!("`ip link set {dev} name OTHER` gives one of them another name")),
+        NsError::NotMoved { error, dev, .. } if error.errno() == Errno::EXIST => {
+            Some(format!("there is another `{dev}`; `ip link set {dev} name OTHER` gives one of them another name"))
+        }
+        NsError::NotMoved { dev, error, .. } if error.errno() == Errno::INVAL => Some(format!(
+            "some kinds cannot leave their namespace, as `lo` and bridges; wireless ones move with their radio: \
+             `iw dev {dev} info` shows its number, `iw phy phyNUMBER set netns name NAME` moves it"
+        )),
+        NsError::NoWayBack { name, dev } => Some(format!(
+            "`hop ns move {dev} --from {name}` moves it here first, `ip -n {name} link delete {dev}` does away with it"
+        )),
         NsError::OfLab { lab: None, .. } => Some("`hop down` of whoever brought the lab up takes it down".to_owned()),
         _ => None,
     }

@@ -390,14 +390,27 @@ fn what_a_killed_add_has_left_is_cleared_away() {
     machine.make_dead(".hop-0123456789abcdef");
     // One of another add, which is at work just now.
     std::fs::File::create(machine.names_dir().join(".hop-fedcba9876543210")).unwrap();
+    // One that was killed after it had mounted.
+    machine.sh("touch /run/netns/.hop-mounted; mount --bind /run/netns/a /run/netns/.hop-mounted");
+    let left = || -> BTreeSet<String> {
+        let entries = std::fs::read_dir(machine.names_dir()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| is_temporary(name))
+            .collect()
+    };
     machine.ns(&["add", "b"]);
-    let left: Vec<String> = std::fs::read_dir(machine.names_dir())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| is_temporary(name))
-        .collect();
-    assert_eq!(left, [".hop-fedcba9876543210"]);
+    assert_eq!(left(), set(&[".hop-fedcba9876543210", ".hop-mounted"]));
     assert_eq!(machine.names(), set(&["a", "b"]));
+    // When they are ten seconds old nobody is at work.
+    wait_until("an add clears them away", || {
+        machine.ns(&["add", "c"]);
+        machine.ns(&["delete", "c"]);
+        std::thread::sleep(Duration::from_millis(200));
+        left().is_empty()
+    });
+    assert_eq!(machine.sh("grep -c nsfs /proc/self/mounts"), "2\n");
+    assert!(machine.is_namespace("a"));
 }
 
 // --------------------------------------------------------------------------------- dead names
@@ -677,6 +690,218 @@ fn files_of_a_namespace_cover_those_of_the_host_or_nothing_runs() {
     machine.ip(&["exec", "a", "touch", "/run/has-run"]);
 }
 
+// --------------------------------------------------------------------------------------- moving
+
+/// Two ends of a link, one of which has all that an interface can lose.
+const LINK: &str = "ip link set lo up
+ip link add v0 type veth peer name v1 && ip link set v1 up && ip link set v0 up mtu 1400
+ip addr add 10.9.0.1/24 dev v1
+ip addr add 10.1.0.9/24 dev v0
+ip addr add 10.1.0.1/24 dev v0 valid_lft 4000 preferred_lft 3000
+ip addr add 10.2.0.1 peer 10.2.0.2/32 dev v0
+ip addr add fd01::1/64 dev v0 nodad
+ip route add default via 10.1.0.254
+ip -6 route add default via fd01::fe
+ip route add 10.5.0.0/16 via 10.6.0.1 onlink dev v0 proto 77 metric 5
+ip route add 10.6.0.0/16 via 10.5.0.1
+ip route add 172.16.0.0/12 dev v0 table 99
+ip neigh add 10.1.0.254 lladdr 02:00:00:00:00:99 dev v0 nud permanent";
+
+/// What an interface has; what the kernel gives it by itself is left out, and what passes.
+fn properties(machine: &Machine, ns: Option<&str>, dev: &str) -> BTreeSet<String> {
+    let ip = |args: &[&str]| {
+        let within = ns.map_or(vec![], |ns| vec!["-n", ns]);
+        machine.run("ip", &[&within[..], args].concat())
+    };
+    let mut found = BTreeSet::new();
+    let link = ip(&["-o", "link", "show", "dev", dev]);
+    found.extend(["mtu 1400", ",UP,LOWER_UP>"].map(|word| format!("{word}: {}", link.contains(word))));
+    found.extend(link.split_once("link/ether ").map(|(_, mac)| mac[..17].to_owned()));
+    for args in [
+        &["-o", "addr", "show", "dev", dev][..],
+        &["-4", "route", "show", "table", "all", "dev", dev],
+        &["-6", "route", "show", "table", "all", "dev", dev],
+        &["neigh", "show", "dev", dev, "nud", "permanent"],
+    ] {
+        for line in ip(args).lines().filter(|line| !line.contains("fe80::") && !line.contains("ff00::/8")) {
+            // Without the index in front, and the seconds that are left.
+            let line = line.split_once(": ").map_or(line, |(_, rest)| rest);
+            let words = line.split_whitespace().filter(|word| !word.ends_with("sec") && *word != "linkdown");
+            found.insert(words.collect::<Vec<_>>().join(" "));
+        }
+    }
+    found
+}
+
+#[test]
+fn an_interface_keeps_what_it_has_when_it_moves() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh(LINK);
+    machine.ns(&["add", "a", "b"]);
+    let before = properties(&machine, None, "v0");
+    assert!(before.len() > 12, "{before:?}");
+    let quietly = |args: &[&str]| {
+        let output = machine.output(HOP, &[&["ns", "move"], args].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "");
+    };
+    quietly(&["v0", "a"]);
+    assert!(machine.sh("ip -o link").contains("v1@") && !machine.sh("ip -o link").contains(" v0@"));
+    assert_eq!(properties(&machine, Some("a"), "v0"), before);
+    // Packets cross.
+    machine.sh("ip addr add 10.1.0.2/24 dev v1");
+    if Command::new("ping").arg("-V").output().is_ok_and(|output| output.status.success()) {
+        machine.sh("ping -c 1 -W 5 10.1.0.9 >/dev/null");
+    } else {
+        println!("skipped: packets to an interface that was moved: there is no ping here");
+    }
+    quietly(&["v0", "--from", "a", "b"]);
+    assert_eq!(properties(&machine, Some("b"), "v0"), before);
+    quietly(&["v0", "--from", "b"]);
+    assert_eq!(properties(&machine, None, "v0"), before);
+    assert!(machine.sh("ls -A /run/hopyard 2>/dev/null || true").is_empty(), "it is home, and still on record");
+    // As `ip link set` does it.
+    quietly(&["--bare", "v0", "a"]);
+    let bare = properties(&machine, Some("a"), "v0");
+    assert!(bare.contains(",UP,LOWER_UP>: false") && bare.len() == 3, "{bare:?}");
+}
+
+#[test]
+fn what_an_interface_loses_when_it_moves_is_told() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh(LINK);
+    machine.sh("ip route add 10.7.0.0/16 nexthop via 10.1.0.2 dev v0 nexthop via 10.9.0.2 dev v1
+        ip addr add 10.8.0.1/32 dev lo && ip route add 10.10.0.0/16 dev v0 src 10.8.0.1
+        ip link add br0 type bridge && ip link add p0 type veth peer name p1 && ip link set p0 master br0 up");
+    machine.ns(&["add", "a"]);
+    let said = |args: &[&str]| text(&machine.output(HOP, &[&["ns", "move"], args].concat()).stderr);
+    let lost = said(&["v0", "a"]);
+    assert!(lost.contains("v0 has lost its part in the route to 10.7.0.0/16, which has other ways"), "{lost}");
+    assert!(lost.contains("v0 has lost the route to 10.10.0.0/16: Invalid argument (EINVAL)"), "{lost}");
+    assert_eq!(lost.lines().count(), 2, "{lost}");
+    assert_eq!(said(&["p0", "a"]), "warning: p0 has lost its place in br0\n");
+}
+
+#[test]
+fn other_kinds_of_interfaces_move_too() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a"]);
+    machine.sh("ip link add v0 type veth peer name v1 && ip link set v1 up");
+    let mut kinds = vec!["m0"];
+    machine.sh("ip link add m0 link v1 type macvlan mode bridge && ip link set m0 up");
+    if machine.output("ip", &["tuntap", "add", "mode", "tap", "name", "t0"]).status.success() {
+        machine.sh("ip link set t0 up");
+        kinds.push("t0");
+    } else {
+        println!("skipped: a tap interface: /dev/net/tun cannot be used here");
+    }
+    for dev in kinds {
+        machine.sh(&format!("ip addr add 10.3.0.1/24 dev {dev}"));
+        machine.ns(&["move", dev, "a"]);
+        let there = machine.run("ip", &["-n", "a", "-o", "addr", "show", "dev", dev]);
+        assert!(there.contains("inet 10.3.0.1/24"), "{there}");
+        machine.ns(&["move", dev, "--from", "a", "host"]);
+        assert!(machine.run("ip", &["-o", "addr", "show", "dev", dev]).contains("inet 10.3.0.1/24"));
+        machine.sh(&format!("ip link delete {dev}"));
+    }
+}
+
+#[test]
+fn a_move_that_cannot_be_is_told_and_changes_nothing() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh(LINK);
+    machine.ns(&["add", "a"]);
+    machine.sh("ip link add br0 type bridge; ip link add other type veth peer name v0 netns a");
+    let before = properties(&machine, None, "v0");
+    for (status, args, words) in [
+        (1, &["v0", "a"][..], "another interface `v0` in `a`"),
+        (1, &["br0", "a"], "The interface netns is immutable"),
+        (2, &["v2", "a"], "did you mean `v"),
+        (2, &["v0", "host"], "the interface `v0` is here already"),
+        (2, &["v0", "--from", "a", "a"], "the interface `v0` is in `a` already"),
+        (2, &["v0", "nowhere"], "no namespace `nowhere`"),
+        (2, &["v0", "../a"], "is no name of a namespace"),
+        (2, &["../v0", "a"], "interface name"),
+    ] {
+        let said = machine.ns_fails(status, &[&["move"], args].concat());
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(properties(&machine, None, "v0"), before);
+    assert!(machine.sh("ls -A /run/hopyard 2>/dev/null || true").is_empty(), "something is on record");
+}
+
+#[test]
+fn an_interface_comes_back_before_its_namespace_goes() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh(LINK);
+    machine.ns(&["add", "a", "b"]);
+    let before = properties(&machine, None, "v0");
+    machine.ns(&["move", "v0", "a"]);
+    machine.ns(&["move", "v0", "--from", "a", "b"]);
+    // What it has there meanwhile is another matter.
+    machine.sh("ip -n b addr flush dev v0; ip -n b link set v0 down");
+    // A second name of the same: the namespace stays, and what is in it.
+    machine.sh("ip netns exec b sleep 1000 >/dev/null 2>&1 & echo $! > /run/pid");
+    wait_until("it is in the namespace", || !machine.ns(&["pids", "b"]).is_empty());
+    machine.ns(&["attach", "again", machine.sh("cat /run/pid").trim()]);
+    machine.ns(&["delete", "again"]);
+    assert!(machine.run("ip", &["-n", "b", "-o", "link"]).contains(" v0@"));
+    // Another one has its name: nothing is lost.
+    machine.sh("ip link add v0 type veth peer name other");
+    let said = machine.ns_fails(1, &["delete", "b"]);
+    assert!(said.contains("cannot move the interface v0: File exists (EEXIST)"), "{said}");
+    assert!(machine.is_namespace("b") && machine.run("ip", &["-n", "b", "-o", "link"]).contains(" v0@"));
+    machine.sh("ip link delete v0");
+    // A process that stays does not keep it.
+    let output = machine.output(HOP, &["ns", "delete", "b"]);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("v0 is back from where it had been moved to"), "{said}");
+    assert!(said.contains("(sleep) runs in it"), "{said}");
+    assert_eq!(properties(&machine, None, "v0"), before);
+    assert!(machine.sh("ls -A /run/hopyard 2>/dev/null || true").is_empty(), "it is home, and still on record");
+    // A name for the very namespace that it is in is but a name.
+    machine.ns(&["move", "v0", "a"]);
+    machine.ns(&["attach", "here", "1"]);
+    machine.ns(&["move", "v0", "--from", "a"]);
+    machine.ns(&["delete", "here"]);
+    assert_eq!(properties(&machine, None, "v0"), before);
+    // What `ip` has moved there, and is nobody's device, goes with the namespace, as with `ip netns delete`.
+    machine.sh("ip link set v0 netns a");
+    machine.ns(&["delete", "--wait", "a"]);
+    assert!(!machine.sh("ip -o link").contains(" v0@"));
+}
+
+#[test]
+fn an_interface_comes_back_to_the_namespace_that_it_came_from() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "origin", "a", "gone", "b"]);
+    machine.sh("ip -n origin link add v0 type veth peer name v1; ip -n origin addr add 10.3.0.1/24 dev v0
+        ip -n gone link add w0 type veth peer name w1");
+    machine.ns(&["move", "v0", "--from", "origin", "a"]);
+    machine.ns(&["delete", "a"]);
+    assert!(machine.run("ip", &["-n", "origin", "-o", "addr"]).contains("v0    inet 10.3.0.1/24"));
+    machine.ns(&["move", "w0", "--from", "gone", "b"]);
+    machine.ns(&["move", "w1", "--from", "gone", "origin"]);
+    machine.ns(&["delete", "--wait", "gone"]);
+    let said = machine.ns_fails(1, &["delete", "b"]);
+    assert!(said.contains("`w0` in `b` came from a namespace that cannot be found"), "{said}");
+    machine.ns(&["move", "w0", "--from", "b"]);
+    machine.ns(&["delete", "b"]);
+    assert!(machine.sh("ip -o link").contains(" w0@"));
+    // It is here now, and does not leave with a second name of this namespace.
+    machine.ns(&["attach", "here", "1"]);
+    machine.ns(&["delete", "here"]);
+    assert!(machine.sh("ip -o link").contains(" w0@"));
+    // Where both go at once, nothing is in the way.
+    machine.ns(&["move", "w1", "--from", "origin", "host"]);
+    machine.ns(&["add", "one", "two"]);
+    machine.sh("ip -n one link add x0 type veth peer name x1; ip -n two link add y0 type veth peer name y1");
+    machine.ns(&["move", "x0", "--from", "one", "two"]);
+    machine.ns(&["move", "y0", "--from", "two", "one"]);
+    machine.ns(&["delete", "--all"]);
+    assert_eq!(machine.names(), set(&[]));
+}
+
 // ------------------------------------------------------------------------------------- watching
 
 #[test]
@@ -823,6 +1048,7 @@ fn an_ordinary_user_is_told_the_way_out() {
         &["exec", "--all", "true"],
         &["attach", "a", "1"],
         &["set", "a", "auto"],
+        &["move", "lo", "a"],
     ] {
         let output = without_rights(command);
         let said = text(&output.stderr);

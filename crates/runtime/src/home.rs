@@ -87,6 +87,22 @@ impl Home {
         self.root.join(lab.as_str())
     }
 
+    /// A file beside the labs, in a directory that is there. No lab has a name that begins with a dot.
+    pub(crate) fn note(&self, name: &str) -> Result<PathBuf, Error> {
+        make_private_dir(&self.root)?;
+        Ok(self.root.join(name))
+    }
+
+    /// The files beside the labs whose names begin so.
+    pub(crate) fn notes(&self, prefix: &str) -> Result<Vec<PathBuf>, Error> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.context(|| format!("read {}", self.root.display()))?,
+        };
+        let is_one = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes());
+        Ok(entries.filter_map(Result::ok).filter(is_one).map(|entry| entry.path()).collect())
+    }
+
     /// Where the lab's namespaces are named for `ip netns`, for a caller who may write there.
     pub(crate) fn netns_dir(&self) -> Option<&'static Path> {
         (self.privileged && rights::may_write(Path::new("/run"))).then_some(Path::new(NETNS_DIR))

@@ -88,6 +88,9 @@ _hop() {
             hop__subcmd__ns,monitor)
                 cmd="hop__subcmd__ns__subcmd__monitor"
                 ;;
+            hop__subcmd__ns,move)
+                cmd="hop__subcmd__ns__subcmd__move"
+                ;;
             hop__subcmd__ns,pids)
                 cmd="hop__subcmd__ns__subcmd__pids"
                 ;;
@@ -285,7 +288,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__ns)
-            opts="-h --color --help add delete del list ls exec identify pids attach set monitor"
+            opts="-h --color --help add delete del list ls exec identify pids attach set monitor move"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -441,6 +444,28 @@ _hop() {
                 return 0
             fi
             case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hop__subcmd__ns__subcmd__move)
+            opts="-h --from --bare --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hopyard_kernel::pin;
+use hopyard_kernel::{keeper, pin};
 
 use super::{EntryName, NsError};
 use crate::error::{Error, IoContext};
@@ -177,6 +177,8 @@ impl Names {
     /// # Errors
     /// The directory or an entry cannot be read.
     pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+        // Each is open.
+        keeper::raise_descriptor_limit();
         let mut entries = Vec::new();
         for name in Self::names()? {
             entries.extend(self.find(&name)?);

@@ -1,9 +1,11 @@
 //! What can go wrong with a namespace that has a name.
 
+use hopyard_kernel::KernelError;
 use hopyard_model::LabName;
+use hopyard_net::IfName;
 use thiserror::Error;
 
-use super::EntryName;
+use super::{EntryName, Place};
 
 /// Why something could not be done with a name.
 #[derive(Debug, Error)]
@@ -64,6 +66,50 @@ pub enum NsError {
         name: EntryName,
         /// The lab, if it is one of the caller's.
         lab: Option<LabName>,
+    },
+    /// No such interface where it was looked for.
+    #[error("there is no interface `{dev}` {place}")]
+    NoInterface {
+        /// The name asked for.
+        dev: IfName,
+        /// Where.
+        place: Place,
+        /// The interfaces that there are.
+        devs: Vec<IfName>,
+    },
+    /// It is there already.
+    #[error("the interface `{dev}` is {place} already")]
+    IsThere {
+        /// The interface.
+        dev: IfName,
+        /// Where.
+        place: Place,
+    },
+    /// Another one of that name is there.
+    #[error("there is another interface `{dev}` {place}")]
+    Taken {
+        /// The name.
+        dev: IfName,
+        /// Where.
+        place: Place,
+    },
+    /// An interface did not move.
+    #[error("{error}")]
+    NotMoved {
+        /// The interface.
+        dev: IfName,
+        /// Where it should have gone.
+        to: Place,
+        /// Why it did not.
+        error: Box<KernelError>,
+    },
+    /// An interface that goes back when its namespace ends cannot.
+    #[error("the interface `{dev}` in `{name}` came from a namespace that cannot be found")]
+    NoWayBack {
+        /// The name that was to be deleted.
+        name: EntryName,
+        /// The interface.
+        dev: IfName,
     },
     /// There is no process of that id, or it is another user's.
     #[error("there is no process {pid} whose namespace you may see")]

@@ -10,6 +10,7 @@ mod error;
 mod exec;
 mod list;
 mod monitor;
+mod moving;
 mod name;
 
 pub use add::{Added, add, attach};
@@ -19,6 +20,7 @@ pub use error::NsError;
 pub use exec::entry;
 pub use list::{Listed, identify, list, pids};
 pub use monitor::{Event, Monitor};
+pub use moving::{Place, Returned, move_interface};
 pub use name::EntryName;
 
 use std::os::fd::AsFd;

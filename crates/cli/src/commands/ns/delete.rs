@@ -3,15 +3,17 @@
 use std::ffi::OsString;
 
 use hopyard::kernel::holders::{Hold, Holder};
-use hopyard::runtime::ns::{self, EntryName, Kind, Names, Remains};
+use hopyard::runtime::ns::{self, EntryName, Kind, Names, Remains, Returned};
 
-use super::{all_told, existing};
+use super::{all_told, existing, tell_of_lost};
 use crate::error::CliError;
 use crate::ui::{Ui, WARNING};
 
 /// Delete names; a namespace ends when nothing holds it any more.
 ///
-/// What still holds it is told: a process, a thread, an open file, a socket, another mount. A name that
+/// Interfaces that `hop ns move` has moved there go back first, to where they were, with what they had there.
+///
+/// What still holds a namespace is told: a process, a thread, an open file, a socket, another mount. A name that
 /// cannot be deleted does not keep the others from going. Dead names are deleted like any other; those of
 /// a lab's nodes are the lab's, and go with it.
 #[derive(Debug, clap::Args)]
@@ -30,6 +32,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let names = if args.all { all_names()? } else { args.names.iter().map(existing).collect::<Result<Vec<_>, _>>()? };
     let deleted = ns::delete(&names)?;
+    for Returned { dev, lost } in &deleted.returned {
+        ui.note(format_args!("{dev} is back from where it had been moved to"));
+        tell_of_lost(dev, lost, ui);
+    }
     tell_of_holders(&deleted.remains, ui)?;
     if args.wait {
         deleted.remains.wait()?;

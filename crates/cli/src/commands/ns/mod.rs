@@ -7,15 +7,17 @@ pub(crate) mod exec;
 pub(crate) mod identify;
 pub(crate) mod list;
 pub(crate) mod monitor;
+pub(crate) mod movement;
 pub(crate) mod pids;
 pub(crate) mod set;
 
 use std::ffi::OsString;
 
+use hopyard::kernel::moving::Lost;
 use hopyard::runtime::{self, ns::EntryName};
 
 use crate::error::CliError;
-use crate::ui::Ui;
+use crate::ui::{Ui, WARNING};
 
 /// Namespaces by name, as `ip netns` has them: what one makes, the other sees, enters and deletes.
 #[derive(Debug, clap::Args)]
@@ -39,6 +41,7 @@ pub(crate) enum Command {
     Attach(attach::Args),
     Set(set::Args),
     Monitor(monitor::Args),
+    Move(movement::Args),
 }
 
 pub(crate) fn run(command: Command, ui: &mut Ui) -> Result<u8, CliError> {
@@ -52,6 +55,7 @@ pub(crate) fn run(command: Command, ui: &mut Ui) -> Result<u8, CliError> {
         Command::Attach(args) => attach::run(&args),
         Command::Set(args) => set::run(&args),
         Command::Monitor(args) => monitor::run(&args, ui),
+        Command::Move(args) => movement::run(&args, ui),
     }
 }
 
@@ -67,4 +71,12 @@ fn all_told(mut failed: Vec<runtime::Error>, ui: &mut Ui) -> Result<u8, CliError
         CliError::from(error).report(ui);
     }
     Err(last.into())
+}
+
+/// Tells of what an interface had before it moved and has no more.
+fn tell_of_lost(dev: impl std::fmt::Display, lost: &[Lost], ui: &mut Ui) {
+    for Lost { what, why } in lost {
+        let why = why.as_ref().map_or_else(String::new, |error| format!(": {}", error.answer()));
+        ui.note(format_args!("{WARNING}warning{WARNING:#}: {dev} has lost {what}{why}"));
+    }
 }
