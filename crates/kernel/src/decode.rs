@@ -11,6 +11,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
+use netlink_packet_route::nsid::NsidAttribute;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteType, RouteVia,
 };
@@ -110,6 +111,15 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
         None => FoundKind::Other("device".to_owned()),
     };
     Some(found)
+}
+
+/// The number of a namespace, if it has one.
+pub(crate) fn nsid(message: &RouteNetlinkMessage) -> Option<i32> {
+    let RouteNetlinkMessage::NewNsId(message) = message else { return None };
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NsidAttribute::Id(number) if *number >= 0 => Some(*number),
+        _ => None,
+    })
 }
 
 /// An address as the kernel shows it.

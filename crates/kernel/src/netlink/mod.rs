@@ -6,4 +6,4 @@ mod socket;
 
 pub(crate) use answer::Answers;
 pub(crate) use batch::Batch;
-pub(crate) use socket::{Inbox, RtSocket, Step};
+pub(crate) use socket::{Inbox, RtSocket, Step, namespace_of_socket};
