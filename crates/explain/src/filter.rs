@@ -9,6 +9,7 @@ use crate::{Packet, Protocol, Reason};
 /// What a packet looks like to the firewall.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'a> {
+    pub(crate) node: &'a NodeState,
     pub(crate) packet: &'a Packet,
     pub(crate) input: Option<IfName>,
     pub(crate) output: Option<IfName>,
@@ -17,8 +18,8 @@ pub(crate) struct Seen<'a> {
 }
 
 /// Runs the chains of a hook. `None`: the packet goes on.
-pub(crate) fn check(node: &NodeState, hook: Hook, seen: Seen<'_>) -> Option<Reason> {
-    let rules = node.firewall.as_ref()?;
+pub(crate) fn check(hook: Hook, seen: Seen<'_>) -> Option<Reason> {
+    let rules = seen.node.firewall.as_ref()?;
     let own = if seen.packet.family() == Family::Ipv4 { "ip" } else { "ip6" };
     let at_interface = matches!(hook, Hook::Ingress | Hook::Egress);
     let is_here = |chain: &&Chain| {
@@ -206,9 +207,15 @@ fn load(what: Loaded, seen: &Seen<'_>) -> Vec<u8> {
         }
         bytes
     };
+    let index = |dev: Option<IfName>| {
+        let link = dev.and_then(|dev| seen.node.links.get(&dev));
+        link.map_or(0, |link| link.index).to_ne_bytes().to_vec()
+    };
     match what {
         Loaded::Layer4Protocol => vec![seen.packet.protocol.number(seen.packet.family())],
         Loaded::NetworkFamily => vec![if seen.packet.family() == Family::Ipv4 { 2 } else { 10 }],
+        Loaded::InputIndex => index(seen.input),
+        Loaded::OutputIndex => index(seen.output),
         Loaded::InputName => name(seen.input),
         Loaded::OutputName => name(seen.output),
         Loaded::ConnectionState => {

@@ -23,7 +23,9 @@ pub struct Repair {
     pub stages: Vec<Stage>,
     /// What it costs: 2 for an ordinary change, 1 for one that restores what was declared.
     pub cost: u32,
-    /// The same packet and its answer when all is done.
+    /// The same packet and its answer when the first stage alone is done.
+    pub next: Verdict,
+    /// The same when all is done: it works, or only the service is missing.
     pub after: Verdict,
 }
 
@@ -73,9 +75,13 @@ pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op
         // What a kernel said of equal routes holds only as long as nothing is changed.
         let unchanged = Choices::new();
         let verdict = explain(&changed, query, if stages.is_empty() { choices } else { &unchanged });
-        let works = verdict.outcome() == Outcome::Yes;
-        if works && !stages.is_empty() {
-            return Some(Repair { stages, cost, after: verdict });
+        if is_carried(&verdict)
+            && let Some(first) = stages.first()
+        {
+            let mut changed = snapshot.clone();
+            first.edits.iter().for_each(|(edit, _)| edit.apply(&mut changed));
+            let next = explain(&changed, query, &unchanged);
+            return Some(Repair { stages, cost, next, after: verdict });
         }
         let (Some(trouble), Some((walk, back))) = (verdict.trouble(), verdict.failing()) else { continue };
         let count = stages.iter().map(|stage| stage.edits.len()).sum::<usize>();
@@ -95,6 +101,13 @@ pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op
         }
     }
     None
+}
+
+/// Does the network do its part? No change to it starts a service.
+fn is_carried(verdict: &Verdict) -> bool {
+    let back = verdict.back.as_ref().is_some_and(|back| back.arrives() && !back.is_undecided());
+    let service = matches!(verdict.there.reason(), Some(Reason::NoListener { .. } | Reason::WrongBindAddress { .. }));
+    verdict.outcome() == Outcome::Yes || back && service && !verdict.there.by_chance
 }
 
 struct Proposal {

@@ -144,6 +144,9 @@ pub(crate) fn who_has(snapshot: &Snapshot, segment: &Segment, addr: IpAddr, aske
         let Some(node) = snapshot.nodes.get(&end.ns) else { continue };
         let Some(link) = node.links.get(&end.dev) else { continue };
         match addr {
+            IpAddr::V4(_) if filters_arp(node) => {
+                answers.beyond.get_or_insert_with(|| format!("the firewall of {} looks at ARP", end.ns));
+            }
             IpAddr::V4(_) => match arp(node, end.dev, link, addr, asker) {
                 Some(Ok(())) => answers.owners.push(end.clone()),
                 Some(Err(refusal)) => answers.refusals.push((end.clone(), refusal)),
@@ -158,6 +161,14 @@ pub(crate) fn who_has(snapshot: &Snapshot, segment: &Segment, addr: IpAddr, aske
         }
     }
     answers
+}
+
+/// Rules about ARP, which are not followed.
+fn filters_arp(node: &NodeState) -> bool {
+    let mut chains = node.firewall.iter().flat_map(|rules| &rules.chains);
+    chains.any(|chain| {
+        chain.family == "arp" && chain.base.as_ref().is_some_and(|base| base.drops || !chain.rules.is_empty())
+    })
 }
 
 /// `arp_process()`: is a request answered? `None`: the address is not the node's.

@@ -481,7 +481,7 @@ impl Walker<'_> {
         output: Option<IfName>,
     ) -> Option<Reason> {
         let knows_connection = self.knowing.contains(&state.at);
-        filter::check(node, hook, Seen { packet: &state.packet, input, output, knows_connection })
+        filter::check(hook, Seen { node, packet: &state.packet, input, output, knows_connection })
     }
 
     /// An interface that is down and would lead to the destination, where none that is up does.

@@ -144,6 +144,10 @@ pub enum Loaded {
     Layer4Protocol,
     /// 2 for IPv4, 10 for IPv6.
     NetworkFamily,
+    /// The number of the interface that it came in by.
+    InputIndex,
+    /// The number of the interface that it goes out by.
+    OutputIndex,
     /// The name of the interface that it came in by.
     InputName,
     /// The name of the interface that it goes out by.

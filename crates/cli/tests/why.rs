@@ -1,0 +1,248 @@
+//! `hop why` on real labs: what it says of each stage, that its changes work, and what it costs to ask.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use common::{Place, text, unique};
+
+/// ```text
+/// h1 eth0 ------ eth0 r1 eth1 ------ eth0 h2 lo
+///    10.0.1.2    10.0.1.1 10.0.2.1   10.0.2.2  10.9.0.1/24
+/// ```
+const BARE: &str = "\
+name: NAME
+nodes:
+  h1:
+  r1:
+  h2: { loopback: 10.9.0.1/24 }
+links:
+  - endpoints: [h1:eth0, r1:eth0]
+    ipv4: [10.0.1.2/24, 10.0.1.1/24]
+  - endpoints: [r1:eth1, h2:eth0]
+    ipv4: [10.0.2.1/24, 10.0.2.2/24]
+routing: none
+";
+
+const FORTH: &str = "ip route add 10.0.2.0/24 via 10.0.1.1";
+const FORWARD: &str = "sysctl -w net.ipv4.ip_forward=1";
+const BACK: &str = "ip route add 10.0.1.0/24 via 10.0.2.1";
+
+fn bare(place: &Place) {
+    let file = place.file("bare.hop.yaml", &BARE.replace("NAME", &unique("why")));
+    place.hop(&["up", &file]);
+}
+
+/// Types a command in a node.
+fn run(place: &Place, node: &str, command: &str) {
+    let words: Vec<&str> = ["exec", node, "--"].into_iter().chain(command.split(' ')).collect();
+    place.hop(&words);
+}
+
+#[track_caller]
+fn says(place: &Place, status: i32, args: &[&str], expected: &str) {
+    let args: Vec<&str> = ["why"].iter().chain(args).copied().collect();
+    let output = place.output(&args);
+    assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(status));
+}
+
+/// Types all commands that the last answer names, and asks again.
+#[track_caller]
+fn follow(place: &Place, args: &[&str]) {
+    let json = place.output(&[&["why", "--json"], args].concat());
+    let answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(answer["reachable"], serde_json::Value::Bool(false), "{answer}");
+    for edit in answer["fix"]["edits"].as_array().unwrap() {
+        run(place, edit["node"].as_str().unwrap(), edit["cmd"].as_str().unwrap());
+    }
+    let after = place.output(&[&["why"], args].concat());
+    assert_eq!(after.status.code(), Some(0), "{}", text(&after.stdout));
+    assert!(place.hop(&[&["ping"], args].concat()).contains(" reaches "));
+}
+
+#[test]
+fn stage_1_nothing_is_routed() {
+    let place = Place::new();
+    bare(&place);
+    says(
+        &place,
+        1,
+        &["h1", "10.0.2.2"],
+        "\
+NO  h1 -> 10.0.2.2 (h2) icmp: h1 has no route to 10.0.2.2
+ there 1 h1  x no route: main has only 10.0.1.0/24  kernel: ENETUNREACH
+ back        not reached
+3 changes make it work both ways (checked in the model):
+ 1 h1  ip route add 10.0.2.0/24 via 10.0.1.1  bare.hop.yaml:3  nodes.h1.routes: 10.0.2.0/24 via 10.0.1.1
+ 2 r1  sysctl -w net.ipv4.ip_forward=1        bare.hop.yaml:4  nodes.r1.forward: true
+ 3 h2  ip route add 10.0.1.0/24 via 10.0.2.1  bare.hop.yaml:5  nodes.h2.routes: 10.0.1.0/24 via 10.0.2.1
+Only 1 shows now; after it the packet would stop at r1 (2), then the reply at h2 (3).
+",
+    );
+    follow(&place, &["h1", "10.0.2.2"]);
+}
+
+#[test]
+fn stage_2_nothing_is_forwarded() {
+    let place = Place::new();
+    bare(&place);
+    run(&place, "h1", FORTH);
+    says(
+        &place,
+        1,
+        &["h1", "10.0.2.2"],
+        "\
+NO  h1 -> 10.0.2.2 (h2) icmp: r1 does not forward (net.ipv4.ip_forward = 0)
+ there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      kernel agrees
+       2 r1 eth0  x forwarding off; would leave by eth1  kernel: EHOSTUNREACH
+ back             not reached; computed: h2 has no route to 10.0.1.2
+2 changes make it work both ways (checked in the model):
+ 1 r1  sysctl -w net.ipv4.ip_forward=1        bare.hop.yaml:4  nodes.r1.forward: true
+ 2 h2  ip route add 10.0.1.0/24 via 10.0.2.1  bare.hop.yaml:5  nodes.h2.routes: 10.0.1.0/24 via 10.0.2.1
+",
+    );
+    follow(&place, &["h1", "10.0.2.2"]);
+}
+
+#[test]
+fn stage_3_there_is_no_way_back() {
+    let place = Place::new();
+    bare(&place);
+    run(&place, "h1", FORTH);
+    run(&place, "r1", FORWARD);
+    says(
+        &place,
+        1,
+        &["h1", "10.0.2.2"],
+        "\
+NO  h1 -> 10.0.2.2 (h2) icmp: it arrives, but h2 has no route back to 10.0.1.2
+ there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      kernel agrees
+       2 r1 eth0  10.0.2.0/24 dev eth1 (connected)       kernel agrees
+       3 h2 eth0  delivered                              kernel agrees
+ back  3 h2       x no route: main has only 10.0.2.0/24  kernel: ENETUNREACH
+1 change makes it work both ways (checked in the model):
+ 1 h2  ip route add 10.0.1.0/24 via 10.0.2.1  bare.hop.yaml:5  nodes.h2.routes: 10.0.1.0/24 via 10.0.2.1
+",
+    );
+    follow(&place, &["h1", "10.0.2.2"]);
+}
+
+#[test]
+fn stage_3b_both_routes_and_no_forwarding() {
+    let place = Place::new();
+    bare(&place);
+    run(&place, "h1", FORTH);
+    run(&place, "h2", BACK);
+    says(
+        &place,
+        1,
+        &["h1", "10.0.2.2"],
+        "\
+NO  h1 -> 10.0.2.2 (h2) icmp: r1 does not forward (net.ipv4.ip_forward = 0)
+ there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      kernel agrees
+       2 r1 eth0  x forwarding off; would leave by eth1  kernel: EHOSTUNREACH
+ back             not reached; computed: fine once 1 is done (h2: 10.0.1.0/24 via 10.0.2.1)
+1 change makes it work both ways (checked in the model):
+ 1 r1  sysctl -w net.ipv4.ip_forward=1  bare.hop.yaml:4  nodes.r1.forward: true
+",
+    );
+    follow(&place, &["h1", "10.0.2.2"]);
+}
+
+#[test]
+fn stage_4_it_works_and_stage_5_the_next_hop_lacks_a_route() {
+    let place = Place::new();
+    bare(&place);
+    run(&place, "h1", FORTH);
+    run(&place, "r1", FORWARD);
+    run(&place, "h2", BACK);
+    says(
+        &place,
+        0,
+        &["h1", "10.0.2.2"],
+        "\
+YES h1 -> 10.0.2.2 (h2) icmp: there and back, 3 nodes
+ there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0  kernel agrees
+       2 r1 eth0  10.0.2.0/24 dev eth1 (connected)   kernel agrees
+       3 h2 eth0  delivered                          kernel agrees
+ back  3 h2       10.0.1.0/24 via 10.0.2.1 dev eth0  kernel agrees
+       2 r1 eth1  10.0.1.0/24 dev eth0 (connected)   kernel agrees
+       1 h1 eth0  delivered                          kernel agrees
+",
+    );
+    run(&place, "h1", "ip route add default via 10.0.1.1");
+    says(
+        &place,
+        1,
+        &["h1", "10.9.0.1"],
+        "\
+NO  h1 -> 10.9.0.1 (h2) icmp: r1 has no route to 10.9.0.1
+ there 1 h1       default via 10.0.1.1 dev eth0                       kernel agrees
+       2 r1 eth0  x no route: main has only 10.0.1.0/24, 10.0.2.0/24  kernel: ENETUNREACH
+ back             not reached; computed: fine once 1 is done (h2: 10.0.1.0/24 via 10.0.2.1)
+1 change makes it work both ways (checked in the model):
+ 1 r1  ip route add 10.9.0.0/24 via 10.0.2.2  bare.hop.yaml:4  nodes.r1.routes: 10.9.0.0/24 via 10.0.2.2
+",
+    );
+    follow(&place, &["h1", "10.9.0.1"]);
+}
+
+#[test]
+fn what_the_file_declares_is_restored_first() {
+    let place = Place::new();
+    let yaml = format!("name: {}\nlinks: [a -- r -- b]\n", unique("drift"));
+    let file = place.file("drift.hop.yaml", &yaml);
+    place.hop(&["up", &file]);
+    assert!(place.hop(&["why", "a", "b"]).starts_with("YES a -> 10."));
+    assert!(place.hop(&["why", "-6", "a", "b"]).starts_with("YES a -> fd"));
+    run(&place, "r", "sysctl -w net.ipv4.ip_forward=0");
+    run(&place, "b", "ip route del default");
+    let said = text(&place.output(&["why", "a", "b"]).stdout);
+    assert!(said.contains("r does not forward"), "{said}");
+    assert!(said.contains("2 changes make it work"), "{said}");
+    assert_eq!(said.matches("drift.hop.yaml has it").count(), 2, "{said}");
+    follow(&place, &["-4", "a", "b"]);
+    assert_eq!(place.hop(&["diff"]), "");
+}
+
+#[test]
+fn a_port_without_a_listener_says_what_does_listen() {
+    let place = Place::new();
+    let yaml = format!("name: {}\nlinks: [a -- b]\n", unique("port"));
+    place.hop(&["up", &place.file("port.hop.yaml", &yaml)]);
+    let output = place.output(&["why", "a", "b:80"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    assert!(said.contains("nothing listens on port 80 of b; nothing listens there by tcp"), "{said}");
+    if std::process::Command::new("python3").arg("--version").output().is_err() {
+        println!("skipped: no python3 for a TCP server");
+        return;
+    }
+    let script = "import socket,sys;s=socket.create_server(('0.0.0.0',7070));print('on',flush=True);sys.stdin.read()";
+    let mut serving = place
+        .command(&["exec", "b", "python3", "-c", script])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(serving.stdout.take().unwrap()), &mut line).unwrap();
+    let said = text(&place.output(&["why", "a", "b:80"]).stdout);
+    assert!(said.contains("these tcp ports listen: 7070"), "{said}");
+    assert!(place.hop(&["why", "a", "b:7070/tcp"]).starts_with("YES a -> "));
+    drop(serving.stdin.take());
+    assert!(serving.wait().unwrap().success());
+}
+
+#[test]
+fn what_cannot_be_asked_is_said() {
+    let place = Place::new();
+    let yaml = format!("name: {}\nlinks: [a -- b]\n", unique("ask"));
+    place.hop(&["up", &place.file("ask.hop.yaml", &yaml)]);
+    assert!(place.fails(2, &["why", "a", "c"]).contains("has no node `c`"));
+    assert!(place.fails(2, &["why", "c", "a"]).contains("has no node `c`"));
+    assert!(place.fails(2, &["why", "a", "b:http"]).contains("`b:http` is no target"));
+    let output = place.output(&["why", "a", "192.0.2.1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("No node has the address 192.0.2.1."), "{}", text(&output.stdout));
+}
