@@ -70,7 +70,7 @@ fn stage_1_nothing_is_routed() {
         &["h1", "10.0.2.2"],
         "\
 NO  h1 -> 10.0.2.2 (h2) icmp: h1 has no route to 10.0.2.2
- there 1 h1  x no route: main has only 10.0.1.0/24  kernel: ENETUNREACH
+ there 1 h1  x no route: main has only 10.0.1.0/24  kernel: ENETUNREACH; nothing sent
  back        not reached
 3 changes make it work both ways (checked in the model):
  1 h1  ip route add 10.0.2.0/24 via 10.0.1.1  bare.hop.yaml:3  nodes.h1.routes: 10.0.2.0/24 via 10.0.1.1
@@ -93,8 +93,8 @@ fn stage_2_nothing_is_forwarded() {
         &["h1", "10.0.2.2"],
         "\
 NO  h1 -> 10.0.2.2 (h2) icmp: r1 does not forward (net.ipv4.ip_forward = 0)
- there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      kernel agrees
-       2 r1 eth0  x forwarding off; would leave by eth1  kernel: EHOSTUNREACH
+ there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      sent, ttl 64
+       2 r1 eth0  x forwarding off; would leave by eth1  arrived, never left
  back             not reached; computed: h2 has no route to 10.0.1.2
 2 changes make it work both ways (checked in the model):
  1 r1  sysctl -w net.ipv4.ip_forward=1        bare.hop.yaml:4  nodes.r1.forward: true
@@ -116,10 +116,10 @@ fn stage_3_there_is_no_way_back() {
         &["h1", "10.0.2.2"],
         "\
 NO  h1 -> 10.0.2.2 (h2) icmp: it arrives, but h2 has no route back to 10.0.1.2
- there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      kernel agrees
-       2 r1 eth0  10.0.2.0/24 dev eth1 (connected)       kernel agrees
-       3 h2 eth0  delivered                              kernel agrees
- back  3 h2       x no route: main has only 10.0.2.0/24  kernel: ENETUNREACH
+ there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      sent, ttl 64
+       2 r1 eth0  10.0.2.0/24 dev eth1 (connected)       forwarded, ttl 63
+       3 h2 eth0  delivered                              arrived, ttl 63
+ back  3 h2       x no route: main has only 10.0.2.0/24  kernel: ENETUNREACH; no reply left h2
 1 change makes it work both ways (checked in the model):
  1 h2  ip route add 10.0.1.0/24 via 10.0.2.1  bare.hop.yaml:5  nodes.h2.routes: 10.0.1.0/24 via 10.0.2.1
 ",
@@ -139,8 +139,8 @@ fn stage_3b_both_routes_and_no_forwarding() {
         &["h1", "10.0.2.2"],
         "\
 NO  h1 -> 10.0.2.2 (h2) icmp: r1 does not forward (net.ipv4.ip_forward = 0)
- there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      kernel agrees
-       2 r1 eth0  x forwarding off; would leave by eth1  kernel: EHOSTUNREACH
+ there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      sent, ttl 64
+       2 r1 eth0  x forwarding off; would leave by eth1  arrived, never left
  back             not reached; computed: fine once 1 is done (h2: 10.0.1.0/24 via 10.0.2.1)
 1 change makes it work both ways (checked in the model):
  1 r1  sysctl -w net.ipv4.ip_forward=1  bare.hop.yaml:4  nodes.r1.forward: true
@@ -162,14 +162,16 @@ fn stage_4_it_works_and_stage_5_the_next_hop_lacks_a_route() {
         &["h1", "10.0.2.2"],
         "\
 YES h1 -> 10.0.2.2 (h2) icmp: there and back, 3 nodes
- there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0  kernel agrees
-       2 r1 eth0  10.0.2.0/24 dev eth1 (connected)   kernel agrees
-       3 h2 eth0  delivered                          kernel agrees
- back  3 h2       10.0.1.0/24 via 10.0.2.1 dev eth0  kernel agrees
-       2 r1 eth1  10.0.1.0/24 dev eth0 (connected)   kernel agrees
-       1 h1 eth0  delivered                          kernel agrees
+ there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0  sent, ttl 64
+       2 r1 eth0  10.0.2.0/24 dev eth1 (connected)   forwarded, ttl 63
+       3 h2 eth0  delivered                          arrived, ttl 63
+ back  3 h2       10.0.1.0/24 via 10.0.2.1 dev eth0  sent, ttl 64
+       2 r1 eth1  10.0.1.0/24 dev eth0 (connected)   forwarded, ttl 63
+       1 h1 eth0  delivered                          arrived, ttl 63
 ",
     );
+    let without = place.hop(&["why", "--no-probe", "h1", "10.0.2.2"]);
+    assert_eq!(without.matches("  kernel agrees\n").count(), 6, "{without}");
     run(&place, "h1", "ip route add default via 10.0.1.1");
     says(
         &place,
@@ -177,8 +179,8 @@ YES h1 -> 10.0.2.2 (h2) icmp: there and back, 3 nodes
         &["h1", "10.9.0.1"],
         "\
 NO  h1 -> 10.9.0.1 (h2) icmp: r1 has no route to 10.9.0.1
- there 1 h1       default via 10.0.1.1 dev eth0                       kernel agrees
-       2 r1 eth0  x no route: main has only 10.0.1.0/24, 10.0.2.0/24  kernel: ENETUNREACH
+ there 1 h1       default via 10.0.1.1 dev eth0                       sent, ttl 64
+       2 r1 eth0  x no route: main has only 10.0.1.0/24, 10.0.2.0/24  arrived; r1 answered icmp 3/0
  back             not reached; computed: fine once 1 is done (h2: 10.0.1.0/24 via 10.0.2.1)
 1 change makes it work both ways (checked in the model):
  1 r1  ip route add 10.9.0.0/24 via 10.0.2.2  bare.hop.yaml:4  nodes.r1.routes: 10.9.0.0/24 via 10.0.2.2

@@ -163,6 +163,7 @@ fn apply_op(op: &Op, snapshot: &mut Snapshot) {
                 key: route.key.clone(),
                 action: FibAction::Route(route.kind.clone()),
                 src: route.src,
+                hop_limit: route.hop_limit,
                 derived: false,
             });
         }
@@ -252,7 +253,13 @@ fn add_address(node: &mut NodeState, dev: IfName, net: IpNet) {
     let secondary = link.addresses.iter().any(|own| own.net.trunc() == net.trunc());
     link.addresses.push(IfAddress { net, secondary, usable: true, host_only: false });
     let up = link.up;
-    node.routes.push(FibRoute { key: host_route(net), action: FibAction::Local, src: Some(net.addr()), derived: true });
+    node.routes.push(FibRoute {
+        key: host_route(net),
+        action: FibAction::Local,
+        src: Some(net.addr()),
+        hop_limit: None,
+        derived: true,
+    });
     if up {
         add_connected(node, dev, net);
     }
@@ -272,7 +279,7 @@ fn add_connected(node: &mut NodeState, dev: IfName, net: IpNet) {
     }
     let src = net.addr().is_ipv4().then_some(net.addr());
     let action = FibAction::Route(RouteKind::Unicast(vec![hop]));
-    node.routes.push(FibRoute { key, action, src, derived: true });
+    node.routes.push(FibRoute { key, action, src, hop_limit: None, derived: true });
 }
 
 fn del_address(node: &mut NodeState, dev: IfName, net: IpNet) {

@@ -300,9 +300,15 @@ impl Walker<'_> {
             }
             state.packet.ttl -= 1;
             hop.ttl = state.packet.ttl;
-        } else if state.packet.src.is_none() {
+        } else {
             let route = hop.route.as_ref();
-            state.packet.src = route.and_then(|route| lookup::source(node, route, Some(by), state.packet.dst));
+            if let Some(limit) = route.and_then(|route| route.hop_limit) {
+                state.packet.ttl = limit;
+                hop.ttl = limit;
+            }
+            if state.packet.src.is_none() {
+                state.packet.src = route.and_then(|route| lookup::source(node, route, Some(by), state.packet.dst));
+            }
             if state.packet.src.is_none() && state.packet.family() == Family::Ipv6 {
                 return stop(state, hop, Reason::SourceAddress);
             }

@@ -214,10 +214,10 @@ pub(crate) fn is_own_accord(addr: IpNet, loopback: bool, mac: Option<MacAddr>) -
 /// A route that somebody added. `None`: the kernel's own, or one that [`RouteKey`] cannot tell from
 /// others (by type of service or source).
 pub(crate) fn route(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<Route> {
-    let Entry { route, hop_limit, by_more } = entry(message, names)?;
+    let Entry { route, by_more } = entry(message, names)?;
     match route.action {
         FibAction::Route(kind) if !route.derived && !by_more && route.key.table != FibRoute::LOCAL => {
-            Some(Route { key: route.key, kind, src: route.src, hop_limit })
+            Some(Route { key: route.key, kind, src: route.src, hop_limit: route.hop_limit })
         }
         _ => None,
     }
@@ -226,7 +226,7 @@ pub(crate) fn route(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfN
 /// An entry of any table. `None`: one that is copied from another for a single destination.
 pub(crate) fn fib_route(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<FibRoute> {
     let RouteNetlinkMessage::NewRoute(RouteMessage { header, .. }) = message else { return None };
-    let Entry { mut route, by_more, .. } = entry(message, names)?;
+    let Entry { mut route, by_more } = entry(message, names)?;
     if by_more {
         route.action = FibAction::Other(header.kind.into());
     }
@@ -236,7 +236,6 @@ pub(crate) fn fib_route(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex,
 /// A route as the kernel shows it.
 struct Entry {
     route: FibRoute,
-    hop_limit: Option<u8>,
     /// It is not for all packets to its destination.
     by_more: bool,
 }
@@ -310,8 +309,7 @@ fn entry(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Op
     let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
     let derived = matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::IcmpRedirect | RouteProtocol::Ra);
     Some(Entry {
-        route: FibRoute { key: RouteKey { prefix, table, metric }, action, src, derived },
-        hop_limit,
+        route: FibRoute { key: RouteKey { prefix, table, metric }, action, src, hop_limit, derived },
         by_more: header.tos != 0 || header.source_prefix_length != 0,
     })
 }

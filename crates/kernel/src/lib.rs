@@ -25,6 +25,7 @@ pub mod rights;
 mod settle;
 mod supervise;
 mod sysctl;
+pub mod tap;
 mod tie;
 pub mod users;
 mod world;

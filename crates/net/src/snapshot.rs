@@ -124,6 +124,8 @@ pub struct FibRoute {
     pub action: FibAction,
     /// The source address that packets of the node itself get.
     pub src: Option<IpAddr>,
+    /// The TTL or hop limit of the node's own packets along it.
+    pub hop_limit: Option<u8>,
     /// Did the kernel add it, with an address?
     pub derived: bool,
 }

@@ -1,7 +1,11 @@
 //! Why one node does not reach another: what the model computes from a snapshot, what each node's
 //! own kernel answers, and where the two differ.
 
+mod probe;
+
 use std::net::IpAddr;
+
+pub use probe::{Passing, Seen, SeenAt};
 
 use hopyard_explain::{
     Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Verdict, explain, owner, repair,
@@ -43,6 +47,22 @@ pub enum Disagreement {
         /// What the kernel chooses.
         kernel: IpAddr,
     },
+    /// The probe was answered and should not have been, or the other way round.
+    Reached {
+        /// What the model says.
+        model: bool,
+        /// What was seen.
+        seen: bool,
+    },
+    /// It ended elsewhere.
+    Place {
+        /// On the way back?
+        back: bool,
+        /// Where the model has it end.
+        model: NsName,
+        /// Where it was seen last; `None`: it went on from there.
+        seen: Option<NsName>,
+    },
 }
 
 /// All that is known about a packet and its answer.
@@ -54,6 +74,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// What the nodes' kernels say.
     pub asked: Vec<Asked>,
+    /// What was seen of a probe; `None`: none was sent.
+    pub seen: Option<Seen>,
     /// Where they differ.
     pub disagreements: Vec<Disagreement>,
     /// What makes it work; `None` where nothing is wrong, or nothing was found.
@@ -63,17 +85,27 @@ pub struct Report {
 }
 
 impl Report {
-    /// What comes of it, by the model.
+    /// What comes of it: by the model, and where that leaves it open, by what was seen.
     pub fn outcome(&self) -> Outcome {
-        self.verdict.outcome()
+        match (self.verdict.outcome(), &self.seen) {
+            (Outcome::Undecided, Some(seen)) if seen.reached(&self.query, self.owner.as_ref()) => Outcome::Yes,
+            // That it did not arrive once does not say that it never does.
+            (outcome, _) => outcome,
+        }
     }
 }
 
-/// Looks into it.
+/// Looks into it. `by_probe`: also sends one packet, and watches it.
 ///
 /// # Errors
 /// [`Error::NoSuchNode`], or the lab cannot be read.
-pub fn why(running: &Running, from: &str, packet: Packet, wanted: Option<NsName>) -> Result<Report, Error> {
+pub fn why(
+    running: &Running,
+    from: &str,
+    packet: Packet,
+    wanted: Option<NsName>,
+    by_probe: bool,
+) -> Result<Report, Error> {
     let from: NsName = from.parse().map_err(|_| running.no_such_node(from))?;
     let mut world = running.world()?;
     if !world.contains(&from) {
@@ -89,7 +121,23 @@ pub fn why(running: &Running, from: &str, packet: Packet, wanted: Option<NsName>
         _ => repair(&snapshot, &query, &choices, &drift(running, &mut world)?),
     };
     let owner = query.wanted.clone().or_else(|| owner(&snapshot, packet.dst));
-    Ok(Report { query, verdict, asked, disagreements, repair, owner })
+    let mut seen = None;
+    if by_probe {
+        let probed = probe::probe(&world, &snapshot, &query, &verdict, token())?;
+        let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
+        disagreements.extend(probe::compare(&query, &verdict, target, &probed));
+        seen = Some(probed);
+    }
+    Ok(Report { query, verdict, asked, seen, disagreements, repair, owner })
+}
+
+/// What no other probe has.
+fn token() -> [u8; 8] {
+    let salt = [crate::ping::salt(), crate::ping::salt().rotate_left(16)].map(u32::to_be_bytes);
+    let mut token = [0; 8];
+    token[..4].copy_from_slice(&salt[0]);
+    token[4..].copy_from_slice(&salt[1]);
+    token
 }
 
 /// The network as it is now.

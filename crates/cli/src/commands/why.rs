@@ -17,9 +17,10 @@ use crate::ui::Ui;
 
 /// Say why one node does not reach another: hop by hop, there and back, with the smallest repair.
 ///
-/// What each hop does is computed from all that its kernel shows, and the kernel itself is asked as well;
-/// where they differ, both are shown. Nothing is changed.
+/// What each hop does is computed from all that its kernel shows, the kernel itself is asked, and one
+/// packet is sent and watched on its way. Where they differ, that is shown. Nothing is changed.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 #[command(after_help = "\
 Exit status: 0 it reaches it; 1 it does not; 2 the input is wrong; 3 it is not known, or the evidence
 contradicts itself.")]
@@ -32,6 +33,9 @@ pub(crate) struct Args {
     /// The target's IPv6 address; without this, IPv4 where it has both.
     #[arg(short = '6', long)]
     ipv6_only: bool,
+    /// Send no packet: only compute and ask.
+    #[arg(long)]
+    no_probe: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -54,7 +58,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let target = Target::parse(&args.to)?;
     let (dst, wanted) = target.find(args, &running)?;
     let packet = Packet::probe(dst, target.protocol, target.port);
-    let report = why(&running, &from, packet, wanted)?;
+    let report = why(&running, &from, packet, wanted, !args.no_probe)?;
     let file = file::File::of(&running);
     if args.json {
         json::print(ui, &report, file.as_ref())?;

@@ -80,6 +80,19 @@ struct Evidence {
     model: &'static str,
     /// `null`: not asked.
     kernel: Option<String>,
+    /// `null`: no probe was sent.
+    seen: Option<JsonSeen>,
+}
+
+/// Hops left of the packet (on the way back: its answer) as it came in and went out.
+#[derive(Serialize)]
+struct JsonSeen {
+    #[serde(rename = "in")]
+    came: Option<u8>,
+    #[serde(rename = "out")]
+    went: Option<u8>,
+    /// The ICMP error that the node sent about it: type and code.
+    icmp: Option<(u8, u8)>,
 }
 
 #[derive(Serialize)]
@@ -174,6 +187,12 @@ fn json_hop<'a>(report: &Report, hop: &'a Hop, back: bool, at: usize) -> JsonHop
             kernel: asked.map(|asked| match &asked.answer {
                 RouteAnswer::Refused(errno) => errno.name().map_or_else(|| errno.to_string(), ToOwned::to_owned),
                 RouteAnswer::Local | RouteAnswer::On { .. } | RouteAnswer::Other => "ok".to_owned(),
+            }),
+            seen: report.seen.as_ref().map(|seen| {
+                let here = seen.at(&hop.node);
+                let (passing, icmp) =
+                    if back { (here.reply, here.complained_back) } else { (here.packet, here.complained) };
+                JsonSeen { came: passing.came, went: passing.went, icmp }
             }),
         },
     }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hopyard::explain::{ArpRefusal, End, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk};
+use hopyard::kernel::RouteAnswer;
 use hopyard::net::{FibAction, FibRoute, NsName, RouteKey, RouteKind};
-use hopyard::runtime::why::{Asked, Disagreement, Report};
+use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
 
 use super::file::File;
 use crate::commands::up::count;
@@ -226,7 +227,9 @@ fn row(
         write!(place, " {dev}").ok();
     }
     let asked = report.asked.iter().find(|it| it.back == back && it.hop == at);
-    [direction.to_owned(), place, decision(hop), asked.map_or_else(String::new, |asked| evidence(report, hop, asked))]
+    let mut parts: Vec<String> = asked.and_then(|asked| evidence(report, hop, asked)).into_iter().collect();
+    parts.extend(report.seen.as_ref().map(|seen| sighting(seen, hop, back)));
+    [direction.to_owned(), place, decision(hop), parts.join("; ")]
 }
 
 /// What a hop does.
@@ -289,25 +292,45 @@ fn route_text(route: &FibRoute, hop: &Hop) -> String {
     format!("{key}{by}{why}")
 }
 
-/// What the kernel says of it.
-fn evidence(report: &Report, hop: &Hop, asked: &Asked) -> String {
-    use hopyard::kernel::RouteAnswer;
+/// What the kernel says of it, where that is worth telling.
+fn evidence(report: &Report, hop: &Hop, asked: &Asked) -> Option<String> {
     let differs = report
         .disagreements
         .iter()
         .any(|it| matches!(it, Disagreement::Routing { back, node, .. } if *back == asked.back && *node == hop.node));
     match &asked.answer {
-        answer if differs => format!("kernel: {}", answer_words(answer)),
-        RouteAnswer::Refused(errno) => {
+        answer if differs => Some(format!("kernel: {}", answer_words(answer))),
+        RouteAnswer::Refused(errno) if hop.input.is_none() || report.seen.is_none() => {
             let name = errno.name().map_or_else(|| errno.to_string(), ToOwned::to_owned);
-            format!("kernel: {name}")
+            Some(format!("kernel: {name}"))
         }
-        _ => "kernel agrees".to_owned(),
+        _ if report.seen.is_none() => Some("kernel agrees".to_owned()),
+        _ => None,
     }
 }
 
-fn answer_words(answer: &hopyard::kernel::RouteAnswer) -> String {
-    use hopyard::kernel::RouteAnswer;
+/// What was seen at a hop.
+fn sighting(seen: &Seen, hop: &Hop, back: bool) -> String {
+    let here = seen.at(&hop.node);
+    let (passing, complaint) = if back { (here.reply, here.complained_back) } else { (here.packet, here.complained) };
+    let complained = |(kind, code): (u8, u8)| format!("arrived; {} answered icmp {kind}/{code}", hop.node);
+    match (hop.input, passing.came, passing.went) {
+        (None, _, Some(_)) if back && here.reset => "a reset was sent".to_owned(),
+        (None, _, Some(ttl)) => format!("sent, ttl {ttl}"),
+        (None, _, None) if back => format!("no reply left {}", hop.node),
+        (None, _, None) => "nothing sent".to_owned(),
+        (Some(_), None, _) => "not seen".to_owned(),
+        (Some(_), Some(ttl), None) if hop.end == Some(End::Delivered) => format!("arrived, ttl {ttl}"),
+        (Some(_), Some(_), Some(ttl)) => format!("forwarded, ttl {ttl}"),
+        (Some(_), Some(ttl), None) => match (complaint, &hop.end) {
+            (Some(complaint), _) => complained(complaint),
+            (None, Some(End::Dropped(Reason::NoListener { .. }))) if here.reset => format!("arrived, ttl {ttl}; reset"),
+            (None, _) => "arrived, never left".to_owned(),
+        },
+    }
+}
+
+fn answer_words(answer: &RouteAnswer) -> String {
     match answer {
         RouteAnswer::Local => "for itself".to_owned(),
         RouteAnswer::On { dev, via: Some(via), .. } => format!("on by {dev} to {via}"),
@@ -326,6 +349,15 @@ pub(super) fn contradiction(disagreement: &Disagreement) -> String {
         Disagreement::Source { model, kernel } => {
             let model = model.map_or_else(|| "none".to_owned(), |model| model.to_string());
             format!("the kernel sends from {kernel}, the model from {model}")
+        }
+        Disagreement::Reached { model: true, .. } => "it should work, and the probe got no answer".to_owned(),
+        Disagreement::Reached { model: false, .. } => "it should not work, and the probe was answered".to_owned(),
+        Disagreement::Place { back, model, seen } => {
+            let what = if *back { "the answer" } else { "the probe" };
+            match seen {
+                Some(seen) => format!("{what} should end at {model}, and was last seen at {seen}"),
+                None => format!("{what} should end at {model}, and went on from there"),
+            }
         }
     }
 }
