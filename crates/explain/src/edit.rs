@@ -286,15 +286,24 @@ fn del_address(node: &mut NodeState, dev: IfName, net: IpNet) {
     let Some(link) = node.links.get_mut(&dev) else { return };
     link.addresses.retain(|own| own.net != net);
     let shared = link.addresses.iter().any(|own| own.net.trunc() == net.trunc());
+    let last = !link.addresses.iter().any(|own| own.net.addr().is_ipv4());
     let key = host_route(net);
-    node.routes.retain(|it| it.key.table != FibRoute::LOCAL || it.key.prefix != key.prefix);
+    let elsewhere = node.links.values().flat_map(|link| &link.addresses).any(|own| own.net.addr() == net.addr());
+    if !elsewhere {
+        node.routes.retain(|it| it.key.table != FibRoute::LOCAL || it.key.prefix != key.prefix);
+        node.routes.retain(|it| it.derived || it.src != Some(net.addr()));
+    }
     if !shared {
         let connected = |it: &FibRoute| {
             it.derived && it.key.prefix == net.trunc() && it.next_hops().iter().any(|hop| hop.dev == dev)
         };
         node.routes.retain(|it| !connected(it));
     }
-    node.routes.retain(|it| it.derived || it.src != Some(net.addr()));
+    if net.addr().is_ipv4() && last {
+        // Without an address an interface has no part in IPv4.
+        let through = |it: &FibRoute| it.next_hops().iter().any(|hop| hop.dev == dev);
+        node.routes.retain(|it| it.key.family() != Family::Ipv4 || !through(it));
+    }
 }
 
 impl fmt::Display for Edit {

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::lookup::is_own;
 use crate::segment::{self, distances, link_at, owners, segment};
+use crate::verdict::trouble_of;
 use crate::walk::{Choices, Hop, Walk, conf_key};
 use crate::{ArpRefusal, Edit, Outcome, Query, Reason, Trouble, Verdict, explain};
 
@@ -54,8 +55,14 @@ const INTRUSIVE: u32 = 4;
 /// One that makes a node believe or let through more: last, and never before anything else.
 const LOOSENING: u32 = 5;
 
-/// So many states are looked at before it is given up.
-const STATES: usize = 400;
+/// So many states are looked at before it is given up: fewer of a large network, of which each takes longer.
+fn most_states(snapshot: &Snapshot) -> usize {
+    /// Copied and walked within a second or so.
+    const ROUTES: usize = 500_000;
+    let routes: usize = snapshot.nodes.values().map(|node| 10 + node.routes.len()).sum();
+    (ROUTES / routes.max(1)).clamp(50, 3000)
+}
+
 /// No repair takes more changes.
 const MOST_EDITS: usize = 12;
 
@@ -65,7 +72,7 @@ pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op
     let mut states: Vec<Vec<Stage>> = vec![Vec::new()];
     let mut queue = BinaryHeap::from([Reverse((0_u32, 0_usize))]);
     let mut seen: BTreeSet<Vec<Edit>> = BTreeSet::new();
-    for _ in 0..STATES {
+    for _ in 0..most_states(snapshot) {
         let Reverse((cost, at)) = queue.pop()?;
         let stages = states[at].clone();
         let mut changed = snapshot.clone();
@@ -83,11 +90,13 @@ pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op
             let next = explain(&changed, query, &unchanged);
             return Some(Repair { stages, cost, next, after: verdict });
         }
-        let (Some(trouble), Some((walk, back))) = (verdict.trouble(), verdict.failing()) else { continue };
+        let Some((walk, back)) = verdict.failing_network() else { continue };
+        let Some(trouble) = trouble_of(walk, back) else { continue };
+        let done = |edit: &Edit| stages.iter().flat_map(|stage| &stage.edits).any(|(other, _)| other == edit);
         let count = stages.iter().map(|stage| stage.edits.len()).sum::<usize>();
         let context = Context::new(&changed, query, walk, back, drift);
         for Proposal { cost: more, edits } in context.proposals(&trouble) {
-            if count + edits.len() > MOST_EDITS {
+            if count + edits.len() > MOST_EDITS || edits.iter().any(|(edit, _)| done(edit)) {
                 continue;
             }
             let mut next = stages.clone();
@@ -260,30 +269,44 @@ impl<'a> Context<'a> {
                 nodes.extend(wired.ends.values().flat_map(|way| way.switches.iter().cloned()));
             }
             // A route elsewhere on the way led here.
-            Reason::Loop(_) | Reason::NotAnOwner | Reason::WrongNode { .. } | Reason::ForwardingOff { .. } => {
+            Reason::Loop(_)
+            | Reason::NotAnOwner
+            | Reason::WrongNode { .. }
+            | Reason::ForwardingOff { .. }
+            | Reason::SourceAddress => {
                 nodes.extend(self.walk.nodes().cloned());
             }
             _ => {}
+        }
+        if owners(self.snapshot, self.dst).is_empty() {
+            nodes.extend(self.target.clone());
         }
         for op in self.drift.iter().filter(|op| nodes.contains(op.ns()) && self.is_about(op)) {
             found.push(Proposal { cost: DECLARED, edits: vec![(Edit::of(op.clone(), self.snapshot), true)] });
         }
     }
 
-    /// Could the operation change the packet's way?
+    /// Could the operation help the packet on its way? What somebody has added by hand, and the file does
+    /// not know, is taken away only where it is in the way.
     fn is_about(&self, op: &Op) -> bool {
         let ends = [Some(self.dst), self.walk.packet.src];
         let concerns = |net: IpNet| ends.iter().flatten().any(|addr| net.contains(addr));
+        let forwarding = |key: &SysctlKey| key.as_str().ends_with("forwarding") || *key == SysctlKey::IPV4_FORWARD;
         match op {
-            Op::SetRoute { route, .. } => concerns(route.key.prefix),
-            Op::DelRoute { key, .. } => concerns(key.prefix),
-            Op::SetSysctl { .. }
-            | Op::SetUp { .. }
-            | Op::SetMtu { .. }
-            | Op::AddAddr { .. }
-            | Op::DelAddr { .. }
-            | Op::SetNeigh { .. }
-            | Op::DelNeigh { .. } => true,
+            Op::SetRoute { ns, route } => {
+                let node = self.snapshot.nodes.get(ns);
+                concerns(route.key.prefix) && node.is_some_and(|node| takes(node, route))
+            }
+            Op::DelRoute { ns, key } => {
+                let used = |hop: &Hop| hop.node == *ns && hop.route.as_ref().is_some_and(|route| route.key == *key);
+                let node = self.snapshot.nodes.get(ns);
+                let first = |addr: &IpAddr| node.and_then(|node| matched(node, *addr)).is_some_and(|it| it.key == *key);
+                self.walk.hops.iter().any(used) || ends.iter().flatten().any(first)
+            }
+            Op::SetSysctl { key, value, .. } => !(forwarding(key) && value == "0"),
+            Op::DelAddr { addr, .. } => concerns(*addr),
+            Op::SetUp { up, .. } => *up,
+            Op::SetMtu { .. } | Op::AddAddr { .. } | Op::SetNeigh { .. } | Op::DelNeigh { .. } => true,
             _ => false,
         }
     }
@@ -477,7 +500,8 @@ impl<'a> Context<'a> {
         {
             let del = Edit::Op(Op::DelAddr { at: at(ns, dev), addr: net });
             let add = Edit::Op(Op::AddAddr { at: at(ns, dev), addr: mended });
-            push(found, INTRUSIVE, vec![del, add]);
+            // In this order: routes go with the last address of an interface.
+            push(found, INTRUSIVE, vec![add, del]);
         }
     }
 
@@ -541,6 +565,15 @@ fn plain(edit: Edit, found: &mut Vec<Proposal>) {
     if !found.iter().any(|other| other.edits.len() == 1 && other.edits[0].0 == edit) {
         push(found, PLAIN, vec![edit]);
     }
+}
+
+/// Would the kernel take the route? Its gateways have to be on a link of the node.
+fn takes(node: &NodeState, route: &Route) -> bool {
+    let on_link = |hop: &NextHop| {
+        let Some(via) = hop.via else { return node.links.contains_key(&hop.dev) };
+        matched(node, via).is_some_and(|it| it.next_hops().iter().any(|to| to.via.is_none() && to.dev == hop.dev))
+    };
+    route.next_hops().iter().all(on_link)
 }
 
 /// The route of `main` that a node has to an address.

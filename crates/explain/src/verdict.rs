@@ -1,12 +1,11 @@
 //! There and back.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hopyard_net::{NsName, Snapshot};
 use serde::Serialize;
 
-use crate::walk::{Choices, Walk, walk};
+use crate::walk::{Choices, Trace, Walk, walk};
 use crate::{Packet, Reason, segment};
 
 /// What is asked: does a packet get there, and its answer back?
@@ -82,6 +81,15 @@ impl Verdict {
         self.back.as_ref().filter(|back| !back.arrives()).map(|back| (back, true))
     }
 
+    /// The same, where the network alone is looked at: a packet for which nothing waits has arrived.
+    pub(crate) fn failing_network(&self) -> Option<(&Walk, bool)> {
+        let service = matches!(self.there.reason(), Some(Reason::NoListener { .. } | Reason::WrongBindAddress { .. }));
+        match &self.back {
+            Some(back) if service => (!back.arrives()).then_some((back, true)),
+            _ => self.failing(),
+        }
+    }
+
     /// The first thing that is wrong.
     pub fn trouble(&self) -> Option<Trouble> {
         let (walk, back) = self.failing()?;
@@ -94,7 +102,7 @@ impl Verdict {
     }
 }
 
-fn trouble_of(walk: &Walk, back: bool) -> Option<Trouble> {
+pub(crate) fn trouble_of(walk: &Walk, back: bool) -> Option<Trouble> {
     let reason = walk.reason()?.clone();
     Some(Trouble { back, node: walk.last()?.node.clone(), reason })
 }
@@ -106,17 +114,18 @@ pub fn owner(snapshot: &Snapshot, addr: IpAddr) -> Option<NsName> {
 
 /// Walks the packet there and its answer back.
 pub fn explain(snapshot: &Snapshot, query: &Query, choices: &Choices) -> Verdict {
-    let nobody = BTreeSet::new();
-    let there = walk(snapshot, &query.from, query.packet, query.wanted.as_ref(), &nobody, choices);
+    let there = walk(snapshot, &query.from, query.packet, query.wanted.as_ref(), &Trace::default(), choices);
     let answers = match there.last() {
         Some(last) if there.arrives() => Some(last.node.clone()),
         _ => query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst)),
     };
     let back = there.packet.answer().zip(answers).map(|(packet, from)| {
-        // What is to be is taken as having come through.
-        let all = || snapshot.nodes.keys().cloned().collect();
-        let knowing = if there.arrives() { there.nodes().cloned().collect() } else { all() };
-        walk(snapshot, &from, packet, Some(&query.from), &knowing, choices)
+        let mut trace = there.trace(snapshot);
+        if !there.arrives() {
+            // What is to be is taken as having come through.
+            trace.nodes = snapshot.nodes.keys().cloned().collect();
+        }
+        walk(snapshot, &from, packet, Some(&query.from), &trace, choices)
     });
     Verdict { there, back }
 }

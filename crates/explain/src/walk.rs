@@ -76,9 +76,33 @@ impl Walk {
         self.hops.last().is_some_and(|hop| hop.end == Some(End::Delivered))
     }
 
+    /// Do both arrive, or end in the same place for the same reason?
+    fn ends_like(&self, other: &Walk) -> bool {
+        let place = |walk: &Walk| walk.last().map(|hop| (hop.node.clone(), hop.end.clone()));
+        self.arrives() && other.arrives() || place(self) == place(other)
+    }
+
     /// Is it open whether it does?
     pub fn is_undecided(&self) -> bool {
         self.by_chance || self.reason().is_some_and(Reason::is_undecided)
+    }
+
+    /// What it leaves behind. A node that is asked for its address by ARP remembers who has asked.
+    pub fn trace(&self, snapshot: &Snapshot) -> Trace {
+        let mut trace = Trace { nodes: self.nodes().cloned().collect(), learnt: BTreeMap::new() };
+        for hop in &self.hops {
+            let (Some(to), Some(next), Some(node)) = (&hop.to, &hop.next, snapshot.nodes.get(&hop.node)) else {
+                continue;
+            };
+            let addr = next.via.unwrap_or(self.packet.dst);
+            let known = node.neighbours.iter().any(|it| it.dev == next.dev && it.addr == addr);
+            let asker = segment::asker(node, next.dev, &self.packet, addr);
+            if let (false, true, Some(asker)) = (known, addr.is_ipv4(), asker) {
+                let here = Endpoint { ns: hop.node.clone(), dev: next.dev };
+                trace.learnt.insert((to.clone(), asker), here);
+            }
+        }
+        trace
     }
 
     /// The nodes that it comes to, in order.
@@ -87,19 +111,28 @@ impl Walk {
     }
 }
 
+/// What a packet on its way has changed, and its answer finds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// The nodes that have seen it.
+    pub nodes: BTreeSet<NsName>,
+    /// Who has learnt, by being asked, where an address is on one of its links.
+    pub learnt: BTreeMap<(Endpoint, IpAddr), Endpoint>,
+}
+
 /// Walks a packet from a node to its end.
 ///
-/// `wanted` is where it should end; `None`: wherever its destination is. `knowing` are the nodes that
-/// have seen the packet that this one answers.
+/// `wanted` is where it should end; `None`: wherever its destination is. `before` is what the packet
+/// left behind that this one answers.
 pub fn walk(
     snapshot: &Snapshot,
     from: &NsName,
     packet: Packet,
     wanted: Option<&NsName>,
-    knowing: &BTreeSet<NsName>,
+    before: &Trace,
     choices: &Choices,
 ) -> Walk {
-    let walker = Walker { snapshot, wanted, knowing, choices };
+    let walker = Walker { snapshot, wanted, before, choices };
     let mut budget = BRANCHES;
     let state = State { packet, at: from.clone(), input: None, hops: Vec::new(), been: BTreeSet::new() };
     walker.go(state, &mut budget)
@@ -111,7 +144,7 @@ const BRANCHES: usize = 512;
 struct Walker<'a> {
     snapshot: &'a Snapshot,
     wanted: Option<&'a NsName>,
-    knowing: &'a BTreeSet<NsName>,
+    before: &'a Trace,
     choices: &'a Choices,
 }
 
@@ -196,7 +229,7 @@ impl Walker<'_> {
             };
             match &mut first {
                 None => first = Some(walk),
-                Some(first) if first.arrives() == walk.arrives() => first.by_chance |= walk.by_chance,
+                Some(first) if first.ends_like(&walk) => first.by_chance |= walk.by_chance,
                 Some(first) => {
                     // The one that fails is the one to show.
                     if first.arrives() {
@@ -225,6 +258,10 @@ impl Walker<'_> {
                 .or_else(|| self.filter(node, state, Hook::Prerouting, Some(dev), None))
         {
             return Routed::Ends(reason, None, None);
+        }
+        if input.is_none() && is_link_local(packet.dst) {
+            let what = "a link-local address is another one on each interface".to_owned();
+            return Routed::Ends(Reason::Undecided(what), None, None);
         }
         let found = lookup::find(node, &Question::of(&packet, input));
         if let Found::Beyond(what) = found {
@@ -294,6 +331,9 @@ impl Walker<'_> {
         if let Some(input) = state.input {
             if let Some(reason) = disbelief(node, &state.packet, input, Some(by.dev)) {
                 return stop(state, hop, reason);
+            }
+            if state.packet.src.is_some_and(is_link_local) {
+                return stop(state, hop, Reason::SourceAddress);
             }
             if state.packet.ttl <= 1 {
                 return stop(state, hop, Reason::TtlExpired);
@@ -392,7 +432,10 @@ impl Walker<'_> {
                     }
                 }
             }
-            None => self.resolve(node, state, dev, addr, by.via.is_none(), &segment)?,
+            None => match self.before.learnt.get(&(here.clone(), addr)) {
+                Some(end) if segment.ends.contains_key(end) => end.clone(),
+                _ => self.resolve(node, state, dev, addr, by.via.is_none(), &segment)?,
+            },
         };
         if let Some(way) = segment.ends.get(&end) {
             /// What a veth end takes in beyond its MTU: room for a VLAN tag.
@@ -486,7 +529,7 @@ impl Walker<'_> {
         input: Option<IfName>,
         output: Option<IfName>,
     ) -> Option<Reason> {
-        let knows_connection = self.knowing.contains(&state.at);
+        let knows_connection = self.before.nodes.contains(&state.at);
         filter::check(hook, Seen { node, packet: &state.packet, input, output, knows_connection })
     }
 
@@ -529,6 +572,10 @@ pub(crate) fn forwarding_of(dev: IfName) -> Option<SysctlKey> {
 /// `net.ipv4.conf.IF.KEY`, with the dots of the name as sysctl(8) wants them.
 pub(crate) fn conf_key(dev: IfName, key: &str) -> Option<SysctlKey> {
     format!("net.ipv4.conf.{}.{key}", dev.as_str().replace('.', "/")).parse().ok()
+}
+
+fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
 fn forwards(node: &NodeState, family: Family, input: IfName) -> bool {

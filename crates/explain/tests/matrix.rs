@@ -165,7 +165,7 @@ fn links_that_are_down_are_named_on_their_own_side() {
 #[test]
 fn addresses_that_are_wrong_are_found_by_who_answers() {
     check(
-        &["b noaddr 10.0.3.2/24 dev br", "b addr 10.0.3.7/24 dev br"],
+        &["b addr 10.0.3.7/24 dev br", "b noaddr 10.0.3.2/24 dev br"],
         &Query { wanted: Some("b".parse().unwrap()), ..a_to_b() },
         "there r2 neighbour-unresolved",
         &["b: ip address add 10.0.3.2/24 dev br"],
@@ -359,4 +359,20 @@ fn what_was_declared_is_preferred() {
     let edits: Vec<String> = repair.edits().map(ToString::to_string).collect();
     assert_eq!(edits, ["ip route add 10.0.0.0/8 via 10.0.2.2"]);
     assert!(repair.stages[0].edits[0].1, "it restores what was declared");
+}
+
+#[test]
+fn an_address_that_was_declared_comes_back() {
+    let mut net = chain();
+    type_in(&mut net, "b noaddr 10.0.3.2/24 dev br");
+    let at = common::at("b:br");
+    let drift = [hopyard_net::Op::AddAddr { at, addr: "10.0.3.2/24".parse().unwrap() }];
+    for query in [
+        Query { wanted: Some("a".parse().unwrap()), ..ask("b", "10.0.1.2") },
+        Query { wanted: Some("b".parse().unwrap()), ..a_to_b() },
+    ] {
+        let repair = repair(&net, &query, &Choices::new(), &drift).unwrap();
+        let edits: Vec<String> = repair.edits().map(ToString::to_string).collect();
+        assert_eq!(edits, ["ip address add 10.0.3.2/24 dev br", "ip route add 10.0.1.0/24 via 10.0.3.1"]);
+    }
 }

@@ -290,7 +290,10 @@ impl Mark {
             58 => (self.echo(128), 0),
             6 => {
                 let src = self.src.unwrap_or(unspecified);
-                rustix::net::bind(&socket, &SocketAddr::new(src, 0))?;
+                // A link-local one would need its interface; the kernel chooses it again.
+                if !matches!(src, IpAddr::V6(src) if src.is_unicast_link_local()) {
+                    rustix::net::bind(&socket, &SocketAddr::new(src, 0))?;
+                }
                 (self.first_segment(src), 0)
             }
             _ => {

@@ -123,8 +123,8 @@ pub fn why(
     let owner = query.wanted.clone().or_else(|| owner(&snapshot, packet.dst));
     let mut seen = None;
     if by_probe {
-        let probed = probe::probe(&world, &snapshot, &query, &verdict, token())?;
         let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
+        let probed = probe::probe(&world, &snapshot, &query, &verdict, target, token())?;
         disagreements.extend(probe::compare(&query, &verdict, target, &probed));
         seen = Some(probed);
     }
@@ -172,8 +172,7 @@ fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verd
         let walks = std::iter::once((&verdict.there, false)).chain(verdict.back.iter().map(|back| (back, true)));
         let mut open = walks.flat_map(|(walk, back)| walk.hops.iter().map(move |hop| (walk.packet, hop, back)));
         let open = open.find(|(packet, hop, _)| {
-            let several = hop.route.as_ref().is_some_and(|route| route.next_hops().len() > 1);
-            several && !choices.contains_key(&(hop.node.clone(), packet.dst))
+            is_known_choice(hop, packet.family()) && !choices.contains_key(&(hop.node.clone(), packet.dst))
         });
         let Some((packet, hop, back)) = open else { return Ok((verdict, choices)) };
         let answer = ask_hop(world, &packet, hop, back)?;
@@ -188,6 +187,16 @@ fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verd
     Ok((explain(snapshot, query, &choices), choices))
 }
 
+/// Does a node take one of several routes, and does its kernel say which? In IPv6 that depends on a label
+/// which the packet gets when it is sent, and nobody can ask with it.
+fn is_known_choice(hop: &Hop, family: Family) -> bool {
+    several(hop) && (family == Family::Ipv4 || hop.input.is_none())
+}
+
+fn several(hop: &Hop) -> bool {
+    hop.route.as_ref().is_some_and(|route| route.next_hops().len() > 1)
+}
+
 fn ask_hop(world: &mut World, packet: &Packet, hop: &Hop, back: bool) -> Result<RouteAnswer, Error> {
     // The sender's kernel chooses the source by itself; an answer has one from the start.
     let from = packet.src.filter(|_| back || hop.input.is_some());
@@ -199,8 +208,9 @@ fn ask_hop(world: &mut World, packet: &Packet, hop: &Hop, back: bool) -> Result<
 /// Asks every node on both ways, and compares.
 fn ask(world: &mut World, verdict: &Verdict, disagreements: &mut Vec<Disagreement>) -> Result<Vec<Asked>, Error> {
     let mut asked = Vec::new();
-    let walks = std::iter::once((&verdict.there, false)).chain(verdict.back.iter().map(|back| (back, true)));
-    for (walk, back) in walks {
+    // What would be, if the packet arrived, a kernel cannot be asked.
+    let back = verdict.back.iter().filter(|_| verdict.there.arrives()).map(|back| (back, true));
+    for (walk, back) in std::iter::once((&verdict.there, false)).chain(back) {
         for (at, hop) in walk.hops.iter().enumerate() {
             // The same packet again, in a circle.
             if matches!(&hop.end, Some(End::Dropped(Reason::Loop(_)))) {
@@ -229,6 +239,9 @@ fn agrees(hop: &Hop, answer: &RouteAnswer, family: Family) -> bool {
         _ => None,
     };
     match (reason, &hop.next) {
+        // What is not understood cannot be wrong; and whether it forwards what comes from a link-local
+        // address, nobody says who is asked for a route.
+        (Some(Reason::SourceAddress), Some(_)) | (Some(Reason::Undecided(_)), None) => true,
         // Asked for a route, IPv6 does not say whether it would forward.
         (Some(Reason::ForwardingOff { .. } | Reason::NotAnOwner), _) if family == Family::Ipv6 => true,
         (
@@ -244,8 +257,12 @@ fn agrees(hop: &Hop, answer: &RouteAnswer, family: Family) -> bool {
             ),
             _,
         ) => matches!(answer, RouteAnswer::Refused(_)),
-        // What is not understood cannot be wrong.
-        (Some(Reason::Undecided(_)), None) => true,
+        (_, Some(_)) if several(hop) && !is_known_choice(hop, family) => {
+            let hops = hop.route.iter().flat_map(hopyard_net::FibRoute::next_hops);
+            let is =
+                |it: &NextHop| matches!(answer, RouteAnswer::On { dev, via, .. } if (*dev, *via) == (it.dev, it.via));
+            hops.into_iter().any(is)
+        }
         (_, Some(next)) => {
             matches!(answer, RouteAnswer::On { dev, via, .. } if *dev == next.dev && *via == next.via)
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hopyard_explain::{Outcome, Packet, Protocol, Query, Reason, Verdict, Walk};
 use hopyard_kernel::World;
 use hopyard_kernel::tap::{Mark, Sight, Sighting, Tap};
-use hopyard_net::{IfName, LinkKind, NsName, Snapshot};
+use hopyard_net::{FibAction, IfName, LinkKind, NsName, Snapshot};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::Disagreement;
@@ -49,11 +49,11 @@ pub struct Passing {
     pub went: Option<u8>,
 }
 
-/// If the model expects an answer, so long is waited for it: a first packet may have to wait for its
-/// neighbour, and the machine may be busy.
+/// As long as less was seen than the model expects, so long is waited for more: a packet may have to
+/// wait a second for a neighbour that was asked for in vain before, and the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// If it does not, so long after the last thing that was seen. A packet takes microseconds; who cannot
-/// find a neighbour gives up after three seconds, which nobody needs to wait for.
+/// If all was seen that it expects, so long for what it does not. A packet takes microseconds; who
+/// cannot find a neighbour gives up after three seconds, which nobody needs to wait for.
 const QUIET: Duration = Duration::from_millis(250);
 
 impl Seen {
@@ -66,13 +66,13 @@ impl Seen {
     /// program's matter.
     pub fn reached(&self, query: &Query, target: Option<&NsName>) -> bool {
         let at_source = self.at(&query.from);
-        match query.packet.protocol {
-            Protocol::Icmp | Protocol::Tcp => at_source.reply.came.is_some() && !at_source.reset,
-            Protocol::Udp => {
-                let arrived = target.is_some_and(|target| self.at(target).packet.came.is_some());
-                arrived && at_source.errors.is_empty()
+        // Somebody else may have answered.
+        let arrived = target.is_some_and(|target| self.at(target).packet.came.is_some());
+        arrived
+            && match query.packet.protocol {
+                Protocol::Icmp | Protocol::Tcp => at_source.reply.came.is_some() && !at_source.reset,
+                Protocol::Udp => at_source.errors.is_empty(),
             }
-        }
     }
 }
 
@@ -82,6 +82,7 @@ pub(super) fn probe(
     snapshot: &Snapshot,
     query: &Query,
     verdict: &Verdict,
+    target: Option<&NsName>,
     token: [u8; 8],
 ) -> Result<Seen, Error> {
     let packet = verdict.there.packet;
@@ -105,9 +106,8 @@ pub(super) fn probe(
             }
         }
     }
-    let expected = verdict.outcome() == Outcome::Yes && query.packet.protocol != Protocol::Udp;
-    let started = Instant::now();
-    let mut last = started;
+    let mut last = Instant::now();
+    let mut answered = false;
     loop {
         for (node, tap) in nodes.iter().zip(&taps) {
             while let Some(sighting) = tap.next(&mark).context(|| format!("watch the packets of {node}"))? {
@@ -115,10 +115,17 @@ pub(super) fn probe(
                 last = Instant::now();
             }
         }
-        let answered = seen.at(&query.from).reply.came.is_some();
-        let patience = if expected { PATIENCE } else { QUIET };
+        // Once more behind the answer: who was looked at before it came has more to tell.
+        if std::mem::replace(&mut answered, seen.at(&query.from).reply.came.is_some()) {
+            break;
+        }
+        if answered {
+            continue;
+        }
+        let open = verdict.outcome() == Outcome::Undecided || !compare(query, verdict, target, &seen).is_empty();
+        let patience = if open && seen.refused.is_none() { PATIENCE } else { QUIET };
         let left = patience.saturating_sub(last.elapsed());
-        if answered || left.is_zero() || seen.refused.is_some() && !expected {
+        if left.is_zero() {
             break;
         }
         wait(&taps, left)?;
@@ -207,14 +214,14 @@ fn wait(taps: &[Tap], patience: Duration) -> Result<(), Error> {
 /// Where what was seen and what the model says differ.
 pub(super) fn compare(query: &Query, verdict: &Verdict, target: Option<&NsName>, seen: &Seen) -> Vec<Disagreement> {
     let mut found = Vec::new();
-    let model = match (query.packet.protocol, verdict.outcome()) {
+    let model = match verdict.outcome() {
         // Neither of two answers is wrong.
-        (_, Outcome::Undecided) => return found,
-        (Protocol::Udp, _) => verdict.there.arrives(),
-        (_, outcome) => outcome == Outcome::Yes,
+        Outcome::Undecided => return found,
+        outcome => outcome == Outcome::Yes,
     };
     let reached = seen.reached(query, target);
-    if model != reached {
+    // Nobody needs to answer a datagram; where it was seen is all there is.
+    if query.packet.protocol != Protocol::Udp && model != reached {
         found.push(Disagreement::Reached { model, seen: reached });
     }
     let there = place(&verdict.there, |node| seen.at(node).packet);
@@ -232,6 +239,10 @@ pub(super) fn compare(query: &Query, verdict: &Verdict, target: Option<&NsName>,
 /// The node at which the model has the packet end and the one where it was last seen, if they differ.
 fn place(walk: &Walk, passing: impl Fn(&NsName) -> Passing) -> Option<(NsName, Option<NsName>)> {
     let last = walk.last()?;
+    // What a node sends to itself goes through `lo`, out and in again.
+    if walk.hops.len() == 1 && last.route.as_ref().is_some_and(|route| route.action == FibAction::Local) {
+        return None;
+    }
     // It leaves the node, and is lost on the wire; or it goes round, and comes and goes everywhere.
     let lost = matches!(
         walk.reason(),
@@ -243,6 +254,7 @@ fn place(walk: &Walk, passing: impl Fn(&NsName) -> Passing) -> Option<(NsName, O
     if furthest.node != last.node {
         return Some((last.node.clone(), Some(furthest.node.clone())));
     }
-    let left = !walk.arrives() && !lost && passing(&last.node).went.is_some();
+    let before = walk.hops.iter().filter(|hop| hop.node == last.node).count() > 1;
+    let left = !walk.arrives() && !lost && !before && passing(&last.node).went.is_some();
     left.then(|| (last.node.clone(), None))
 }

@@ -159,6 +159,9 @@ pub(super) fn sentence(verdict: &Verdict, trouble: &Trouble) -> String {
             format!("port {} of {node} listens on {addr} only", listener.port)
         }
         Reason::WrongNode { wanted } => format!("{dst} leads to {node}, not to {wanted}"),
+        Reason::SourceAddress if walk.packet.src.is_some() => {
+            format!("{node} does not forward it, because it comes from the link-local address {src}")
+        }
         Reason::SourceAddress => format!("{node} has no address to send from"),
         Reason::Undecided(what) => format!("not known what {node} does: {what}"),
     }
@@ -277,7 +280,7 @@ pub(super) fn decision(hop: &Hop) -> String {
         Reason::NoListener { .. } => "nothing listens".to_owned(),
         Reason::WrongBindAddress { .. } => "listens on another address".to_owned(),
         Reason::WrongNode { wanted } => format!("should be {wanted}"),
-        Reason::SourceAddress => "no address to send from".to_owned(),
+        Reason::SourceAddress => "no address to come from".to_owned(),
         Reason::Undecided(what) => what.clone(),
     };
     let mark = if reason.is_undecided() { "?" } else { "x" };
