@@ -34,8 +34,7 @@ fn bare(place: &Place) {
 
 /// Types a command in a node.
 fn run(place: &Place, node: &str, command: &str) {
-    let words: Vec<&str> = ["exec", node, "--"].into_iter().chain(command.split(' ')).collect();
-    place.hop(&words);
+    place.hop(&["exec", node, "--", "sh", "-c", command]);
 }
 
 #[track_caller]
@@ -215,7 +214,7 @@ fn a_port_without_a_listener_says_what_does_listen() {
     let output = place.output(&["why", "a", "b:80"]);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);
-    assert!(said.contains("nothing listens on port 80 of b; nothing listens there by tcp"), "{said}");
+    assert!(said.contains("nothing listens on port 80 of b (no tcp port does)"), "{said}");
     if std::process::Command::new("python3").arg("--version").output().is_err() {
         println!("skipped: no python3 for a TCP server");
         return;
@@ -230,7 +229,7 @@ fn a_port_without_a_listener_says_what_does_listen() {
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(serving.stdout.take().unwrap()), &mut line).unwrap();
     let said = text(&place.output(&["why", "a", "b:80"]).stdout);
-    assert!(said.contains("these tcp ports listen: 7070"), "{said}");
+    assert!(said.contains("nothing listens on port 80 of b (tcp port 7070 does)"), "{said}");
     assert!(place.hop(&["why", "a", "b:7070/tcp"]).starts_with("YES a -> "));
     drop(serving.stdin.take());
     assert!(serving.wait().unwrap().success());
@@ -247,4 +246,118 @@ fn what_cannot_be_asked_is_said() {
     let output = place.output(&["why", "a", "192.0.2.1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("No node has the address 192.0.2.1."), "{}", text(&output.stdout));
+}
+
+/// Loads rules into a node, in the place of those it has. Each is a chain of table `inet fw`.
+fn filter(place: &Place, node: &str, chains: &str) {
+    let rules = place.file("rules.nft", &format!("flush ruleset\ntable inet fw {{\n{chains}\n}}\n"));
+    place.hop(&["exec", node, "--", "nft", "-f", &rules]);
+}
+
+/// What the firewall does is read from the kernel's own instructions, and each rule that decides is named.
+#[test]
+fn the_firewall_is_followed_rule_by_rule() {
+    if std::process::Command::new("nft").arg("--version").output().is_err() {
+        println!("skipped: no nft to load rules");
+        return;
+    }
+    let place = Place::new();
+    let yaml = format!("name: {}\nlinks: [a -- r -- b]\n", unique("fw"));
+    place.hop(&["up", &place.file("fw.hop.yaml", &yaml)]);
+    let hook = |name: &str, policy: &str, rules: &str| {
+        format!("chain {name} {{\ntype filter hook {name} priority 0; policy {policy};\n{rules}\n}}\n")
+    };
+    let established = "ct state established,related accept";
+    let sets = "tcp dport { 80, 443 } accept";
+    // Where, what, to whom; the status and a piece of the answer.
+    let cases: [(&str, String, &[&str], i32, &str); 15] = [
+        (
+            "r",
+            hook("forward", "accept", "ip protocol icmp counter drop"),
+            &["a", "b"],
+            1,
+            "chain inet fw forward (forward)",
+        ),
+        ("r", hook("forward", "accept", "ip protocol icmp counter drop"), &["-6", "a", "b"], 0, "YES"),
+        (
+            "r",
+            hook("forward", "drop", "tcp dport 22 accept"),
+            &["a", "b"],
+            1,
+            "firewall of r drops it: the policy of chain",
+        ),
+        (
+            "r",
+            hook("forward", "drop", "tcp dport 22 accept"),
+            &["a", "b:22"],
+            1,
+            "Then nothing listens on port 22 of b (no tcp port does).",
+        ),
+        ("r", hook("forward", "drop", &format!("{established}\niifname eth0 accept")), &["a", "b"], 0, "YES"),
+        ("r", hook("forward", "drop", &format!("{established}\niif eth0 oif eth1 accept")), &["a", "b"], 0, "YES"),
+        (
+            "r",
+            hook("forward", "drop", &format!("{established}\niifname eth0 accept")),
+            &["b", "a"],
+            1,
+            "the policy of chain",
+        ),
+        ("r", hook("forward", "accept", "ip ttl < 10 drop\nip daddr 192.0.2.0/24 drop"), &["a", "b"], 0, "YES"),
+        (
+            "b",
+            hook("input", "accept", "icmp type echo-request reject"),
+            &["a", "b"],
+            1,
+            "the firewall of b rejects it: rule",
+        ),
+        (
+            "b",
+            hook("input", "accept", "icmpv6 type echo-request drop"),
+            &["-6", "a", "b"],
+            1,
+            "the firewall of b drops it",
+        ),
+        (
+            "b",
+            hook("output", "accept", "icmp type echo-reply drop"),
+            &["a", "b"],
+            1,
+            "it arrives, but the firewall of b drops",
+        ),
+        ("a", hook("output", "accept", "ip daddr 10.0.0.0/8 drop"), &["a", "b"], 1, "chain inet fw output (output)"),
+        ("a", hook("prerouting", "drop", ""), &["a", "b"], 1, "it arrives, but the firewall of a drops it"),
+        (
+            "r",
+            format!("chain more {{ meta l4proto icmp drop; }}\n{}", hook("forward", "accept", "jump more")),
+            &["a", "b"],
+            1,
+            "chain inet fw more (forward)",
+        ),
+        // A set is not understood: the packet decides.
+        ("r", hook("forward", "accept", &format!("{sets}\nmeta l4proto icmp accept")), &["a", "b"], 0, "YES"),
+    ];
+    for (node, chains, args, status, piece) in cases {
+        for other in ["a", "r", "b"] {
+            place.hop(&["exec", other, "--", "nft", "flush", "ruleset"]);
+        }
+        filter(&place, node, &chains);
+        let output = place.output(&[&["why"], args].concat());
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(status), "{chains}{args:?}: {said}{}", text(&output.stderr));
+        assert!(said.contains(piece), "{chains}{args:?}: {said}");
+        if status == 1 && !said.contains("nothing listens") && args.len() == 2 && args[1] == "b" {
+            follow(&place, &["-4", args[0], args[1]]);
+        }
+    }
+    // What cannot be followed is said, and the packet tells.
+    filter(&place, "r", &hook("forward", "accept", "limit rate 1/hour burst 2 packets accept\ndrop"));
+    let first = text(&place.output(&["why", "a", "b"]).stdout);
+    assert!(
+        first.starts_with("YES") && first.contains("the probe was answered; not known what r does: rule"),
+        "{first}"
+    );
+    let output = place.output(&["why", "a", "b"]);
+    let second = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{second}");
+    assert!(second.starts_with("???") && second.contains("`limit` is not understood"), "{second}");
 }

@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use hopyard_net::Family;
-use rustix::net::{AddressFamily, Protocol, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 use rustix::thread::LinkNameSpaceType;
 
 use crate::Realm;
@@ -268,6 +268,39 @@ impl Mark {
             rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
             self.send_here()
         })?
+    }
+
+    /// Has an answer come through to the socket that [`send`](Self::send) returned? A tap sees it before
+    /// the firewall does.
+    ///
+    /// # Errors
+    /// Those of recv(2), but for `EAGAIN`.
+    pub fn is_answered(&self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        let mut buffer = [0_u8; SNAP_BYTES];
+        loop {
+            let length = match rustix::net::recv(socket, &mut buffer, RecvFlags::empty()) {
+                Ok((length, _)) => length,
+                Err(rustix::io::Errno::AGAIN) => return Ok(false),
+                // An ICMP error about the probe, or a signal.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::HOSTUNREACH | rustix::io::Errno::NETUNREACH) => {
+                    continue;
+                }
+                Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::ACCESS) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            let packet = &buffer[..length.min(SNAP_BYTES)];
+            let what = match Family::of(self.dst) {
+                Family::Ipv4 => parts(Family::Ipv4, packet).and_then(|parts| known(self, Family::Ipv4, &parts)),
+                // A raw socket of IPv6 gives no IP header.
+                Family::Ipv6 => {
+                    let parts = Parts { ttl: 0, protocol: self.protocol, src: self.dst, rest: packet };
+                    known(self, Family::Ipv6, &parts)
+                }
+            };
+            if matches!(what, Some(Sight::Reply | Sight::Reset)) {
+                return Ok(true);
+            }
+        }
     }
 
     fn send_here(&self) -> io::Result<OwnedFd> {

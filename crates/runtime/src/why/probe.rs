@@ -19,6 +19,8 @@ use crate::error::{Error, IoContext};
 pub struct Seen {
     /// The error number with which the sender's kernel refused to send it.
     pub refused: Option<i32>,
+    /// The answer came through to the sender's socket, past its firewall. Not of a UDP datagram.
+    pub answered: bool,
     /// By node.
     pub nodes: BTreeMap<NsName, SeenAt>,
 }
@@ -70,7 +72,7 @@ impl Seen {
         let arrived = target.is_some_and(|target| self.at(target).packet.came.is_some());
         arrived
             && match query.packet.protocol {
-                Protocol::Icmp | Protocol::Tcp => at_source.reply.came.is_some() && !at_source.reset,
+                Protocol::Icmp | Protocol::Tcp => self.answered && !at_source.reset,
                 Protocol::Udp => at_source.errors.is_empty(),
             }
     }
@@ -115,6 +117,9 @@ pub(super) fn probe(
                 last = Instant::now();
             }
         }
+        if let (Ok(socket), false, true) = (&sent, seen.answered, query.packet.protocol != Protocol::Udp) {
+            seen.answered = mark.is_answered(socket.as_fd()).context(|| "read the answer".to_owned())?;
+        }
         // Once more behind the answer: who was looked at before it came has more to tell.
         if std::mem::replace(&mut answered, seen.at(&query.from).reply.came.is_some()) {
             break;
@@ -130,7 +135,6 @@ pub(super) fn probe(
         }
         wait(&taps, left)?;
     }
-    drop(sent);
     Ok(seen)
 }
 

@@ -14,7 +14,7 @@ use crate::error::CliError;
 use crate::ui::{ERROR, GOOD, Ui, WARNING};
 
 /// Wider than this a column is not padded.
-const WIDEST: usize = 60;
+const WIDEST: usize = 72;
 
 pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>) -> Result<(), CliError> {
     ui.line(headline(report))?;
@@ -58,6 +58,9 @@ pub(super) fn verdict(report: &Report) -> String {
     match report.verdict.trouble() {
         Some(trouble) => {
             let text = sentence(&report.verdict, &trouble);
+            if report.outcome() == Outcome::Yes {
+                return format!("the probe was answered; {text}");
+            }
             if trouble.back { format!("it arrives, but {text}") } else { text }
         }
         None if report.outcome() == Outcome::Undecided => {
@@ -147,12 +150,12 @@ pub(super) fn sentence(verdict: &Verdict, trouble: &Trouble) -> String {
             let mut ports: Vec<u16> = others.iter().map(|it| it.port).collect();
             ports.dedup();
             let listed: Vec<String> = ports.iter().map(ToString::to_string).collect();
-            let rest = if listed.is_empty() {
-                format!("nothing listens there by {word}")
-            } else {
-                format!("these {word} ports listen: {}", listed.join(", "))
+            let rest = match listed.as_slice() {
+                [] => format!("no {word} port does"),
+                [one] => format!("{word} port {one} does"),
+                _ => format!("{word} ports {} do", listed.join(", ")),
             };
-            format!("nothing listens on port {} of {node}; {rest}", walk.packet.destination_port)
+            format!("nothing listens on port {} of {node} ({rest})", walk.packet.destination_port)
         }
         Reason::WrongBindAddress { listener } => {
             let addr = listener.addr.map_or_else(|| "another family".to_owned(), |addr| addr.to_string());
@@ -402,10 +405,7 @@ fn changes(report: &Report, repair: &Repair, file: Option<&File>) -> Vec<String>
     let number = count(edits.len(), "change", "changes");
     let mut lines = vec![match repair.after.trouble() {
         None => format!("{number} {verb} it work both ways (checked in the model):"),
-        Some(rest) => {
-            let rest = sentence(&repair.after, &rest);
-            format!("{number} {verb} the network carry it both ways (checked in the model); then {rest}:")
-        }
+        Some(_) => format!("{number} {verb} the network carry it both ways (checked in the model):"),
     }];
     let rows: Vec<[String; 3]> = edits
         .iter()
@@ -425,6 +425,7 @@ fn changes(report: &Report, repair: &Repair, file: Option<&File>) -> Vec<String>
         lines.push(line.trim_end().to_owned());
     }
     lines.extend(later(report, repair));
+    lines.extend(repair.after.trouble().map(|rest| format!("Then {}.", sentence(&repair.after, &rest))));
     lines
 }
 
@@ -455,7 +456,7 @@ fn later(report: &Report, repair: &Repair) -> Option<String> {
 fn no_change(report: &Report) -> Option<String> {
     let trouble = report.verdict.trouble()?;
     match trouble.reason {
-        Reason::NoListener { .. } | Reason::WrongBindAddress { .. } => None,
+        Reason::NoListener { .. } | Reason::WrongBindAddress { .. } | Reason::Undecided(_) => None,
         _ if report.owner.is_none() => Some(format!("No node has the address {}.", report.query.packet.dst)),
         _ => Some("No change of routes, switches or addresses was found that makes it work.".to_owned()),
     }
