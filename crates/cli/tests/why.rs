@@ -207,6 +207,49 @@ fn what_the_file_declares_is_restored_first() {
 }
 
 #[test]
+fn the_changes_are_made_and_proved_or_not_made() {
+    let place = Place::new();
+    bare(&place);
+    let said = place.hop(&["why", "--fix", "h1", "10.0.2.2"]);
+    assert!(said.ends_with("done: YES h1 -> 10.0.2.2 (h2) icmp: there and back, 3 nodes\n"), "{said}");
+    assert!(place.hop(&["ping", "h1", "10.0.2.2"]).contains("h1 reaches 10.0.2.2"));
+    // What works is left alone.
+    assert!(place.hop(&["why", "--fix", "h1", "10.0.2.2"]).starts_with("YES"));
+    run(&place, "r1", "ip rule add priority 100 to 10.0.2.2 prohibit");
+    let output = place.output(&["why", "--fix", "h1", "10.0.2.2"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("r1 refuses it: policy rule 100"), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("change 1 is about a firewall or a policy rule"), "{}", text(&output.stderr));
+    assert!(place.hop(&["exec", "r1", "ip", "rule"]).contains("prohibit"));
+    run(&place, "r1", "ip rule delete priority 100");
+    assert!(place.hop(&["why", "h1", "10.0.2.2"]).starts_with("YES"));
+}
+
+/// The model knows nothing of this switch; the packet does.
+#[test]
+fn what_contradicts_the_model_is_shown_and_changes_that_do_not_help_are_taken_back() {
+    let place = Place::new();
+    bare(&place);
+    run(&place, "h2", "sysctl -w net.ipv4.icmp_echo_ignore_all=1");
+    let state = || ["h1", "r1", "h2"].map(|node| place.hop(&["show", "--json", node])).concat();
+    let before = state();
+    let output = place.output(&["why", "--fix", "h1", "10.0.2.2"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("undone, as it did not help: NO  h1"), "{}", text(&output.stdout));
+    assert_eq!(state(), before);
+    run(&place, "h1", FORTH);
+    run(&place, "r1", FORWARD);
+    run(&place, "h2", BACK);
+    let output = place.output(&["why", "h1", "10.0.2.2"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.starts_with("??? h1 -> 10.0.2.2"), "{said}");
+    assert!(said.contains("contradiction: it should work, and the probe got no answer"), "{said}");
+    assert!(said.contains("no reply left h2"), "{said}");
+    assert_eq!(place.output(&["why", "--no-probe", "h1", "10.0.2.2"]).status.code(), Some(0));
+}
+
+#[test]
 fn a_port_without_a_listener_says_what_does_listen() {
     let place = Place::new();
     let yaml = format!("name: {}\nlinks: [a -- b]\n", unique("port"));

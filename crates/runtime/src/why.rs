@@ -1,10 +1,12 @@
 //! Why one node does not reach another: what the model computes from a snapshot, what each node's
 //! own kernel answers, and where the two differ.
 
+mod fix;
 mod probe;
 
 use std::net::IpAddr;
 
+pub use fix::{Fixed, fix};
 pub use probe::{Passing, Seen, SeenAt};
 
 use hopyard_explain::{

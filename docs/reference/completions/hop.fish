@@ -127,6 +127,7 @@ never\t''"
 complete -c hop -n "__fish_hop_using_subcommand why" -s 4 -l ipv4-only -d 'The target\'s IPv4 address'
 complete -c hop -n "__fish_hop_using_subcommand why" -s 6 -l ipv6-only -d 'The target\'s IPv6 address; without this, IPv4 where it has both'
 complete -c hop -n "__fish_hop_using_subcommand why" -l no-probe -d 'Send no packet: only compute and ask'
+complete -c hop -n "__fish_hop_using_subcommand why" -l fix -d 'Make the changes, and take them back if a packet shows that they do not help'
 complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand why" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand doctor" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use hopyard::explain::{Outcome, Packet, Protocol};
 use hopyard::net::{Family, NsName};
-use hopyard::runtime::why::{Report, why};
+use hopyard::runtime::why::{Fixed, Report, fix, why};
 use hopyard::runtime::{Home, Running, keep_room_for_files};
 
 use crate::error::CliError;
@@ -18,7 +18,8 @@ use crate::ui::Ui;
 /// Say why one node does not reach another: hop by hop, there and back, with the smallest repair.
 ///
 /// What each hop does is computed from all that its kernel shows, the kernel itself is asked, and one
-/// packet is sent and watched on its way. Where they differ, that is shown. Nothing is changed.
+/// packet is sent and watched on its way. Where they differ, that is shown. Nothing is changed, unless
+/// `--fix` says so.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 #[command(after_help = "\
@@ -36,6 +37,9 @@ pub(crate) struct Args {
     /// Send no packet: only compute and ask.
     #[arg(long)]
     no_probe: bool,
+    /// Make the changes, and take them back if a packet shows that they do not help.
+    #[arg(long, conflicts_with_all = ["no_probe", "json"])]
+    fix: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -63,9 +67,30 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     if args.json {
         json::print(ui, &report, file.as_ref())?;
     } else {
-        words::print(ui, &report, file.as_ref())?;
+        words::print(ui, &report, file.as_ref(), !args.fix)?;
+    }
+    if args.fix && report.outcome() != Outcome::Yes {
+        return make_changes(ui, &home, &running, &report);
     }
     Ok(status(&report))
+}
+
+fn make_changes(ui: &mut Ui, home: &Home, running: &Running, report: &Report) -> Result<u8, CliError> {
+    match fix(home, running, report)? {
+        Fixed::Works(after) => {
+            ui.line(format_args!("done: {}", words::headline(&after)))?;
+            Ok(status(&after))
+        }
+        Fixed::Undone(after) => {
+            ui.line(format_args!("undone, as it did not help: {}", words::headline(&after)))?;
+            Ok(status(&after))
+        }
+        Fixed::NotForUs(number) => {
+            ui.hint(format_args!("nothing was changed: change {number} is about a firewall or a policy rule, which `hop why` leaves to you"));
+            Ok(status(report))
+        }
+        Fixed::Nothing => Ok(status(report)),
+    }
 }
 
 fn status(report: &Report) -> u8 {

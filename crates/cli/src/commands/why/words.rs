@@ -16,7 +16,8 @@ use crate::ui::{ERROR, GOOD, Ui, WARNING};
 /// Wider than this a column is not padded.
 const WIDEST: usize = 72;
 
-pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>) -> Result<(), CliError> {
+/// `offer`: say that `--fix` makes the changes.
+pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>, offer: bool) -> Result<(), CliError> {
     ui.line(headline(report))?;
     let table = Table::of(report);
     for line in table.lines() {
@@ -29,6 +30,9 @@ pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>) -> Result
         for line in changes(report, repair, file) {
             ui.line(line)?;
         }
+        if offer && repair.edits().all(|edit| edit.op().is_some()) {
+            ui.hint("`--fix` makes the changes, and proves them with a packet");
+        }
     } else if let Some(text) = no_change(report) {
         ui.line(text)?;
     }
@@ -36,7 +40,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>) -> Result
 }
 
 /// `NO  h1 -> 10.0.2.2 (h2) icmp: h1 has no route to 10.0.2.2`.
-fn headline(report: &Report) -> String {
+pub(super) fn headline(report: &Report) -> String {
     let packet = &report.query.packet;
     let what = match packet.protocol {
         Protocol::Icmp => "icmp".to_owned(),
