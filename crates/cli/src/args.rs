@@ -33,6 +33,7 @@ pub(crate) enum Command {
     Exec(commands::exec::Args),
     Shell(commands::shell::Args),
     Ping(commands::ping::Args),
+    Why(commands::why::Args),
     Ns(commands::ns::Args),
     Doctor(commands::doctor::Args),
     Schema(commands::schema::Args),

@@ -32,6 +32,7 @@
 
 mod network;
 
+pub use hopyard_explain as explain;
 pub use hopyard_formats as formats;
 pub use hopyard_kernel as kernel;
 pub use hopyard_model as model;

@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hopyard_net::{AltName, Family, IfName, IpNet, MacAddr, Mtu, NextHop, Route, RouteKey, RouteKind};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol};
+use hopyard_net::{
+    AltName, Family, FibAction, FibRoute, IfName, IpNet, Ipv4Conf, MacAddr, Mtu, Neighbour, NextHop, PolicyRule, Route,
+    RouteKey, RouteKind, RuleAction,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope};
 use netlink_packet_route::link::{
-    AfSpecInet, AfSpecUnspec, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, Prop,
+    AfSpecInet, AfSpecUnspec, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+    LinkMessage, Prop,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -15,13 +19,11 @@ use netlink_packet_route::nsid::NsidAttribute;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteType, RouteVia,
 };
+use netlink_packet_route::rule::{RuleAttribute, RuleFlags, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::encode::{IPV6_DEFAULT_METRIC, link_local};
 use crate::links::IfIndex;
-
-/// The table of a namespace's own addresses, which the kernel keeps.
-const TABLE_LOCAL: u32 = 255;
 
 /// An interface as the kernel shows it.
 #[derive(Clone, Debug)]
@@ -36,6 +38,14 @@ pub(crate) struct FoundLink {
     pub(crate) up: bool,
     /// `net.ipv4.conf.DEV.promote_secondaries`.
     pub(crate) promotes_secondaries: bool,
+    /// Is there a signal?
+    pub(crate) carrier: bool,
+    /// The MTU as it is, also beyond what an [`Mtu`] allows.
+    pub(crate) mtu_bytes: u32,
+    /// `net.ipv4.conf.DEV`, as far as it decides about packets.
+    pub(crate) conf: Ipv4Conf,
+    /// A bridge that looks at more than Ethernet addresses.
+    pub(crate) beyond: Option<String>,
 }
 
 /// What an interface is.
@@ -70,12 +80,20 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
         master: None,
         up: header.flags.contains(LinkFlags::Up),
         promotes_secondaries: false,
+        carrier: header.flags.contains(LinkFlags::LowerUp),
+        mtu_bytes: 0,
+        conf: Ipv4Conf::default(),
+        beyond: None,
     };
     for attribute in attributes {
         match attribute {
             LinkAttribute::IfName(name) => dev = name.parse().ok(),
             LinkAttribute::Address(bytes) => found.mac = bytes.as_slice().try_into().ok().map(MacAddr::from_bytes),
-            LinkAttribute::Mtu(bytes) => found.mtu = Mtu::try_from(*bytes).ok(),
+            LinkAttribute::Mtu(bytes) => {
+                found.mtu_bytes = *bytes;
+                found.mtu = Mtu::try_from(*bytes).ok();
+            }
+            LinkAttribute::Carrier(signal) => found.carrier = *signal != 0,
             LinkAttribute::Controller(index) => found.master = Some(*index),
             LinkAttribute::Link(index) => peer = *index,
             LinkAttribute::LinkNetNsId(number) => namespace = Some(*number),
@@ -84,6 +102,7 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
                     LinkInfo::Kind(kind) => Some(kind),
                     _ => None,
                 });
+                found.beyond = infos.iter().find_map(bridge_beyond);
             }
             LinkAttribute::PropList(properties) => {
                 found.alt_names.extend(properties.iter().filter_map(|property| match property {
@@ -92,12 +111,22 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
                 }));
             }
             LinkAttribute::AfSpecUnspec(families) => {
-                found.promotes_secondaries = families.iter().any(|family| match family {
-                    AfSpecUnspec::Inet(parts) => parts
-                        .iter()
-                        .any(|part| matches!(part, AfSpecInet::DevConf(conf) if conf.promote_secondaries != 0)),
-                    _ => false,
+                let parts = families.iter().filter_map(|family| match family {
+                    AfSpecUnspec::Inet(parts) => Some(parts),
+                    _ => None,
                 });
+                for part in parts.flatten() {
+                    let AfSpecInet::DevConf(conf) = part else { continue };
+                    found.promotes_secondaries = conf.promote_secondaries != 0;
+                    found.conf = Ipv4Conf {
+                        forwarding: conf.forwarding != 0,
+                        rp_filter: small(conf.rp_filter),
+                        accept_local: conf.accept_local != 0,
+                        arp_ignore: small(conf.arp_ignore),
+                        proxy_arp: conf.proxy_arp != 0,
+                        ignore_routes_with_linkdown: conf.ignore_routes_with_linkdown != 0,
+                    };
+                }
             }
             _ => {}
         }
@@ -122,8 +151,21 @@ pub(crate) fn nsid(message: &RouteNetlinkMessage) -> Option<i32> {
     })
 }
 
+/// A sysctl of few values.
+pub(crate) fn small(value: i32) -> u8 {
+    u8::try_from(value).unwrap_or(u8::MAX)
+}
+
+/// What decides in a bridge besides Ethernet addresses.
+fn bridge_beyond(info: &LinkInfo) -> Option<String> {
+    let LinkInfo::Data(InfoData::Bridge(parts)) = info else { return None };
+    let filters = parts.iter().any(|part| matches!(part, InfoBridge::VlanFiltering(true)));
+    filters.then(|| "the bridge filters VLANs".to_owned())
+}
+
 /// An address as the kernel shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a mark of the kernel")]
 pub(crate) struct FoundAddr {
     pub(crate) index: IfIndex,
     pub(crate) addr: IpNet,
@@ -131,6 +173,10 @@ pub(crate) struct FoundAddr {
     pub(crate) secondary: bool,
     /// The kernel gave it by itself, or it was given for a time only.
     pub(crate) automatic: bool,
+    /// It is not (any more) being checked for a duplicate.
+    pub(crate) usable: bool,
+    /// For this machine alone.
+    pub(crate) host_only: bool,
 }
 
 /// An address, with the marks that tell whose it is.
@@ -160,6 +206,8 @@ pub(crate) fn address(message: &RouteNetlinkMessage) -> Option<FoundAddr> {
         addr,
         secondary: addr.addr().is_ipv4() && has(AddressFlags::Secondary),
         automatic: from_kernel || !has(AddressFlags::Permanent),
+        usable: addr.addr().is_ipv4() || !has(AddressFlags::Tentative) && !has(AddressFlags::Dadfailed),
+        host_only: header.scope == AddressScope::Host,
     })
 }
 
@@ -176,9 +224,35 @@ pub(crate) fn is_own_accord(addr: IpNet, loopback: bool, mac: Option<MacAddr>) -
 /// A route that somebody added. `None`: the kernel's own, or one that [`RouteKey`] cannot tell from
 /// others (by type of service or source).
 pub(crate) fn route(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<Route> {
+    let Entry { route, by_more } = entry(message, names)?;
+    match route.action {
+        FibAction::Route(kind) if !route.derived && !by_more && route.key.table != FibRoute::LOCAL => {
+            Some(Route { key: route.key, kind, src: route.src, hop_limit: route.hop_limit })
+        }
+        _ => None,
+    }
+}
+
+/// An entry of any table. `None`: one that is copied from another for a single destination.
+pub(crate) fn fib_route(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<FibRoute> {
+    let RouteNetlinkMessage::NewRoute(RouteMessage { header, .. }) = message else { return None };
+    let Entry { mut route, by_more } = entry(message, names)?;
+    if by_more {
+        route.action = FibAction::Other(header.kind.into());
+    }
+    Some(route)
+}
+
+/// A route as the kernel shows it.
+struct Entry {
+    route: FibRoute,
+    /// It is not for all packets to its destination.
+    by_more: bool,
+}
+
+fn entry(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<Entry> {
     let RouteNetlinkMessage::NewRoute(RouteMessage { header, attributes, .. }) = message else { return None };
-    let derived = matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::IcmpRedirect | RouteProtocol::Ra);
-    if derived || header.flags.contains(RouteFlags::Cloned) || header.tos != 0 || header.source_prefix_length != 0 {
+    if header.flags.contains(RouteFlags::Cloned) {
         return None;
     }
     let family = match header.address_family {
@@ -212,13 +286,10 @@ pub(crate) fn route(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfN
             _ => {}
         }
     }
-    if table == TABLE_LOCAL {
-        return None;
-    }
     if family == Family::Ipv6 && metric == IPV6_DEFAULT_METRIC {
         metric = 0;
     }
-    let kind = match header.kind {
+    let action = match header.kind {
         RouteType::Unicast => {
             let mut hops = match multipath {
                 None => vec![NextHop { via: gateway, dev: *names.get(&dev?)?, weight: 1 }],
@@ -234,15 +305,81 @@ pub(crate) fn route(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfN
                     .collect::<Option<Vec<_>>>()?,
             };
             hops.sort();
-            RouteKind::Unicast(hops)
+            FibAction::Route(RouteKind::Unicast(hops))
         }
-        RouteType::BlackHole => RouteKind::Blackhole,
-        RouteType::Unreachable => RouteKind::Unreachable,
-        RouteType::Prohibit => RouteKind::Prohibit,
-        _ => return None,
+        RouteType::BlackHole => FibAction::Route(RouteKind::Blackhole),
+        RouteType::Unreachable => FibAction::Route(RouteKind::Unreachable),
+        RouteType::Prohibit => FibAction::Route(RouteKind::Prohibit),
+        // An anycast address answers like one of the node's own.
+        RouteType::Local | RouteType::Anycast => FibAction::Local,
+        RouteType::Broadcast | RouteType::Multicast => FibAction::Group,
+        RouteType::Throw => FibAction::Throw,
+        kind => FibAction::Other(kind.into()),
     };
     let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
-    Some(Route { key: RouteKey { prefix, table, metric }, kind, src, hop_limit })
+    let derived = matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::IcmpRedirect | RouteProtocol::Ra);
+    Some(Entry {
+        route: FibRoute { key: RouteKey { prefix, table, metric }, action, src, hop_limit, derived },
+        by_more: header.tos != 0 || header.source_prefix_length != 0,
+    })
+}
+
+/// A policy rule.
+pub(crate) fn rule(message: &RouteNetlinkMessage) -> Option<PolicyRule> {
+    use netlink_packet_route::rule::RuleAction as Kind;
+    /// What an attribute has that was not given.
+    const NONE: u32 = u32::MAX;
+    let RouteNetlinkMessage::NewRule(RuleMessage { header, attributes, .. }) = message else { return None };
+    let family = match header.family {
+        AddressFamily::Inet => Family::Ipv4,
+        AddressFamily::Inet6 => Family::Ipv6,
+        _ => return None,
+    };
+    let mut rule = PolicyRule::lookup(family, 0, u32::from(header.table));
+    rule.invert = header.flags.contains(RuleFlags::Invert);
+    let mut table = u32::from(header.table);
+    let mut target = 0;
+    let mut mark: Option<u32> = None;
+    let mut mask = u32::MAX;
+    let mut beyond = |what: &str| {
+        rule.beyond.get_or_insert_with(|| what.to_owned());
+    };
+    if header.tos != 0 {
+        beyond("it looks at the type of service");
+    }
+    for attribute in attributes {
+        match attribute {
+            RuleAttribute::Destination(addr) => rule.to = IpNet::new(*addr, header.dst_len).ok(),
+            RuleAttribute::Source(addr) => rule.from = IpNet::new(*addr, header.src_len).ok(),
+            RuleAttribute::Iifname(name) => rule.iif = Some(name.clone()),
+            RuleAttribute::Oifname(name) => rule.oif = Some(name.clone()),
+            RuleAttribute::Priority(number) => rule.priority = *number,
+            RuleAttribute::Goto(number) => target = *number,
+            RuleAttribute::FwMark(value) => mark = Some(*value),
+            RuleAttribute::FwMask(value) => mask = *value,
+            RuleAttribute::Table(number) => table = *number,
+            RuleAttribute::SuppressPrefixLen(length) if *length != NONE => rule.suppress_prefix = Some(*length),
+            RuleAttribute::SuppressIfGroup(group) if *group != NONE => beyond("it suppresses a group of interfaces"),
+            RuleAttribute::TunId(id) if *id != 0 => beyond("it looks at a tunnel"),
+            RuleAttribute::L3MDev(true) => beyond("it is about VRFs"),
+            RuleAttribute::UidRange(_) => beyond("it looks at who sends"),
+            RuleAttribute::IpProtocol(protocol) => rule.protocol = Some((*protocol).into()),
+            RuleAttribute::SourcePortRange(range) => rule.source_port = Some((range.start, range.end)),
+            RuleAttribute::DestinationPortRange(range) => rule.destination_port = Some((range.start, range.end)),
+            RuleAttribute::Other(_) => beyond("a kind of match that is newer than this program"),
+            _ => {}
+        }
+    }
+    rule.mark = mark.map(|value| (value, mask));
+    rule.action = match header.action {
+        Kind::ToTable => RuleAction::Lookup(table),
+        Kind::Goto => RuleAction::Goto(target),
+        Kind::Blackhole => RuleAction::Blackhole,
+        Kind::Unreachable => RuleAction::Unreachable,
+        Kind::Prohibit => RuleAction::Prohibit,
+        _ => RuleAction::Nop,
+    };
+    Some(rule)
 }
 
 fn via(attribute: &RouteAttribute) -> Option<IpAddr> {
@@ -268,6 +405,26 @@ pub(crate) fn neighbour(message: &RouteNetlinkMessage) -> Option<(IfIndex, IpAdd
     if header.state != NeighbourState::Permanent || header.flags.contains(NeighbourFlags::Proxy) {
         return None;
     }
+    let (addr, mac) = neighbour_parts(attributes)?;
+    Some((header.ifindex, addr, mac))
+}
+
+/// A neighbour that packets are sent to: set by somebody, or learnt.
+pub(crate) fn any_neighbour(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<Neighbour> {
+    let RouteNetlinkMessage::NewNeighbour(NeighbourMessage { header, attributes, .. }) = message else { return None };
+    let permanent = match header.state {
+        NeighbourState::Permanent => true,
+        NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Delay | NeighbourState::Probe => false,
+        _ => return None,
+    };
+    if header.flags.contains(NeighbourFlags::Proxy) {
+        return None;
+    }
+    let (addr, mac) = neighbour_parts(attributes)?;
+    Some(Neighbour { dev: *names.get(&header.ifindex)?, addr, mac, permanent })
+}
+
+fn neighbour_parts(attributes: &[NeighbourAttribute]) -> Option<(IpAddr, MacAddr)> {
     let mut addr = None;
     let mut mac = None;
     for attribute in attributes {
@@ -280,5 +437,5 @@ pub(crate) fn neighbour(message: &RouteNetlinkMessage) -> Option<(IfIndex, IpAdd
             _ => {}
         }
     }
-    Some((header.ifindex, addr?, mac?))
+    Some((addr?, mac?))
 }

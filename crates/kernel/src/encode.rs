@@ -16,6 +16,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
     RouteProtocol, RouteScope, RouteType, RouteVia,
 };
+use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::links::IfIndex;
@@ -375,6 +376,46 @@ pub(crate) fn get_addresses(of: Option<Family>) -> RouteNetlinkMessage {
 pub(crate) fn get_routes(of: Family) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(of);
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+/// A dump of the policy rules of a family.
+pub(crate) fn get_rules(of: Family) -> RouteNetlinkMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = family(of);
+    RouteNetlinkMessage::GetRule(message)
+}
+
+/// A packet about which a node's own routing is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RouteQuestion {
+    pub(crate) from: Option<IpAddr>,
+    pub(crate) to: IpAddr,
+    /// Where it came in; `None`: it is the node's own.
+    pub(crate) input: Option<IfIndex>,
+    pub(crate) protocol: u8,
+    /// Of it, and to it.
+    pub(crate) ports: Option<(u16, u16)>,
+}
+
+/// The route that a packet would take.
+pub(crate) fn get_route_of(question: &RouteQuestion) -> RouteNetlinkMessage {
+    let of = Family::of(question.to);
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(of);
+    let bits = if of == Family::Ipv4 { 32 } else { 128 };
+    message.header.destination_prefix_length = bits;
+    message.attributes.push(RouteAttribute::Destination(question.to.into()));
+    if let Some(from) = question.from {
+        message.header.source_prefix_length = bits;
+        message.attributes.push(RouteAttribute::Source(from.into()));
+    }
+    message.attributes.extend(question.input.map(RouteAttribute::Iif));
+    message.attributes.push(RouteAttribute::IpProto(question.protocol));
+    if let Some((from, to)) = question.ports {
+        message.attributes.push(RouteAttribute::Sport(from));
+        message.attributes.push(RouteAttribute::Dport(to));
+    }
     RouteNetlinkMessage::GetRoute(message)
 }
 

@@ -1,9 +1,10 @@
 //! Forwarding switches, read over netlink: a tenth of the price of a visit to `/proc/sys`, and
 //! nothing that the kernel would have to remember. The codec crate has no `RTM_GETNETCONF`.
 
-use hopyard_net::{Family, SysctlKey};
+use hopyard_net::{Family, Ipv4Conf, SysctlKey};
 use netlink_packet_core::NlasIterator;
 
+use crate::decode;
 use crate::error::Refusal;
 use crate::netlink::{Answers, Batch, Inbox, RtSocket, Step};
 
@@ -11,6 +12,9 @@ const RTM_NEWNETCONF: u16 = 80;
 const RTM_GETNETCONF: u16 = 82;
 const NETCONFA_IFINDEX: u16 = 1;
 const NETCONFA_FORWARDING: u16 = 2;
+const NETCONFA_RP_FILTER: u16 = 3;
+const NETCONFA_PROXY_NEIGH: u16 = 5;
+const NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 6;
 /// What `conf.all` is called here.
 const NETCONFA_IFINDEX_ALL: i32 = -1;
 
@@ -33,6 +37,30 @@ pub(crate) fn read_forwarding(socket: &RtSocket, family: Family, inbox: &mut Inb
         Ok(())
     })?;
     Ok(value.map(|value| value.to_string()))
+}
+
+/// `net.ipv4.conf.all`, as far as this socket tells it.
+pub(crate) fn read_all(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ipv4Conf, Refusal> {
+    let mut batch = Batch::default();
+    batch.push_bytes(1, RTM_GETNETCONF, 0, &request(Family::Ipv4));
+    let mut conf = Ipv4Conf::default();
+    socket.converse(&batch, 0, inbox, &mut |step| {
+        let Step::Message(bytes) = step else { return Ok(()) };
+        for answer in Answers(bytes).filter(|answer| answer.kind == RTM_NEWNETCONF) {
+            for attribute in NlasIterator::new(answer.payload.get(4..).unwrap_or_default()).flatten() {
+                let Some(value) = attribute.value().first_chunk().copied().map(i32::from_ne_bytes) else { continue };
+                match attribute.kind() {
+                    NETCONFA_FORWARDING => conf.forwarding = value != 0,
+                    NETCONFA_RP_FILTER => conf.rp_filter = decode::small(value),
+                    NETCONFA_PROXY_NEIGH => conf.proxy_arp = value != 0,
+                    NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN => conf.ignore_routes_with_linkdown = value != 0,
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(conf)
 }
 
 /// `struct netconfmsg`, padded, and the interface.

@@ -5,6 +5,9 @@ mod observe;
 mod peers;
 mod phase;
 mod ready;
+mod snapshot;
+
+pub use snapshot::{RouteAnswer, SnapshotScope};
 
 use std::collections::BTreeMap;
 use std::fmt;

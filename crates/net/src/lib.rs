@@ -2,7 +2,7 @@
 //!
 //! Names, links, addresses, routes; [`NetState`], which is both the network that is *wanted* and
 //! the one that was *found*; and [`Op`], a single change to it, which displays as the `ip` or
-//! `sysctl` line that a person would have typed.
+//! `sysctl` line that a person would have typed. [`Snapshot`] is all that decides where a packet goes.
 //!
 //! Pure. Knows nothing of labs, files or sockets; the caller brings the state.
 #![forbid(unsafe_code)]
@@ -12,6 +12,8 @@ mod link;
 mod name;
 mod op;
 mod route;
+mod ruleset;
+mod snapshot;
 mod state;
 mod sysctl;
 
@@ -20,6 +22,11 @@ pub use link::{AltName, Link, LinkKind, MacAddr, MacAddrError, Mtu, MtuError};
 pub use name::{IfName, IfNameError, NsName, NsNameError};
 pub use op::{Endpoint, Op, VethEnd};
 pub use route::{Family, NextHop, Route, RouteKey, RouteKind};
+pub use ruleset::{BaseChain, Chain, Comparison, Hook, Loaded, Rule, RuleStep, RuleVerdict, Ruleset};
+pub use snapshot::{
+    FibAction, FibRoute, IfAddress, Ipv4Conf, LinkState, Listener, Neighbour, NodeState, PolicyRule, RuleAction,
+    Snapshot,
+};
 pub use state::{NetState, NsState};
 pub use sysctl::{SysctlKey, SysctlKeyError};
 

@@ -14,6 +14,7 @@ pub mod ping;
 mod record;
 mod running;
 mod view;
+pub mod why;
 
 pub use error::Error;
 pub use home::Home;

@@ -237,7 +237,7 @@ impl<'a> Run<'a> {
 }
 
 /// A number that no other run has, in this process or another: late answers to one are none to the next.
-fn salt() -> u32 {
+pub(crate) fn salt() -> u32 {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());
     let run = RUNS.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x85eb_ca6b);

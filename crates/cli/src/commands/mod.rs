@@ -15,6 +15,7 @@ pub(crate) mod schema;
 pub(crate) mod shell;
 pub(crate) mod show;
 pub(crate) mod up;
+pub(crate) mod why;
 
 use crate::args::Command;
 use crate::error::CliError;
@@ -33,6 +34,7 @@ pub(crate) fn run(command: Command, ui: &mut Ui) -> Result<u8, CliError> {
         Command::Exec(args) => exec::run(&args, ui),
         Command::Shell(args) => shell::run(&args, ui),
         Command::Ping(args) => ping::run(&args, ui),
+        Command::Why(args) => why::run(&args, ui),
         Command::Ns(args) => ns::run(args.command, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Schema(args) => schema::run(&args, ui),

@@ -42,7 +42,12 @@ pub(crate) struct RtSocket(OwnedFd);
 impl RtSocket {
     /// Opens one in the calling thread's network namespace.
     pub(crate) fn open() -> io::Result<Self> {
-        let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, ROUTE)?;
+        Self::open_for(ROUTE)
+    }
+
+    /// The same for another of netlink's protocols, whose messages are not decoded here.
+    pub(crate) fn open_for(protocol: Option<rustix::net::Protocol>) -> io::Result<Self> {
+        let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         // Refusals come with text and offset, without an echo of the whole request; requests with
         // unknown or misplaced fields are refused instead of being half understood.
         for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK, libc::NETLINK_GET_STRICT_CHK] {

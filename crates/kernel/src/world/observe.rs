@@ -16,6 +16,9 @@ use crate::{KernelError, encode, namespace, netconf};
 
 pub(super) const DUMP: u16 = NLM_F_DUMP;
 
+/// Sysctls and their values.
+pub(super) type Values = BTreeMap<SysctlKey, String>;
+
 impl World {
     /// Reads the state of all namespaces, and those sysctls of them that are asked for. A sysctl
     /// that does not exist is left out.
@@ -52,18 +55,30 @@ impl World {
         wanted: &BTreeMap<NsName, BTreeSet<SysctlKey>>,
         state: &mut NetState,
     ) -> Result<(), KernelError> {
-        let mut asked: Vec<(&NsName, &Netns, Vec<&SysctlKey>)> = Vec::new();
+        let mut unknown: BTreeMap<NsName, BTreeSet<SysctlKey>> = BTreeMap::new();
         for (name, keys) in wanted {
-            let Some(space) = self.spaces.get(name) else { continue };
             let known = state.namespaces.get(name).map(|state| &state.sysctls);
-            let unknown: Vec<_> =
-                keys.iter().filter(|key| !known.is_some_and(|known| known.contains_key(*key))).collect();
-            if !unknown.is_empty() {
-                asked.push((name, space, unknown));
+            let rest: BTreeSet<_> =
+                keys.iter().filter(|key| !known.is_some_and(|known| known.contains_key(*key))).cloned().collect();
+            if !rest.is_empty() {
+                unknown.insert(name.clone(), rest);
             }
         }
+        for (name, values) in self.sysctls(&unknown)? {
+            state.namespaces.entry(name).or_default().sysctls.extend(values);
+        }
+        Ok(())
+    }
+
+    /// Reads sysctls from their files. One that does not exist is left out.
+    pub(super) fn sysctls(
+        &self,
+        wanted: &BTreeMap<NsName, BTreeSet<SysctlKey>>,
+    ) -> Result<Vec<(NsName, Values)>, KernelError> {
+        let asked: Vec<(&NsName, &Netns, &BTreeSet<SysctlKey>)> =
+            wanted.iter().filter_map(|(name, keys)| Some((name, self.spaces.get(name)?, keys))).collect();
         if asked.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let results = in_parallel(&asked, |queue| {
             let read_all = || {
@@ -78,12 +93,11 @@ impl World {
             };
             visit(&self.realm, read_all).map_err(|refusal| refusal.while_doing("read the sysctls of the nodes"))?
         });
+        let mut all = Vec::new();
         for result in results {
-            for (name, values) in result? {
-                state.namespaces.entry(name).or_default().sysctls.extend(values);
-            }
+            all.extend(result?);
         }
-        Ok(())
+        Ok(all)
     }
 }
 
@@ -155,15 +169,11 @@ fn state_of(ns: &NsName, found: &FoundLink, pairs: &Pairs, names: &BTreeMap<IfIn
     }
 }
 
-fn read_sysctls_of(
-    space: &Netns,
-    keys: &[&SysctlKey],
-    files: &mut SysctlFiles,
-) -> Result<BTreeMap<SysctlKey, String>, Refusal> {
+fn read_sysctls_of(space: &Netns, keys: &BTreeSet<SysctlKey>, files: &mut SysctlFiles) -> Result<Values, Refusal> {
     namespace::enter(space.socket.namespace()?)?;
     files.arrive();
     let mut values = BTreeMap::new();
-    for &key in keys {
+    for key in keys {
         if let Some(value) = files.read(key)? {
             values.insert(key.clone(), value);
         }

@@ -1,0 +1,467 @@
+//! What `hop why` prints.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use hopyard::explain::{ArpRefusal, End, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk};
+use hopyard::kernel::RouteAnswer;
+use hopyard::net::{FibAction, FibRoute, NsName, RouteKey, RouteKind};
+use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
+
+use super::file::File;
+use crate::commands::up::count;
+use crate::error::CliError;
+use crate::ui::{ERROR, GOOD, Ui, WARNING};
+
+/// Wider than this a column is not padded.
+const WIDEST: usize = 72;
+
+/// `offer`: say that `--fix` makes the changes.
+pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>, offer: bool) -> Result<(), CliError> {
+    ui.line(headline(report))?;
+    let table = Table::of(report);
+    for line in table.lines() {
+        ui.line(line)?;
+    }
+    for disagreement in &report.disagreements {
+        ui.line(format_args!("{WARNING}contradiction{WARNING:#}: {}", contradiction(disagreement)))?;
+    }
+    if let Some(repair) = &report.repair {
+        for line in changes(report, repair, file) {
+            ui.line(line)?;
+        }
+        if offer && repair.edits().all(|edit| edit.op().is_some()) {
+            ui.hint("`--fix` makes the changes, and proves them with a packet");
+        }
+    } else if let Some(text) = no_change(report) {
+        ui.line(text)?;
+    }
+    Ok(())
+}
+
+/// `NO  h1 -> 10.0.2.2 (h2) icmp: h1 has no route to 10.0.2.2`.
+pub(super) fn headline(report: &Report) -> String {
+    let packet = &report.query.packet;
+    let what = match packet.protocol {
+        Protocol::Icmp => "icmp".to_owned(),
+        protocol => format!("{} port {}", protocol.name(), packet.destination_port),
+    };
+    let owner = report.owner.as_ref().map_or_else(String::new, |owner| format!(" ({owner})"));
+    let (style, word) = match report.outcome() {
+        _ if !report.disagreements.is_empty() => (WARNING, "???"),
+        Outcome::Yes => (GOOD, "YES"),
+        Outcome::No => (ERROR, "NO "),
+        Outcome::Undecided => (WARNING, "???"),
+    };
+    let subject = format!("{} -> {}{owner} {what}", report.query.from, packet.dst);
+    format!("{style}{word}{style:#} {subject}: {}", verdict(report))
+}
+
+/// What it comes to, in a sentence.
+pub(super) fn verdict(report: &Report) -> String {
+    match report.verdict.trouble() {
+        Some(trouble) => {
+            let text = sentence(&report.verdict, &trouble);
+            if report.outcome() == Outcome::Yes {
+                return format!("the probe was answered; {text}");
+            }
+            if trouble.back { format!("it arrives, but {text}") } else { text }
+        }
+        None if report.outcome() == Outcome::Undecided => {
+            "which of several equal routes is taken decides, and one of them fails".to_owned()
+        }
+        None => {
+            let mut nodes: Vec<&NsName> = report.verdict.there.nodes().collect();
+            nodes.extend(report.verdict.back.iter().flat_map(Walk::nodes));
+            nodes.sort();
+            nodes.dedup();
+            format!("there and back, {}", count(nodes.len(), "node", "nodes"))
+        }
+    }
+}
+
+/// `h2 has no route back to 10.0.1.2`.
+pub(super) fn sentence(verdict: &Verdict, trouble: &Trouble) -> String {
+    let walk = match &verdict.back {
+        Some(back) if trouble.back => back,
+        _ => &verdict.there,
+    };
+    let (node, dst) = (&trouble.node, walk.packet.dst);
+    let src = walk.packet.src.map_or_else(|| "the sender".to_owned(), |src| src.to_string());
+    let to = if trouble.back { format!("back to {dst}") } else { format!("to {dst}") };
+    match &trouble.reason {
+        Reason::NoRoute { down: Some(dev), .. } => {
+            format!("{node} has no route {to}, because its interface {dev} is down")
+        }
+        Reason::NoRoute { .. } => format!("{node} has no route {to}"),
+        Reason::RouteRefuses(route) => format!("{node} refuses it: the route {} is {}", route.key, kind(route)),
+        Reason::PolicyRule(rule) => format!("{node} refuses it: policy rule {}", rule.priority),
+        Reason::ForwardingOff { key, .. } => format!("{node} does not forward ({key} = 0)"),
+        Reason::NotAnOwner => format!("it comes to {node}, which has no address {dst} and does not forward"),
+        Reason::RpFilter { back_by, .. } => match back_by {
+            Some(dev) => format!("{node} drops it, because its way back to {src} is by {dev} (rp_filter)"),
+            None => format!("{node} drops it, because it has no way back to {src} (rp_filter)"),
+        },
+        Reason::LocalSource => format!("{node} drops it, because {src} is an address of its own"),
+        Reason::LinkDown(dev) => format!("{node}'s interface {dev} is down"),
+        Reason::NoCarrier { dev, peer } => match peer {
+            Some(peer) => format!("{node}'s interface {dev} has no signal, because {peer} is down"),
+            None => format!("{node}'s interface {dev} has no signal"),
+        },
+        Reason::NeighbourUnresolved { addr, dev, down } => match down {
+            Some(down) => format!("nobody answers {node} for {addr} on {dev}; {down} is down"),
+            None => format!("nobody answers {node} for {addr} on {dev}"),
+        },
+        Reason::ArpRefused { addr, by, why, .. } => {
+            let why = match why {
+                ArpRefusal::RpFilter { .. } => "because its way back to the sender is another (rp_filter)",
+                ArpRefusal::OwnAddress => "because the sender's address is its own",
+                ArpRefusal::ArpIgnore => "because of arp_ignore",
+            };
+            format!("{by} does not tell {node} that it has {addr}, {why}")
+        }
+        Reason::WrongMask { addr, dev, net } => {
+            format!("{node} looks for {addr} on {dev}, because its address there is {net}")
+        }
+        Reason::DuplicateAddress { addr, owners } => {
+            let owners: Vec<String> = owners.iter().map(ToString::to_string).collect();
+            format!("several answer for {addr}: {}; which one gets it is chance", owners.join(", "))
+        }
+        Reason::WrongNeighbour { addr, mac, permanent, .. } => {
+            let how = if *permanent { "a permanent entry" } else { "what it has learnt" };
+            format!("{node} sends to {mac} for {addr}, by {how}, which is not there")
+        }
+        Reason::Firewall { hook, family, table, chain, rule, rejects } => {
+            let verb = if *rejects { "rejects" } else { "drops" };
+            let by = match rule {
+                Some(handle) => format!("rule {handle}"),
+                None => "the policy".to_owned(),
+            };
+            format!("the firewall of {node} {verb} it: {by} of chain {family} {table} {chain} ({})", hook.name())
+        }
+        Reason::TooBig { dev, mtu } => {
+            format!("{} bytes do not fit through {node}'s {dev}, whose MTU is {mtu}", walk.packet.length)
+        }
+        Reason::MtuMismatch { at, mtu } => format!("{} bytes are more than {at} takes in ({mtu})", walk.packet.length),
+        Reason::Loop(nodes) => {
+            let mut round: Vec<&str> = nodes.iter().map(NsName::as_str).collect();
+            round.extend(nodes.first().map(NsName::as_str));
+            format!("it goes round in a circle: {}", round.join(" -> "))
+        }
+        Reason::TtlExpired => format!("its hops are used up at {node}"),
+        Reason::NoListener { others } => {
+            let word = walk.packet.protocol.name();
+            let mut ports: Vec<u16> = others.iter().map(|it| it.port).collect();
+            ports.dedup();
+            let listed: Vec<String> = ports.iter().map(ToString::to_string).collect();
+            let rest = match listed.as_slice() {
+                [] => format!("no {word} port does"),
+                [one] => format!("{word} port {one} does"),
+                _ => format!("{word} ports {} do", listed.join(", ")),
+            };
+            format!("nothing listens on port {} of {node} ({rest})", walk.packet.destination_port)
+        }
+        Reason::WrongBindAddress { listener } => {
+            let addr = listener.addr.map_or_else(|| "another family".to_owned(), |addr| addr.to_string());
+            format!("port {} of {node} listens on {addr} only", listener.port)
+        }
+        Reason::WrongNode { wanted } => format!("{dst} leads to {node}, not to {wanted}"),
+        Reason::SourceAddress if walk.packet.src.is_some() => {
+            format!("{node} does not forward it, because it comes from the link-local address {src}")
+        }
+        Reason::SourceAddress => format!("{node} has no address to send from"),
+        Reason::Undecided(what) => format!("not known what {node} does: {what}"),
+    }
+}
+
+fn kind(route: &FibRoute) -> &'static str {
+    match &route.action {
+        FibAction::Route(RouteKind::Blackhole) => "a blackhole",
+        FibAction::Route(RouteKind::Unreachable) => "unreachable",
+        FibAction::Route(RouteKind::Prohibit) => "prohibited",
+        _ => "no way on",
+    }
+}
+
+/// The hops, in columns.
+struct Table {
+    rows: Vec<[String; 4]>,
+}
+
+impl Table {
+    fn of(report: &Report) -> Self {
+        let mut numbers: BTreeMap<NsName, usize> = BTreeMap::new();
+        let mut rows = Vec::new();
+        for (at, hop) in report.verdict.there.hops.iter().enumerate() {
+            let first = if at == 0 { "there" } else { "" };
+            rows.push(row(report, &mut numbers, first, false, at, hop));
+        }
+        match &report.verdict.back {
+            Some(back) if report.verdict.there.arrives() => {
+                for (at, hop) in back.hops.iter().enumerate() {
+                    let first = if at == 0 { "back" } else { "" };
+                    rows.push(row(report, &mut numbers, first, true, at, hop));
+                }
+            }
+            _ => rows.push(["back".to_owned(), String::new(), not_reached(report), String::new()]),
+        }
+        Table { rows }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        // What has nothing behind it makes no column wider.
+        let filled = |at: usize| self.rows.iter().filter(move |row| row[at + 1..].iter().any(|cell| !cell.is_empty()));
+        let widest = |at: usize| filled(at).map(|row| row[at].chars().count()).max().unwrap_or_default();
+        let (second, third) = (widest(1), widest(2).min(WIDEST));
+        self.rows.iter().map(move |[direction, place, decision, evidence]| {
+            let mut line = format!(" {direction:5} {place:second$}  {decision:third$}  {evidence}");
+            line.truncate(line.trim_end().len());
+            line
+        })
+    }
+}
+
+fn row(
+    report: &Report,
+    numbers: &mut BTreeMap<NsName, usize>,
+    direction: &str,
+    back: bool,
+    at: usize,
+    hop: &Hop,
+) -> [String; 4] {
+    let next = numbers.len() + 1;
+    let number = *numbers.entry(hop.node.clone()).or_insert(next);
+    let mut place = format!("{number} {}", hop.node);
+    if let Some(dev) = hop.input {
+        // Writing to a String cannot fail.
+        write!(place, " {dev}").ok();
+    }
+    let asked = report.asked.iter().find(|it| it.back == back && it.hop == at);
+    let mut parts: Vec<String> = asked.and_then(|asked| evidence(report, hop, asked)).into_iter().collect();
+    parts.extend(report.seen.as_ref().map(|seen| sighting(seen, hop, back)));
+    [direction.to_owned(), place, decision(hop), parts.join("; ")]
+}
+
+/// What a hop does.
+pub(super) fn decision(hop: &Hop) -> String {
+    let reason = match &hop.end {
+        None => return hop.route.as_ref().map_or_else(String::new, |route| route_text(route, hop)),
+        Some(End::Delivered) => return "delivered".to_owned(),
+        Some(End::Dropped(reason)) => reason,
+    };
+    let what = match reason {
+        Reason::NoRoute { known, .. } if known.is_empty() => "no route: main is empty".to_owned(),
+        Reason::NoRoute { known, .. } => {
+            /// More are no help.
+            const SHOWN: usize = 4;
+            let default = |net: &hopyard::net::IpNet| {
+                if net.prefix_len() == 0 { "default".to_owned() } else { net.to_string() }
+            };
+            let mut names: Vec<String> = known.iter().take(SHOWN).map(default).collect();
+            if known.len() > SHOWN {
+                names.push(format!("{} more", known.len() - SHOWN));
+            }
+            format!("no route: main has only {}", names.join(", "))
+        }
+        Reason::RouteRefuses(route) => format!("the route {} is {}", route.key, kind(route)),
+        Reason::PolicyRule(rule) => format!("policy rule {}", rule.priority),
+        Reason::ForwardingOff { by: Some(dev), .. } => format!("forwarding off; would leave by {dev}"),
+        Reason::ForwardingOff { by: None, .. } => "forwarding off".to_owned(),
+        Reason::NotAnOwner => "not its address".to_owned(),
+        Reason::RpFilter { back_by: Some(dev), .. } => format!("rp_filter: the way back is by {dev}"),
+        Reason::RpFilter { back_by: None, .. } => "rp_filter: no way back".to_owned(),
+        Reason::LocalSource => "the source is its own address".to_owned(),
+        Reason::LinkDown(dev) => format!("{dev} is down"),
+        Reason::NoCarrier { dev, .. } => format!("{dev} has no signal"),
+        Reason::NeighbourUnresolved { addr, dev, .. } => format!("nobody has {addr} on {dev}"),
+        Reason::ArpRefused { addr, by, .. } => format!("{by} keeps silent about {addr}"),
+        Reason::WrongMask { net, dev, .. } => format!("taken for a neighbour: {net} on {dev}"),
+        Reason::DuplicateAddress { owners, .. } => format!("{} answer", owners.len()),
+        Reason::WrongNeighbour { mac, .. } => format!("the neighbour table says {mac}"),
+        Reason::Firewall { chain, rule: Some(rule), .. } => format!("firewall: {chain}, rule {rule}"),
+        Reason::Firewall { chain, rule: None, .. } => format!("firewall: policy of {chain}"),
+        Reason::TooBig { dev, mtu } => format!("too long for {dev}: MTU {mtu}"),
+        Reason::MtuMismatch { at, mtu } => format!("too long for {at}: MTU {mtu}"),
+        Reason::Loop(_) => "was here before".to_owned(),
+        Reason::TtlExpired => "no hop left".to_owned(),
+        Reason::NoListener { .. } => "nothing listens".to_owned(),
+        Reason::WrongBindAddress { .. } => "listens on another address".to_owned(),
+        Reason::WrongNode { wanted } => format!("should be {wanted}"),
+        Reason::SourceAddress => "no address to come from".to_owned(),
+        Reason::Undecided(what) => what.clone(),
+    };
+    let mark = if reason.is_undecided() { "?" } else { "x" };
+    format!("{mark} {what}")
+}
+
+fn route_text(route: &FibRoute, hop: &Hop) -> String {
+    let RouteKey { table, .. } = route.key;
+    let key = RouteKey { metric: 0, ..route.key.clone() };
+    let by = hop.next.as_ref().map_or_else(String::new, |next| format!(" {next}"));
+    let why = if route.derived && table == RouteKey::MAIN { " (connected)" } else { "" };
+    format!("{key}{by}{why}")
+}
+
+/// What the kernel says of it, where that is worth telling.
+fn evidence(report: &Report, hop: &Hop, asked: &Asked) -> Option<String> {
+    let differs = report
+        .disagreements
+        .iter()
+        .any(|it| matches!(it, Disagreement::Routing { back, node, .. } if *back == asked.back && *node == hop.node));
+    match &asked.answer {
+        answer if differs => Some(format!("kernel: {}", answer_words(answer))),
+        RouteAnswer::Refused(errno) if hop.input.is_none() || report.seen.is_none() => {
+            let name = errno.name().map_or_else(|| errno.to_string(), ToOwned::to_owned);
+            Some(format!("kernel: {name}"))
+        }
+        _ if report.seen.is_none() => Some("kernel agrees".to_owned()),
+        _ => None,
+    }
+}
+
+/// What was seen at a hop.
+fn sighting(seen: &Seen, hop: &Hop, back: bool) -> String {
+    let here = seen.at(&hop.node);
+    let (passing, complaint) = if back { (here.reply, here.complained_back) } else { (here.packet, here.complained) };
+    let complained = |(kind, code): (u8, u8)| format!("arrived; {} answered icmp {kind}/{code}", hop.node);
+    match (hop.input, passing.came, passing.went) {
+        (None, _, Some(_)) if back && here.reset => "a reset was sent".to_owned(),
+        (None, _, Some(ttl)) => format!("sent, ttl {ttl}"),
+        (None, _, None) if back => format!("no reply left {}", hop.node),
+        (None, _, None) => "nothing sent".to_owned(),
+        (Some(_), None, _) => "not seen".to_owned(),
+        (Some(_), Some(ttl), None) if hop.end == Some(End::Delivered) => format!("arrived, ttl {ttl}"),
+        (Some(_), Some(_), Some(ttl)) => format!("forwarded, ttl {ttl}"),
+        (Some(_), Some(ttl), None) => match (complaint, &hop.end) {
+            (Some(complaint), _) => complained(complaint),
+            (None, Some(End::Dropped(Reason::NoListener { .. }))) if here.reset => format!("arrived, ttl {ttl}; reset"),
+            (None, _) => "arrived, never left".to_owned(),
+        },
+    }
+}
+
+fn answer_words(answer: &RouteAnswer) -> String {
+    match answer {
+        RouteAnswer::Local => "for itself".to_owned(),
+        RouteAnswer::On { dev, via: Some(via), .. } => format!("on by {dev} to {via}"),
+        RouteAnswer::On { dev, via: None, .. } => format!("on by {dev}"),
+        RouteAnswer::Refused(errno) => format!("{errno}"),
+        RouteAnswer::Other => "something else".to_owned(),
+    }
+}
+
+pub(super) fn contradiction(disagreement: &Disagreement) -> String {
+    match disagreement {
+        Disagreement::Routing { back, node, answer } => {
+            let way = if *back { "on the way back" } else { "on the way there" };
+            format!("{way}, the kernel of {node} says: {}", answer_words(answer))
+        }
+        Disagreement::Source { model, kernel } => {
+            let model = model.map_or_else(|| "none".to_owned(), |model| model.to_string());
+            format!("the kernel sends from {kernel}, the model from {model}")
+        }
+        Disagreement::Reached { model: true, .. } => "it should work, and the probe got no answer".to_owned(),
+        Disagreement::Reached { model: false, .. } => "it should not work, and the probe was answered".to_owned(),
+        Disagreement::Place { back, model, seen } => {
+            let what = if *back { "the answer" } else { "the probe" };
+            match seen {
+                Some(seen) => format!("{what} should end at {model}, and was last seen at {seen}"),
+                None => format!("{what} should end at {model}, and went on from there"),
+            }
+        }
+    }
+}
+
+/// What would be of the way back, once the packet comes further.
+fn not_reached(report: &Report) -> String {
+    if report.verdict.back.is_none() {
+        return "not reached".to_owned();
+    }
+    let (verdict, when) = match &report.repair {
+        None => (&report.verdict, String::new()),
+        Some(repair) => {
+            let done = repair.stages.first().map_or(0, |stage| stage.edits.len());
+            let when = if done == 1 { " once 1 is done".to_owned() } else { format!(" once 1 to {done} are done") };
+            (&repair.next, when)
+        }
+    };
+    let Some(back) = &verdict.back else { return "not reached".to_owned() };
+    if let Some(trouble) = verdict.trouble_back() {
+        let text = match &trouble.reason {
+            // Short: the line says already that it is about the way back.
+            Reason::NoRoute { down: None, .. } => format!("{} has no route to {}", trouble.node, back.packet.dst),
+            _ => sentence(verdict, &trouble),
+        };
+        return format!("not reached; computed: {text}");
+    }
+    let route = back.hops.first().and_then(|hop| Some((hop, hop.route.as_ref()?)));
+    let how = route.map_or_else(String::new, |(hop, route)| {
+        let via = hop.next.as_ref().and_then(|next| next.via);
+        let via = via.map_or_else(String::new, |via| format!(" via {via}"));
+        format!(" ({}: {}{via})", hop.node, route.key)
+    });
+    format!("not reached; computed: fine{when}{how}")
+}
+
+fn changes(report: &Report, repair: &Repair, file: Option<&File>) -> Vec<String> {
+    let edits: Vec<_> = repair.stages.iter().flat_map(|stage| &stage.edits).collect();
+    let verb = if edits.len() == 1 { "makes" } else { "make" };
+    let number = count(edits.len(), "change", "changes");
+    let mut lines = vec![match repair.after.trouble() {
+        None => format!("{number} {verb} it work both ways (checked in the model):"),
+        Some(_) => format!("{number} {verb} the network carry it both ways (checked in the model):"),
+    }];
+    let rows: Vec<[String; 3]> = edits
+        .iter()
+        .map(|(edit, declared)| {
+            let place = match file {
+                Some(file) if *declared => format!("{} has it", file.name()),
+                Some(file) => file.edit(edit).map_or_else(String::new, |edit| edit.to_string()),
+                None => String::new(),
+            };
+            [edit.node().to_string(), edit.to_string(), place]
+        })
+        .collect();
+    let widest = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or_default();
+    let (first, second) = (widest(0), widest(1));
+    for (at, [node, command, place]) in rows.iter().enumerate() {
+        let line = format!(" {} {node:first$}  {command:second$}  {place}", at + 1);
+        lines.push(line.trim_end().to_owned());
+    }
+    lines.extend(later(report, repair));
+    lines.extend(repair.after.trouble().map(|rest| format!("Then {}.", sentence(&repair.after, &rest))));
+    lines
+}
+
+/// What cannot be seen yet: what would stop the packet when the first change is made.
+fn later(report: &Report, repair: &Repair) -> Option<String> {
+    // The way back is shown where it was computed.
+    let shown = 1 + usize::from(report.verdict.back.is_some() && !report.verdict.there.arrives());
+    if repair.stages.len() <= shown {
+        return None;
+    }
+    let mut number = 1 + repair.stages.first()?.edits.len();
+    let mut parts = Vec::new();
+    for stage in &repair.stages[1..] {
+        let (what, node) = (if stage.trouble.back { "the reply" } else { "the packet" }, &stage.trouble.node);
+        let verb = if parts.is_empty() { "would stop " } else { "" };
+        let what = if parts.is_empty() || stage.trouble.back { what } else { "it" };
+        parts.push(if parts.is_empty() {
+            format!("{what} {verb}at {node} ({number})")
+        } else {
+            format!("then {what} at {node} ({number})")
+        });
+        number += stage.edits.len();
+    }
+    Some(format!("Only 1 shows now; after it {}.", parts.join(", ")))
+}
+
+/// What to say where there is no repair.
+fn no_change(report: &Report) -> Option<String> {
+    let trouble = report.verdict.trouble()?;
+    match trouble.reason {
+        Reason::NoListener { .. } | Reason::WrongBindAddress { .. } | Reason::Undecided(_) => None,
+        _ if report.owner.is_none() => Some(format!("No node has the address {}.", report.query.packet.dst)),
+        _ => Some("No change of routes, switches or addresses was found that makes it work.".to_owned()),
+    }
+}

@@ -1,0 +1,406 @@
+//! `hop why` on real labs: what it says of each stage, that its changes work, and what it costs to ask.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use common::{Place, text, unique};
+
+/// ```text
+/// h1 eth0 ------ eth0 r1 eth1 ------ eth0 h2 lo
+///    10.0.1.2    10.0.1.1 10.0.2.1   10.0.2.2  10.9.0.1/24
+/// ```
+const BARE: &str = "\
+name: NAME
+nodes:
+  h1:
+  r1:
+  h2: { loopback: 10.9.0.1/24 }
+links:
+  - endpoints: [h1:eth0, r1:eth0]
+    ipv4: [10.0.1.2/24, 10.0.1.1/24]
+  - endpoints: [r1:eth1, h2:eth0]
+    ipv4: [10.0.2.1/24, 10.0.2.2/24]
+routing: none
+";
+
+const FORTH: &str = "ip route add 10.0.2.0/24 via 10.0.1.1";
+const FORWARD: &str = "sysctl -w net.ipv4.ip_forward=1";
+const BACK: &str = "ip route add 10.0.1.0/24 via 10.0.2.1";
+
+fn bare(place: &Place) {
+    let file = place.file("bare.hop.yaml", &BARE.replace("NAME", &unique("why")));
+    place.hop(&["up", &file]);
+}
+
+/// Types a command in a node.
+fn run(place: &Place, node: &str, command: &str) {
+    place.hop(&["exec", node, "--", "sh", "-c", command]);
+}
+
+#[track_caller]
+fn says(place: &Place, status: i32, args: &[&str], expected: &str) {
+    let args: Vec<&str> = ["why"].iter().chain(args).copied().collect();
+    let output = place.output(&args);
+    assert_eq!(text(&output.stdout), expected, "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(status));
+}
+
+/// Types all commands that the last answer names, and asks again.
+#[track_caller]
+fn follow(place: &Place, args: &[&str]) {
+    let json = place.output(&[&["why", "--json"], args].concat());
+    let answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(answer["reachable"], serde_json::Value::Bool(false), "{answer}");
+    for edit in answer["fix"]["edits"].as_array().unwrap() {
+        run(place, edit["node"].as_str().unwrap(), edit["cmd"].as_str().unwrap());
+    }
+    let after = place.output(&[&["why"], args].concat());
+    assert_eq!(after.status.code(), Some(0), "{}", text(&after.stdout));
+    assert!(place.hop(&[&["ping"], args].concat()).contains(" reaches "));
+}
+
+#[test]
+fn stage_1_nothing_is_routed() {
+    let place = Place::new();
+    bare(&place);
+    says(
+        &place,
+        1,
+        &["h1", "10.0.2.2"],
+        "\
+NO  h1 -> 10.0.2.2 (h2) icmp: h1 has no route to 10.0.2.2
+ there 1 h1  x no route: main has only 10.0.1.0/24  kernel: ENETUNREACH; nothing sent
+ back        not reached
+3 changes make it work both ways (checked in the model):
+ 1 h1  ip route add 10.0.2.0/24 via 10.0.1.1  bare.hop.yaml:3  nodes.h1.routes: 10.0.2.0/24 via 10.0.1.1
+ 2 r1  sysctl -w net.ipv4.ip_forward=1        bare.hop.yaml:4  nodes.r1.forward: true
+ 3 h2  ip route add 10.0.1.0/24 via 10.0.2.1  bare.hop.yaml:5  nodes.h2.routes: 10.0.1.0/24 via 10.0.2.1
+Only 1 shows now; after it the packet would stop at r1 (2), then the reply at h2 (3).
+",
+    );
+    follow(&place, &["h1", "10.0.2.2"]);
+}
+
+#[test]
+fn stage_2_nothing_is_forwarded() {
+    let place = Place::new();
+    bare(&place);
+    run(&place, "h1", FORTH);
+    says(
+        &place,
+        1,
+        &["h1", "10.0.2.2"],
+        "\
+NO  h1 -> 10.0.2.2 (h2) icmp: r1 does not forward (net.ipv4.ip_forward = 0)
+ there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      sent, ttl 64
+       2 r1 eth0  x forwarding off; would leave by eth1  arrived, never left
+ back             not reached; computed: h2 has no route to 10.0.1.2
+2 changes make it work both ways (checked in the model):
+ 1 r1  sysctl -w net.ipv4.ip_forward=1        bare.hop.yaml:4  nodes.r1.forward: true
+ 2 h2  ip route add 10.0.1.0/24 via 10.0.2.1  bare.hop.yaml:5  nodes.h2.routes: 10.0.1.0/24 via 10.0.2.1
+",
+    );
+    follow(&place, &["h1", "10.0.2.2"]);
+}
+
+#[test]
+fn stage_3_there_is_no_way_back() {
+    let place = Place::new();
+    bare(&place);
+    run(&place, "h1", FORTH);
+    run(&place, "r1", FORWARD);
+    says(
+        &place,
+        1,
+        &["h1", "10.0.2.2"],
+        "\
+NO  h1 -> 10.0.2.2 (h2) icmp: it arrives, but h2 has no route back to 10.0.1.2
+ there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      sent, ttl 64
+       2 r1 eth0  10.0.2.0/24 dev eth1 (connected)       forwarded, ttl 63
+       3 h2 eth0  delivered                              arrived, ttl 63
+ back  3 h2       x no route: main has only 10.0.2.0/24  kernel: ENETUNREACH; no reply left h2
+1 change makes it work both ways (checked in the model):
+ 1 h2  ip route add 10.0.1.0/24 via 10.0.2.1  bare.hop.yaml:5  nodes.h2.routes: 10.0.1.0/24 via 10.0.2.1
+",
+    );
+    follow(&place, &["h1", "10.0.2.2"]);
+}
+
+#[test]
+fn stage_3b_both_routes_and_no_forwarding() {
+    let place = Place::new();
+    bare(&place);
+    run(&place, "h1", FORTH);
+    run(&place, "h2", BACK);
+    says(
+        &place,
+        1,
+        &["h1", "10.0.2.2"],
+        "\
+NO  h1 -> 10.0.2.2 (h2) icmp: r1 does not forward (net.ipv4.ip_forward = 0)
+ there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      sent, ttl 64
+       2 r1 eth0  x forwarding off; would leave by eth1  arrived, never left
+ back             not reached; computed: fine once 1 is done (h2: 10.0.1.0/24 via 10.0.2.1)
+1 change makes it work both ways (checked in the model):
+ 1 r1  sysctl -w net.ipv4.ip_forward=1  bare.hop.yaml:4  nodes.r1.forward: true
+",
+    );
+    follow(&place, &["h1", "10.0.2.2"]);
+}
+
+#[test]
+fn stage_4_it_works_and_stage_5_the_next_hop_lacks_a_route() {
+    let place = Place::new();
+    bare(&place);
+    run(&place, "h1", FORTH);
+    run(&place, "r1", FORWARD);
+    run(&place, "h2", BACK);
+    says(
+        &place,
+        0,
+        &["h1", "10.0.2.2"],
+        "\
+YES h1 -> 10.0.2.2 (h2) icmp: there and back, 3 nodes
+ there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0  sent, ttl 64
+       2 r1 eth0  10.0.2.0/24 dev eth1 (connected)   forwarded, ttl 63
+       3 h2 eth0  delivered                          arrived, ttl 63
+ back  3 h2       10.0.1.0/24 via 10.0.2.1 dev eth0  sent, ttl 64
+       2 r1 eth1  10.0.1.0/24 dev eth0 (connected)   forwarded, ttl 63
+       1 h1 eth0  delivered                          arrived, ttl 63
+",
+    );
+    let without = place.hop(&["why", "--no-probe", "h1", "10.0.2.2"]);
+    assert_eq!(without.matches("  kernel agrees\n").count(), 6, "{without}");
+    run(&place, "h1", "ip route add default via 10.0.1.1");
+    says(
+        &place,
+        1,
+        &["h1", "10.9.0.1"],
+        "\
+NO  h1 -> 10.9.0.1 (h2) icmp: r1 has no route to 10.9.0.1
+ there 1 h1       default via 10.0.1.1 dev eth0                       sent, ttl 64
+       2 r1 eth0  x no route: main has only 10.0.1.0/24, 10.0.2.0/24  arrived; r1 answered icmp 3/0
+ back             not reached; computed: fine once 1 is done (h2: 10.0.1.0/24 via 10.0.2.1)
+1 change makes it work both ways (checked in the model):
+ 1 r1  ip route add 10.9.0.0/24 via 10.0.2.2  bare.hop.yaml:4  nodes.r1.routes: 10.9.0.0/24 via 10.0.2.2
+",
+    );
+    follow(&place, &["h1", "10.9.0.1"]);
+}
+
+#[test]
+fn what_the_file_declares_is_restored_first() {
+    let place = Place::new();
+    let yaml = format!("name: {}\nlinks: [a -- r -- b]\n", unique("drift"));
+    let file = place.file("drift.hop.yaml", &yaml);
+    place.hop(&["up", &file]);
+    assert!(place.hop(&["why", "a", "b"]).starts_with("YES a -> 10."));
+    assert!(place.hop(&["why", "-6", "a", "b"]).starts_with("YES a -> fd"));
+    run(&place, "r", "sysctl -w net.ipv4.ip_forward=0");
+    run(&place, "b", "ip route del default");
+    let said = text(&place.output(&["why", "a", "b"]).stdout);
+    assert!(said.contains("r does not forward"), "{said}");
+    assert!(said.contains("2 changes make it work"), "{said}");
+    assert_eq!(said.matches("drift.hop.yaml has it").count(), 2, "{said}");
+    follow(&place, &["-4", "a", "b"]);
+    assert_eq!(place.hop(&["diff"]), "");
+}
+
+#[test]
+fn the_changes_are_made_and_proved_or_not_made() {
+    let place = Place::new();
+    bare(&place);
+    let said = place.hop(&["why", "--fix", "h1", "10.0.2.2"]);
+    assert!(said.ends_with("done: YES h1 -> 10.0.2.2 (h2) icmp: there and back, 3 nodes\n"), "{said}");
+    assert!(place.hop(&["ping", "h1", "10.0.2.2"]).contains("h1 reaches 10.0.2.2"));
+    // What works is left alone.
+    assert!(place.hop(&["why", "--fix", "h1", "10.0.2.2"]).starts_with("YES"));
+    run(&place, "r1", "ip rule add priority 100 to 10.0.2.2 prohibit");
+    let output = place.output(&["why", "--fix", "h1", "10.0.2.2"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("r1 refuses it: policy rule 100"), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("change 1 is about a firewall or a policy rule"), "{}", text(&output.stderr));
+    assert!(place.hop(&["exec", "r1", "ip", "rule"]).contains("prohibit"));
+    run(&place, "r1", "ip rule delete priority 100");
+    assert!(place.hop(&["why", "h1", "10.0.2.2"]).starts_with("YES"));
+}
+
+/// The model knows nothing of this switch; the packet does.
+#[test]
+fn what_contradicts_the_model_is_shown_and_changes_that_do_not_help_are_taken_back() {
+    let place = Place::new();
+    bare(&place);
+    run(&place, "h2", "sysctl -w net.ipv4.icmp_echo_ignore_all=1");
+    let state = || ["h1", "r1", "h2"].map(|node| place.hop(&["show", "--json", node])).concat();
+    let before = state();
+    let output = place.output(&["why", "--fix", "h1", "10.0.2.2"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("undone, as it did not help: NO  h1"), "{}", text(&output.stdout));
+    assert_eq!(state(), before);
+    run(&place, "h1", FORTH);
+    run(&place, "r1", FORWARD);
+    run(&place, "h2", BACK);
+    let output = place.output(&["why", "h1", "10.0.2.2"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.starts_with("??? h1 -> 10.0.2.2"), "{said}");
+    assert!(said.contains("contradiction: it should work, and the probe got no answer"), "{said}");
+    assert!(said.contains("no reply left h2"), "{said}");
+    assert_eq!(place.output(&["why", "--no-probe", "h1", "10.0.2.2"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_port_without_a_listener_says_what_does_listen() {
+    let place = Place::new();
+    let yaml = format!("name: {}\nlinks: [a -- b]\n", unique("port"));
+    place.hop(&["up", &place.file("port.hop.yaml", &yaml)]);
+    let output = place.output(&["why", "a", "b:80"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    assert!(said.contains("nothing listens on port 80 of b (no tcp port does)"), "{said}");
+    if std::process::Command::new("python3").arg("--version").output().is_err() {
+        println!("skipped: no python3 for a TCP server");
+        return;
+    }
+    let script = "import socket,sys;s=socket.create_server(('0.0.0.0',7070));print('on',flush=True);sys.stdin.read()";
+    let mut serving = place
+        .command(&["exec", "b", "python3", "-c", script])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(serving.stdout.take().unwrap()), &mut line).unwrap();
+    let said = text(&place.output(&["why", "a", "b:80"]).stdout);
+    assert!(said.contains("nothing listens on port 80 of b (tcp port 7070 does)"), "{said}");
+    assert!(place.hop(&["why", "a", "b:7070/tcp"]).starts_with("YES a -> "));
+    drop(serving.stdin.take());
+    assert!(serving.wait().unwrap().success());
+}
+
+#[test]
+fn what_cannot_be_asked_is_said() {
+    let place = Place::new();
+    let yaml = format!("name: {}\nlinks: [a -- b]\n", unique("ask"));
+    place.hop(&["up", &place.file("ask.hop.yaml", &yaml)]);
+    assert!(place.fails(2, &["why", "a", "c"]).contains("has no node `c`"));
+    assert!(place.fails(2, &["why", "c", "a"]).contains("has no node `c`"));
+    assert!(place.fails(2, &["why", "a", "b:http"]).contains("`b:http` is no target"));
+    let output = place.output(&["why", "a", "192.0.2.1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("No node has the address 192.0.2.1."), "{}", text(&output.stdout));
+}
+
+/// Loads rules into a node, in the place of those it has. Each is a chain of table `inet fw`.
+fn filter(place: &Place, node: &str, chains: &str) {
+    let rules = place.file("rules.nft", &format!("flush ruleset\ntable inet fw {{\n{chains}\n}}\n"));
+    place.hop(&["exec", node, "--", "nft", "-f", &rules]);
+}
+
+/// What the firewall does is read from the kernel's own instructions, and each rule that decides is named.
+#[test]
+fn the_firewall_is_followed_rule_by_rule() {
+    if std::process::Command::new("nft").arg("--version").output().is_err() {
+        println!("skipped: no nft to load rules");
+        return;
+    }
+    let place = Place::new();
+    let yaml = format!("name: {}\nlinks: [a -- r -- b]\n", unique("fw"));
+    place.hop(&["up", &place.file("fw.hop.yaml", &yaml)]);
+    let hook = |name: &str, policy: &str, rules: &str| {
+        format!("chain {name} {{\ntype filter hook {name} priority 0; policy {policy};\n{rules}\n}}\n")
+    };
+    let established = "ct state established,related accept";
+    let sets = "tcp dport { 80, 443 } accept";
+    // Where, what, to whom; the status and a piece of the answer.
+    let cases: [(&str, String, &[&str], i32, &str); 15] = [
+        (
+            "r",
+            hook("forward", "accept", "ip protocol icmp counter drop"),
+            &["a", "b"],
+            1,
+            "chain inet fw forward (forward)",
+        ),
+        ("r", hook("forward", "accept", "ip protocol icmp counter drop"), &["-6", "a", "b"], 0, "YES"),
+        (
+            "r",
+            hook("forward", "drop", "tcp dport 22 accept"),
+            &["a", "b"],
+            1,
+            "firewall of r drops it: the policy of chain",
+        ),
+        (
+            "r",
+            hook("forward", "drop", "tcp dport 22 accept"),
+            &["a", "b:22"],
+            1,
+            "Then nothing listens on port 22 of b (no tcp port does).",
+        ),
+        ("r", hook("forward", "drop", &format!("{established}\niifname eth0 accept")), &["a", "b"], 0, "YES"),
+        ("r", hook("forward", "drop", &format!("{established}\niif eth0 oif eth1 accept")), &["a", "b"], 0, "YES"),
+        (
+            "r",
+            hook("forward", "drop", &format!("{established}\niifname eth0 accept")),
+            &["b", "a"],
+            1,
+            "the policy of chain",
+        ),
+        ("r", hook("forward", "accept", "ip ttl < 10 drop\nip daddr 192.0.2.0/24 drop"), &["a", "b"], 0, "YES"),
+        (
+            "b",
+            hook("input", "accept", "icmp type echo-request reject"),
+            &["a", "b"],
+            1,
+            "the firewall of b rejects it: rule",
+        ),
+        (
+            "b",
+            hook("input", "accept", "icmpv6 type echo-request drop"),
+            &["-6", "a", "b"],
+            1,
+            "the firewall of b drops it",
+        ),
+        (
+            "b",
+            hook("output", "accept", "icmp type echo-reply drop"),
+            &["a", "b"],
+            1,
+            "it arrives, but the firewall of b drops",
+        ),
+        ("a", hook("output", "accept", "ip daddr 10.0.0.0/8 drop"), &["a", "b"], 1, "chain inet fw output (output)"),
+        ("a", hook("prerouting", "drop", ""), &["a", "b"], 1, "it arrives, but the firewall of a drops it"),
+        (
+            "r",
+            format!("chain more {{ meta l4proto icmp drop; }}\n{}", hook("forward", "accept", "jump more")),
+            &["a", "b"],
+            1,
+            "chain inet fw more (forward)",
+        ),
+        // A set is not understood: the packet decides.
+        ("r", hook("forward", "accept", &format!("{sets}\nmeta l4proto icmp accept")), &["a", "b"], 0, "YES"),
+    ];
+    for (node, chains, args, status, piece) in cases {
+        for other in ["a", "r", "b"] {
+            place.hop(&["exec", other, "--", "nft", "flush", "ruleset"]);
+        }
+        filter(&place, node, &chains);
+        let output = place.output(&[&["why"], args].concat());
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(status), "{chains}{args:?}: {said}{}", text(&output.stderr));
+        assert!(said.contains(piece), "{chains}{args:?}: {said}");
+        if status == 1 && !said.contains("nothing listens") && args.len() == 2 && args[1] == "b" {
+            follow(&place, &["-4", args[0], args[1]]);
+        }
+    }
+    // What cannot be followed is said, and the packet tells.
+    filter(&place, "r", &hook("forward", "accept", "limit rate 1/hour burst 2 packets accept\ndrop"));
+    let first = text(&place.output(&["why", "a", "b"]).stdout);
+    assert!(
+        first.starts_with("YES") && first.contains("the probe was answered; not known what r does: rule"),
+        "{first}"
+    );
+    let output = place.output(&["why", "a", "b"]);
+    let second = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{second}");
+    assert!(second.starts_with("???") && second.contains("`limit` is not understood"), "{second}");
+}

@@ -1,0 +1,293 @@
+//! The firewall of a node: the chains of a hook, run as the kernel runs them.
+
+use std::net::IpAddr;
+
+use hopyard_net::{Chain, Comparison, Family, Hook, IfName, Loaded, NodeState, Rule, RuleStep, RuleVerdict, Ruleset};
+
+use crate::{Packet, Protocol, Reason};
+
+/// What a packet looks like to the firewall.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    pub(crate) node: &'a NodeState,
+    pub(crate) packet: &'a Packet,
+    pub(crate) input: Option<IfName>,
+    pub(crate) output: Option<IfName>,
+    /// Did the node see the packet that this one answers?
+    pub(crate) knows_connection: bool,
+}
+
+/// Runs the chains of a hook. `None`: the packet goes on.
+pub(crate) fn check(hook: Hook, seen: Seen<'_>) -> Option<Reason> {
+    let rules = seen.node.firewall.as_ref()?;
+    let own = if seen.packet.family() == Family::Ipv4 { "ip" } else { "ip6" };
+    let at_interface = matches!(hook, Hook::Ingress | Hook::Egress);
+    let is_here = |chain: &&Chain| {
+        let family = chain.family == "inet" || chain.family == own || at_interface && chain.family == "netdev";
+        chain.base.as_ref().is_some_and(|base| base.hook == hook) && family
+    };
+    let mut chains: Vec<&Chain> = rules.chains.iter().filter(is_here).collect();
+    chains.sort_by_key(|chain| chain.base.as_ref().map_or(0, |base| base.priority));
+    for chain in chains {
+        let Some(base) = &chain.base else { continue };
+        // Address translation looks at the first packet of a connection alone.
+        if base.kind == "nat" && seen.packet.reply && seen.knows_connection {
+            continue;
+        }
+        let firewall = |chain: &Chain, rule: Option<u64>, rejects: bool| Reason::Firewall {
+            hook,
+            family: chain.family.clone(),
+            table: chain.table.clone(),
+            chain: chain.name.clone(),
+            rule,
+            rejects,
+        };
+        if chain.family == "netdev" {
+            // Which interface it belongs to is not read.
+            let decides = !chain.rules.is_empty() || base.drops;
+            let what = format!("chain netdev {} {} looks at frames", chain.table, chain.name);
+            if decides {
+                return Some(Reason::Undecided(what));
+            }
+            continue;
+        }
+        match run(rules, chain, &seen, 0) {
+            Outcome::Drop { chain, rule, rejects } => return Some(firewall(chain, Some(rule), rejects)),
+            Outcome::Beyond(what) => return Some(Reason::Undecided(what)),
+            Outcome::End if base.drops => return Some(firewall(chain, None, false)),
+            Outcome::Accept | Outcome::End => {}
+        }
+    }
+    None
+}
+
+enum Outcome<'a> {
+    Accept,
+    Drop {
+        chain: &'a Chain,
+        rule: u64,
+        rejects: bool,
+    },
+    /// The end of the chain, or `return`.
+    End,
+    Beyond(String),
+}
+
+/// As deep as the kernel lets chains jump (`NFT_JUMP_STACK_SIZE`).
+const DEEPEST: usize = 16;
+
+fn run<'a>(rules: &'a Ruleset, chain: &'a Chain, seen: &Seen<'_>, depth: usize) -> Outcome<'a> {
+    let beyond = |rule: &Rule, what: &str| {
+        let Chain { family, table, name, .. } = chain;
+        Outcome::Beyond(format!("rule {} of {family} {table} {name}: {what}", rule.handle))
+    };
+    for rule in &chain.rules {
+        match apply(rule, seen) {
+            Applied::Not => {}
+            Applied::Reject => return Outcome::Drop { chain, rule: rule.handle, rejects: true },
+            Applied::Unknown(what) => return beyond(rule, &what),
+            Applied::Verdict(verdict) => match verdict {
+                RuleVerdict::Accept => return Outcome::Accept,
+                RuleVerdict::Drop => return Outcome::Drop { chain, rule: rule.handle, rejects: false },
+                RuleVerdict::Continue => {}
+                RuleVerdict::Return => return Outcome::End,
+                RuleVerdict::Jump(name) | RuleVerdict::Goto(name) => {
+                    let target = rules.chains.iter().find(|other| {
+                        other.name == *name && other.table == chain.table && other.family == chain.family
+                    });
+                    let Some(target) = target.filter(|_| depth < DEEPEST) else {
+                        return beyond(rule, "a jump that leads nowhere");
+                    };
+                    match run(rules, target, seen, depth + 1) {
+                        Outcome::End if matches!(verdict, RuleVerdict::Jump(_)) => {}
+                        outcome => return outcome,
+                    }
+                }
+            },
+        }
+    }
+    Outcome::End
+}
+
+enum Applied<'a> {
+    /// A step did not hold, or nothing was decided.
+    Not,
+    Verdict(&'a RuleVerdict),
+    Reject,
+    Unknown(String),
+}
+
+/// The size of a register.
+const REGISTER_BYTES: usize = 4;
+/// Room for all of them.
+const REGISTERS: usize = 32;
+
+fn apply<'a>(rule: &'a Rule, seen: &Seen<'_>) -> Applied<'a> {
+    let mut memory = [0_u8; REGISTER_BYTES * REGISTERS];
+    for step in &rule.steps {
+        match step {
+            RuleStep::Load { register, what } => {
+                let bytes = load(*what, seen);
+                match room(&mut memory, *register, bytes.len()) {
+                    Some(room) => room.copy_from_slice(&bytes),
+                    None => return Applied::Unknown("a register that is none".to_owned()),
+                }
+            }
+            RuleStep::Payload { register, base, offset, length } => {
+                let header = match base {
+                    1 => network_header(seen.packet),
+                    2 => transport_header(seen.packet),
+                    _ => return Applied::Unknown("it looks at the Ethernet header".to_owned()),
+                };
+                let (offset, length) = (*offset as usize, *length as usize);
+                let Some(bytes) = header.get(offset..offset + length) else {
+                    // A header that is too short: the rule does not match.
+                    return Applied::Not;
+                };
+                match room(&mut memory, *register, length) {
+                    Some(room) => room.copy_from_slice(bytes),
+                    None => return Applied::Unknown("a register that is none".to_owned()),
+                }
+            }
+            RuleStep::Bitwise { from, to, mask, xor } => {
+                let Some(value) = room(&mut memory, *from, mask.len()).map(|room| room.to_vec()) else {
+                    return Applied::Unknown("a register that is none".to_owned());
+                };
+                let Some(room) = room(&mut memory, *to, mask.len()) else {
+                    return Applied::Unknown("a register that is none".to_owned());
+                };
+                for (at, byte) in room.iter_mut().enumerate() {
+                    *byte = (value[at] & mask[at]) ^ xor.get(at).copied().unwrap_or_default();
+                }
+            }
+            RuleStep::Compare { register, how, with } => {
+                let Some(value) = room(&mut memory, *register, with.len()) else {
+                    return Applied::Unknown("a register that is none".to_owned());
+                };
+                let order = (*value).cmp(with.as_slice());
+                let holds = match how {
+                    Comparison::Equal => order.is_eq(),
+                    Comparison::Unequal => order.is_ne(),
+                    Comparison::Less => order.is_lt(),
+                    Comparison::LessOrEqual => order.is_le(),
+                    Comparison::Greater => order.is_gt(),
+                    Comparison::GreaterOrEqual => order.is_ge(),
+                };
+                if !holds {
+                    return Applied::Not;
+                }
+            }
+            RuleStep::Pass => {}
+            RuleStep::Reject { .. } => return Applied::Reject,
+            RuleStep::Verdict(verdict) => return Applied::Verdict(verdict),
+            RuleStep::Unknown(what) => return Applied::Unknown(format!("`{what}` is not understood")),
+        }
+    }
+    Applied::Not
+}
+
+/// Bytes of registers. Numbers 1 to 4 are the old ones of 16 bytes, from 8 on those of four bytes,
+/// in the same place (linux/netfilter/nf_tables.h).
+fn room(memory: &mut [u8], register: u32, length: usize) -> Option<&mut [u8]> {
+    let start = match register as usize {
+        0 => return None,
+        old @ 1..=4 => (old - 1) * 16,
+        new => (new.checked_sub(8)?) * REGISTER_BYTES,
+    };
+    memory.get_mut(start..start + length)
+}
+
+fn load(what: Loaded, seen: &Seen<'_>) -> Vec<u8> {
+    /// `IFNAMSIZ`.
+    const NAME_BYTES: usize = 16;
+    let name = |dev: Option<IfName>| {
+        let mut bytes = vec![0; NAME_BYTES];
+        if let Some(dev) = dev {
+            bytes[..dev.as_str().len()].copy_from_slice(dev.as_str().as_bytes());
+        }
+        bytes
+    };
+    let index = |dev: Option<IfName>| {
+        let link = dev.and_then(|dev| seen.node.links.get(&dev));
+        link.map_or(0, |link| link.index).to_ne_bytes().to_vec()
+    };
+    match what {
+        Loaded::Layer4Protocol => vec![seen.packet.protocol.number(seen.packet.family())],
+        Loaded::NetworkFamily => vec![if seen.packet.family() == Family::Ipv4 { 2 } else { 10 }],
+        Loaded::InputIndex => index(seen.input),
+        Loaded::OutputIndex => index(seen.output),
+        Loaded::InputName => name(seen.input),
+        Loaded::OutputName => name(seen.output),
+        Loaded::ConnectionState => {
+            const INVALID: u32 = 1;
+            const ESTABLISHED: u32 = 2;
+            const NEW: u32 = 8;
+            let state = match (seen.packet.reply, seen.knows_connection) {
+                (false, _) => NEW,
+                (true, true) => ESTABLISHED,
+                (true, false) if seen.packet.protocol == Protocol::Udp => NEW,
+                (true, false) => INVALID,
+            };
+            state.to_ne_bytes().to_vec()
+        }
+        Loaded::Mark => vec![0; 4],
+    }
+}
+
+/// RFC 791, RFC 8200.
+fn network_header(packet: &Packet) -> Vec<u8> {
+    let number = packet.protocol.number(packet.family());
+    let length = u16::try_from(packet.length).unwrap_or(u16::MAX);
+    match packet.dst {
+        IpAddr::V4(dst) => {
+            let mut header = vec![0x45, 0];
+            header.extend(length.to_be_bytes());
+            header.extend([0, 0, 0x40, 0, packet.ttl, number, 0, 0]);
+            let src = match packet.src {
+                Some(IpAddr::V4(src)) => src.octets(),
+                _ => [0; 4],
+            };
+            header.extend(src);
+            header.extend(dst.octets());
+            header
+        }
+        IpAddr::V6(dst) => {
+            let mut header = vec![0x60, 0, 0, 0];
+            header.extend(length.saturating_sub(40).to_be_bytes());
+            header.extend([number, packet.ttl]);
+            let src = match packet.src {
+                Some(IpAddr::V6(src)) => src.octets(),
+                _ => [0; 16],
+            };
+            header.extend(src);
+            header.extend(dst.octets());
+            header
+        }
+    }
+}
+
+/// As far as rules look: ports, the flags of TCP, the type of ICMP.
+fn transport_header(packet: &Packet) -> Vec<u8> {
+    match packet.protocol {
+        Protocol::Icmp => {
+            let kind = match (packet.family(), packet.reply) {
+                (Family::Ipv4, false) => 8,
+                (Family::Ipv4, true) => 0,
+                (Family::Ipv6, false) => 128,
+                (Family::Ipv6, true) => 129,
+            };
+            vec![kind, 0]
+        }
+        Protocol::Tcp | Protocol::Udp => {
+            let mut header = packet.source_port.to_be_bytes().to_vec();
+            header.extend(packet.destination_port.to_be_bytes());
+            if packet.protocol == Protocol::Tcp {
+                const SYN: u8 = 0x02;
+                const ACK: u8 = 0x10;
+                header.extend([0; 8]);
+                header.extend([0x50, if packet.reply { SYN | ACK } else { SYN }]);
+            }
+            header
+        }
+    }
+}

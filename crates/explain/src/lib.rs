@@ -1,0 +1,24 @@
+//! Where a packet goes in a network, why it does not arrive, and the smallest repair.
+//!
+//! [`explain`] walks a packet and its answer through a [`Snapshot`](hopyard_net::Snapshot), hop by
+//! hop, each with the thing that decides; [`repair`] looks for the cheapest changes that make both arrive.
+//!
+//! Pure. Knows nothing of sockets and of where a snapshot comes from; says nothing in words.
+#![forbid(unsafe_code)]
+
+mod edit;
+mod filter;
+mod lookup;
+mod packet;
+mod reason;
+mod repair;
+mod segment;
+mod verdict;
+mod walk;
+
+pub use edit::Edit;
+pub use packet::{Packet, Protocol};
+pub use reason::{ArpRefusal, Reason};
+pub use repair::{Repair, Stage, repair};
+pub use verdict::{Outcome, Query, Trouble, Verdict, explain, owner};
+pub use walk::{Choices, End, Hop, Trace, Walk, walk};

@@ -1,0 +1,100 @@
+//! What is sent.
+
+use std::net::IpAddr;
+
+use hopyard_net::Family;
+use serde::Serialize;
+
+/// A protocol above IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// An echo request and its reply.
+    Icmp,
+    /// The first segment of a connection, and its answer.
+    Tcp,
+    /// A datagram, and one in the other direction.
+    Udp,
+}
+
+impl Protocol {
+    /// Its number in an IP header.
+    pub fn number(self, family: Family) -> u8 {
+        match (self, family) {
+            (Protocol::Icmp, Family::Ipv4) => 1,
+            (Protocol::Icmp, Family::Ipv6) => 58,
+            (Protocol::Tcp, _) => 6,
+            (Protocol::Udp, _) => 17,
+        }
+    }
+
+    /// As people write it behind a port.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Icmp => "icmp",
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
+/// A packet on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Packet {
+    /// The address that it comes from; `None`: the sender's kernel chooses.
+    pub src: Option<IpAddr>,
+    /// The address that it goes to.
+    pub dst: IpAddr,
+    /// What is in it.
+    pub protocol: Protocol,
+    /// The port that it comes from; of an echo, nothing.
+    pub source_port: u16,
+    /// The port that it goes to.
+    pub destination_port: u16,
+    /// How many more hops it may make.
+    pub ttl: u8,
+    /// Its length in bytes, with the IP header. May not be cut into pieces on the way.
+    pub length: u32,
+    /// Does it answer another one? Firewalls then take it as part of an established connection.
+    pub reply: bool,
+}
+
+impl Packet {
+    /// The port from which a probe comes: of those that Linux gives to clients (`ip_local_port_range`).
+    pub const CLIENT_PORT: u16 = 40_119;
+    /// What Linux puts into a packet when nothing else is said.
+    pub const TTL: u8 = 64;
+
+    /// A small packet as a probe sends it.
+    pub fn probe(dst: IpAddr, protocol: Protocol, port: u16) -> Self {
+        let header = if dst.is_ipv4() { 20 } else { 40 };
+        Packet {
+            src: None,
+            dst,
+            protocol,
+            source_port: if protocol == Protocol::Icmp { 0 } else { Self::CLIENT_PORT },
+            destination_port: port,
+            ttl: Self::TTL,
+            length: header + 24,
+            reply: false,
+        }
+    }
+
+    /// Its answer. `None`: it has no source yet.
+    pub fn answer(&self) -> Option<Packet> {
+        Some(Packet {
+            src: Some(self.dst),
+            dst: self.src?,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+            ttl: Self::TTL,
+            reply: true,
+            ..*self
+        })
+    }
+
+    /// Which IP.
+    pub fn family(&self) -> Family {
+        Family::of(self.dst)
+    }
+}

@@ -1,0 +1,211 @@
+//! Why a packet ends where it should not, as data.
+
+use std::net::IpAddr;
+
+use hopyard_net::{Endpoint, FibRoute, Hook, IfName, IpNet, Listener, MacAddr, NsName, PolicyRule, SysctlKey};
+use serde::Serialize;
+
+/// Why a packet ends at a node. [`code`](Reason::code) is stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// No route to the destination.
+    NoRoute {
+        /// The destinations that the table `main` has.
+        known: Vec<IpNet>,
+        /// An interface that leads there and is down; its routes went with it.
+        down: Option<IfName>,
+    },
+    /// The route says so: blackhole, unreachable or prohibit.
+    RouteRefuses(FibRoute),
+    /// A policy rule says so.
+    PolicyRule(Box<PolicyRule>),
+    /// It is for somebody else, and the node does not forward.
+    ForwardingOff {
+        /// The switch.
+        key: SysctlKey,
+        /// Where it would leave.
+        by: Option<IfName>,
+    },
+    /// It was sent here as if the node had the address.
+    NotAnOwner,
+    /// The way back to its source does not lead where it came from (RFC 3704).
+    RpFilter {
+        /// Must it lead through the same interface?
+        strict: bool,
+        /// Where it leads.
+        back_by: Option<IfName>,
+    },
+    /// It comes from outside with an address of the node's own as its source.
+    LocalSource,
+    /// The interface by which it would leave is down.
+    LinkDown(IfName),
+    /// There is no signal on the interface: the other end is down.
+    NoCarrier {
+        /// The interface.
+        dev: IfName,
+        /// The other end.
+        peer: Option<Endpoint>,
+    },
+    /// Nobody answers for the address of the next hop.
+    NeighbourUnresolved {
+        /// The address that is asked for.
+        addr: IpAddr,
+        /// On that link.
+        dev: IfName,
+        /// A port or interface on the way that is down.
+        down: Option<Endpoint>,
+    },
+    /// Who has the address of the next hop does not answer for it.
+    ArpRefused {
+        /// The address that is asked for.
+        addr: IpAddr,
+        /// On that link.
+        dev: IfName,
+        /// Who has it.
+        by: Endpoint,
+        /// Why there is no answer.
+        why: ArpRefusal,
+    },
+    /// The destination is taken for a neighbour, because the network of an interface is too large.
+    WrongMask {
+        /// The destination.
+        addr: IpAddr,
+        /// The interface.
+        dev: IfName,
+        /// What is set on it.
+        net: IpNet,
+    },
+    /// Several nodes answer for the address of the next hop.
+    DuplicateAddress {
+        /// The address.
+        addr: IpAddr,
+        /// Who answers.
+        owners: Vec<Endpoint>,
+    },
+    /// The neighbour table has a wrong Ethernet address.
+    WrongNeighbour {
+        /// Of that address
+        addr: IpAddr,
+        /// on that link
+        dev: IfName,
+        /// it says this.
+        mac: MacAddr,
+        /// Somebody set it; else it was learnt and is out of date.
+        permanent: bool,
+        /// Who has that Ethernet address.
+        leads_to: Option<Endpoint>,
+    },
+    /// The firewall drops or rejects it.
+    Firewall {
+        /// Where.
+        hook: Hook,
+        /// The family of the table.
+        family: String,
+        /// The table.
+        table: String,
+        /// The chain.
+        chain: String,
+        /// The handle of the rule; `None`: the chain's policy.
+        rule: Option<u64>,
+        /// Does the sender get an answer?
+        rejects: bool,
+    },
+    /// It is larger than the interface sends, and may not be cut.
+    TooBig {
+        /// The interface.
+        dev: IfName,
+        /// What it sends.
+        mtu: u32,
+    },
+    /// It is larger than the other end takes in, which drops it without a word.
+    MtuMismatch {
+        /// Who takes less in.
+        at: Endpoint,
+        /// How much.
+        mtu: u32,
+    },
+    /// It goes round in a circle.
+    Loop(Vec<NsName>),
+    /// It may make no more hops.
+    TtlExpired,
+    /// Nothing waits for it.
+    NoListener {
+        /// What else waits there.
+        others: Vec<Listener>,
+    },
+    /// Something waits at the port, on another address.
+    WrongBindAddress {
+        /// The socket.
+        listener: Listener,
+    },
+    /// It comes to another node than it should.
+    WrongNode {
+        /// Where it should come.
+        wanted: NsName,
+    },
+    /// The node has no address to send from.
+    SourceAddress,
+    /// What decides is not understood.
+    Undecided(String),
+}
+
+/// Why a node does not answer for an address that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArpRefusal {
+    /// It does not believe the address that asks.
+    RpFilter {
+        /// Must the way back lead through the same interface?
+        strict: bool,
+    },
+    /// The address that asks is its own.
+    OwnAddress,
+    /// It is told to keep silent.
+    ArpIgnore,
+}
+
+impl Reason {
+    /// Its name, which does not change. `back`: it is about the answer.
+    pub fn code(&self, back: bool) -> &'static str {
+        match self {
+            Reason::NoRoute { down: Some(_), .. } | Reason::LinkDown(_) => "link-down",
+            Reason::NoRoute { .. } if back => "no-return-route",
+            Reason::NoRoute { .. } => "no-route",
+            Reason::RouteRefuses(route) => match &route.action {
+                hopyard_net::FibAction::Route(hopyard_net::RouteKind::Unreachable) => "unreachable",
+                hopyard_net::FibAction::Route(hopyard_net::RouteKind::Prohibit) => "prohibit",
+                _ => "blackhole",
+            },
+            Reason::PolicyRule(_) => "policy-rule",
+            Reason::ForwardingOff { .. } => "forwarding-off",
+            Reason::NotAnOwner => "not-an-owner",
+            Reason::RpFilter { .. } => "rp-filter",
+            Reason::LocalSource => "local-source",
+            Reason::NoCarrier { .. } => "no-carrier",
+            Reason::NeighbourUnresolved { .. } => "neighbour-unresolved",
+            Reason::ArpRefused { .. } => "arp-refused",
+            Reason::WrongMask { .. } => "wrong-mask",
+            Reason::DuplicateAddress { .. } => "duplicate-address",
+            Reason::WrongNeighbour { permanent: true, .. } => "wrong-static-neighbour",
+            Reason::WrongNeighbour { .. } => "stale-neighbour",
+            Reason::Firewall { .. } => "firewall",
+            Reason::TooBig { .. } => "mtu",
+            Reason::MtuMismatch { .. } => "mtu-mismatch",
+            Reason::Loop(_) => "ttl-loop",
+            Reason::TtlExpired => "ttl-expired",
+            Reason::NoListener { .. } => "no-listener",
+            Reason::WrongBindAddress { .. } => "wrong-bind-address",
+            Reason::WrongNode { .. } if back => "return-to-wrong-node",
+            Reason::WrongNode { .. } => "wrong-node",
+            Reason::SourceAddress => "source-address",
+            Reason::Undecided(_) => "undecided",
+        }
+    }
+
+    /// Does it leave open whether the packet arrives?
+    pub fn is_undecided(&self) -> bool {
+        // Which of two answers comes first is chance.
+        matches!(self, Reason::Undecided(_) | Reason::DuplicateAddress { .. })
+    }
+}

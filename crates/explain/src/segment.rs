@@ -1,0 +1,256 @@
+//! What is at the other end of an interface: cables, switches, and who answers for an address.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use hopyard_net::{Endpoint, Family, FibAction, IfName, LinkKind, LinkState, MacAddr, NodeState, NsName, Snapshot};
+
+use crate::lookup::{self, Disbelief, Found, Question};
+use crate::{ArpRefusal, Packet, Protocol};
+
+/// The interfaces that frames from one interface come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Those that take them in, with the least frame size on the way there: `None`, no limit met.
+    pub(crate) ends: BTreeMap<Endpoint, Way>,
+    /// Interfaces that would let them on and are down.
+    pub(crate) down: Vec<Endpoint>,
+    /// Why it is not known whether frames get through.
+    pub(crate) beyond: Option<String>,
+}
+
+/// What a frame meets on the way to an end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// The smallest packet size that an interface on the way takes in, and which one it is.
+    pub(crate) narrowest: Option<(u32, Endpoint)>,
+    /// The switches that it crosses.
+    pub(crate) switches: Vec<NsName>,
+}
+
+pub(crate) fn link_at<'a>(snapshot: &'a Snapshot, at: &Endpoint) -> Option<&'a LinkState> {
+    snapshot.nodes.get(&at.ns)?.links.get(&at.dev)
+}
+
+/// The other end of a cable.
+pub(crate) fn peer_of(link: &LinkState) -> Option<&Endpoint> {
+    match &link.kind {
+        LinkKind::Veth { peer } => peer.as_ref(),
+        _ => None,
+    }
+}
+
+/// Where frames from an interface go. `as_wired`: whatever is up or down.
+pub(crate) fn segment(snapshot: &Snapshot, from: &Endpoint, as_wired: bool) -> Segment {
+    let mut found = Segment::default();
+    let Some(start) = link_at(snapshot, from) else { return found };
+    // Frames that leave a port, and those that a bridge sends out of its ports.
+    let mut seen = BTreeSet::from([from.clone()]);
+    let mut todo: VecDeque<(Endpoint, Way)> = VecDeque::new();
+    if start.kind == LinkKind::Bridge {
+        for port in ports_of(snapshot, from) {
+            leave(
+                snapshot,
+                &port,
+                Way { switches: vec![from.ns.clone()], narrowest: None },
+                as_wired,
+                &mut found,
+                &mut todo,
+            );
+        }
+    } else {
+        leave(snapshot, from, Way::default(), as_wired, &mut found, &mut todo);
+    }
+    while let Some((at, way)) = todo.pop_front() {
+        if !seen.insert(at.clone()) {
+            continue;
+        }
+        let Some(link) = link_at(snapshot, &at) else { continue };
+        let narrowest = match &way.narrowest {
+            Some((bytes, _)) if *bytes <= link.mtu => way.narrowest.clone(),
+            _ => Some((link.mtu, at.clone())),
+        };
+        let mut way = Way { narrowest, ..way };
+        let Some(bridge) = link.master else {
+            found.ends.insert(at, way);
+            continue;
+        };
+        let bridge = Endpoint { ns: at.ns.clone(), dev: bridge };
+        let Some(state) = link_at(snapshot, &bridge) else { continue };
+        if !state.up && !as_wired {
+            found.down.push(bridge);
+            continue;
+        }
+        if let Some(what) = &state.beyond {
+            found.beyond.get_or_insert_with(|| format!("{bridge}: {what}"));
+        }
+        way.switches.push(at.ns.clone());
+        if seen.insert(bridge.clone()) {
+            for port in ports_of(snapshot, &bridge).into_iter().filter(|port| *port != at) {
+                leave(snapshot, &port, way.clone(), as_wired, &mut found, &mut todo);
+            }
+            found.ends.insert(bridge, way);
+        }
+    }
+    found
+}
+
+/// A frame leaves by an interface, and comes to the other end of its cable.
+fn leave(
+    snapshot: &Snapshot,
+    by: &Endpoint,
+    way: Way,
+    as_wired: bool,
+    found: &mut Segment,
+    todo: &mut VecDeque<(Endpoint, Way)>,
+) {
+    let Some(link) = link_at(snapshot, by) else { return };
+    let Some(peer) = peer_of(link) else {
+        if !matches!(link.kind, LinkKind::Loopback) {
+            found.beyond.get_or_insert_with(|| format!("{by} leads out of what is known"));
+        }
+        return;
+    };
+    for end in [by, peer] {
+        if !as_wired && !link_at(snapshot, end).is_some_and(|link| link.up) {
+            found.down.push(end.clone());
+            return;
+        }
+    }
+    todo.push_back((peer.clone(), way));
+}
+
+fn ports_of(snapshot: &Snapshot, bridge: &Endpoint) -> Vec<Endpoint> {
+    let links = snapshot.nodes.get(&bridge.ns).into_iter().flat_map(|node| &node.links);
+    links
+        .filter(|(_, link)| link.master == Some(bridge.dev))
+        .map(|(dev, _)| Endpoint { ns: bridge.ns.clone(), dev: *dev })
+        .collect()
+}
+
+/// Who answers the question where an address is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answers {
+    pub(crate) owners: Vec<Endpoint>,
+    /// Those that have it and do not say so.
+    pub(crate) refusals: Vec<(Endpoint, ArpRefusal)>,
+    pub(crate) beyond: Option<String>,
+}
+
+/// Asks for an address on a segment. `asker` is the address that the question comes from.
+pub(crate) fn who_has(snapshot: &Snapshot, segment: &Segment, addr: IpAddr, asker: Option<IpAddr>) -> Answers {
+    let mut answers = Answers { beyond: segment.beyond.clone(), ..Answers::default() };
+    for end in segment.ends.keys() {
+        let Some(node) = snapshot.nodes.get(&end.ns) else { continue };
+        let Some(link) = node.links.get(&end.dev) else { continue };
+        match addr {
+            IpAddr::V4(_) if filters_arp(node) => {
+                answers.beyond.get_or_insert_with(|| format!("the firewall of {} looks at ARP", end.ns));
+            }
+            IpAddr::V4(_) => match arp(node, end.dev, link, addr, asker) {
+                Some(Ok(())) => answers.owners.push(end.clone()),
+                Some(Err(refusal)) => answers.refusals.push((end.clone(), refusal)),
+                None => {}
+            },
+            // Neighbour discovery speaks for the addresses of the interface alone.
+            IpAddr::V6(_) => {
+                if link.addresses.iter().any(|own| own.usable && own.net.addr() == addr) {
+                    answers.owners.push(end.clone());
+                }
+            }
+        }
+    }
+    answers
+}
+
+/// Rules about ARP, which are not followed.
+fn filters_arp(node: &NodeState) -> bool {
+    let mut chains = node.firewall.iter().flat_map(|rules| &rules.chains);
+    chains.any(|chain| {
+        chain.family == "arp" && chain.base.as_ref().is_some_and(|base| base.drops || !chain.rules.is_empty())
+    })
+}
+
+/// `arp_process()`: is a request answered? `None`: the address is not the node's.
+fn arp(
+    node: &NodeState,
+    dev: IfName,
+    link: &LinkState,
+    addr: IpAddr,
+    asker: Option<IpAddr>,
+) -> Option<Result<(), ArpRefusal>> {
+    let question = Packet { src: asker, ..Packet::probe(addr, Protocol::Icmp, 0) };
+    let local = match lookup::find(node, &Question::of(&question, Some(dev))) {
+        Found::Route(route) => route.action == FibAction::Local,
+        _ => false,
+    };
+    if !local {
+        let proxy = link.conf.proxy_arp || node.all.proxy_arp;
+        return (proxy && link.conf.forwarding).then_some(Ok(()));
+    }
+    match lookup::check_source(node, &question, dev, None) {
+        Some(Disbelief::OwnAddress) => return Some(Err(ArpRefusal::OwnAddress)),
+        Some(Disbelief::NoWayBack { strict, .. }) => return Some(Err(ArpRefusal::RpFilter { strict })),
+        Some(Disbelief::Beyond(_)) | None => {}
+    }
+    let here = || link.addresses.iter().find(|own| own.net.addr() == addr);
+    let refused = match link.conf.arp_ignore.max(node.all.arp_ignore) {
+        0 => false,
+        1 => here().is_none(),
+        2 => !here().is_some_and(|own| asker.is_some_and(|asker| own.net.contains(&asker))),
+        3 => here().is_some_and(|own| own.host_only),
+        _ => true,
+    };
+    Some(if refused { Err(ArpRefusal::ArpIgnore) } else { Ok(()) })
+}
+
+/// The end of a segment that has an Ethernet address.
+pub(crate) fn end_with_mac(snapshot: &Snapshot, segment: &Segment, mac: MacAddr) -> Option<Endpoint> {
+    segment.ends.keys().find(|end| link_at(snapshot, end).is_some_and(|link| link.mac == Some(mac))).cloned()
+}
+
+/// The interfaces that have an address, in order.
+pub(crate) fn owners(snapshot: &Snapshot, addr: IpAddr) -> Vec<Endpoint> {
+    let mut owners = Vec::new();
+    for (ns, node) in &snapshot.nodes {
+        for (dev, link) in &node.links {
+            if link.addresses.iter().any(|own| own.net.addr() == addr) {
+                owners.push(Endpoint { ns: ns.clone(), dev: *dev });
+            }
+        }
+    }
+    owners
+}
+
+/// How many cables and switches lie between each node and one, whatever is up or down.
+pub(crate) fn distances(snapshot: &Snapshot, to: &NsName) -> BTreeMap<NsName, usize> {
+    let mut found = BTreeMap::from([(to.clone(), 0)]);
+    let mut todo = VecDeque::from([to.clone()]);
+    while let Some(ns) = todo.pop_front() {
+        let distance = found[&ns];
+        let Some(node) = snapshot.nodes.get(&ns) else { continue };
+        for dev in node.links.iter().filter(|(_, link)| link.master.is_none()).map(|(dev, _)| *dev) {
+            for end in segment(snapshot, &Endpoint { ns: ns.clone(), dev }, true).ends.into_keys() {
+                // A switch has no address, and is on the way to nowhere.
+                let has_address = link_at(snapshot, &end).is_some_and(|link| !link.addresses.is_empty());
+                if has_address && !found.contains_key(&end.ns) {
+                    found.insert(end.ns.clone(), distance + 1);
+                    todo.push_back(end.ns);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The address from which a node asks who has another one: that of the packet if it is its own,
+/// else one of the interface.
+pub(crate) fn asker(node: &NodeState, dev: IfName, packet: &Packet, addr: IpAddr) -> Option<IpAddr> {
+    if let Some(src) = packet.src.filter(|src| lookup::is_own(node, *src)) {
+        return Some(src);
+    }
+    let link = node.links.get(&dev)?;
+    let same = link.addresses.iter().filter(|own| Family::of(own.net.addr()) == Family::of(addr) && !own.secondary);
+    let candidates: Vec<_> = same.collect();
+    candidates.iter().find(|own| own.net.contains(&addr)).or(candidates.first()).map(|own| own.net.addr())
+}

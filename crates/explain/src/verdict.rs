@@ -1,0 +1,131 @@
+//! There and back.
+
+use std::net::IpAddr;
+
+use hopyard_net::{NsName, Snapshot};
+use serde::Serialize;
+
+use crate::walk::{Choices, Trace, Walk, walk};
+use crate::{Packet, Reason, segment};
+
+/// What is asked: does a packet get there, and its answer back?
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Query {
+    /// The node that sends.
+    pub from: NsName,
+    /// What it sends.
+    pub packet: Packet,
+    /// The node that should get it; `None`: whoever has the address.
+    pub wanted: Option<NsName>,
+}
+
+/// The two ways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Of the packet.
+    pub there: Walk,
+    /// Of its answer, also where the packet does not arrive: what would be. `None`: it is not known
+    /// from where to where it would go.
+    pub back: Option<Walk>,
+}
+
+/// What comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The packet arrives, and its answer too.
+    Yes,
+    /// One of them does not.
+    No,
+    /// Something that is not understood decides, or chance.
+    Undecided,
+}
+
+/// The first thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trouble {
+    /// On the way back?
+    pub back: bool,
+    /// Where.
+    pub node: NsName,
+    /// What.
+    pub reason: Reason,
+}
+
+impl Trouble {
+    /// The stable name of the reason.
+    pub fn code(&self) -> &'static str {
+        self.reason.code(self.back)
+    }
+}
+
+impl Verdict {
+    /// What comes of it.
+    pub fn outcome(&self) -> Outcome {
+        if self.there.is_undecided() {
+            return Outcome::Undecided;
+        }
+        match &self.back {
+            _ if !self.there.arrives() => Outcome::No,
+            Some(back) if back.is_undecided() => Outcome::Undecided,
+            Some(back) if back.arrives() => Outcome::Yes,
+            _ => Outcome::No,
+        }
+    }
+
+    /// The walk that ends in the wrong place first, and whether it is the one back.
+    pub fn failing(&self) -> Option<(&Walk, bool)> {
+        if !self.there.arrives() {
+            return Some((&self.there, false));
+        }
+        self.back.as_ref().filter(|back| !back.arrives()).map(|back| (back, true))
+    }
+
+    /// The same, where the network alone is looked at: a packet for which nothing waits has arrived.
+    pub(crate) fn failing_network(&self) -> Option<(&Walk, bool)> {
+        let service = matches!(self.there.reason(), Some(Reason::NoListener { .. } | Reason::WrongBindAddress { .. }));
+        match &self.back {
+            Some(back) if service => (!back.arrives()).then_some((back, true)),
+            _ => self.failing(),
+        }
+    }
+
+    /// The first thing that is wrong.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let (walk, back) = self.failing()?;
+        trouble_of(walk, back)
+    }
+
+    /// What would be wrong with the way back of a packet that does not arrive.
+    pub fn trouble_back(&self) -> Option<Trouble> {
+        self.back.as_ref().and_then(|back| trouble_of(back, true))
+    }
+}
+
+pub(crate) fn trouble_of(walk: &Walk, back: bool) -> Option<Trouble> {
+    let reason = walk.reason()?.clone();
+    Some(Trouble { back, node: walk.last()?.node.clone(), reason })
+}
+
+/// The node that has an address: the first by name.
+pub fn owner(snapshot: &Snapshot, addr: IpAddr) -> Option<NsName> {
+    segment::owners(snapshot, addr).into_iter().next().map(|end| end.ns)
+}
+
+/// Walks the packet there and its answer back.
+pub fn explain(snapshot: &Snapshot, query: &Query, choices: &Choices) -> Verdict {
+    let there = walk(snapshot, &query.from, query.packet, query.wanted.as_ref(), &Trace::default(), choices);
+    let answers = match there.last() {
+        Some(last) if there.arrives() => Some(last.node.clone()),
+        _ => query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst)),
+    };
+    let back = there.packet.answer().zip(answers).map(|(packet, from)| {
+        let mut trace = there.trace(snapshot);
+        if !there.arrives() {
+            // What is to be is taken as having come through.
+            trace.nodes = snapshot.nodes.keys().cloned().collect();
+        }
+        walk(snapshot, &from, packet, Some(&query.from), &trace, choices)
+    });
+    Verdict { there, back }
+}

@@ -1,0 +1,654 @@
+//! A packet's way, hop by hop, each with the thing that decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hopyard_net::{
+    Endpoint, Family, FibAction, FibRoute, Hook, IfName, LinkState, NextHop, NodeState, NsName, RouteKey, RouteKind,
+    Snapshot, SysctlKey,
+};
+use serde::Serialize;
+
+use crate::filter::{self, Seen};
+use crate::lookup::{self, Disbelief, Found, Question};
+use crate::segment::{self, Segment};
+use crate::{Packet, Protocol, Reason};
+
+/// A packet's way through the nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Walk {
+    /// The packet, with the source that it got.
+    pub packet: Packet,
+    /// Where it was, in order; never empty.
+    pub hops: Vec<Hop>,
+    /// Another one of equal routes would have led to another end, and which is taken is not known.
+    pub by_chance: bool,
+}
+
+/// What one node did with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hop {
+    /// The node.
+    pub node: NsName,
+    /// Where it came in; `None`: it begins here.
+    pub input: Option<IfName>,
+    /// What is left of its life when it leaves, or ends here.
+    pub ttl: u8,
+    /// The route that decides.
+    pub route: Option<FibRoute>,
+    /// Where it goes on, or would.
+    pub next: Option<NextHop>,
+    /// Where it comes to, if it does.
+    pub to: Option<Endpoint>,
+    /// Its end, if it is here.
+    pub end: Option<End>,
+}
+
+/// How it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// Where it should.
+    Delivered,
+    /// Somewhere else.
+    Dropped(Reason),
+}
+
+/// Which of several equal routes a node takes for a packet, as far as somebody has asked it.
+pub type Choices = BTreeMap<(NsName, IpAddr), NextHop>;
+
+impl Walk {
+    /// Why it does not arrive; `None`: it does.
+    pub fn reason(&self) -> Option<&Reason> {
+        match &self.hops.last()?.end {
+            Some(End::Dropped(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// The last hop.
+    pub fn last(&self) -> Option<&Hop> {
+        self.hops.last()
+    }
+
+    /// Does it arrive?
+    pub fn arrives(&self) -> bool {
+        self.hops.last().is_some_and(|hop| hop.end == Some(End::Delivered))
+    }
+
+    /// Do both arrive, or end in the same place for the same reason?
+    fn ends_like(&self, other: &Walk) -> bool {
+        let place = |walk: &Walk| walk.last().map(|hop| (hop.node.clone(), hop.end.clone()));
+        self.arrives() && other.arrives() || place(self) == place(other)
+    }
+
+    /// Is it open whether it does?
+    pub fn is_undecided(&self) -> bool {
+        self.by_chance || self.reason().is_some_and(Reason::is_undecided)
+    }
+
+    /// What it leaves behind. A node that is asked for its address by ARP remembers who has asked.
+    pub fn trace(&self, snapshot: &Snapshot) -> Trace {
+        let mut trace = Trace { nodes: self.nodes().cloned().collect(), learnt: BTreeMap::new() };
+        for hop in &self.hops {
+            let (Some(to), Some(next), Some(node)) = (&hop.to, &hop.next, snapshot.nodes.get(&hop.node)) else {
+                continue;
+            };
+            let addr = next.via.unwrap_or(self.packet.dst);
+            let known = node.neighbours.iter().any(|it| it.dev == next.dev && it.addr == addr);
+            let asker = segment::asker(node, next.dev, &self.packet, addr);
+            if let (false, true, Some(asker)) = (known, addr.is_ipv4(), asker) {
+                let here = Endpoint { ns: hop.node.clone(), dev: next.dev };
+                trace.learnt.insert((to.clone(), asker), here);
+            }
+        }
+        trace
+    }
+
+    /// The nodes that it comes to, in order.
+    pub fn nodes(&self) -> impl Iterator<Item = &NsName> {
+        self.hops.iter().map(|hop| &hop.node)
+    }
+}
+
+/// What a packet on its way has changed, and its answer finds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// The nodes that have seen it.
+    pub nodes: BTreeSet<NsName>,
+    /// Who has learnt, by being asked, where an address is on one of its links.
+    pub learnt: BTreeMap<(Endpoint, IpAddr), Endpoint>,
+}
+
+/// Walks a packet from a node to its end.
+///
+/// `wanted` is where it should end; `None`: wherever its destination is. `before` is what the packet
+/// left behind that this one answers.
+pub fn walk(
+    snapshot: &Snapshot,
+    from: &NsName,
+    packet: Packet,
+    wanted: Option<&NsName>,
+    before: &Trace,
+    choices: &Choices,
+) -> Walk {
+    let walker = Walker { snapshot, wanted, before, choices };
+    let mut budget = BRANCHES;
+    let state = State { packet, at: from.clone(), input: None, hops: Vec::new(), been: BTreeSet::new() };
+    walker.go(state, &mut budget)
+}
+
+/// So many ways are tried where several are equal.
+const BRANCHES: usize = 512;
+
+struct Walker<'a> {
+    snapshot: &'a Snapshot,
+    wanted: Option<&'a NsName>,
+    before: &'a Trace,
+    choices: &'a Choices,
+}
+
+#[derive(Clone)]
+struct State {
+    packet: Packet,
+    at: NsName,
+    input: Option<IfName>,
+    hops: Vec<Hop>,
+    been: BTreeSet<(NsName, Option<IfName>)>,
+}
+
+/// What a node does with a packet before it looks for the neighbour.
+enum Routed<'a> {
+    Here(&'a FibRoute),
+    On(&'a FibRoute),
+    Ends(Reason, Option<&'a FibRoute>, Option<NextHop>),
+}
+
+impl Walker<'_> {
+    fn go(&self, mut state: State, budget: &mut usize) -> Walk {
+        loop {
+            let mut hop = Hop {
+                node: state.at.clone(),
+                input: state.input,
+                ttl: state.packet.ttl,
+                route: None,
+                next: None,
+                to: None,
+                end: None,
+            };
+            let ended = |mut state: State, hop: Hop, end: End| {
+                state.hops.push(Hop { end: Some(end), ..hop });
+                Walk { packet: state.packet, hops: state.hops, by_chance: false }
+            };
+            let dropped = |state: State, hop: Hop, reason: Reason| ended(state, hop, End::Dropped(reason));
+            let Some(node) = self.snapshot.nodes.get(&state.at) else {
+                return dropped(state, hop, Reason::Undecided("the node is not in the snapshot".to_owned()));
+            };
+            if !state.been.insert((state.at.clone(), state.input)) {
+                let circle = circle(&state.hops, &state.at, state.input);
+                return dropped(state, hop, Reason::Loop(circle));
+            }
+            let (route, hops) = match self.route(node, &mut state) {
+                Routed::Ends(reason, route, next) => {
+                    hop.route = route.cloned();
+                    hop.next = next;
+                    return dropped(state, hop, reason);
+                }
+                Routed::Here(route) => {
+                    hop.route = Some(route.clone());
+                    let end = self.deliver(node, &state).map_or(End::Delivered, End::Dropped);
+                    return ended(state, hop, end);
+                }
+                Routed::On(route) => (route, self.ways(node, &state, route)),
+            };
+            hop.route = Some(route.clone());
+            let [one] = hops.as_slice() else {
+                return self.branch(&state, &hop, node, &hops, budget);
+            };
+            match self.leave(node, &mut state, hop, one) {
+                Ok(()) => {}
+                Err(walk) => return *walk,
+            }
+        }
+    }
+
+    /// Equal ways: all are tried. If they end alike, the first stands for all.
+    fn branch(&self, state: &State, hop: &Hop, node: &NodeState, hops: &[&NextHop], budget: &mut usize) -> Walk {
+        let mut first: Option<Walk> = None;
+        for one in hops {
+            *budget = budget.saturating_sub(1);
+            let mut state = state.clone();
+            let walk = match self.leave(node, &mut state, hop.clone(), one) {
+                Ok(()) if *budget > 0 => self.go(state, budget),
+                Ok(()) => {
+                    let reason = Reason::Undecided("too many equal ways".to_owned());
+                    let end = Some(End::Dropped(reason));
+                    Walk { packet: state.packet, hops: vec![Hop { end, ..hop.clone() }], by_chance: true }
+                }
+                Err(walk) => *walk,
+            };
+            match &mut first {
+                None => first = Some(walk),
+                Some(first) if first.ends_like(&walk) => first.by_chance |= walk.by_chance,
+                Some(first) => {
+                    // The one that fails is the one to show.
+                    if first.arrives() {
+                        *first = walk;
+                    }
+                    first.by_chance = true;
+                }
+            }
+        }
+        first.unwrap_or_else(|| {
+            let end = Some(End::Dropped(Reason::Undecided("a route without a way on".to_owned())));
+            let mut hops = state.hops.clone();
+            hops.push(Hop { end, ..hop.clone() });
+            Walk { packet: state.packet, hops, by_chance: false }
+        })
+    }
+
+    /// The routing decision, with what comes before and behind it in the node.
+    fn route<'n>(&self, node: &'n NodeState, state: &mut State) -> Routed<'n> {
+        let family = state.packet.family();
+        let packet = state.packet;
+        let input = state.input;
+        if let Some(dev) = input
+            && let Some(reason) = self
+                .filter(node, state, Hook::Ingress, Some(dev), None)
+                .or_else(|| self.filter(node, state, Hook::Prerouting, Some(dev), None))
+        {
+            return Routed::Ends(reason, None, None);
+        }
+        if input.is_none() && is_link_local(packet.dst) {
+            let what = "a link-local address is another one on each interface".to_owned();
+            return Routed::Ends(Reason::Undecided(what), None, None);
+        }
+        let found = lookup::find(node, &Question::of(&packet, input));
+        if let Found::Beyond(what) = found {
+            return Routed::Ends(Reason::Undecided(what), None, None);
+        }
+        if let (Found::Route(route), Some(dev)) = (&found, input)
+            && route.action == FibAction::Local
+            && let Some(reason) = disbelief(node, &packet, dev, None)
+        {
+            return Routed::Ends(reason, Some(route), None);
+        }
+        if let Found::Route(route) = found
+            && route.action == FibAction::Local
+        {
+            if input.is_none() && packet.src.is_none() {
+                state.packet.src = lookup::source(node, route, None, packet.dst);
+            }
+            return Routed::Here(route);
+        }
+        // An IPv6 packet without a route is answered before anybody asks whether to forward it.
+        let refuses = |found: &Found<'n>| match found {
+            Found::Route(route) => match &route.action {
+                FibAction::Route(RouteKind::Unicast(_)) => None,
+                _ => Some((Reason::RouteRefuses((*route).clone()), Some(*route))),
+            },
+            Found::Refused(rule) => Some((Reason::PolicyRule(Box::new((*rule).clone())), None)),
+            Found::Nothing | Found::Beyond(_) => {
+                let known = known(node, family);
+                Some((Reason::NoRoute { known, down: self.down_towards(node, &state.at, packet.dst) }, None))
+            }
+        };
+        if let Some(dev) = input
+            && (family == Family::Ipv4 || refuses(&found).is_none())
+            && !forwards(node, family, dev)
+        {
+            let route = if let Found::Route(route) = found { Some(route) } else { None };
+            let next = route.and_then(|route| route.next_hops().first()).cloned();
+            let reason = not_forwarding(node, state, dev, next.as_ref().map(|next| next.dev));
+            return Routed::Ends(reason, route, next);
+        }
+        if let Some((reason, route)) = refuses(&found) {
+            return Routed::Ends(reason, route, None);
+        }
+        let Found::Route(route) = found else {
+            return Routed::Ends(Reason::Undecided("the tables".to_owned()), None, None);
+        };
+        Routed::On(route)
+    }
+
+    /// The ways on that a packet may take here.
+    fn ways<'r>(&self, node: &NodeState, state: &State, route: &'r FibRoute) -> Vec<&'r NextHop> {
+        let hops = lookup::usable_hops(node, route);
+        match self.choices.get(&(state.at.clone(), state.packet.dst)) {
+            Some(chosen) if hops.contains(&chosen) => hops.into_iter().filter(|hop| *hop == chosen).collect(),
+            _ => hops,
+        }
+    }
+
+    /// Sends it on by one way; the state is then at the next node.
+    fn leave(&self, node: &NodeState, state: &mut State, mut hop: Hop, by: &NextHop) -> Result<(), Box<Walk>> {
+        let stop = |state: &State, hop: Hop, reason: Reason| {
+            let mut hops = state.hops.clone();
+            hops.push(Hop { end: Some(End::Dropped(reason)), ..hop });
+            Err(Box::new(Walk { packet: state.packet, hops, by_chance: false }))
+        };
+        hop.next = Some(by.clone());
+        if let Some(input) = state.input {
+            if let Some(reason) = disbelief(node, &state.packet, input, Some(by.dev)) {
+                return stop(state, hop, reason);
+            }
+            if state.packet.src.is_some_and(is_link_local) {
+                return stop(state, hop, Reason::SourceAddress);
+            }
+            if state.packet.ttl <= 1 {
+                return stop(state, hop, Reason::TtlExpired);
+            }
+            state.packet.ttl -= 1;
+            hop.ttl = state.packet.ttl;
+        } else {
+            let route = hop.route.as_ref();
+            if let Some(limit) = route.and_then(|route| route.hop_limit) {
+                state.packet.ttl = limit;
+                hop.ttl = limit;
+            }
+            if state.packet.src.is_none() {
+                state.packet.src = route.and_then(|route| lookup::source(node, route, Some(by), state.packet.dst));
+            }
+            if state.packet.src.is_none() && state.packet.family() == Family::Ipv6 {
+                return stop(state, hop, Reason::SourceAddress);
+            }
+        }
+        let Some(link) = node.links.get(&by.dev) else {
+            return stop(state, hop, Reason::Undecided(format!("there is no interface {}", by.dev)));
+        };
+        if state.packet.length > link.mtu {
+            return stop(state, hop, Reason::TooBig { dev: by.dev, mtu: link.mtu });
+        }
+        let hook = if state.input.is_some() { Hook::Forward } else { Hook::Output };
+        let filtered = self
+            .filter(node, state, hook, state.input, Some(by.dev))
+            .or_else(|| self.filter(node, state, Hook::Postrouting, state.input, Some(by.dev)));
+        if let Some(reason) = filtered {
+            return stop(state, hop, reason);
+        }
+        match self.deliver_frame(node, state, by, link) {
+            Err(reason) => stop(state, hop, reason),
+            Ok(to) => {
+                hop.to = Some(to.clone());
+                state.hops.push(hop);
+                state.at = to.ns;
+                state.input = Some(to.dev);
+                Ok(())
+            }
+        }
+    }
+
+    /// From an interface to the one that takes the frame in.
+    fn deliver_frame(
+        &self,
+        node: &NodeState,
+        state: &State,
+        by: &NextHop,
+        link: &LinkState,
+    ) -> Result<Endpoint, Reason> {
+        let dev = by.dev;
+        let here = Endpoint { ns: state.at.clone(), dev };
+        let addr = by.via.unwrap_or(state.packet.dst);
+        if !link.up {
+            return Err(Reason::LinkDown(dev));
+        }
+        if !link.carrier {
+            return Err(Reason::NoCarrier { dev, peer: segment::peer_of(link).cloned() });
+        }
+        if dev == IfName::LO {
+            return Err(Reason::Undecided("it is sent to `lo`, and is no address of the node".to_owned()));
+        }
+        let segment = segment::segment(self.snapshot, &here, false);
+        let known = node.neighbours.iter().find(|it| it.dev == dev && it.addr == addr);
+        let end = match known {
+            Some(known) => {
+                let found = segment::end_with_mac(self.snapshot, &segment, known.mac);
+                let wrong = |leads_to| Reason::WrongNeighbour {
+                    addr,
+                    dev,
+                    mac: known.mac,
+                    permanent: known.permanent,
+                    leads_to,
+                };
+                match found {
+                    Some(end) => {
+                        let has = self.snapshot.nodes.get(&end.ns).is_some_and(|node| lookup::is_own(node, addr));
+                        if known.permanent && !has {
+                            return Err(wrong(Some(end)));
+                        }
+                        end
+                    }
+                    None if segment.beyond.is_some() => return Err(undecided(&segment)),
+                    // A frame to an address that no interface has is dropped by all that it comes to.
+                    None => {
+                        let behind = self.behind_mac(&here, known.mac);
+                        match behind {
+                            Some(down) if !known.permanent || segment::owners(self.snapshot, addr).contains(&down) => {
+                                let down = segment.down.first().cloned();
+                                return Err(Reason::NeighbourUnresolved { addr, dev, down });
+                            }
+                            _ => return Err(wrong(None)),
+                        }
+                    }
+                }
+            }
+            None => match self.before.learnt.get(&(here.clone(), addr)) {
+                Some(end) if segment.ends.contains_key(end) => end.clone(),
+                _ => self.resolve(node, state, dev, addr, by.via.is_none(), &segment)?,
+            },
+        };
+        if let Some(way) = segment.ends.get(&end) {
+            /// What a veth end takes in beyond its MTU: room for a VLAN tag.
+            const SPARE: u32 = 4;
+            if let Some((mtu, at)) = &way.narrowest
+                && state.packet.length > mtu + SPARE
+            {
+                return Err(Reason::MtuMismatch { at: at.clone(), mtu: *mtu });
+            }
+            for switch in &way.switches {
+                if let Some(what) = self.snapshot.nodes.get(switch).and_then(filters_frames) {
+                    return Err(Reason::Undecided(format!("{switch}: {what}")));
+                }
+            }
+        }
+        Ok(end)
+    }
+
+    /// Asks who has an address, as ARP and neighbour discovery do.
+    fn resolve(
+        &self,
+        node: &NodeState,
+        state: &State,
+        dev: IfName,
+        addr: IpAddr,
+        on_link: bool,
+        segment: &Segment,
+    ) -> Result<Endpoint, Reason> {
+        let asker = segment::asker(node, dev, &state.packet, addr);
+        let answers = segment::who_has(self.snapshot, segment, addr, asker);
+        match (answers.owners.as_slice(), answers.refusals.first()) {
+            ([one], _) => Ok(one.clone()),
+            ([], _) if answers.beyond.is_some() => Err(undecided(segment)),
+            ([], Some((by, why))) => Err(Reason::ArpRefused { addr, dev, by: by.clone(), why: *why }),
+            ([], None) => {
+                let elsewhere = segment::owners(self.snapshot, addr);
+                let wired = segment::segment(self.snapshot, &Endpoint { ns: state.at.clone(), dev }, true);
+                let on_this_segment = elsewhere.iter().any(|owner| wired.ends.contains_key(owner));
+                let link = node.links.get(&dev);
+                let net = link.and_then(|link| link.addresses.iter().find(|own| own.net.contains(&addr)));
+                match net {
+                    Some(own) if on_link && !elsewhere.is_empty() && !on_this_segment => {
+                        Err(Reason::WrongMask { addr, dev, net: own.net })
+                    }
+                    _ => {
+                        let down = segment.down.first().cloned();
+                        Err(Reason::NeighbourUnresolved { addr, dev, down })
+                    }
+                }
+            }
+            (owners, _) => Err(Reason::DuplicateAddress { addr, owners: owners.to_vec() }),
+        }
+    }
+
+    /// The interface with an Ethernet address that would be reached if all were up.
+    fn behind_mac(&self, from: &Endpoint, mac: hopyard_net::MacAddr) -> Option<Endpoint> {
+        segment::end_with_mac(self.snapshot, &segment::segment(self.snapshot, from, true), mac)
+    }
+
+    /// What the node does with what is for itself.
+    fn deliver(&self, node: &NodeState, state: &State) -> Option<Reason> {
+        if let Some(wanted) = self.wanted
+            && *wanted != state.at
+        {
+            return Some(Reason::WrongNode { wanted: wanted.clone() });
+        }
+        if state.input.is_none() {
+            // From itself to itself, through `lo`.
+            let lo = node.links.get(&IfName::LO).is_some_and(|lo| lo.up);
+            if !lo {
+                return Some(Reason::LinkDown(IfName::LO));
+            }
+            let lo = Some(IfName::LO);
+            let filtered = self
+                .filter(node, state, Hook::Output, None, lo)
+                .or_else(|| self.filter(node, state, Hook::Postrouting, None, lo))
+                .or_else(|| self.filter(node, state, Hook::Prerouting, lo, None));
+            if filtered.is_some() {
+                return filtered;
+            }
+        }
+        self.filter(node, state, Hook::Input, state.input.or(Some(IfName::LO)), None)
+            .or_else(|| listening(node, &state.packet))
+    }
+
+    fn filter(
+        &self,
+        node: &NodeState,
+        state: &State,
+        hook: Hook,
+        input: Option<IfName>,
+        output: Option<IfName>,
+    ) -> Option<Reason> {
+        let knows_connection = self.before.nodes.contains(&state.at);
+        filter::check(hook, Seen { node, packet: &state.packet, input, output, knows_connection })
+    }
+
+    /// An interface that is down and would lead to the destination, where none that is up does.
+    fn down_towards(&self, node: &NodeState, at: &NsName, dst: IpAddr) -> Option<IfName> {
+        let owner = segment::owners(self.snapshot, dst).into_iter().next()?;
+        let distances = segment::distances(self.snapshot, &owner.ns);
+        let own = distances.get(at)?;
+        let leads = |dev: IfName| {
+            let ends = segment::segment(self.snapshot, &Endpoint { ns: at.clone(), dev }, true).ends;
+            ends.keys().any(|end| distances.get(&end.ns).is_some_and(|there| there < own))
+        };
+        let mut towards = node.links.iter().filter(|(dev, _)| **dev != IfName::LO && leads(**dev));
+        let first = towards.next()?;
+        let all_down = !first.1.up && towards.all(|(_, link)| !link.up);
+        all_down.then_some(*first.0)
+    }
+}
+
+fn not_forwarding(node: &NodeState, state: &State, dev: IfName, by: Option<IfName>) -> Reason {
+    // Who sent it here took this node for the destination.
+    let taken_for_it = state.hops.last().and_then(|hop| hop.next.as_ref()).is_some_and(|next| next.via.is_none());
+    if taken_for_it {
+        return Reason::NotAnOwner;
+    }
+    let family = state.packet.family();
+    let elsewhere = node.links.iter().any(|(name, link)| *name != IfName::LO && link.conf.forwarding);
+    let key = match (family, elsewhere) {
+        (Family::Ipv4, true) => forwarding_of(dev).unwrap_or(SysctlKey::IPV4_FORWARD),
+        _ => family.forwarding_key(),
+    };
+    Reason::ForwardingOff { key, by }
+}
+
+/// `net.ipv4.conf.IF.forwarding`.
+pub(crate) fn forwarding_of(dev: IfName) -> Option<SysctlKey> {
+    conf_key(dev, "forwarding")
+}
+
+/// `net.ipv4.conf.IF.KEY`, with the dots of the name as sysctl(8) wants them.
+pub(crate) fn conf_key(dev: IfName, key: &str) -> Option<SysctlKey> {
+    format!("net.ipv4.conf.{}.{key}", dev.as_str().replace('.', "/")).parse().ok()
+}
+
+fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
+}
+
+fn forwards(node: &NodeState, family: Family, input: IfName) -> bool {
+    match family {
+        Family::Ipv4 => node.links.get(&input).is_some_and(|link| link.conf.forwarding),
+        Family::Ipv6 => node.forwards_ipv6,
+    }
+}
+
+fn disbelief(node: &NodeState, packet: &Packet, input: IfName, output: Option<IfName>) -> Option<Reason> {
+    lookup::check_source(node, packet, input, output).map(|disbelief| match disbelief {
+        Disbelief::OwnAddress => Reason::LocalSource,
+        Disbelief::NoWayBack { strict, back_by } => Reason::RpFilter { strict, back_by },
+        Disbelief::Beyond(what) => Reason::Undecided(what),
+    })
+}
+
+/// The destinations of the table `main`.
+fn known(node: &NodeState, family: Family) -> Vec<hopyard_net::IpNet> {
+    let main = node.routes.iter().filter(|route| {
+        let link_local =
+            matches!(route.key.prefix, hopyard_net::IpNet::V6(net) if net.network().is_unicast_link_local());
+        route.key.table == RouteKey::MAIN
+            && route.key.family() == family
+            && matches!(route.action, FibAction::Route(_))
+            && !link_local
+    });
+    let mut known: Vec<_> = main.map(|route| route.key.prefix).collect();
+    known.sort_unstable();
+    known.dedup();
+    known
+}
+
+/// Does something wait for it? `None`: yes, or nobody looked.
+fn listening(node: &NodeState, packet: &Packet) -> Option<Reason> {
+    if packet.protocol == Protocol::Icmp || packet.reply {
+        return None;
+    }
+    let listeners = node.listeners.as_ref()?;
+    let tcp = packet.protocol == Protocol::Tcp;
+    let family = packet.family();
+    let takes_family = |it: &hopyard_net::Listener| {
+        it.family == family || family == Family::Ipv4 && !it.only_ipv6 && it.addr.is_none()
+    };
+    let same_port = listeners.iter().filter(|it| it.tcp == tcp && it.port == packet.destination_port);
+    let mut other = None;
+    for it in same_port {
+        if takes_family(it) && it.addr.is_none_or(|addr| addr == packet.dst) {
+            let beyond = || Reason::Undecided(format!("the socket at port {} is bound to an interface", it.port));
+            return it.bound_to_device.then(beyond);
+        }
+        other.get_or_insert(*it);
+    }
+    Some(match other {
+        Some(listener) => Reason::WrongBindAddress { listener },
+        None => Reason::NoListener { others: listeners.iter().filter(|it| it.tcp == tcp).copied().collect() },
+    })
+}
+
+/// Rules about frames, which are not followed.
+fn filters_frames(node: &NodeState) -> Option<String> {
+    let chains = node.firewall.as_ref()?.chains.iter();
+    let mut on_frames =
+        chains.filter(|chain| chain.base.is_some() && matches!(chain.family.as_str(), "bridge" | "netdev"));
+    on_frames.next().map(|chain| format!("chain {} {} {} looks at frames", chain.family, chain.table, chain.name))
+}
+
+fn undecided(segment: &Segment) -> Reason {
+    Reason::Undecided(segment.beyond.clone().unwrap_or_else(|| "the segment".to_owned()))
+}
+
+/// The nodes of the circle that closes here.
+fn circle(hops: &[Hop], at: &NsName, input: Option<IfName>) -> Vec<NsName> {
+    let start = hops.iter().position(|hop| hop.node == *at && hop.input == input).unwrap_or_default();
+    hops[start..].iter().map(|hop| hop.node.clone()).collect()
+}

@@ -1,0 +1,378 @@
+//! The matrix of faults: each gets the right node, reason and repair, in both directions.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use common::{ask, chain, told, type_in};
+use hopyard_explain::{Choices, Outcome, Packet, Protocol, Query, repair};
+use hopyard_net::Snapshot;
+
+/// `there NODE CODE` or `back NODE CODE`, or `yes`.
+fn verdict(net: &Snapshot, query: &Query) -> String {
+    let verdict = told(net, query);
+    match (verdict.outcome(), verdict.trouble()) {
+        (Outcome::Yes, None) => "yes".to_owned(),
+        (outcome, Some(trouble)) => {
+            let direction = if trouble.back { "back" } else { "there" };
+            let open = if outcome == Outcome::Undecided { "? " } else { "" };
+            format!("{open}{direction} {} {}", trouble.node, trouble.code())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The commands of the repair, each with its node; after them it works.
+fn commands(net: &Snapshot, query: &Query) -> Vec<String> {
+    let Some(repair) = repair(net, query, &Choices::new(), &[]) else { return Vec::new() };
+    let mut after = net.clone();
+    for edit in repair.edits() {
+        edit.apply(&mut after);
+    }
+    let missing = "there b no-listener";
+    let after = verdict(&after, query);
+    assert!(after == "yes" || after == missing, "the repair repairs nothing: {after}");
+    repair.edits().map(|edit| format!("{}: {edit}", edit.node())).collect()
+}
+
+#[track_caller]
+fn check(faults: &[&str], query: &Query, expected: &str, repaired: &[&str]) {
+    let mut net = chain();
+    for fault in faults {
+        type_in(&mut net, fault);
+    }
+    assert_eq!(verdict(&net, query), expected, "{faults:?}: {:#?}", told(&net, query));
+    assert_eq!(commands(&net, query), repaired, "{faults:?}");
+}
+
+fn a_to_b() -> Query {
+    ask("a", "10.0.3.2")
+}
+
+#[test]
+fn a_healthy_network_answers_in_both_families() {
+    for to in ["10.0.3.2", "10.9.0.1", "10.0.2.2", "10.0.1.1", "10.0.1.2", "fd00:3::2", "fd00:2::2", "fd00:1::2"] {
+        assert_eq!(verdict(&chain(), &ask("a", to)), "yes", "{to}");
+    }
+    let verdict = told(&chain(), &a_to_b());
+    let nodes = |walk: &hopyard_explain::Walk| walk.nodes().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(nodes(&verdict.there), ["a", "r1", "r2", "b"]);
+    assert_eq!(nodes(verdict.back.as_ref().unwrap()), ["b", "r2", "r1", "a"]);
+    assert_eq!(verdict.there.packet.src, Some("10.0.1.2".parse().unwrap()));
+    assert_eq!(verdict.there.hops.iter().map(|hop| hop.ttl).collect::<Vec<_>>(), [64, 63, 62, 62]);
+}
+
+#[test]
+fn a_missing_route_is_named_where_it_is_missing() {
+    check(&["a noroute 0.0.0.0/0"], &a_to_b(), "there a no-route", &["a: ip route add 10.0.3.0/24 via 10.0.1.1"]);
+    check(&["r1 noroute 10.0.3.0/24"], &a_to_b(), "there r1 no-route", &["r1: ip route add 10.0.3.0/24 via 10.0.2.2"]);
+    check(
+        &["b noroute 10.0.1.0/24"],
+        &a_to_b(),
+        "back b no-return-route",
+        &["b: ip route add 10.0.1.0/24 via 10.0.3.1"],
+    );
+    check(
+        &["r2 noroute 10.0.1.0/24"],
+        &a_to_b(),
+        "back r2 no-return-route",
+        &["r2: ip route add 10.0.1.0/24 via 10.0.2.1"],
+    );
+    check(
+        &["r1 noroute fd00:3::/64"],
+        &ask("a", "fd00:3::2"),
+        "there r1 no-route",
+        &["r1: ip route add fd00:3::/64 via fd00:2::2"],
+    );
+}
+
+#[test]
+fn forwarding_is_switched_on_as_far_as_it_is_off() {
+    check(
+        &["r1 sysctl net.ipv4.ip_forward 0"],
+        &a_to_b(),
+        "there r1 forwarding-off",
+        &["r1: sysctl -w net.ipv4.ip_forward=1"],
+    );
+    check(
+        &["r1 sysctl net.ipv4.conf.ab.forwarding 0"],
+        &a_to_b(),
+        "there r1 forwarding-off",
+        &["r1: sysctl -w net.ipv4.conf.ab.forwarding=1"],
+    );
+    // Only the way back comes in here.
+    check(
+        &["r1 sysctl net.ipv4.conf.rr.forwarding 0"],
+        &a_to_b(),
+        "back r1 forwarding-off",
+        &["r1: sysctl -w net.ipv4.conf.rr.forwarding=1"],
+    );
+    check(
+        &["r2 sysctl net.ipv6.conf.all.forwarding 0"],
+        &ask("a", "fd00:3::2"),
+        "there r2 forwarding-off",
+        &["r2: sysctl -w net.ipv6.conf.all.forwarding=1"],
+    );
+}
+
+#[test]
+fn a_strict_filter_wants_the_way_back_first() {
+    // The way back from r2 leads to b.
+    check(
+        &["r2 sysctl net.ipv4.conf.all.rp_filter 1", "r2 route 10.0.1.0/24 via 10.0.3.2 dev rb"],
+        &a_to_b(),
+        "there r2 rp-filter",
+        &["r2: ip route replace 10.0.1.0/24 via 10.0.2.1"],
+    );
+    // A missing return route shows on the way there.
+    check(
+        &["r2 sysctl net.ipv4.conf.rr.rp_filter 1", "r2 noroute 10.0.1.0/24"],
+        &a_to_b(),
+        "there r2 rp-filter",
+        &["r2: ip route add 10.0.1.0/24 via 10.0.2.1"],
+    );
+    // At the first hop it shows as silence on the wire.
+    check(
+        &["r1 sysctl net.ipv4.conf.all.rp_filter 1", "r1 route 10.0.1.2/32 via 10.0.2.2 dev rr"],
+        &a_to_b(),
+        "there a arp-refused",
+        &["r1: ip route delete 10.0.1.2/32"],
+    );
+    check(
+        &["r1 sysctl net.ipv4.conf.all.arp_ignore 8"],
+        &a_to_b(),
+        "there a arp-refused",
+        &["r1: sysctl -w net.ipv4.conf.all.arp_ignore=0"],
+    );
+}
+
+#[test]
+fn links_that_are_down_are_named_on_their_own_side() {
+    check(
+        &["r1 down rr"],
+        &a_to_b(),
+        "there r1 link-down",
+        &["r1: ip link set rr up", "r1: ip route add 10.0.3.0/24 via 10.0.2.2"],
+    );
+    check(&["a down ra"], &ask("a", "10.0.1.1"), "there a link-down", &["a: ip link set ra up"]);
+    check(
+        &["b down br"],
+        &a_to_b(),
+        "there r2 no-carrier",
+        &["b: ip link set br up", "b: ip route add 10.0.1.0/24 via 10.0.3.1"],
+    );
+}
+
+#[test]
+fn addresses_that_are_wrong_are_found_by_who_answers() {
+    check(
+        &["b addr 10.0.3.7/24 dev br", "b noaddr 10.0.3.2/24 dev br"],
+        &Query { wanted: Some("b".parse().unwrap()), ..a_to_b() },
+        "there r2 neighbour-unresolved",
+        &["b: ip address add 10.0.3.2/24 dev br"],
+    );
+    // The mask of a is too short: b seems to be on its link.
+    check(
+        &["a noaddr 10.0.1.2/24 dev ra", "a addr 10.0.1.2/16 dev ra"],
+        &a_to_b(),
+        "there a wrong-mask",
+        &["a: ip route add 10.0.3.0/24 via 10.0.1.1"],
+    );
+    // That of b: its answer stays on its link.
+    check(
+        &["b noaddr 10.0.3.2/24 dev br", "b addr 10.0.3.2/16 dev br", "b noroute 10.0.1.0/24"],
+        &a_to_b(),
+        "back b wrong-mask",
+        &["b: ip route add 10.0.1.0/24 via 10.0.3.1"],
+    );
+}
+
+#[test]
+fn an_address_that_two_have_is_left_open_and_taken_from_the_wrong_one() {
+    let faults = ["node c", "node sw", "bridge sw:br0", "link sw:p1 c:eth0", "link sw:p2 d:eth0", "link sw:p3 e:eth0"];
+    let mut net = Snapshot::default();
+    type_in(&mut net, "node d");
+    type_in(&mut net, "node e");
+    for line in faults {
+        type_in(&mut net, line);
+    }
+    for port in ["p1", "p2", "p3"] {
+        type_in(&mut net, &format!("port sw:{port} br0"));
+    }
+    for line in ["c addr 10.0.0.1/24 dev eth0", "d addr 10.0.0.2/24 dev eth0", "e addr 10.0.0.2/24 dev eth0"] {
+        type_in(&mut net, line);
+    }
+    let query = Query { wanted: Some("d".parse().unwrap()), ..ask("c", "10.0.0.2") };
+    assert_eq!(verdict(&net, &query), "? there c duplicate-address");
+    assert_eq!(commands(&net, &query), ["e: ip address delete 10.0.0.2/24 dev eth0"]);
+    // A port of the switch that is down is the switch's matter.
+    type_in(&mut net, "e noaddr 10.0.0.2/24 dev eth0");
+    assert_eq!(verdict(&net, &query), "yes");
+    type_in(&mut net, "sw down p2");
+    assert_eq!(verdict(&net, &query), "there c neighbour-unresolved");
+    assert_eq!(commands(&net, &query), ["sw: ip link set p2 up"]);
+}
+
+#[test]
+fn routes_and_rules_that_refuse_are_named() {
+    for (kind, code) in [("blackhole", "blackhole"), ("unreachable", "unreachable"), ("prohibit", "prohibit")] {
+        check(
+            &[&format!("r1 route 10.0.3.2/32 {kind}")],
+            &a_to_b(),
+            &format!("there r1 {code}"),
+            &["r1: ip route delete 10.0.3.2/32"],
+        );
+    }
+    check(
+        &["r1 rule 100 to 10.0.3.0/24 prohibit"],
+        &a_to_b(),
+        "there r1 policy-rule",
+        &["r1: ip rule delete priority 100"],
+    );
+}
+
+#[test]
+fn a_circle_is_opened() {
+    check(
+        &["r2 route 10.0.3.2/32 via 10.0.2.1 dev rr"],
+        &a_to_b(),
+        "there r2 ttl-loop",
+        &["r2: ip route delete 10.0.3.2/32"],
+    );
+    check(
+        &["r2 route 10.9.0.0/24 via 10.0.2.1 dev rr"],
+        &ask("a", "10.9.0.1"),
+        "there r2 ttl-loop",
+        &["r2: ip route replace 10.9.0.0/24 via 10.0.3.2"],
+    );
+}
+
+#[test]
+fn the_neighbour_table_can_lie() {
+    check(
+        &["r2 neigh 10.0.3.2 02:00:00:00:ff:ff dev rb permanent"],
+        &a_to_b(),
+        "there r2 wrong-static-neighbour",
+        &["r2: ip neigh delete 10.0.3.2 dev rb"],
+    );
+}
+
+#[test]
+fn a_source_that_the_node_has_itself_is_not_believed() {
+    check(
+        &["r2 addr 10.0.1.2/32 dev lo"],
+        &a_to_b(),
+        "there r2 local-source",
+        &["r2: ip address delete 10.0.1.2/32 dev lo"],
+    );
+}
+
+#[test]
+fn packets_that_do_not_fit_are_named() {
+    let big = |query: Query| Query { packet: Packet { length: 1400, ..query.packet }, ..query };
+    check(&["r1 mtu rr 1280"], &big(a_to_b()), "there r1 mtu", &["r1: ip link set rr mtu 1500"]);
+    check(&["r2 mtu rr 1280"], &big(a_to_b()), "there r1 mtu-mismatch", &["r2: ip link set rr mtu 1500"]);
+    check(&["r1 mtu rr 1280"], &a_to_b(), "yes", &[]);
+}
+
+#[test]
+fn ports_say_who_listens() {
+    let tcp = |port| Query { packet: Packet::probe("10.0.3.2".parse().unwrap(), Protocol::Tcp, port), ..a_to_b() };
+    check(&["b listen tcp 0.0.0.0 80"], &tcp(80), "yes", &[]);
+    check(&["b listen tcp :: 80"], &tcp(80), "yes", &[]);
+    check(&["b listen udp 0.0.0.0 80"], &tcp(80), "there b no-listener", &[]);
+    check(&["b listen tcp 127.0.0.1 80"], &tcp(80), "there b wrong-bind-address", &[]);
+    check(&["b listen tcp 10.0.3.2 80"], &tcp(80), "yes", &[]);
+    // The network is repaired also where the service is missing.
+    check(&["r1 noroute 10.0.3.0/24"], &tcp(80), "there r1 no-route", &["r1: ip route add 10.0.3.0/24 via 10.0.2.2"]);
+}
+
+#[test]
+fn the_firewall_is_run_in_each_hook() {
+    check(
+        &["r1 filter forward accept l4proto icmp drop"],
+        &a_to_b(),
+        "there r1 firewall",
+        &["r1: nft delete rule inet fw forward handle 4"],
+    );
+    check(&["r1 filter forward accept l4proto tcp drop"], &a_to_b(), "yes", &[]);
+    check(&["r1 filter forward drop l4proto icmp accept"], &a_to_b(), "yes", &[]);
+    check(
+        &["r1 filter forward drop l4proto tcp accept"],
+        &a_to_b(),
+        "there r1 firewall",
+        &["r1: nft chain inet fw forward '{ policy accept; }'"],
+    );
+    check(
+        &["b filter input accept drop"],
+        &a_to_b(),
+        "there b firewall",
+        &["b: nft delete rule inet fw input handle 4"],
+    );
+    check(
+        &["b filter output accept reject"],
+        &a_to_b(),
+        "back b firewall",
+        &["b: nft delete rule inet fw output handle 4"],
+    );
+    check(
+        &["a filter output accept drop"],
+        &a_to_b(),
+        "there a firewall",
+        &["a: nft delete rule inet fw output handle 4"],
+    );
+    check(&["r2 filter forward accept masquerade"], &a_to_b(), "? there r2 undecided", &[]);
+    // What is before it decides.
+    check(&["r2 filter forward accept l4proto icmp accept masquerade"], &a_to_b(), "yes", &[]);
+}
+
+#[test]
+fn several_faults_are_all_found_in_one_run() {
+    check(
+        &["a noroute 0.0.0.0/0", "r1 sysctl net.ipv4.ip_forward 0", "r2 noroute 10.0.1.0/24", "b noroute 10.0.1.0/24"],
+        &a_to_b(),
+        "there a no-route",
+        &[
+            "a: ip route add 10.0.3.0/24 via 10.0.1.1",
+            "r1: sysctl -w net.ipv4.ip_forward=1",
+            "b: ip route add 10.0.1.0/24 via 10.0.3.1",
+            "r2: ip route add 10.0.1.0/24 via 10.0.2.1",
+        ],
+    );
+}
+
+#[test]
+fn what_was_declared_is_preferred() {
+    let mut net = chain();
+    type_in(&mut net, "r1 noroute 10.0.3.0/24");
+    let declared = hopyard_net::Op::SetRoute {
+        ns: "r1".parse().unwrap(),
+        route: hopyard_net::Route::unicast(
+            "10.0.0.0/8".parse().unwrap(),
+            vec![hopyard_net::NextHop {
+                via: Some("10.0.2.2".parse().unwrap()),
+                dev: "rr".parse().unwrap(),
+                weight: 1,
+            }],
+        ),
+    };
+    let repair = repair(&net, &a_to_b(), &Choices::new(), &[declared]).unwrap();
+    let edits: Vec<String> = repair.edits().map(ToString::to_string).collect();
+    assert_eq!(edits, ["ip route add 10.0.0.0/8 via 10.0.2.2"]);
+    assert!(repair.stages[0].edits[0].1, "it restores what was declared");
+}
+
+#[test]
+fn an_address_that_was_declared_comes_back() {
+    let mut net = chain();
+    type_in(&mut net, "b noaddr 10.0.3.2/24 dev br");
+    let at = common::at("b:br");
+    let drift = [hopyard_net::Op::AddAddr { at, addr: "10.0.3.2/24".parse().unwrap() }];
+    for query in [
+        Query { wanted: Some("a".parse().unwrap()), ..ask("b", "10.0.1.2") },
+        Query { wanted: Some("b".parse().unwrap()), ..a_to_b() },
+    ] {
+        let repair = repair(&net, &query, &Choices::new(), &drift).unwrap();
+        let edits: Vec<String> = repair.edits().map(ToString::to_string).collect();
+        assert_eq!(edits, ["ip address add 10.0.3.2/24 dev br", "ip route add 10.0.1.0/24 via 10.0.3.1"]);
+    }
+}

@@ -1,0 +1,446 @@
+//! Packets as they pass the interfaces of a node, and one marked packet to look for.
+//!
+//! A packet socket that is bound to no interface sees what comes in before the firewall and what goes
+//! out behind it: what comes in and does not go out, the node has kept. No filter is set in the kernel;
+//! a lab is quiet, and the taps are open for a moment only.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use hopyard_net::Family;
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::thread::LinkNameSpaceType;
+
+use crate::Realm;
+use crate::icmp::internet_checksum;
+use crate::links::IfIndex;
+
+/// What a probe is made of, and what it is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The protocol, by its number in an IP header.
+    pub protocol: u8,
+    /// Where it comes from; the node's kernel chooses for ICMP and UDP.
+    pub src: Option<IpAddr>,
+    /// Where it goes.
+    pub dst: IpAddr,
+    /// The port that it comes from.
+    pub source_port: u16,
+    /// The port that it goes to.
+    pub destination_port: u16,
+    /// In the payload, or (TCP) its first half is the sequence number.
+    pub token: [u8; 8],
+}
+
+/// A packet of interest that passed an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// The interface, by its number in the node.
+    pub index: IfIndex,
+    /// It went out; else it came in.
+    pub out: bool,
+    /// Its TTL or hop limit.
+    pub ttl: u8,
+    /// What it is.
+    pub what: Sight,
+}
+
+/// What a packet of interest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// The probe.
+    Request,
+    /// The answer to it.
+    Reply,
+    /// A TCP reset that answers it.
+    Reset,
+    /// An ICMP error about the probe or, if `about_reply`, about its answer.
+    Error {
+        /// Who sent it.
+        by: IpAddr,
+        /// The type.
+        kind: u8,
+        /// The code.
+        code: u8,
+        /// Is it about the answer?
+        about_reply: bool,
+    },
+}
+
+/// A socket that sees all packets of a node.
+#[derive(Debug)]
+pub struct Tap(OwnedFd);
+
+/// `ETH_P_ALL`, `ETH_P_IP` and `ETH_P_IPV6` (linux/if_ether.h).
+const ETH_P_ALL: u16 = 3;
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
+/// `PACKET_OTHERHOST` and `PACKET_OUTGOING` (linux/if_packet.h).
+const PACKET_OTHERHOST: u8 = 3;
+const PACKET_OUTGOING: u8 = 4;
+/// As much of a packet as it takes to know it: an ICMP error has two headers before the mark.
+const SNAP_BYTES: usize = 256;
+
+impl Tap {
+    /// Opens one in each of the namespaces, in order.
+    ///
+    /// # Errors
+    /// A namespace cannot be entered, or there is no room for so many descriptors.
+    pub fn open_all(realm: &Realm, namespaces: &[BorrowedFd<'_>]) -> io::Result<Vec<Tap>> {
+        realm.outside()?.run(|| {
+            namespaces
+                .iter()
+                .map(|&namespace| {
+                    rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+                    let protocol = NonZeroU32::new(u32::from(ETH_P_ALL.to_be())).map(Protocol::from_raw);
+                    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+                    // Without the Ethernet header.
+                    let kind = SocketType::DGRAM;
+                    Ok(Tap(rustix::net::socket_with(AddressFamily::PACKET, kind, flags, protocol)?))
+                })
+                .collect()
+        })?
+    }
+
+    /// Takes the next packet that belongs to a probe, if one is there.
+    ///
+    /// # Errors
+    /// Those of recv(2), but for `EAGAIN`.
+    pub fn next(&self, mark: &Mark) -> io::Result<Option<Sighting>> {
+        let mut buffer = [0_u8; SNAP_BYTES];
+        loop {
+            // SAFETY: all zero is a valid `sockaddr_ll`, which consists of numbers.
+            let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+            let mut size = libc::socklen_t::try_from(size_of_val(&from)).map_err(io::Error::other)?;
+            // SAFETY: buffer and address live through the call, and their sizes are given.
+            let length = unsafe {
+                libc::recvfrom(
+                    self.0.as_raw_fd(),
+                    buffer.as_mut_ptr().cast(),
+                    buffer.len(),
+                    0,
+                    (&raw mut from).cast(),
+                    &raw mut size,
+                )
+            };
+            let Ok(length) = usize::try_from(length) else {
+                let error = io::Error::last_os_error();
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => return Ok(None),
+                    io::ErrorKind::Interrupted => continue,
+                    // An interface of the node went down.
+                    _ if error.raw_os_error() == Some(libc::ENETDOWN) => continue,
+                    _ => return Err(error),
+                }
+            };
+            // A switch that does not know an Ethernet address sends to all; who has another one drops it.
+            if from.sll_pkttype == PACKET_OTHERHOST {
+                continue;
+            }
+            let family = match u16::from_be(from.sll_protocol) {
+                ETH_P_IP => Family::Ipv4,
+                ETH_P_IPV6 => Family::Ipv6,
+                _ => continue,
+            };
+            if let Some((ttl, what)) = recognise(mark, family, &buffer[..length.min(SNAP_BYTES)]) {
+                let index = from.sll_ifindex.cast_unsigned();
+                return Ok(Some(Sighting { index, out: from.sll_pkttype == PACKET_OUTGOING, ttl, what }));
+            }
+        }
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A packet's headers.
+struct Parts<'a> {
+    ttl: u8,
+    protocol: u8,
+    src: IpAddr,
+    rest: &'a [u8],
+}
+
+fn parts(family: Family, packet: &[u8]) -> Option<Parts<'_>> {
+    match family {
+        Family::Ipv4 => {
+            let header: &[u8; 20] = packet.first_chunk()?;
+            let at =
+                |start: usize| Ipv4Addr::new(header[start], header[start + 1], header[start + 2], header[start + 3]);
+            let rest = packet.get(usize::from(header[0] & 0x0f) * 4..)?;
+            Some(Parts { ttl: header[8], protocol: header[9], src: at(12).into(), rest })
+        }
+        Family::Ipv6 => {
+            let header: &[u8; 40] = packet.first_chunk()?;
+            let at = |start: usize| -> Option<Ipv6Addr> {
+                header.get(start..)?.first_chunk::<16>().copied().map(Ipv6Addr::from)
+            };
+            let rest = packet.get(40..)?;
+            Some(Parts { ttl: header[7], protocol: header[6], src: at(8)?.into(), rest })
+        }
+    }
+}
+
+fn recognise(mark: &Mark, family: Family, packet: &[u8]) -> Option<(u8, Sight)> {
+    let parts = parts(family, packet)?;
+    if let Some(what) = known(mark, family, &parts) {
+        return Some((parts.ttl, what));
+    }
+    let (is_icmp, errors) = match family {
+        Family::Ipv4 => (parts.protocol == 1, [3, 5, 11, 12]),
+        Family::Ipv6 => (parts.protocol == 58, [1, 2, 3, 4]),
+    };
+    let (&kind, &code) = (parts.rest.first()?, parts.rest.get(1)?);
+    if !is_icmp || !errors.contains(&kind) {
+        return None;
+    }
+    let quoted = self::parts(family, parts.rest.get(8..)?)?;
+    let about_reply = known(mark, family, &quoted)? != Sight::Request;
+    Some((parts.ttl, Sight::Error { by: parts.src, kind, code, about_reply }))
+}
+
+/// Is it the probe, or an answer?
+fn known(mark: &Mark, family: Family, parts: &Parts<'_>) -> Option<Sight> {
+    if parts.protocol != mark.protocol || Family::of(mark.dst) != family {
+        return None;
+    }
+    let rest = parts.rest;
+    let ports = || Some((u16::from_be_bytes(*rest.first_chunk()?), u16::from_be_bytes(*rest.get(2..)?.first_chunk()?)));
+    let number = |at: usize| rest.get(at..)?.first_chunk().copied().map(u32::from_be_bytes);
+    match parts.protocol {
+        1 | 58 => {
+            let marked = rest.get(8..)?.starts_with(&mark.token);
+            match (*rest.first()?, family) {
+                (8, Family::Ipv4) | (128, Family::Ipv6) if marked => Some(Sight::Request),
+                (0, Family::Ipv4) | (129, Family::Ipv6) if marked => Some(Sight::Reply),
+                _ => None,
+            }
+        }
+        6 => {
+            const RESET: u8 = 0x04;
+            let sequence = mark.sequence();
+            let flags = rest.get(13).copied().unwrap_or_default();
+            match ports()? {
+                (from, to) if (from, to) == (mark.source_port, mark.destination_port) => {
+                    // The sender's own reset of the connection that it does not know is no probe.
+                    (number(4)? == sequence && flags & RESET == 0).then_some(Sight::Request)
+                }
+                (from, to) if (from, to) == (mark.destination_port, mark.source_port) => {
+                    let answers = number(8)? == sequence.wrapping_add(1);
+                    let what = if flags & RESET == 0 { Sight::Reply } else { Sight::Reset };
+                    answers.then_some(what)
+                }
+                _ => None,
+            }
+        }
+        17 => match ports()? {
+            (_, to) if to == mark.destination_port && rest.get(8..)?.starts_with(&mark.token) => Some(Sight::Request),
+            (from, to) if (from, to) == (mark.destination_port, mark.source_port) && parts.src == mark.dst => {
+                Some(Sight::Reply)
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+impl Mark {
+    fn sequence(&self) -> u32 {
+        let [a, b, c, d, ..] = self.token;
+        u32::from_be_bytes([a, b, c, d])
+    }
+
+    /// Sends the probe from inside of a namespace. A TCP probe is a first segment that no socket of
+    /// the node has sent: the node resets the connection when it is answered, and no program is bothered.
+    ///
+    /// Returns the socket, which is to be kept until the answer is there.
+    ///
+    /// # Errors
+    /// The kernel's: `ENETUNREACH` where there is no route, `EPERM` where the firewall drops it.
+    pub fn send(&self, realm: &Realm, namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        realm.outside()?.run(|| {
+            rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+            self.send_here()
+        })?
+    }
+
+    /// Has an answer come through to the socket that [`send`](Self::send) returned? A tap sees it before
+    /// the firewall does.
+    ///
+    /// # Errors
+    /// Those of recv(2), but for `EAGAIN`.
+    pub fn is_answered(&self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        let mut buffer = [0_u8; SNAP_BYTES];
+        loop {
+            let length = match rustix::net::recv(socket, &mut buffer, RecvFlags::empty()) {
+                Ok((length, _)) => length,
+                Err(rustix::io::Errno::AGAIN) => return Ok(false),
+                // An ICMP error about the probe, or a signal.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::HOSTUNREACH | rustix::io::Errno::NETUNREACH) => {
+                    continue;
+                }
+                Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::ACCESS) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            let packet = &buffer[..length.min(SNAP_BYTES)];
+            let what = match Family::of(self.dst) {
+                Family::Ipv4 => parts(Family::Ipv4, packet).and_then(|parts| known(self, Family::Ipv4, &parts)),
+                // A raw socket of IPv6 gives no IP header.
+                Family::Ipv6 => {
+                    let parts = Parts { ttl: 0, protocol: self.protocol, src: self.dst, rest: packet };
+                    known(self, Family::Ipv6, &parts)
+                }
+            };
+            if matches!(what, Some(Sight::Reply | Sight::Reset)) {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn send_here(&self) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let family = Family::of(self.dst);
+        let domain = if family == Family::Ipv4 { AddressFamily::INET } else { AddressFamily::INET6 };
+        let unspecified: IpAddr = match family {
+            Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let (kind, protocol) = match self.protocol {
+            1 => (SocketType::RAW, ipproto::ICMP),
+            58 => (SocketType::RAW, ipproto::ICMPV6),
+            6 => (SocketType::RAW, ipproto::TCP),
+            _ => (SocketType::DGRAM, ipproto::UDP),
+        };
+        let socket = rustix::net::socket_with(domain, kind, flags, Some(protocol))?;
+        let (packet, port) = match self.protocol {
+            1 => (self.echo(8), 0),
+            58 => (self.echo(128), 0),
+            6 => {
+                let src = self.src.unwrap_or(unspecified);
+                // A link-local one would need its interface; the kernel chooses it again.
+                if !matches!(src, IpAddr::V6(src) if src.is_unicast_link_local()) {
+                    rustix::net::bind(&socket, &SocketAddr::new(src, 0))?;
+                }
+                (self.first_segment(src), 0)
+            }
+            _ => {
+                sockopt::set_socket_reuseaddr(&socket, true)?;
+                rustix::net::bind(&socket, &SocketAddr::new(unspecified, self.source_port))?;
+                (self.token.to_vec(), self.destination_port)
+            }
+        };
+        rustix::net::sendto(&socket, &packet, SendFlags::empty(), &SocketAddr::new(self.dst, port))?;
+        Ok(socket)
+    }
+
+    fn echo(&self, kind: u8) -> Vec<u8> {
+        let mut packet = vec![kind, 0, 0, 0];
+        packet.extend(&self.token[4..]);
+        packet.extend(self.token);
+        // As long as what the model walks.
+        packet.extend([0; 8]);
+        if kind == 8 {
+            // Of ICMPv6 the kernel makes the checksum.
+            let sum = internet_checksum(&packet);
+            packet[2..4].copy_from_slice(&sum.to_be_bytes());
+        }
+        packet
+    }
+
+    /// RFC 9293: a SYN with one option, the maximum segment size.
+    fn first_segment(&self, src: IpAddr) -> Vec<u8> {
+        const SYN: u8 = 0x02;
+        const WORDS: u8 = 6;
+        let mut segment = self.source_port.to_be_bytes().to_vec();
+        segment.extend(self.destination_port.to_be_bytes());
+        segment.extend(self.sequence().to_be_bytes());
+        segment.extend([0; 4]);
+        segment.extend([WORDS << 4, SYN]);
+        segment.extend(u16::MAX.to_be_bytes());
+        segment.extend([0; 4]);
+        segment.extend([2, 4]);
+        segment.extend(1460_u16.to_be_bytes());
+        let length = u16::try_from(segment.len()).unwrap_or_default();
+        let mut summed = Vec::new();
+        for addr in [src, self.dst] {
+            match addr {
+                IpAddr::V4(addr) => summed.extend(addr.octets()),
+                IpAddr::V6(addr) => summed.extend(addr.octets()),
+            }
+        }
+        // The sum is the same with the longer fields of IPv6, which are zero in front.
+        summed.extend([0, self.protocol]);
+        summed.extend(length.to_be_bytes());
+        summed.extend(&segment);
+        let sum = internet_checksum(&summed);
+        segment[16..18].copy_from_slice(&sum.to_be_bytes());
+        segment
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(protocol: u8) -> Mark {
+        Mark {
+            protocol,
+            src: Some("10.0.0.1".parse().unwrap()),
+            dst: "10.0.0.2".parse().unwrap(),
+            source_port: 4000,
+            destination_port: 80,
+            token: *b"\x01\x02\x03\x04hopy",
+        }
+    }
+
+    fn ipv4(protocol: u8, src: [u8; 4], dst: [u8; 4], rest: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 61, protocol, 0, 0];
+        packet.extend(src);
+        packet.extend(dst);
+        packet.extend(rest);
+        packet
+    }
+
+    #[test]
+    fn a_probe_its_answer_and_errors_about_it_are_known() {
+        let icmp = mark(1);
+        let request = ipv4(1, [10, 0, 0, 1], [10, 0, 0, 2], &icmp.echo(8));
+        assert_eq!(recognise(&icmp, Family::Ipv4, &request), Some((61, Sight::Request)));
+        let mut reply = request.clone();
+        reply[20] = 0;
+        assert_eq!(recognise(&icmp, Family::Ipv4, &reply), Some((61, Sight::Reply)));
+        let error = ipv4(1, [10, 0, 0, 9], [10, 0, 0, 1], &[&[3, 1, 0, 0, 0, 0, 0, 0], &request[..]].concat());
+        let by = "10.0.0.9".parse().unwrap();
+        let what = Sight::Error { by, kind: 3, code: 1, about_reply: false };
+        assert_eq!(recognise(&icmp, Family::Ipv4, &error), Some((61, what)));
+        let other = Mark { token: *b"\x01\x02\x03\x04xxxx", ..icmp };
+        assert_eq!(recognise(&other, Family::Ipv4, &request), None);
+        for length in 0..error.len() {
+            // Cut anywhere, it is known or not, and no panic.
+            recognise(&icmp, Family::Ipv4, &error[..length]);
+        }
+    }
+
+    #[test]
+    fn a_first_segment_is_answered_by_its_sequence_number() {
+        let tcp = mark(6);
+        let segment = tcp.first_segment(tcp.src.unwrap());
+        let request = ipv4(6, [10, 0, 0, 1], [10, 0, 0, 2], &segment);
+        assert_eq!(recognise(&tcp, Family::Ipv4, &request), Some((61, Sight::Request)));
+        let answer = |flags: u8| {
+            let mut segment = [80_u16.to_be_bytes(), 4000_u16.to_be_bytes()].concat();
+            segment.extend([0; 4]);
+            segment.extend(0x0102_0305_u32.to_be_bytes());
+            segment.extend([0x50, flags]);
+            ipv4(6, [10, 0, 0, 2], [10, 0, 0, 1], &segment)
+        };
+        assert_eq!(recognise(&tcp, Family::Ipv4, &answer(0x12)), Some((61, Sight::Reply)));
+        assert_eq!(recognise(&tcp, Family::Ipv4, &answer(0x14)), Some((61, Sight::Reset)));
+    }
+}

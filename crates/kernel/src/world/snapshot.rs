@@ -1,0 +1,223 @@
+//! All that decides where a packet goes, read from the namespaces; and what a node's own kernel
+//! answers when it is asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hopyard_net::{
+    Endpoint, Family, IfAddress, IfName, LinkKind, LinkState, NodeState, NsName, Ruleset, Snapshot, SysctlKey,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteType, RouteVia};
+
+use super::observe::DUMP;
+use super::peers::{Pairs, Space};
+use super::{World, in_parallel, visit};
+use crate::decode::{self, FoundKind, FoundLink};
+use crate::encode::{self, RouteQuestion};
+use crate::error::Refusal;
+use crate::links::IfIndex;
+use crate::netlink::Inbox;
+use crate::{Errno, KernelError, listeners, namespace, netconf, nftables};
+
+/// What of a network is read.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotScope {
+    /// The nodes whose waiting sockets are read: dear, and only wanted where a packet ends.
+    pub listeners: BTreeSet<NsName>,
+}
+
+/// What a node's kernel does with a packet, as it says itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteAnswer {
+    /// It is for the node.
+    Local,
+    /// It is sent on.
+    On {
+        /// By that interface.
+        dev: IfName,
+        /// To that neighbour; `None`: to the destination itself.
+        via: Option<IpAddr>,
+        /// The source that the node would give it.
+        src: Option<IpAddr>,
+    },
+    /// It is refused, with that error number.
+    Refused(Errno),
+    /// Something else: broadcast, multicast.
+    Other,
+}
+
+impl World {
+    /// Reads all that decides where packets go.
+    ///
+    /// # Errors
+    /// A namespace could not be read.
+    pub fn snapshot(&self, scope: &SnapshotScope) -> Result<Snapshot, KernelError> {
+        let links = |refusal: Refusal| refusal.while_doing("read the links of the nodes");
+        let spaces = self.read_all_links().map_err(links)?;
+        let pairs = Self::find_pairs(&spaces).map_err(links)?;
+        let results = in_parallel(&spaces, |queue| {
+            let read_all = || {
+                let mut inbox = Inbox::default();
+                let mut found = Vec::new();
+                while let Some((_, space)) = queue.take() {
+                    let state = read_node(space, &pairs, scope, &mut inbox)
+                        .map_err(|refusal| refusal.while_doing(format!("read node {}", space.name)))?;
+                    found.push((space.name.clone(), state));
+                }
+                Ok(found)
+            };
+            // Sockets of other protocols are opened in the node.
+            visit(&self.realm, read_all).map_err(|refusal| refusal.while_doing("read the nodes"))?
+        });
+        let mut snapshot = Snapshot::default();
+        for result in results {
+            snapshot.nodes.extend(result?);
+        }
+        drop(spaces);
+        self.read_settings_of_all(&mut snapshot)?;
+        Ok(snapshot)
+    }
+
+    /// The values of `net.ipv4.conf.all` that no socket tells.
+    fn read_settings_of_all(&self, snapshot: &mut Snapshot) -> Result<(), KernelError> {
+        let keys = ["net.ipv4.conf.all.arp_ignore", "net.ipv4.conf.all.accept_local"];
+        let keys: BTreeSet<SysctlKey> = keys.iter().filter_map(|key| key.parse().ok()).collect();
+        let wanted: BTreeMap<NsName, BTreeSet<SysctlKey>> =
+            self.names().map(|name| (name.clone(), keys.clone())).collect();
+        for (name, values) in self.sysctls(&wanted)? {
+            let Some(node) = snapshot.nodes.get_mut(&name) else { continue };
+            for (key, value) in values {
+                let number = value.parse().unwrap_or_default();
+                match key.as_str().rsplit('.').next() {
+                    Some("arp_ignore") => node.all.arp_ignore = number,
+                    _ => node.all.accept_local = number != 0,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the kernel of a node what it does with a packet that came in there, or is the node's own.
+    ///
+    /// # Errors
+    /// There is no such node or interface. That the kernel refuses the packet is an answer.
+    pub fn ask_route(
+        &mut self,
+        name: &NsName,
+        input: Option<IfName>,
+        (from, to): (Option<IpAddr>, IpAddr),
+        protocol: u8,
+        ports: Option<(u16, u16)>,
+    ) -> Result<RouteAnswer, KernelError> {
+        let asking = |refusal: Refusal| refusal.while_doing(format!("ask {name} for a route"));
+        let mut inbox = Inbox::default();
+        let space = self.space(name).map_err(asking)?;
+        let links = super::observe::read_links(&space.socket, &mut inbox).map_err(asking)?;
+        let index = |dev: IfName| links.iter().find(|link| link.dev == dev).map(|link| link.index);
+        let input = match input {
+            Some(dev) => Some(index(dev).ok_or_else(|| asking(Refusal::from(Errno::NODEV)))?),
+            None => None,
+        };
+        let question = RouteQuestion { from, to, input, protocol, ports };
+        let answers = match space.socket.ask(encode::get_route_of(&question), 0, &mut inbox) {
+            Ok(answers) => answers,
+            Err(refusal) => return Ok(RouteAnswer::Refused(refusal.errno)),
+        };
+        let names: BTreeMap<IfIndex, IfName> = links.iter().map(|link| (link.index, link.dev)).collect();
+        Ok(answers.iter().find_map(|answer| answer_of(answer, &names)).unwrap_or(RouteAnswer::Other))
+    }
+}
+
+fn answer_of(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<RouteAnswer> {
+    let RouteNetlinkMessage::NewRoute(route) = message else { return None };
+    let (mut dev, mut via, mut src) = (None, None, None);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => dev = names.get(index).copied(),
+            RouteAttribute::Gateway(addr) => via = ip(addr),
+            RouteAttribute::Via(RouteVia::Inet(addr)) => via = Some((*addr).into()),
+            RouteAttribute::Via(RouteVia::Inet6(addr)) => via = Some((*addr).into()),
+            RouteAttribute::PrefSource(addr) => src = ip(addr),
+            _ => {}
+        }
+    }
+    Some(match route.header.kind {
+        RouteType::Local | RouteType::Anycast => RouteAnswer::Local,
+        RouteType::Unicast => dev.map_or(RouteAnswer::Other, |dev| RouteAnswer::On { dev, via, src }),
+        RouteType::BlackHole => RouteAnswer::Refused(Errno::from_raw(libc::EINVAL)),
+        RouteType::Unreachable => RouteAnswer::Refused(Errno::from_raw(libc::EHOSTUNREACH)),
+        RouteType::Prohibit => RouteAnswer::Refused(Errno::ACCES),
+        _ => RouteAnswer::Other,
+    })
+}
+
+fn ip(addr: &RouteAddress) -> Option<IpAddr> {
+    match addr {
+        RouteAddress::Inet(addr) => Some((*addr).into()),
+        RouteAddress::Inet6(addr) => Some((*addr).into()),
+        _ => None,
+    }
+}
+
+fn read_node(space: &Space<'_>, pairs: &Pairs, scope: &SnapshotScope, inbox: &mut Inbox) -> Result<NodeState, Refusal> {
+    let socket = &space.netns.socket;
+    let names: BTreeMap<IfIndex, IfName> = space.links.iter().map(|link| (link.index, link.dev)).collect();
+    let links = space.links.iter().map(|link| (link.dev, state_of(space.name, link, pairs, &names)));
+    let mut node = NodeState { links: links.collect(), ..NodeState::default() };
+    for found in socket.ask(encode::get_addresses(None), DUMP, inbox)?.iter().filter_map(decode::address) {
+        let Some(link) = names.get(&found.index).and_then(|dev| node.links.get_mut(dev)) else { continue };
+        let decode::FoundAddr { addr, secondary, usable, host_only, .. } = found;
+        link.addresses.push(IfAddress { net: addr, secondary, usable, host_only });
+    }
+    for family in Family::BOTH {
+        let messages = socket.ask(encode::get_routes(family), DUMP, inbox)?;
+        node.routes.extend(messages.iter().filter_map(|message| decode::fib_route(message, &names)));
+        // A kernel without policy rules has the tables alone.
+        let rules = socket.ask(encode::get_rules(family), DUMP, inbox)?;
+        node.rules.extend(rules.iter().filter_map(decode::rule));
+    }
+    for message in socket.ask(encode::get_neighbours(), DUMP, inbox)? {
+        node.neighbours.extend(decode::any_neighbour(&message, &names));
+    }
+    node.all = netconf::read_all(socket, inbox)?;
+    node.forwards_ipv6 = netconf::read_forwarding(socket, Family::Ipv6, inbox)?.is_some_and(|value| value != "0");
+    namespace::enter(socket.namespace()?)?;
+    node.firewall = read_firewall(inbox)?;
+    if scope.listeners.contains(space.name) {
+        node.listeners = Some(listeners::read(inbox)?);
+    }
+    Ok(node)
+}
+
+/// `None`: it may not be read. A kernel without nftables has no rules.
+fn read_firewall(inbox: &mut Inbox) -> Result<Option<Ruleset>, Refusal> {
+    match nftables::read(inbox) {
+        Ok(rules) => Ok(Some(rules)),
+        Err(refusal) if refusal.errno.is_unsupported() => Ok(Some(Ruleset::default())),
+        Err(refusal) if refusal.errno == Errno::PERM || refusal.errno == Errno::ACCES => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+fn state_of(ns: &NsName, found: &FoundLink, pairs: &Pairs, names: &BTreeMap<IfIndex, IfName>) -> LinkState {
+    let kind = match &found.kind {
+        FoundKind::Loopback => LinkKind::Loopback,
+        FoundKind::Bridge => LinkKind::Bridge,
+        FoundKind::Veth { .. } => {
+            LinkKind::Veth { peer: pairs.get(&Endpoint { ns: ns.clone(), dev: found.dev }).cloned() }
+        }
+        FoundKind::Other(kind) => LinkKind::Other(kind.clone()),
+    };
+    LinkState {
+        index: found.index,
+        mac: found.mac,
+        mtu: found.mtu_bytes,
+        master: found.master.and_then(|index| names.get(&index).copied()),
+        up: found.up,
+        carrier: found.carrier,
+        conf: found.conf,
+        beyond: found.beyond.clone(),
+        ..LinkState::new(kind)
+    }
+}

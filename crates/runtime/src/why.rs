@@ -1,0 +1,275 @@
+//! Why one node does not reach another: what the model computes from a snapshot, what each node's
+//! own kernel answers, and where the two differ.
+
+mod fix;
+mod probe;
+
+use std::net::IpAddr;
+
+pub use fix::{Fixed, fix};
+pub use probe::{Passing, Seen, SeenAt};
+
+use hopyard_explain::{
+    Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Verdict, explain, owner, repair,
+};
+use hopyard_kernel::{RouteAnswer, SnapshotScope, World};
+use hopyard_net::{Family, NextHop, NsName, Op, Snapshot};
+use hopyard_plan::{Wanted, desired};
+
+use crate::error::Error;
+use crate::running::Running;
+
+/// What a node's kernel says of one hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// On the way back?
+    pub back: bool,
+    /// Which hop of it.
+    pub hop: usize,
+    /// Its answer.
+    pub answer: RouteAnswer,
+}
+
+/// Where the model and other evidence differ. Never hidden: one of them is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disagreement {
+    /// A node's kernel would do something else.
+    Routing {
+        /// On the way back?
+        back: bool,
+        /// The node.
+        node: NsName,
+        /// What its kernel says.
+        answer: RouteAnswer,
+    },
+    /// The sender's kernel would choose another source address.
+    Source {
+        /// What the model chooses.
+        model: Option<IpAddr>,
+        /// What the kernel chooses.
+        kernel: IpAddr,
+    },
+    /// The probe was answered and should not have been, or the other way round.
+    Reached {
+        /// What the model says.
+        model: bool,
+        /// What was seen.
+        seen: bool,
+    },
+    /// It ended elsewhere.
+    Place {
+        /// On the way back?
+        back: bool,
+        /// Where the model has it end.
+        model: NsName,
+        /// Where it was seen last; `None`: it went on from there.
+        seen: Option<NsName>,
+    },
+}
+
+/// All that is known about a packet and its answer.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was asked.
+    pub query: Query,
+    /// What the model says.
+    pub verdict: Verdict,
+    /// What the nodes' kernels say.
+    pub asked: Vec<Asked>,
+    /// What was seen of a probe; `None`: none was sent.
+    pub seen: Option<Seen>,
+    /// Where they differ.
+    pub disagreements: Vec<Disagreement>,
+    /// What makes it work; `None` where nothing is wrong, or nothing was found.
+    pub repair: Option<Repair>,
+    /// The node that has the destination address.
+    pub owner: Option<NsName>,
+}
+
+impl Report {
+    /// What comes of it: by the model, and where that leaves it open, by what was seen.
+    pub fn outcome(&self) -> Outcome {
+        match (self.verdict.outcome(), &self.seen) {
+            (Outcome::Undecided, Some(seen)) if seen.reached(&self.query, self.owner.as_ref()) => Outcome::Yes,
+            // That it did not arrive once does not say that it never does.
+            (outcome, _) => outcome,
+        }
+    }
+}
+
+/// Looks into it. `by_probe`: also sends one packet, and watches it.
+///
+/// # Errors
+/// [`Error::NoSuchNode`], or the lab cannot be read.
+pub fn why(
+    running: &Running,
+    from: &str,
+    packet: Packet,
+    wanted: Option<NsName>,
+    by_probe: bool,
+) -> Result<Report, Error> {
+    let from: NsName = from.parse().map_err(|_| running.no_such_node(from))?;
+    let mut world = running.world()?;
+    if !world.contains(&from) {
+        return Err(running.no_such_node(from.as_str()));
+    }
+    let query = Query { from, packet, wanted };
+    let snapshot = read(&world, &query)?;
+    let (verdict, choices) = follow(&mut world, &snapshot, &query)?;
+    let mut disagreements = Vec::new();
+    let asked = ask(&mut world, &verdict, &mut disagreements)?;
+    let repair = match verdict.outcome() {
+        Outcome::Yes => None,
+        _ => repair(&snapshot, &query, &choices, &drift(running, &mut world)?),
+    };
+    let owner = query.wanted.clone().or_else(|| owner(&snapshot, packet.dst));
+    let mut seen = None;
+    if by_probe {
+        let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
+        let probed = probe::probe(&world, &snapshot, &query, &verdict, target, token())?;
+        disagreements.extend(probe::compare(&query, &verdict, target, &probed));
+        seen = Some(probed);
+    }
+    Ok(Report { query, verdict, asked, seen, disagreements, repair, owner })
+}
+
+/// What no other probe has.
+fn token() -> [u8; 8] {
+    let salt = [crate::ping::salt(), crate::ping::salt().rotate_left(16)].map(u32::to_be_bytes);
+    let mut token = [0; 8];
+    token[..4].copy_from_slice(&salt[0]);
+    token[4..].copy_from_slice(&salt[1]);
+    token
+}
+
+/// The network as it is now.
+fn read(world: &World, query: &Query) -> Result<Snapshot, Error> {
+    let mut scope = SnapshotScope::default();
+    let mut snapshot = world.snapshot(&scope)?;
+    if query.packet.protocol != Protocol::Icmp {
+        // Where it ends is not known before it is walked.
+        let verdict = explain(&snapshot, query, &Choices::new());
+        scope.listeners.extend(verdict.there.last().map(|hop| hop.node.clone()));
+        scope.listeners.extend(query.wanted.clone().or_else(|| owner(&snapshot, query.packet.dst)));
+        snapshot = world.snapshot(&scope)?;
+    }
+    Ok(snapshot)
+}
+
+/// What would have to be done to make the network as it was declared.
+fn drift(running: &Running, world: &mut World) -> Result<Vec<Op>, Error> {
+    // A topology that came up can be planned.
+    let Wanted { state, .. } = desired(&running.contents()?.lab).map_err(Error::Plan)?;
+    let found = running.observe(world, &state)?;
+    Ok(hopyard_plan::diff(&found, &state))
+}
+
+/// Walks the packet, asking the kernel wherever several routes are equal which one it takes.
+fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verdict, Choices), Error> {
+    /// More equal routes on one path than any lab has.
+    const QUESTIONS: usize = 255;
+    let mut choices = Choices::new();
+    for _ in 0..QUESTIONS {
+        let verdict = explain(snapshot, query, &choices);
+        let walks = std::iter::once((&verdict.there, false)).chain(verdict.back.iter().map(|back| (back, true)));
+        let mut open = walks.flat_map(|(walk, back)| walk.hops.iter().map(move |hop| (walk.packet, hop, back)));
+        let open = open.find(|(packet, hop, _)| {
+            is_known_choice(hop, packet.family()) && !choices.contains_key(&(hop.node.clone(), packet.dst))
+        });
+        let Some((packet, hop, back)) = open else { return Ok((verdict, choices)) };
+        let answer = ask_hop(world, &packet, hop, back)?;
+        let hops = hop.route.iter().flat_map(hopyard_net::FibRoute::next_hops);
+        let taken =
+            |it: &&NextHop| matches!(&answer, RouteAnswer::On { dev, via, .. } if (*dev, *via) == (it.dev, it.via));
+        // An answer that is none of them shows as a disagreement.
+        let chosen = hops.clone().find(taken).or(hops.clone().next()).cloned();
+        let Some(chosen) = chosen else { return Ok((verdict, choices)) };
+        choices.insert((hop.node.clone(), packet.dst), chosen);
+    }
+    Ok((explain(snapshot, query, &choices), choices))
+}
+
+/// Does a node take one of several routes, and does its kernel say which? In IPv6 that depends on a label
+/// which the packet gets when it is sent, and nobody can ask with it.
+fn is_known_choice(hop: &Hop, family: Family) -> bool {
+    several(hop) && (family == Family::Ipv4 || hop.input.is_none())
+}
+
+fn several(hop: &Hop) -> bool {
+    hop.route.as_ref().is_some_and(|route| route.next_hops().len() > 1)
+}
+
+fn ask_hop(world: &mut World, packet: &Packet, hop: &Hop, back: bool) -> Result<RouteAnswer, Error> {
+    // The sender's kernel chooses the source by itself; an answer has one from the start.
+    let from = packet.src.filter(|_| back || hop.input.is_some());
+    let ports = (packet.protocol != Protocol::Icmp).then_some((packet.source_port, packet.destination_port));
+    let protocol = packet.protocol.number(packet.family());
+    Ok(world.ask_route(&hop.node, hop.input, (from, packet.dst), protocol, ports)?)
+}
+
+/// Asks every node on both ways, and compares.
+fn ask(world: &mut World, verdict: &Verdict, disagreements: &mut Vec<Disagreement>) -> Result<Vec<Asked>, Error> {
+    let mut asked = Vec::new();
+    // What would be, if the packet arrived, a kernel cannot be asked.
+    let back = verdict.back.iter().filter(|_| verdict.there.arrives()).map(|back| (back, true));
+    for (walk, back) in std::iter::once((&verdict.there, false)).chain(back) {
+        for (at, hop) in walk.hops.iter().enumerate() {
+            // The same packet again, in a circle.
+            if matches!(&hop.end, Some(End::Dropped(Reason::Loop(_)))) {
+                continue;
+            }
+            let answer = ask_hop(world, &walk.packet, hop, back)?;
+            if !agrees(hop, &answer, walk.packet.family()) {
+                let node = hop.node.clone();
+                disagreements.push(Disagreement::Routing { back, node, answer: answer.clone() });
+            }
+            if let (RouteAnswer::On { src: Some(kernel), .. }, None, false) = (&answer, hop.input, back)
+                && Some(*kernel) != walk.packet.src
+            {
+                disagreements.push(Disagreement::Source { model: walk.packet.src, kernel: *kernel });
+            }
+            asked.push(Asked { back, hop: at, answer });
+        }
+    }
+    Ok(asked)
+}
+
+/// Does the kernel's routing do what the model says? It knows nothing of neighbours, firewalls and sizes.
+fn agrees(hop: &Hop, answer: &RouteAnswer, family: Family) -> bool {
+    let reason = match &hop.end {
+        Some(End::Dropped(reason)) => Some(reason),
+        _ => None,
+    };
+    match (reason, &hop.next) {
+        // What is not understood cannot be wrong; and whether it forwards what comes from a link-local
+        // address, nobody says who is asked for a route.
+        (Some(Reason::SourceAddress), Some(_)) | (Some(Reason::Undecided(_)), None) => true,
+        // Asked for a route, IPv6 does not say whether it would forward.
+        (Some(Reason::ForwardingOff { .. } | Reason::NotAnOwner), _) if family == Family::Ipv6 => true,
+        (
+            Some(
+                Reason::NoRoute { .. }
+                | Reason::RouteRefuses(_)
+                | Reason::PolicyRule(_)
+                | Reason::ForwardingOff { .. }
+                | Reason::NotAnOwner
+                | Reason::RpFilter { .. }
+                | Reason::LocalSource
+                | Reason::SourceAddress,
+            ),
+            _,
+        ) => matches!(answer, RouteAnswer::Refused(_)),
+        (_, Some(_)) if several(hop) && !is_known_choice(hop, family) => {
+            let hops = hop.route.iter().flat_map(hopyard_net::FibRoute::next_hops);
+            let is =
+                |it: &NextHop| matches!(answer, RouteAnswer::On { dev, via, .. } if (*dev, *via) == (it.dev, it.via));
+            hops.into_iter().any(is)
+        }
+        (_, Some(next)) => {
+            matches!(answer, RouteAnswer::On { dev, via, .. } if *dev == next.dev && *via == next.via)
+        }
+        // The firewall may decide before the routing does.
+        (Some(Reason::Firewall { .. }), None) if hop.route.is_none() => true,
+        (_, None) => *answer == RouteAnswer::Local,
+    }
+}

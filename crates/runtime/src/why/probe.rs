@@ -1,0 +1,264 @@
+//! One marked packet, and where it was seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use hopyard_explain::{Outcome, Packet, Protocol, Query, Reason, Verdict, Walk};
+use hopyard_kernel::World;
+use hopyard_kernel::tap::{Mark, Sight, Sighting, Tap};
+use hopyard_net::{FibAction, IfName, LinkKind, NsName, Snapshot};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::Disagreement;
+use crate::error::{Error, IoContext};
+
+/// What was seen of a probe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The error number with which the sender's kernel refused to send it.
+    pub refused: Option<i32>,
+    /// The answer came through to the sender's socket, past its firewall. Not of a UDP datagram.
+    pub answered: bool,
+    /// By node.
+    pub nodes: BTreeMap<NsName, SeenAt>,
+}
+
+/// What was seen at one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenAt {
+    /// The packet.
+    pub packet: Passing,
+    /// Its answer, or a TCP reset in its place.
+    pub reply: Passing,
+    /// A TCP reset came out or in.
+    pub reset: bool,
+    /// ICMP errors that came in or went out: who sent each, its type and its code.
+    pub errors: BTreeSet<(IpAddr, u8, u8)>,
+    /// The ICMP error that the node itself sent about the packet.
+    pub complained: Option<(u8, u8)>,
+    /// The one about its answer.
+    pub complained_back: Option<(u8, u8)>,
+}
+
+/// How a packet passed a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passing {
+    /// It came in, with so many hops left.
+    pub came: Option<u8>,
+    /// It went out, with so many hops left.
+    pub went: Option<u8>,
+}
+
+/// As long as less was seen than the model expects, so long is waited for more: a packet may have to
+/// wait a second for a neighbour that was asked for in vain before, and the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// If all was seen that it expects, so long for what it does not. A packet takes microseconds; who
+/// cannot find a neighbour gives up after three seconds, which nobody needs to wait for.
+const QUIET: Duration = Duration::from_millis(250);
+
+impl Seen {
+    /// What was seen at a node.
+    pub fn at(&self, node: &NsName) -> SeenAt {
+        self.nodes.get(node).cloned().unwrap_or_default()
+    }
+
+    /// Did the packet do what was asked? A UDP datagram has to arrive; whether somebody answers is the
+    /// program's matter.
+    pub fn reached(&self, query: &Query, target: Option<&NsName>) -> bool {
+        let at_source = self.at(&query.from);
+        // Somebody else may have answered.
+        let arrived = target.is_some_and(|target| self.at(target).packet.came.is_some());
+        arrived
+            && match query.packet.protocol {
+                Protocol::Icmp | Protocol::Tcp => self.answered && !at_source.reset,
+                Protocol::Udp => at_source.errors.is_empty(),
+            }
+    }
+}
+
+/// Sends the packet of a query and watches it.
+pub(super) fn probe(
+    world: &World,
+    snapshot: &Snapshot,
+    query: &Query,
+    verdict: &Verdict,
+    target: Option<&NsName>,
+    token: [u8; 8],
+) -> Result<Seen, Error> {
+    let packet = verdict.there.packet;
+    let mark = mark(&packet, token);
+    let nodes: Vec<NsName> = watched(snapshot, query, verdict).into_iter().collect();
+    let namespaces: Vec<OwnedFd> = nodes.iter().map(|node| world.ns_fd(node)).collect::<Result<_, _>>()?;
+    let borrowed: Vec<_> = namespaces.iter().map(AsFd::as_fd).collect();
+    let taps = Tap::open_all(world.realm(), &borrowed).context(|| "watch the packets of the nodes".to_owned())?;
+    let source = world.ns_fd(&query.from)?;
+    let mut seen = Seen::default();
+    // Kept open, or the answer to a datagram would be refused.
+    let sent = mark.send(world.realm(), source.as_fd());
+    if let Err(error) = &sent {
+        match error.raw_os_error() {
+            Some(errno) => seen.refused = Some(errno),
+            None => {
+                return Err(Error::Io {
+                    doing: "send a probe".to_owned(),
+                    source: std::io::Error::other(error.to_string()),
+                });
+            }
+        }
+    }
+    let mut last = Instant::now();
+    let mut answered = false;
+    loop {
+        for (node, tap) in nodes.iter().zip(&taps) {
+            while let Some(sighting) = tap.next(&mark).context(|| format!("watch the packets of {node}"))? {
+                note(&mut seen, snapshot, node, &sighting);
+                last = Instant::now();
+            }
+        }
+        if let (Ok(socket), false, true) = (&sent, seen.answered, query.packet.protocol != Protocol::Udp) {
+            seen.answered = mark.is_answered(socket.as_fd()).context(|| "read the answer".to_owned())?;
+        }
+        // Once more behind the answer: who was looked at before it came has more to tell.
+        if std::mem::replace(&mut answered, seen.at(&query.from).reply.came.is_some()) {
+            break;
+        }
+        if answered {
+            continue;
+        }
+        let open = verdict.outcome() == Outcome::Undecided || !compare(query, verdict, target, &seen).is_empty();
+        let patience = if open && seen.refused.is_none() { PATIENCE } else { QUIET };
+        let left = patience.saturating_sub(last.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        wait(&taps, left)?;
+    }
+    Ok(seen)
+}
+
+fn mark(packet: &Packet, token: [u8; 8]) -> Mark {
+    Mark {
+        protocol: packet.protocol.number(packet.family()),
+        src: packet.src,
+        dst: packet.dst,
+        source_port: packet.source_port,
+        destination_port: packet.destination_port,
+        token,
+    }
+}
+
+/// The nodes on both ways, and those beside them, to which a packet may go astray.
+fn watched(snapshot: &Snapshot, query: &Query, verdict: &Verdict) -> BTreeSet<NsName> {
+    let mut nodes: BTreeSet<NsName> = verdict.there.nodes().cloned().collect();
+    nodes.extend(verdict.back.iter().flat_map(Walk::nodes).cloned());
+    nodes.insert(query.from.clone());
+    nodes.extend(query.wanted.clone());
+    let mut beside = BTreeSet::new();
+    for node in nodes.iter().filter_map(|node| snapshot.nodes.get(node)) {
+        for link in node.links.values() {
+            if let LinkKind::Veth { peer: Some(peer) } = &link.kind {
+                beside.insert(peer.ns.clone());
+            }
+        }
+    }
+    nodes.extend(beside);
+    nodes.retain(|node| snapshot.nodes.contains_key(node));
+    nodes
+}
+
+fn note(seen: &mut Seen, snapshot: &Snapshot, node: &NsName, sighting: &Sighting) {
+    // What a node sends to itself passes `lo`, out and in again.
+    let own = snapshot.nodes.get(node).and_then(|node| node.links.get(&IfName::LO));
+    let through_lo = own.is_some_and(|lo| lo.index == sighting.index);
+    // A switch shows each frame at the port and at the bridge; any of them will do.
+    let at = seen.nodes.entry(node.clone()).or_default();
+    let passing = match sighting.what {
+        Sight::Request => &mut at.packet,
+        Sight::Reply => &mut at.reply,
+        Sight::Reset => {
+            at.reset = true;
+            &mut at.reply
+        }
+        Sight::Error { by, kind, code, about_reply } => {
+            at.errors.insert((by, kind, code));
+            let is_own = |link: &hopyard_net::LinkState| link.addresses.iter().any(|own| own.net.addr() == by);
+            let by_itself = snapshot.nodes.get(node).is_some_and(|node| node.links.values().any(is_own));
+            if sighting.out && by_itself {
+                let complained = if about_reply { &mut at.complained_back } else { &mut at.complained };
+                *complained = Some((kind, code));
+            }
+            return;
+        }
+    };
+    if sighting.out {
+        passing.went = Some(sighting.ttl);
+    } else {
+        passing.came = Some(sighting.ttl);
+    }
+    // An answer of a node to itself goes both ways at once.
+    if through_lo && sighting.out {
+        passing.came.get_or_insert(sighting.ttl);
+    }
+}
+
+fn wait(taps: &[Tap], patience: Duration) -> Result<(), Error> {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(patience.subsec_nanos()),
+    };
+    let mut fds: Vec<PollFd<'_>> = taps.iter().map(|tap| PollFd::new(tap, PollFlags::IN)).collect();
+    match rustix::event::poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(errno) => Err(std::io::Error::from(errno)).context(|| "wait for packets".to_owned()),
+    }
+}
+
+/// Where what was seen and what the model says differ.
+pub(super) fn compare(query: &Query, verdict: &Verdict, target: Option<&NsName>, seen: &Seen) -> Vec<Disagreement> {
+    let mut found = Vec::new();
+    let model = match verdict.outcome() {
+        // Neither of two answers is wrong.
+        Outcome::Undecided => return found,
+        outcome => outcome == Outcome::Yes,
+    };
+    let reached = seen.reached(query, target);
+    // Nobody needs to answer a datagram; where it was seen is all there is.
+    if query.packet.protocol != Protocol::Udp && model != reached {
+        found.push(Disagreement::Reached { model, seen: reached });
+    }
+    let there = place(&verdict.there, |node| seen.at(node).packet);
+    found.extend(there.map(|(model, seen)| Disagreement::Place { back: false, model, seen }));
+    if verdict.there.arrives()
+        && query.packet.protocol != Protocol::Udp
+        && let Some(back) = &verdict.back
+    {
+        let back = place(back, |node| seen.at(node).reply);
+        found.extend(back.map(|(model, seen)| Disagreement::Place { back: true, model, seen }));
+    }
+    found
+}
+
+/// The node at which the model has the packet end and the one where it was last seen, if they differ.
+fn place(walk: &Walk, passing: impl Fn(&NsName) -> Passing) -> Option<(NsName, Option<NsName>)> {
+    let last = walk.last()?;
+    // What a node sends to itself goes through `lo`, out and in again.
+    if walk.hops.len() == 1 && last.route.as_ref().is_some_and(|route| route.action == FibAction::Local) {
+        return None;
+    }
+    // It leaves the node, and is lost on the wire; or it goes round, and comes and goes everywhere.
+    let lost = matches!(
+        walk.reason(),
+        Some(Reason::MtuMismatch { .. } | Reason::WrongNeighbour { .. } | Reason::Loop(_) | Reason::TtlExpired)
+    );
+    let came = |at: usize, node: &NsName| if at == 0 { Some(0) } else { passing(node).came };
+    let reached = walk.hops.iter().enumerate().rfind(|(at, hop)| came(*at, &hop.node).is_some());
+    let (_, furthest) = reached?;
+    if furthest.node != last.node {
+        return Some((last.node.clone(), Some(furthest.node.clone())));
+    }
+    let before = walk.hops.iter().filter(|hop| hop.node == last.node).count() > 1;
+    let left = !walk.arrives() && !lost && !before && passing(&last.node).went.is_some();
+    left.then(|| (last.node.clone(), None))
+}
