@@ -75,7 +75,7 @@ NO  h1 -> 10.0.2.2 (h2) icmp: h1 has no route to 10.0.2.2
  1 h1  ip route add 10.0.2.0/24 via 10.0.1.1  bare.hop.yaml:3  nodes.h1.routes: 10.0.2.0/24 via 10.0.1.1
  2 r1  sysctl -w net.ipv4.ip_forward=1        bare.hop.yaml:4  nodes.r1.forward: true
  3 h2  ip route add 10.0.1.0/24 via 10.0.2.1  bare.hop.yaml:5  nodes.h2.routes: 10.0.1.0/24 via 10.0.2.1
-Only 1 shows now; after it the packet would stop at r1 (2), then the reply at h2 (3).
+Only 1 shows now; after that the packet would stop at r1 (2), then the reply at h2 (3).
 ",
     );
     follow(&place, &["h1", "10.0.2.2"]);

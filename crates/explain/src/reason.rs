@@ -163,6 +163,11 @@ pub enum ArpRefusal {
     OwnAddress,
     /// It is told to keep silent.
     ArpIgnore,
+    /// IPv6: it answers to a wrong Ethernet address, which its neighbour table has for the address that asks.
+    WrongNeighbour {
+        /// The address that asks.
+        asker: IpAddr,
+    },
 }
 
 impl Reason {

@@ -79,15 +79,14 @@ pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op
         for (edit, _) in stages.iter().flat_map(|stage| &stage.edits) {
             edit.apply(&mut changed);
         }
-        // What a kernel said of equal routes holds only as long as nothing is changed.
-        let unchanged = Choices::new();
-        let verdict = explain(&changed, query, if stages.is_empty() { choices } else { &unchanged });
+        // What a kernel said of equal routes holds as long as they are the same.
+        let verdict = explain(&changed, query, choices);
         if is_carried(&verdict)
             && let Some(first) = stages.first()
         {
             let mut changed = snapshot.clone();
             first.edits.iter().for_each(|(edit, _)| edit.apply(&mut changed));
-            let next = explain(&changed, query, &unchanged);
+            let next = explain(&changed, query, choices);
             return Some(Repair { stages, cost, next, after: verdict });
         }
         let Some((walk, back)) = verdict.failing_network() else { continue };
@@ -182,6 +181,7 @@ impl<'a> Context<'a> {
                 if let Some(down) = down {
                     self.up(down, &mut found);
                 }
+                self.not_the_owner(Some(*addr), ns, &mut found);
                 self.give_address(ns, node, *dev, *addr, &mut found);
             }
             Reason::ArpRefused { by, why, .. } => {
@@ -189,6 +189,9 @@ impl<'a> Context<'a> {
                 match why {
                     ArpRefusal::RpFilter { strict } => {
                         self.believe(&by.ns, other, Some(by.dev), *strict, true, &mut found);
+                    }
+                    ArpRefusal::WrongNeighbour { asker } => {
+                        plain(Edit::Op(Op::DelNeigh { at: by.clone(), addr: *asker }), &mut found);
                     }
                     ArpRefusal::OwnAddress => self.not_the_owner(self.walk.packet.src, &by.ns, &mut found),
                     ArpRefusal::ArpIgnore => {

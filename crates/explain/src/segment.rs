@@ -137,8 +137,14 @@ pub(crate) struct Answers {
     pub(crate) beyond: Option<String>,
 }
 
-/// Asks for an address on a segment. `asker` is the address that the question comes from.
-pub(crate) fn who_has(snapshot: &Snapshot, segment: &Segment, addr: IpAddr, asker: Option<IpAddr>) -> Answers {
+/// Asks for an address on a segment. `asker` and `mac` are the addresses that the question comes from.
+pub(crate) fn who_has(
+    snapshot: &Snapshot,
+    segment: &Segment,
+    addr: IpAddr,
+    asker: Option<IpAddr>,
+    mac: Option<MacAddr>,
+) -> Answers {
     let mut answers = Answers { beyond: segment.beyond.clone(), ..Answers::default() };
     for end in segment.ends.keys() {
         let Some(node) = snapshot.nodes.get(&end.ns) else { continue };
@@ -155,7 +161,19 @@ pub(crate) fn who_has(snapshot: &Snapshot, segment: &Segment, addr: IpAddr, aske
             // Neighbour discovery speaks for the addresses of the interface alone.
             IpAddr::V6(_) => {
                 if link.addresses.iter().any(|own| own.usable && own.net.addr() == addr) {
-                    answers.owners.push(end.clone());
+                    // The answer is a packet of its own, and goes where the neighbour table says.
+                    let wrong = node.neighbours.iter().find(|it| {
+                        it.permanent
+                            && it.dev == end.dev
+                            && Some(it.addr) == asker
+                            && mac.is_some_and(|mac| mac != it.mac)
+                    });
+                    match wrong {
+                        Some(it) => {
+                            answers.refusals.push((end.clone(), ArpRefusal::WrongNeighbour { asker: it.addr }));
+                        }
+                        None => answers.owners.push(end.clone()),
+                    }
                 }
             }
         }
@@ -246,10 +264,20 @@ pub(crate) fn distances(snapshot: &Snapshot, to: &NsName) -> BTreeMap<NsName, us
 /// The address from which a node asks who has another one: that of the packet if it is its own,
 /// else one of the interface.
 pub(crate) fn asker(node: &NodeState, dev: IfName, packet: &Packet, addr: IpAddr) -> Option<IpAddr> {
-    if let Some(src) = packet.src.filter(|src| lookup::is_own(node, *src)) {
+    let here = |src: IpAddr| {
+        let on_link = node.links.get(&dev).is_some_and(|link| link.addresses.iter().any(|own| own.net.addr() == src));
+        // Neighbour discovery takes only an address of the interface.
+        if src.is_ipv4() { lookup::is_own(node, src) } else { on_link }
+    };
+    if let Some(src) = packet.src.filter(|src| here(*src)) {
         return Some(src);
     }
     let link = node.links.get(&dev)?;
+    if addr.is_ipv6() {
+        // Neighbour discovery asks for others from the link-local address.
+        let own = link.addresses.iter().map(|own| own.net.addr());
+        return own.into_iter().find(|own| matches!(own, IpAddr::V6(own) if own.is_unicast_link_local()));
+    }
     let same = link.addresses.iter().filter(|own| Family::of(own.net.addr()) == Family::of(addr) && !own.secondary);
     let candidates: Vec<_> = same.collect();
     candidates.iter().find(|own| own.net.contains(&addr)).or(candidates.first()).map(|own| own.net.addr())

@@ -465,7 +465,14 @@ impl Walker<'_> {
         segment: &Segment,
     ) -> Result<Endpoint, Reason> {
         let asker = segment::asker(node, dev, &state.packet, addr);
-        let answers = segment::who_has(self.snapshot, segment, addr, asker);
+        let link = node.links.get(&dev);
+        let is_own = link.is_some_and(|link| link.addresses.iter().any(|own| own.net.addr() == addr));
+        if is_own && addr.is_ipv6() {
+            // Whoever says to have an own address is not believed.
+            return Err(Reason::NeighbourUnresolved { addr, dev, down: None });
+        }
+        let mac = link.and_then(|link| link.mac);
+        let answers = segment::who_has(self.snapshot, segment, addr, asker, mac);
         match (answers.owners.as_slice(), answers.refusals.first()) {
             ([one], _) => Ok(one.clone()),
             ([], _) if answers.beyond.is_some() => Err(undecided(segment)),
@@ -474,7 +481,6 @@ impl Walker<'_> {
                 let elsewhere = segment::owners(self.snapshot, addr);
                 let wired = segment::segment(self.snapshot, &Endpoint { ns: state.at.clone(), dev }, true);
                 let on_this_segment = elsewhere.iter().any(|owner| wired.ends.contains_key(owner));
-                let link = node.links.get(&dev);
                 let net = link.and_then(|link| link.addresses.iter().find(|own| own.net.contains(&addr)));
                 match net {
                     Some(own) if on_link && !elsewhere.is_empty() && !on_this_segment => {

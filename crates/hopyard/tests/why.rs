@@ -66,6 +66,22 @@ fn topology(dice: &mut Dice, routing: &str) -> String {
     text
 }
 
+/// An address of the other end of a cable; behind a switch, of any node.
+fn neighbour(dice: &mut Dice, state: &NetState, link: &hopyard::net::Link, family_of: IpAddr) -> IpAddr {
+    let LinkKind::Veth { peer: Some(peer) } = &link.kind else { return family_of };
+    let there = &state.namespaces[&peer.ns].links[&peer.dev];
+    let all = || state.namespaces.values().flat_map(|space| space.links.values());
+    let candidates: Vec<IpAddr> = if there.master.is_some() {
+        let beside =
+            all().flat_map(|it| &it.addresses).filter(|net| link.addresses.iter().any(|own| own.contains(&net.addr())));
+        beside.map(IpNet::addr).collect()
+    } else {
+        there.addresses.iter().map(IpNet::addr).collect()
+    };
+    let same: Vec<IpAddr> = candidates.into_iter().filter(|addr| addr.is_ipv4() == family_of.is_ipv4()).collect();
+    if same.is_empty() { family_of } else { *dice.pick(&same) }
+}
+
 /// What is wrong, once more.
 fn fault(dice: &mut Dice, state: &NetState, path: &[NsName], target: IpAddr, source: IpAddr) -> Vec<Op> {
     let all: Vec<NsName> = state.namespaces.keys().cloned().collect();
@@ -85,7 +101,7 @@ fn fault(dice: &mut Dice, state: &NetState, path: &[NsName], target: IpAddr, sou
     let towards = *dice.pick(&[target, target, source]);
     let own: Vec<IpNet> =
         link.addresses.iter().copied().filter(|net| net.addr().is_ipv4() == target.is_ipv4()).collect();
-    match dice.roll(13) {
+    match dice.roll(16) {
         0 | 1 if !routes.is_empty() => vec![Op::DelRoute { ns: ns.clone(), key: dice.pick(&routes).key.clone() }],
         2 => {
             // To a neighbour that need not be on the way.
@@ -111,6 +127,28 @@ fn fault(dice: &mut Dice, state: &NetState, path: &[NsName], target: IpAddr, sou
             let net = *dice.pick(&own);
             let wrong = IpNet::new(net.addr(), net.prefix_len() - 8).unwrap();
             vec![Op::DelAddr { at: at.clone(), addr: net }, Op::AddAddr { at, addr: wrong }]
+        }
+        13 => {
+            // Nobody has that Ethernet address.
+            let mac = hopyard::net::MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
+            vec![Op::SetNeigh { at, addr: neighbour(dice, state, link, target), mac }]
+        }
+        14 if !own.is_empty() => {
+            // What a neighbour has.
+            let addr = IpNet::new(neighbour(dice, state, link, target), own[0].prefix_len()).unwrap();
+            vec![Op::AddAddr { at, addr }]
+        }
+        15 => {
+            // A port of a switch, if there is one.
+            let switches =
+                state.namespaces.iter().filter(|(_, space)| space.links.values().any(|it| it.master.is_some()));
+            let ports: Vec<Endpoint> = switches
+                .flat_map(|(ns, space)| {
+                    space.links.iter().filter(|(_, it)| it.master.is_some()).map(move |(dev, _)| (ns, *dev))
+                })
+                .map(|(ns, dev)| Endpoint { ns: ns.clone(), dev })
+                .collect();
+            if ports.is_empty() { Vec::new() } else { vec![Op::SetUp { at: dice.pick(&ports).clone(), up: false }] }
         }
         11 if source.is_ipv4() => {
             vec![Op::AddAddr { at: Endpoint { ns, dev: IfName::LO }, addr: exactly(towards) }]

@@ -113,8 +113,9 @@ pub fn why(
     if !world.contains(&from) {
         return Err(running.no_such_node(from.as_str()));
     }
-    let query = Query { from, packet, wanted };
+    let mut query = Query { from, packet, wanted };
     let snapshot = read(&world, &query)?;
+    query.packet.src = source(&mut world, &snapshot, &query)?;
     let (verdict, choices) = follow(&mut world, &snapshot, &query)?;
     let mut disagreements = Vec::new();
     let asked = ask(&mut world, &verdict, &mut disagreements)?;
@@ -164,6 +165,20 @@ fn drift(running: &Running, world: &mut World) -> Result<Vec<Op>, Error> {
     Ok(hopyard_plan::diff(&found, &state))
 }
 
+/// The source of a TCP connection, where several routes would give it different ones.
+fn source(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<Option<IpAddr>, Error> {
+    let verdict = explain(snapshot, query, &Choices::new());
+    match verdict.there.hops.first() {
+        Some(hop) if query.packet.protocol == Protocol::Tcp && several(hop) => {
+            match ask_hop(world, &query.packet, hop, false)? {
+                RouteAnswer::On { src, .. } => Ok(src),
+                _ => Ok(None),
+            }
+        }
+        _ => Ok(None),
+    }
+}
+
 /// Walks the packet, asking the kernel wherever several routes are equal which one it takes.
 fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verdict, Choices), Error> {
     /// More equal routes on one path than any lab has.
@@ -174,7 +189,7 @@ fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verd
         let walks = std::iter::once((&verdict.there, false)).chain(verdict.back.iter().map(|back| (back, true)));
         let mut open = walks.flat_map(|(walk, back)| walk.hops.iter().map(move |hop| (walk.packet, hop, back)));
         let open = open.find(|(packet, hop, _)| {
-            is_known_choice(hop, packet.family()) && !choices.contains_key(&(hop.node.clone(), packet.dst))
+            is_known_choice(hop, packet) && !choices.contains_key(&(hop.node.clone(), packet.dst))
         });
         let Some((packet, hop, back)) = open else { return Ok((verdict, choices)) };
         let answer = ask_hop(world, &packet, hop, back)?;
@@ -190,9 +205,14 @@ fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verd
 }
 
 /// Does a node take one of several routes, and does its kernel say which? In IPv6 that depends on a label
-/// which the packet gets when it is sent, and nobody can ask with it.
-fn is_known_choice(hop: &Hop, family: Family) -> bool {
-    several(hop) && (family == Family::Ipv4 || hop.input.is_none())
+/// which the packet gets when it is sent, and nobody can ask with it. A TCP connection is routed twice,
+/// before and after it has its source.
+fn is_known_choice(hop: &Hop, packet: &Packet) -> bool {
+    several(hop)
+        && match hop.input {
+            None => packet.protocol != Protocol::Tcp,
+            Some(_) => packet.family() == Family::Ipv4,
+        }
 }
 
 fn several(hop: &Hop) -> bool {
@@ -219,7 +239,7 @@ fn ask(world: &mut World, verdict: &Verdict, disagreements: &mut Vec<Disagreemen
                 continue;
             }
             let answer = ask_hop(world, &walk.packet, hop, back)?;
-            if !agrees(hop, &answer, walk.packet.family()) {
+            if !agrees(hop, &answer, &walk.packet) {
                 let node = hop.node.clone();
                 disagreements.push(Disagreement::Routing { back, node, answer: answer.clone() });
             }
@@ -235,7 +255,8 @@ fn ask(world: &mut World, verdict: &Verdict, disagreements: &mut Vec<Disagreemen
 }
 
 /// Does the kernel's routing do what the model says? It knows nothing of neighbours, firewalls and sizes.
-fn agrees(hop: &Hop, answer: &RouteAnswer, family: Family) -> bool {
+fn agrees(hop: &Hop, answer: &RouteAnswer, packet: &Packet) -> bool {
+    let family = packet.family();
     let reason = match &hop.end {
         Some(End::Dropped(reason)) => Some(reason),
         _ => None,
@@ -259,7 +280,7 @@ fn agrees(hop: &Hop, answer: &RouteAnswer, family: Family) -> bool {
             ),
             _,
         ) => matches!(answer, RouteAnswer::Refused(_)),
-        (_, Some(_)) if several(hop) && !is_known_choice(hop, family) => {
+        (_, Some(_)) if several(hop) && !is_known_choice(hop, packet) => {
             let hops = hop.route.iter().flat_map(hopyard_net::FibRoute::next_hops);
             let is =
                 |it: &NextHop| matches!(answer, RouteAnswer::On { dev, via, .. } if (*dev, *via) == (it.dev, it.via));

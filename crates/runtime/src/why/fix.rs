@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hopyard_explain::{Edit, Outcome};
+use hopyard_explain::{Edit, Outcome, Packet, Query};
 use hopyard_net::{NsName, Op, SysctlKey};
 
 use super::{Report, why};
@@ -35,6 +35,10 @@ pub fn fix(home: &Home, running: &Running, report: &Report) -> Result<Fixed, Err
         let first = edits.iter().position(|edit| edit.op().is_none()).unwrap_or_default();
         return Ok(Fixed::NotForUs(first + 1));
     }
+    let ask = || {
+        let Query { from, packet, wanted } = report.query.clone();
+        why(running, from.as_str(), Packet { src: None, ..packet }, wanted, true)
+    };
     // Nobody else changes the lab meanwhile.
     let _lock = home.lock_existing(running.name())?;
     let mut world = running.world()?;
@@ -42,9 +46,7 @@ pub fn fix(home: &Home, running: &Running, report: &Report) -> Result<Fixed, Err
     let before = world.observe(&sysctls)?;
     let applied = world.apply(&ops, &mut |_| {}).map_err(|failed| Error::step(failed, &ops, None, true));
     let after = match &applied {
-        Ok(()) => {
-            Some(why(running, report.query.from.as_str(), report.query.packet, report.query.wanted.clone(), true)?)
-        }
+        Ok(()) => Some(ask()?),
         Err(_) => None,
     };
     if let Some(after) = after
@@ -56,8 +58,7 @@ pub fn fix(home: &Home, running: &Running, report: &Report) -> Result<Fixed, Err
     let back = hopyard_plan::diff(&now, &before);
     world.apply(&back, &mut |_| {}).map_err(|failed| Error::step(failed, &back, None, true))?;
     applied?;
-    let again = why(running, report.query.from.as_str(), report.query.packet, report.query.wanted.clone(), true)?;
-    Ok(Fixed::Undone(Box::new(again)))
+    Ok(Fixed::Undone(Box::new(ask()?)))
 }
 
 /// Does the network do its part now?

@@ -117,6 +117,9 @@ pub(super) fn sentence(verdict: &Verdict, trouble: &Trouble) -> String {
                 ArpRefusal::RpFilter { .. } => "because its way back to the sender is another (rp_filter)",
                 ArpRefusal::OwnAddress => "because the sender's address is its own",
                 ArpRefusal::ArpIgnore => "because of arp_ignore",
+                ArpRefusal::WrongNeighbour { .. } => {
+                    "as its neighbour table has a wrong Ethernet address for the sender"
+                }
             };
             format!("{by} does not tell {node} that it has {addr}, {why}")
         }
@@ -250,6 +253,7 @@ pub(super) fn decision(hop: &Hop) -> String {
         Some(End::Dropped(reason)) => reason,
     };
     let what = match reason {
+        Reason::NoRoute { down: Some(dev), .. } => format!("no route: {dev} is down"),
         Reason::NoRoute { known, .. } if known.is_empty() => "no route: main is empty".to_owned(),
         Reason::NoRoute { known, .. } => {
             /// More are no help.
@@ -440,20 +444,36 @@ fn later(report: &Report, repair: &Repair) -> Option<String> {
     if repair.stages.len() <= shown {
         return None;
     }
+    // Stages at one node are one stop.
+    let mut stops: Vec<(bool, &NsName, Vec<String>)> = Vec::new();
     let mut number = 1 + repair.stages.first()?.edits.len();
-    let mut parts = Vec::new();
     for stage in &repair.stages[1..] {
-        let (what, node) = (if stage.trouble.back { "the reply" } else { "the packet" }, &stage.trouble.node);
-        let verb = if parts.is_empty() { "would stop " } else { "" };
-        let what = if parts.is_empty() || stage.trouble.back { what } else { "it" };
-        parts.push(if parts.is_empty() {
-            format!("{what} {verb}at {node} ({number})")
-        } else {
-            format!("then {what} at {node} ({number})")
-        });
+        let numbers = (number..number + stage.edits.len()).map(|number| number.to_string());
         number += stage.edits.len();
+        match stops.last_mut() {
+            Some((back, node, list)) if (*back, *node) == (stage.trouble.back, &stage.trouble.node) => {
+                list.extend(numbers);
+            }
+            _ => stops.push((stage.trouble.back, &stage.trouble.node, numbers.collect())),
+        }
     }
-    Some(format!("Only 1 shows now; after it {}.", parts.join(", ")))
+    let mut text = String::new();
+    let mut before = None;
+    for (back, node, numbers) in stops {
+        let who = match before {
+            Some(same) if same == back => String::new(),
+            _ if back => "the reply ".to_owned(),
+            _ => "the packet ".to_owned(),
+        };
+        let verb = if before.is_none() { "would stop " } else { "" };
+        let link = if before.is_none() { "" } else { ", then " };
+        // Writing to a String cannot fail.
+        write!(text, "{link}{who}{verb}at {node} ({})", numbers.join(", ")).ok();
+        before = Some(back);
+    }
+    let first = repair.stages.first()?.edits.len();
+    let first = if first == 1 { "1 shows".to_owned() } else { format!("1 to {first} show") };
+    Some(format!("Only {first} now; after that {text}."))
 }
 
 /// What to say where there is no repair.
