@@ -132,11 +132,12 @@ impl Programs {
     /// `hop` with arguments, until it returns.
     pub(crate) fn hop(&self, arguments: &[&str]) -> Result<f64, Failure> {
         let mut command = self.command(&self.hop, As::Root);
-        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
-        let started = Instant::now();
-        let status = command.status()?;
-        let seconds = started.elapsed().as_secs_f64();
-        if status.success() { Ok(seconds) } else { Err(Failure::new(format!("hop {arguments:?}: {status}"))) }
+        timed(command.args(arguments))
+    }
+
+    /// Another program with arguments, until it returns.
+    pub(crate) fn other(&self, program: &str, arguments: &[&str]) -> Result<f64, Failure> {
+        timed(self.command(Path::new(program), As::Root).args(arguments))
     }
 
     /// The comparison program, until it is answered.
@@ -199,6 +200,15 @@ impl Programs {
     }
 }
 
+/// How long it takes to end well.
+fn timed(command: &mut Command) -> Result<f64, Failure> {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
+    let started = Instant::now();
+    let status = command.status()?;
+    let seconds = started.elapsed().as_secs_f64();
+    if status.success() { Ok(seconds) } else { Err(Failure::new(format!("{command:?}: {status}"))) }
+}
+
 fn output(command: &mut Command) -> Result<Vec<u8>, Failure> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
@@ -210,7 +220,7 @@ fn output(command: &mut Command) -> Result<Vec<u8>, Failure> {
 }
 
 /// Waits until the kernel has freed what was given up: the next one starts on a quiet kernel.
-fn settle() -> Result<(), Failure> {
+pub(crate) fn settle() -> Result<(), Failure> {
     cleanup::Pending::watch(&Realm::host())?.wait()?;
     Ok(())
 }

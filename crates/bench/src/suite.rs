@@ -1,5 +1,7 @@
 //! What is measured, and in which turns.
 
+mod names;
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -31,6 +33,8 @@ const RATIO_BOTH: Target = Target::Ratio(1.8);
 const RATIO_RACE: Target = Target::Ratio(1.25);
 const RATIO_USER: Target = Target::Ratio(1.5);
 const RATIO_DOWN: Target = Target::Ratio(1.25);
+const RATIO_NAME: Target = Target::Ratio(1.0);
+const RATIO_MANY_NAMES: Target = Target::Ratio(0.1);
 
 pub(crate) fn run(options: &Options) -> Result<usize, Failure> {
     if options.private_run && std::env::var_os(INSIDE).is_none() {
@@ -64,6 +68,8 @@ pub(crate) fn run(options: &Options) -> Result<usize, Failure> {
     }
     let measured = suite.exec();
     suite.go_on("exec", measured)?;
+    let measured = suite.names();
+    suite.go_on("names", measured)?;
     let measured = suite.ping_all();
     suite.go_on("ping_all", measured)?;
     let measured = suite.plans();

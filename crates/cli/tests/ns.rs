@@ -451,8 +451,9 @@ fn dead_names_are_told_and_made_alive_or_deleted() {
 fn a_name_in_the_making_is_left_to_whoever_makes_it() {
     let Some(machine) = Machine::new() else { return };
     machine.ns(&["add", "a"]);
-    // `ip netns add`, slowed down between its two steps.
-    std::fs::File::create(machine.names_dir().join("slow")).unwrap();
+    // `ip netns add`, slowed down between its two steps. However long hop takes to start, it is young.
+    let slow = std::fs::File::create(machine.names_dir().join("slow")).unwrap();
+    slow.set_modified(SystemTime::now() + Duration::from_hours(1)).unwrap();
     let mut hop = machine.command(HOP, &["ns", "add", "slow"]).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(100));
     assert!(hop.try_wait().unwrap().is_none(), "it did not wait");
@@ -460,11 +461,11 @@ fn a_name_in_the_making_is_left_to_whoever_makes_it() {
     let output = hop.wait_with_output().unwrap();
     assert!(!output.status.success());
     assert!(text(&output.stderr).contains("a namespace `slow` exists already"), "{}", text(&output.stderr));
-    // One that was stopped for good is no namespace a second later, and then it is replaced.
+    // One that was stopped for good is no namespace some seconds later, and then it is replaced.
     std::fs::File::create(machine.names_dir().join("stopped")).unwrap();
     let begun = Instant::now();
     machine.ns(&["add", "stopped"]);
-    assert!(begun.elapsed() > Duration::from_millis(500), "it did not wait");
+    assert!(begun.elapsed() > Duration::from_secs(2), "it did not wait");
     assert!(machine.is_namespace("stopped"));
 }
 
@@ -524,8 +525,6 @@ fn a_name_that_is_mounted_twice_is_deleted_at_once() {
     let Some(machine) = Machine::new() else { return };
     machine.ns(&["add", "a", "b"]);
     machine.sh("mount --bind /run/netns/a /run/netns/a; mount --bind /run/netns/b /run/netns/a");
-    // What `ip netns` makes of it.
-    assert!(!machine.output("ip", &["netns", "delete", "a"]).status.success());
     machine.ns(&["delete", "a"]);
     assert_eq!(machine.names(), set(&["b"]));
     assert_eq!(machine.sh("grep -c nsfs /proc/self/mounts"), "1\n");
@@ -662,9 +661,6 @@ fn what_is_mounted_below_sys_stays() {
     assert_eq!(points(&machine.ns(&["exec", "a", "cat", "/proc/self/mounts"])), before);
     assert_eq!(machine.ns(&["exec", "a", "ls", "/sys/fs/cgroup"]), "here\n");
     assert_eq!(points(&machine.sh("cat /proc/self/mounts")), before, "the mounts of the host have changed");
-    // What `ip netns` makes of it. In a user namespace it cannot take them away, and covers them.
-    let by_ip = machine.output("ip", &["netns", "exec", "a", "test", "-e", "/sys/fs/cgroup/here"]);
-    assert!(!by_ip.status.success());
 }
 
 #[test]
@@ -686,8 +682,6 @@ fn files_of_a_namespace_cover_those_of_the_host_or_nothing_runs() {
     let said = machine.ns_fails(1, &["exec", "a", "touch", "/run/has-run"]);
     assert!(said.contains("cannot put /etc/netns/a/no-such-file in the place of /etc/no-such-file"), "{said}");
     assert!(!machine.output("test", &["-e", "/run/has-run"]).status.success());
-    // What `ip netns` makes of it.
-    machine.ip(&["exec", "a", "touch", "/run/has-run"]);
 }
 
 // --------------------------------------------------------------------------------------- moving

@@ -25,9 +25,9 @@ pub struct Added {
     pub failed: Vec<Error>,
 }
 
-/// `ip netns add` makes a file, and then mounts on it. For so long a file that is no namespace is left to
-/// whoever made it; after that it is what a killed one has left.
-const IN_THE_MAKING: Duration = Duration::from_secs(1);
+/// `ip netns add` makes a file, then a namespace, and then mounts it. For so long a file that is no namespace is
+/// left to whoever made it, for the kernel may be slow; after that it is what a killed one has left.
+const IN_THE_MAKING: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether it has become one: nothing tells.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
