@@ -127,6 +127,7 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
     }
     match error {
         Error::NoSuchNode { .. }
+        | Error::IsSwitch { .. }
         | Error::NotRunning { .. }
         | Error::Plan(_)
         | Error::Ns(
@@ -158,6 +159,7 @@ fn hint(error: &runtime::Error) -> Option<String> {
                 None => format!("`hop show -l {lab}` lists its nodes"),
             })
         }
+        Error::IsSwitch { lab, .. } => Some(format!("`hop show -l {lab}` says which are nodes")),
         Error::Held { .. } => {
             Some("`ps -eo pid,stat,args | grep hop` shows it with a T; `kill -CONT PID` lets it go on".to_owned())
         }

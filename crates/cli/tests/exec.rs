@@ -169,3 +169,14 @@ fn unknown_names_are_explained() {
     let said = place.fails(2, &["exec", "../../etc/near", "true"]);
     assert!(said.contains("lab name"), "{said}");
 }
+
+#[test]
+fn a_switch_is_not_taken_for_a_node() {
+    let place = Place::new();
+    let name = unique("switch");
+    place.hop(&["up", "star:2", "--name", &name]);
+    for args in [["ping", "n1", "hub"], ["ping", "hub", "n1"], ["why", "n1", "hub"], ["why", "hub", "n1"]] {
+        let said = place.fails(2, &args);
+        assert!(said.contains(&format!("`hub` is a switch of lab `{name}`")), "{args:?}: {said}");
+    }
+}

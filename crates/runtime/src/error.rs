@@ -76,6 +76,14 @@ pub enum Error {
         /// The nodes that it has.
         nodes: Vec<NsName>,
     },
+    /// What should be a node is a switch.
+    #[error("`{switch}` is a switch of lab `{lab}`: it has no address, and nothing runs in it")]
+    IsSwitch {
+        /// The lab.
+        lab: LabName,
+        /// The name asked for.
+        switch: String,
+    },
     /// The lab was told to end, and something keeps it.
     #[error(
         "the lab does not end: its keeper, process {keeper}, waits for a process in it that a stopped `hop` has started"

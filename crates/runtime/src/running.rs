@@ -112,12 +112,17 @@ impl Running {
         }
     }
 
-    /// The error for a name that the lab does not have.
+    /// The error for a name that is no node of the lab.
     pub fn no_such_node(&self, node: &str) -> Error {
-        let nodes = Held::read(&self.dir)
+        let nodes: Vec<NsName> = Held::read(&self.dir)
             .map(|held| held.nodes.into_iter().map(|(name, _)| name).collect())
             .unwrap_or_default();
-        Error::NoSuchNode { lab: self.name().clone(), node: node.to_owned(), nodes }
+        let lab = self.name().clone();
+        // What has a namespace and is no node.
+        if nodes.iter().any(|name| name.as_str() == node) {
+            return Error::IsSwitch { lab, switch: node.to_owned() };
+        }
+        Error::NoSuchNode { lab, node: node.to_owned(), nodes }
     }
 
     fn open_held(&self, node: &str, number: u32) -> Result<OwnedFd, Error> {
@@ -181,10 +186,19 @@ impl Running {
         Ok(world.observe(&sysctls)?)
     }
 
+    /// The node of that name.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchNode`], [`Error::IsSwitch`].
+    pub fn node(&self, name: &str) -> Result<NsName, Error> {
+        let found = self.contents()?.hosts.iter().find(|(node, _)| node.as_str() == name);
+        found.map(|(node, _)| node.clone()).ok_or_else(|| self.no_such_node(name))
+    }
+
     /// The main address of a node in each family in which it has one, IPv4 first.
     ///
     /// # Errors
-    /// [`Error::NoSuchNode`].
+    /// [`Error::NoSuchNode`], [`Error::IsSwitch`].
     pub fn main_addresses(&self, node: &str) -> Result<Vec<IpAddr>, Error> {
         let found = self.contents()?.hosts.iter().find(|(name, _)| name.as_str() == node);
         found.map(|(_, addresses)| first_of_each_family(addresses)).ok_or_else(|| self.no_such_node(node))

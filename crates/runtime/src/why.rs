@@ -100,7 +100,7 @@ impl Report {
 /// Looks into it. `by_probe`: also sends one packet, and watches it.
 ///
 /// # Errors
-/// [`Error::NoSuchNode`], or the lab cannot be read.
+/// [`Error::NoSuchNode`], [`Error::IsSwitch`], or the lab cannot be read.
 pub fn why(
     running: &Running,
     from: &str,
@@ -108,11 +108,8 @@ pub fn why(
     wanted: Option<NsName>,
     by_probe: bool,
 ) -> Result<Report, Error> {
-    let from: NsName = from.parse().map_err(|_| running.no_such_node(from))?;
+    let from = running.node(from)?;
     let mut world = running.world()?;
-    if !world.contains(&from) {
-        return Err(running.no_such_node(from.as_str()));
-    }
     let mut query = Query { from, packet, wanted };
     let snapshot = read(&world, &query)?;
     query.packet.src = source(&mut world, &snapshot, &query)?;

@@ -95,7 +95,7 @@ fn one_pair(
     to: &str,
     timeout: Duration,
 ) -> Result<u8, CliError> {
-    let source: NsName = from.parse().map_err(|_| running.no_such_node(from))?;
+    let source = running.node(from)?;
     let namespaces = BTreeMap::from([(source.clone(), running.namespace(from)?)]);
     let addresses: Vec<IpAddr> = match to.parse::<IpAddr>() {
         Ok(address) => vec![address],
