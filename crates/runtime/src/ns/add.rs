@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -44,25 +44,37 @@ const FORGOTTEN: Duration = Duration::from_secs(10);
 /// The directory cannot be made or written to, or the rights are missing; then nothing is made.
 pub fn add(names: &[NsName]) -> Result<Added, Error> {
     require_rights("make a namespace that has a name")?;
-    let stage = Stage::set()?;
+    let directory = Names::open_to_add()?;
     let mut added = Added::default();
     let mut wanted = Vec::new();
     for name in names {
         // Before a namespace is made for it in vain.
-        match stage.refuse_taken(name) {
+        match refuse_taken(&directory, name) {
             Ok(()) => wanted.push(name),
             Err(error) => added.failed.push(error),
         }
     }
     let mut rest = wanted.iter();
-    let take = |network: io::Result<_>| {
+    let (mut directory, mut stage) = (Some(directory), None);
+    let take = |network: io::Result<OwnedFd>| {
         let Some(&name) = rest.next() else { return false };
-        let doing = || format!("make a namespace for `{name}`");
-        match network.context(doing).and_then(|network: std::os::fd::OwnedFd| stage.name(network.as_fd(), name)) {
+        let named = network.context(|| format!("make a namespace for `{name}`")).and_then(|network| {
+            // Set while the first namespaces are being made.
+            if let Some(directory) = directory.take() {
+                stage = Some(Stage::set(directory)?);
+            }
+            match &stage {
+                Some(stage) => stage.name(network.as_fd(), name),
+                None => Err(NsError::NotTried { count: 1 }.into()),
+            }
+        });
+        // What the directory refuses one, it would refuse them all.
+        let go_on = !matches!(named, Err(Error::Io { .. } | Error::System(_)));
+        match named {
             Ok(()) => added.made.push(name.clone()),
             Err(error) => added.failed.push(error),
         }
-        true
+        go_on
     };
     pin::make_networks(wanted.len(), take).context(|| "make namespaces".to_owned())?;
     // The limit that one has met, the others would meet too.
@@ -79,7 +91,7 @@ pub fn add(names: &[NsName]) -> Result<Added, Error> {
 /// There is no such process, or as for [`add`].
 pub fn attach(name: &NsName, pid: i32) -> Result<(), Error> {
     require_rights("give a namespace a name")?;
-    let stage = Stage::set()?;
+    let stage = Stage::set(Names::open_to_add()?)?;
     // Held first, so that the namespace is of the process that was meant.
     let no_process = |_| Error::from(NsError::NoProcess { pid });
     let process = Process::open(pid).map_err(no_process)?;
@@ -99,8 +111,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn set() -> Result<Self, Error> {
-        let names = Names::open_to_add()?;
+    fn set(names: Names) -> Result<Self, Error> {
         let behind = Backstage::of(Path::new(NETNS_DIR), Scene::Coming)?;
         let stage = Stage { names, behind, temporary: temporary() };
         stage.forget()?;
@@ -117,15 +128,6 @@ impl Stage {
             }
         }
         Ok(())
-    }
-
-    fn refuse_taken(&self, name: &NsName) -> Result<(), Error> {
-        let name = EntryName::from(name);
-        match self.names.find(&name)?.map(|entry| entry.kind) {
-            None | Some(Kind::Dead) => Ok(()),
-            Some(Kind::Foreign(what)) => Err(NsError::Foreign { name, what }.into()),
-            Some(_) => Err(NsError::Exists { name }.into()),
-        }
     }
 
     fn name(&self, network: BorrowedFd<'_>, name: &NsName) -> Result<(), Error> {
@@ -159,7 +161,7 @@ impl Stage {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 renamed => return renamed.context(doing),
             }
-            self.refuse_taken(name)?;
+            refuse_taken(&self.names, name)?;
             // It is dead, or not yet alive, or has just gone.
             let made = match self.behind.look(file) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -178,7 +180,7 @@ impl Stage {
         let doing = || format!("replace the dead name `{name}`");
         // Of all who would, one at a time.
         let _lock = Names::lock()?;
-        self.refuse_taken(name)?;
+        refuse_taken(&self.names, name)?;
         self.behind.exchange(&self.temporary, file).context(doing)?;
         // Whoever does not take the lock may have made it a namespace just before: that one stays.
         let old = EntryName::new(&self.temporary)?;
@@ -187,6 +189,15 @@ impl Stage {
         }
         self.behind.exchange(&self.temporary, file).context(doing)?;
         Err(NsError::Exists { name: name.into() }.into())
+    }
+}
+
+fn refuse_taken(names: &Names, name: &NsName) -> Result<(), Error> {
+    let name = EntryName::from(name);
+    match names.find(&name)?.map(|entry| entry.kind) {
+        None | Some(Kind::Dead) => Ok(()),
+        Some(Kind::Foreign(what)) => Err(NsError::Foreign { name, what }.into()),
+        Some(_) => Err(NsError::Exists { name }.into()),
     }
 }
 
