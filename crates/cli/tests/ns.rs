@@ -578,6 +578,19 @@ time.sleep(1000)";
     });
     let mut names = vec!["process", "file", "mount", "elsewhere", "free"];
     names.extend(holder.as_ref().map(|_| "socket"));
+    // While they have names, `list` tells the same.
+    let listed = machine.ns(&["list", "--holders"]);
+    for words in ["(sleep) runs in it", "(sleep) has it open, as file 7", "it is mounted on /run/file-of-mine\n"] {
+        assert!(listed.contains(words), "{listed}");
+    }
+    assert!(!listed.contains("mounted on /run/netns"), "{listed}");
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&machine.ns(&["list", "--holders", "--json"])).unwrap();
+    let holders = |name: &str| rows.iter().find(|row| row["name"] == name).unwrap()["holders"].clone();
+    assert_eq!(holders("free"), serde_json::json!([]));
+    assert_eq!(holders("file")[0]["kind"], "file");
+    assert_eq!(holders("file")[0]["number"], 7);
+    assert_eq!(holders("elsewhere")[0]["path"], "/run/theirs");
+    assert!(machine.row("file")["holders"].is_null(), "nobody has asked");
     let output = machine.output(HOP, &[&["ns", "delete"], &names[..]].concat());
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");

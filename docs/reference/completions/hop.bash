@@ -423,7 +423,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__ns__subcmd__list)
-            opts="-h --json --color --help"
+            opts="-h --holders --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

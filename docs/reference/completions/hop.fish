@@ -166,11 +166,13 @@ complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_f
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from list" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from list" -l holders -d 'Say also what holds each namespace besides its name: processes, open files, sockets, other mounts'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from ls" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from ls" -l holders -d 'Say also what holds each namespace besides its name: processes, open files, sockets, other mounts'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from ls" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s u -l user -d 'Run as this user, by name or number' -r

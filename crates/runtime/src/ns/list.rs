@@ -1,15 +1,18 @@
 //! What names there are, and what lives behind them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::SystemTime;
 
-use hopyard_kernel::holders::{NamespaceId, networks_of, processes_in};
+use hopyard_kernel::holders::{Holder, NamespaceId, holders_of, networks_of, processes_in};
 use hopyard_kernel::{Inside, look_inside, rights};
 
 use super::directory::{Entry, Kind, Names};
 use super::{EntryName, NsError};
 use crate::error::{Error, IoContext};
+use crate::netns_dir::NETNS_DIR;
 
 /// A name, and what is behind it.
 #[derive(Debug)]
@@ -26,13 +29,15 @@ pub struct Listed {
     pub processes: usize,
     /// When it was made.
     pub made: Option<SystemTime>,
+    /// What holds it besides this name, as far as the caller may see it; empty, unless it was asked for.
+    pub holders: Vec<Holder>,
 }
 
-/// All names.
+/// All names; with what holds their namespaces, which is a long way through /proc, or without.
 ///
 /// # Errors
 /// The directory or /proc cannot be read.
-pub fn list() -> Result<Vec<Listed>, Error> {
+pub fn list(with_holders: bool) -> Result<Vec<Listed>, Error> {
     let entries = Names::open()?.map_or_else(|| Ok(Vec::new()), |names| names.entries())?;
     let id_of = |entry: &Entry| entry.network.as_ref().and_then(|network| NamespaceId::of(network.as_fd()).ok());
     let ids: Vec<Option<NamespaceId>> = entries.iter().map(id_of).collect();
@@ -43,8 +48,19 @@ pub fn list() -> Result<Vec<Listed>, Error> {
     } else {
         processes_in(&wanted).context(|| "look for processes".to_owned())?
     };
+    let mut holders = if with_holders && !wanted.is_empty() {
+        holders_of(&wanted).context(|| "look for what holds the namespaces".to_owned())?
+    } else {
+        BTreeMap::new()
+    };
+    // Where a mount of it shows, if it is a link.
+    let dir = fs::canonicalize(NETNS_DIR).unwrap_or_else(|_| NETNS_DIR.into());
+    for holders in holders.values_mut() {
+        holders.retain(|holder| !is_name_in(holder, &dir));
+    }
     let listed = entries.into_iter().zip(ids).enumerate().map(|(at, (entry, id))| Listed {
         inside: insides.remove(&at),
+        holders: id.and_then(|id| holders.get(&id)).cloned().unwrap_or_default(),
         processes: id.and_then(|id| processes.get(&id)).map_or(0, BTreeSet::len),
         inode: id.map(NamespaceId::inode),
         name: entry.name,
@@ -52,6 +68,11 @@ pub fn list() -> Result<Vec<Listed>, Error> {
         made: entry.made,
     });
     Ok(listed.collect())
+}
+
+/// Is it a mount that a name is made of, in whichever mount namespace?
+fn is_name_in(holder: &Holder, dir: &Path) -> bool {
+    matches!(holder, Holder::Mount { path, .. } if path.parent() == Some(dir))
 }
 
 /// By the place of the entry; those that can be entered.

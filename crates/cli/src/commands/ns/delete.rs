@@ -2,10 +2,9 @@
 
 use std::ffi::OsString;
 
-use hopyard::kernel::holders::{Hold, Holder};
 use hopyard::runtime::ns::{self, EntryName, Kind, Names, Remains, Returned};
 
-use super::{all_told, existing, tell_of_lost};
+use super::{all_told, existing, holder_words, tell_of_lost};
 use crate::error::CliError;
 use crate::ui::{Ui, WARNING};
 
@@ -57,29 +56,11 @@ fn tell_of_holders(remains: &Remains, ui: &mut Ui) -> Result<(), CliError> {
         let why = if holders.is_empty() { ", and nothing that can be seen from here holds it" } else { ":" };
         ui.note(format_args!("{WARNING}warning{WARNING:#}: the namespace that was `{name}` lives on{why}"));
         for holder in holders.iter().take(TOLD) {
-            ui.note(format_args!("  {}", words(holder)));
+            ui.note(format_args!("  {}", holder_words(holder)));
         }
         if let Some(more) = holders.len().checked_sub(TOLD).filter(|more| *more > 0) {
             ui.note(format_args!("  and {more} more"));
         }
     }
     Ok(())
-}
-
-fn words(holder: &Holder) -> String {
-    match holder {
-        Holder::Process { pid, command, by } => {
-            let does = match by {
-                Hold::Process => "runs in it".to_owned(),
-                Hold::Thread(tid) => format!("has a thread in it, {tid}"),
-                Hold::Descriptor(fd) => format!("has it open, as file {fd}"),
-                Hold::Socket(fd) => format!("has a socket in it, as file {fd}"),
-            };
-            format!("process {pid} ({}) {does}", command.escape_debug())
-        }
-        Holder::Mount { path, seen_by: None } => format!("it is mounted on {}", path.display()),
-        Holder::Mount { path, seen_by: Some(pid) } => {
-            format!("it is mounted on {} in the mount namespace of process {pid}", path.display())
-        }
-    }
 }

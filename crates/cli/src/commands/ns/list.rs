@@ -2,9 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hopyard::kernel::holders::{Hold, Holder};
 use hopyard::runtime::ns::{self, Kind, Listed};
 use serde::Serialize;
 
+use super::holder_words;
 use crate::commands::ls::age;
 use crate::error::CliError;
 use crate::ui::Ui;
@@ -16,6 +18,9 @@ use crate::ui::Ui;
 /// what is no name.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Say also what holds each namespace besides its name: processes, open files, sockets, other mounts.
+    #[arg(long)]
+    holders: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -41,10 +46,29 @@ struct Row {
     keeper: Option<i32>,
     /// Of a link, where it leads.
     to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holders: Option<Vec<HolderRow>>,
+    /// The same in words.
+    #[serde(skip)]
+    held: Vec<String>,
+}
+
+#[derive(Default, Serialize)]
+struct HolderRow {
+    kind: &'static str,
+    /// For a mount, a process that sees it; `null`: the caller does.
+    pid: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
+    /// Of a thread its id, of a file or a socket its descriptor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
-    let rows: Vec<Row> = ns::list()?.into_iter().map(row).collect();
+    let rows: Vec<Row> = ns::list(args.holders)?.into_iter().map(|listed| row(listed, args.holders)).collect();
     if args.json {
         let text = serde_json::to_string_pretty(&rows).map_err(|error| CliError::failure(error.to_string()))?;
         ui.line(text)?;
@@ -60,11 +84,14 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         let interfaces = row.interfaces.map_or_else(|| "-".to_owned(), |devs| devs.join(" "));
         let age = row.age_s.map_or_else(|| "-".to_owned(), age);
         ui.line(format_args!("{:width$}  {:7}  {:9}  {age:7}  {interfaces}", row.shown, row.kind, row.processes))?;
+        for held in row.held {
+            ui.line(format_args!("  {held}"))?;
+        }
     }
     Ok(0)
 }
 
-fn row(listed: Listed) -> Row {
+fn row(listed: Listed, with_holders: bool) -> Row {
     let (kind, keeper, to) = match listed.kind {
         Kind::Mount => ("mount", None, None),
         Kind::Node { keeper } => ("node", Some(keeper), None),
@@ -85,6 +112,25 @@ fn row(listed: Listed) -> Row {
         age_s: listed.made.map(seconds_since),
         keeper,
         to,
+        held: listed.holders.iter().map(holder_words).collect(),
+        holders: with_holders.then(|| listed.holders.into_iter().map(holder).collect()),
+    }
+}
+
+fn holder(holder: Holder) -> HolderRow {
+    match holder {
+        Holder::Process { pid, command, by } => {
+            let (kind, number) = match by {
+                Hold::Process => ("process", None),
+                Hold::Thread(tid) => ("thread", Some(tid)),
+                Hold::Descriptor(fd) => ("file", Some(fd)),
+                Hold::Socket(fd) => ("socket", Some(fd)),
+            };
+            HolderRow { kind, pid: Some(pid), command: Some(command), number, path: None }
+        }
+        Holder::Mount { path, seen_by } => {
+            HolderRow { kind: "mount", pid: seen_by, path: Some(path.display().to_string()), ..HolderRow::default() }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod set;
 
 use std::ffi::OsString;
 
+use hopyard::kernel::holders::{Hold, Holder};
 use hopyard::kernel::moving::Lost;
 use hopyard::runtime::{self, ns::EntryName};
 
@@ -78,5 +79,24 @@ fn tell_of_lost(dev: impl std::fmt::Display, lost: &[Lost], ui: &mut Ui) {
     for Lost { what, why } in lost {
         let why = why.as_ref().map_or_else(String::new, |error| format!(": {}", error.answer()));
         ui.note(format_args!("{WARNING}warning{WARNING:#}: {dev} has lost {what}{why}"));
+    }
+}
+
+/// How something holds a namespace.
+fn holder_words(holder: &Holder) -> String {
+    match holder {
+        Holder::Process { pid, command, by } => {
+            let does = match by {
+                Hold::Process => "runs in it".to_owned(),
+                Hold::Thread(tid) => format!("has a thread in it, {tid}"),
+                Hold::Descriptor(fd) => format!("has it open, as file {fd}"),
+                Hold::Socket(fd) => format!("has a socket in it, as file {fd}"),
+            };
+            format!("process {pid} ({}) {does}", command.escape_debug())
+        }
+        Holder::Mount { path, seen_by: None } => format!("it is mounted on {}", path.display()),
+        Holder::Mount { path, seen_by: Some(pid) } => {
+            format!("it is mounted on {} in the mount namespace of process {pid}", path.display())
+        }
     }
 }
