@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, OsString};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -221,9 +221,15 @@ fn mount_sysfs(source: &CStr, table: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// More than most tables of mounts are long.
+const TABLE_BYTES: usize = 32 << 10;
+
 /// The topmost mount points below a directory.
 fn mounts_below(dir: &str, table: &str) -> io::Result<Vec<PathBuf>> {
-    let table = std::fs::read(table)?;
+    // At once, for the kernel does not say how long it is.
+    let mut file = std::fs::File::open(table)?;
+    let mut table = Vec::with_capacity(TABLE_BYTES);
+    file.read_to_end(&mut table)?;
     let mut points: Vec<PathBuf> = Vec::new();
     for line in table.split(|&b| b == b'\n') {
         // proc_pid_mountinfo(5): the fifth field, with blanks and backslashes in octal.
