@@ -255,6 +255,40 @@ mod tests {
     }
 
     #[test]
+    fn a_process_is_where_one_of_its_threads_is() {
+        let Some(network) = network() else {
+            println!("skipped: no rights to make a network namespace");
+            return;
+        };
+        let id = NamespaceId::of(network.as_fd()).unwrap();
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let is_there = || {
+            let found = processes_in(&BTreeSet::from([id])).unwrap();
+            (found.get(&id).is_some_and(|pids| pids.contains(&own)), networks_of(own).unwrap().contains(&id))
+        };
+        // The thread that has made it is in it until it is gone.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while is_there() != (false, false) {
+            assert!(std::time::Instant::now() < deadline, "{:?}", is_there());
+            std::thread::yield_now();
+        }
+        let (entered, tell) = std::sync::mpsc::channel();
+        let (leave, told) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let network = network.as_fd();
+            scope.spawn(move || {
+                entered.send(crate::enter_network(network)).unwrap();
+                // Until nobody can tell it any more.
+                told.recv().ok();
+            });
+            tell.recv().unwrap().unwrap();
+            let there = is_there();
+            drop(leave);
+            assert_eq!(there, (true, true));
+        });
+    }
+
+    #[test]
     fn this_process_is_in_its_own_network() {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let ids = networks_of(own).unwrap();

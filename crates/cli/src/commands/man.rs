@@ -41,6 +41,12 @@ For other users: the first whose parent is there and is theirs.
 .TP
 .I /run/netns/LAB.NODE
 A link for every node of root's labs, for `ip netns`. Where /run is on a disk, /run/netns is made in /dev/shm.
+.TP
+.I /run/netns/NAME
+What `hop ns` and `ip netns` name: a namespace, mounted.
+.TP
+.I /etc/netns/NAME
+Files that a command of `hop ns exec NAME` finds instead of those of the same name in /etc.
 ";
 
 /// One page for all, so that a search finds everything.
