@@ -301,6 +301,20 @@ fn a_name_that_can_be_seen_can_be_entered() {
     assert!(caught.is_err());
 }
 
+#[test]
+fn there_may_be_more_names_than_open_files() {
+    let Some(machine) = Machine::new() else { return };
+    let names: Vec<String> = (0..300).map(|n| format!("n{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let limited = |args: &[&str]| machine.run("prlimit", &[&["--nofile=290:290", HOP, "ns"], args].concat());
+    limited(&[&["add"], &names[..]].concat());
+    assert_eq!(limited(&["list"]).lines().count(), 301);
+    assert_eq!(limited(&["list", "--json"]).matches("\"cookie\": ").count(), 300);
+    assert_eq!(limited(&["identify"]), "");
+    limited(&["delete", "--all"]);
+    assert_eq!(machine.names(), set(&[]));
+}
+
 /// Starts all at once, and waits for all; which of them succeeded.
 fn at_once(commands: Vec<Command>) -> Vec<(bool, String)> {
     let spawn = |mut command: Command| command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

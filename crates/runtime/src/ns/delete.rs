@@ -10,7 +10,7 @@ use hopyard_kernel::holders::{Holder, NamespaceId, holders_of};
 use hopyard_kernel::pin::{Backstage, Scene};
 use hopyard_kernel::{Realm, Trace, cleanup};
 
-use super::directory::{Entry, Kind, Names, not_found, of_lab};
+use super::directory::{AT_ONCE, Entry, Kind, Names, not_found, of_lab};
 use super::moving::{Returned, Returns, what_is_inside};
 use super::name::temporary;
 use super::{EntryName, NsError, require_rights};
@@ -54,9 +54,6 @@ impl Remnant {
 const SHORTLY: Duration = Duration::from_millis(3);
 const AT_LAST: Duration = Duration::from_millis(500);
 const SETTLE_EVERY: Duration = Duration::from_micros(200);
-
-/// More are not open at a time.
-const AT_ONCE: usize = 250;
 
 /// How often it is looked whether a namespace is still held: nothing tells.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -108,7 +105,7 @@ fn bring_back_all(directory: &Names, going: &[EntryName], deleted: &mut Deleted)
         let found = |name| directory.find(name).ok().flatten().filter(|entry| check(entry).is_ok());
         let entries: Vec<Entry> = names.iter().filter_map(found).collect();
         for (entry, inside) in what_is_inside(&entries)? {
-            if !returns.concern(&inside) || !is_last_name(directory, entry, going)? {
+            if !returns.concern(&inside) || !is_last_name(entry, going)? {
                 continue;
             }
             match returns.bring_back(entry, &inside) {
@@ -124,11 +121,9 @@ fn bring_back_all(directory: &Names, going: &[EntryName], deleted: &mut Deleted)
 }
 
 /// Does no other name lead to the namespace, but for those that are to go as well?
-fn is_last_name(directory: &Names, entry: &Entry, going: &[EntryName]) -> Result<bool, Error> {
-    let id = |entry: &Entry| entry.network.as_ref().and_then(|network| NamespaceId::of(network.as_fd()).ok());
-    let wanted = id(entry);
-    let is_same = |other: &Entry| id(other) == wanted && !going.contains(&other.name);
-    Ok(!directory.entries()?.iter().any(is_same))
+fn is_last_name(entry: &Entry, going: &[EntryName]) -> Result<bool, Error> {
+    let wanted = entry.id();
+    Ok(!Names::ids()?.iter().any(|(name, id)| Some(*id) == wanted && !going.contains(name)))
 }
 
 /// What is no name, and what is a lab's, is left alone.

@@ -7,7 +7,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use hopyard_kernel::{keeper, pin};
+use hopyard_kernel::holders::NamespaceId;
+use hopyard_kernel::pin;
 
 use super::{EntryName, NsError};
 use crate::error::{Error, IoContext};
@@ -53,6 +54,16 @@ pub enum Kind {
     Dead,
     /// Something that is no name.
     Foreign(&'static str),
+}
+
+/// More entries are not open at a time.
+pub(super) const AT_ONCE: usize = 250;
+
+impl Entry {
+    /// The namespace that it leads to.
+    pub(super) fn id(&self) -> Option<NamespaceId> {
+        NamespaceId::of(self.network.as_ref()?.as_fd()).ok()
+    }
 }
 
 impl Names {
@@ -172,18 +183,43 @@ impl Names {
         Ok(Some(Entry { name: name.clone(), kind, network, made: meta.modified().ok() }))
     }
 
-    /// All entries, by name.
+    /// What each name is, by name.
     ///
     /// # Errors
     /// The directory or an entry cannot be read.
-    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
-        // Each is open.
-        keeper::raise_descriptor_limit();
-        let mut entries = Vec::new();
-        for name in Self::names()? {
-            entries.extend(self.find(&name)?);
+    pub fn kinds() -> Result<Vec<(EntryName, Kind)>, Error> {
+        let mut kinds = Vec::new();
+        Self::visit(|entries| {
+            kinds.extend(entries.into_iter().map(|entry| (entry.name, entry.kind)));
+            Ok(())
+        })?;
+        Ok(kinds)
+    }
+
+    /// Which namespace each name leads to, by name; those are left out that lead to none.
+    pub(super) fn ids() -> Result<Vec<(EntryName, NamespaceId)>, Error> {
+        let mut ids = Vec::new();
+        Self::visit(|entries| {
+            ids.extend(
+                entries.into_iter().filter_map(|entry| Some((entry.id()?, entry.name))).map(|(id, name)| (name, id)),
+            );
+            Ok(())
+        })?;
+        Ok(ids)
+    }
+
+    /// Looks at all entries, by name, some at a time, for each is open meanwhile. Where there is no directory there
+    /// are none.
+    pub(super) fn visit(mut visit: impl FnMut(Vec<Entry>) -> Result<(), Error>) -> Result<(), Error> {
+        let Some(directory) = Self::open()? else { return Ok(()) };
+        for names in Self::names()?.chunks(AT_ONCE) {
+            let mut entries = Vec::with_capacity(names.len());
+            for name in names {
+                entries.extend(directory.find(name)?);
+            }
+            visit(entries)?;
         }
-        Ok(entries)
+        Ok(())
     }
 
     /// The namespace of a name.

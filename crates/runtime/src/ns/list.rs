@@ -38,10 +38,25 @@ pub struct Listed {
 /// # Errors
 /// The directory or /proc cannot be read.
 pub fn list(with_holders: bool) -> Result<Vec<Listed>, Error> {
-    let entries = Names::open()?.map_or_else(|| Ok(Vec::new()), |names| names.entries())?;
-    let id_of = |entry: &Entry| entry.network.as_ref().and_then(|network| NamespaceId::of(network.as_fd()).ok());
-    let ids: Vec<Option<NamespaceId>> = entries.iter().map(id_of).collect();
-    let mut insides = inside_of(&entries)?;
+    let mut listed: Vec<Listed> = Vec::new();
+    let mut ids: Vec<Option<NamespaceId>> = Vec::new();
+    Names::visit(|entries| {
+        let mut insides = inside_of(&entries)?;
+        for (at, entry) in entries.into_iter().enumerate() {
+            let id = entry.id();
+            ids.push(id);
+            listed.push(Listed {
+                inside: insides.remove(&at),
+                inode: id.map(NamespaceId::inode),
+                name: entry.name,
+                kind: entry.kind,
+                made: entry.made,
+                processes: 0,
+                holders: Vec::new(),
+            });
+        }
+        Ok(())
+    })?;
     let wanted: BTreeSet<NamespaceId> = ids.iter().flatten().copied().collect();
     let processes = if wanted.is_empty() {
         BTreeMap::new()
@@ -58,16 +73,12 @@ pub fn list(with_holders: bool) -> Result<Vec<Listed>, Error> {
     for holders in holders.values_mut() {
         holders.retain(|holder| !is_name_in(holder, &dir));
     }
-    let listed = entries.into_iter().zip(ids).enumerate().map(|(at, (entry, id))| Listed {
-        inside: insides.remove(&at),
-        holders: id.and_then(|id| holders.get(&id)).cloned().unwrap_or_default(),
-        processes: id.and_then(|id| processes.get(&id)).map_or(0, BTreeSet::len),
-        inode: id.map(NamespaceId::inode),
-        name: entry.name,
-        kind: entry.kind,
-        made: entry.made,
-    });
-    Ok(listed.collect())
+    for (one, id) in listed.iter_mut().zip(ids) {
+        let Some(id) = id else { continue };
+        one.processes = processes.get(&id).map_or(0, BTreeSet::len);
+        one.holders = holders.get(&id).cloned().unwrap_or_default();
+    }
+    Ok(listed)
 }
 
 /// Is it a mount that a name is made of, in whichever mount namespace?
@@ -94,12 +105,8 @@ fn inside_of(entries: &[Entry]) -> Result<BTreeMap<usize, Inside>, Error> {
 /// [`NsError::NoProcess`].
 pub fn identify(pid: i32) -> Result<Vec<EntryName>, Error> {
     let networks = networks_of(pid).map_err(|_| NsError::NoProcess { pid })?;
-    let entries = Names::open()?.map_or_else(|| Ok(Vec::new()), |names| names.entries())?;
-    let is_one = |entry: &Entry| {
-        let id = entry.network.as_ref().and_then(|network| NamespaceId::of(network.as_fd()).ok());
-        id.is_some_and(|id| networks.contains(&id))
-    };
-    Ok(entries.into_iter().filter(is_one).map(|entry| entry.name).collect())
+    let names = Names::ids()?.into_iter();
+    Ok(names.filter(|(_, id)| networks.contains(id)).map(|(name, _)| name).collect())
 }
 
 /// The processes with a thread in a namespace, as far as the caller may see them.

@@ -87,12 +87,13 @@ impl Move {
 
     /// Forgets those of namespaces whose names somebody else has deleted.
     fn forget_gone(home: &Home) -> Result<(), Error> {
-        let here = pin::own_network().context(|| "open this namespace".to_owned())?;
-        let entries = Names::open()?.map_or_else(|| Ok(Vec::new()), |names| names.entries())?;
-        let named = entries.iter().filter_map(|entry| entry.network.as_ref());
-        let open: Vec<_> = named.chain([&here]).map(AsFd::as_fd).collect();
-        let insides = look_inside(&open).context(|| "look into the namespaces".to_owned())?;
-        let known: BTreeSet<u64> = insides.iter().flatten().filter_map(|inside| inside.cookie).collect();
+        let mut known = BTreeSet::new();
+        Names::visit(|entries| {
+            let open = open(&entries.iter().collect::<Vec<_>>());
+            let insides = look_inside(&open).context(|| "look into the namespaces".to_owned())?;
+            known.extend(insides.iter().flatten().filter_map(|inside| inside.cookie));
+            Ok(())
+        })?;
         let all = Self::all(home)?.into_values().flatten();
         all.filter(|one| !known.contains(&one.at)).for_each(|gone| Self::forget(home, gone.at, gone.dev));
         Ok(())
@@ -237,14 +238,19 @@ fn take(there: &mut Space, dev: IfName, to: &OwnedFd, place: Place) -> Result<()
 }
 
 fn find_by_cookie(cookie: u64) -> Result<Option<(OwnedFd, Place)>, Error> {
-    let entries = Names::open()?.map_or_else(|| Ok(Vec::new()), |names| names.entries())?;
-    let named = entries.into_iter().filter_map(|entry| Some((entry.name, entry.network?)));
-    let (names, networks): (Vec<EntryName>, Vec<OwnedFd>) = named.unzip();
-    let open: Vec<_> = networks.iter().map(AsFd::as_fd).collect();
-    let insides = look_inside(&open).context(|| "look into the namespaces".to_owned())?;
-    let is_it = |inside: &Result<Inside, KernelError>| inside.as_ref().is_ok_and(|it| it.cookie == Some(cookie));
-    let at = insides.iter().position(is_it);
-    Ok(at.and_then(|at| Some((networks.into_iter().nth(at)?, Place::Named(names.into_iter().nth(at)?)))))
+    let mut found = None;
+    Names::visit(|entries| {
+        let mut entries: Vec<Entry> = entries.into_iter().filter(|entry| entry.network.is_some()).collect();
+        let insides = look_inside(&open(&entries.iter().collect::<Vec<_>>()))
+            .context(|| "look into the namespaces".to_owned())?;
+        let is_it = |inside: &Result<Inside, KernelError>| inside.as_ref().is_ok_and(|it| it.cookie == Some(cookie));
+        if let Some(at) = insides.iter().position(is_it) {
+            let entry = entries.swap_remove(at);
+            found = entry.network.map(|network| (network, Place::Named(entry.name)));
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Looks into the namespaces in which there is more than `lo`. One that cannot be entered cannot be emptied; its

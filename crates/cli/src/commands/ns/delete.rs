@@ -43,9 +43,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
 }
 
 fn all_names() -> Result<Vec<EntryName>, CliError> {
-    let entries = Names::open()?.map_or_else(|| Ok(Vec::new()), |names| names.entries())?;
     let is_a_name = |kind: &Kind| matches!(kind, Kind::Mount | Kind::Link { .. } | Kind::Dead);
-    Ok(entries.into_iter().filter(|entry| is_a_name(&entry.kind)).map(|entry| entry.name).collect())
+    Ok(Names::kinds()?.into_iter().filter(|(_, kind)| is_a_name(kind)).map(|(name, _)| name).collect())
 }
 
 /// So many of one namespace are told of by name.

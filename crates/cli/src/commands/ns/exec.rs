@@ -49,19 +49,18 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
 
 fn in_all(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     ns::require_rights("enter a namespace")?;
-    let entries = Names::open()?.map_or_else(|| Ok(Vec::new()), |names| names.entries())?;
     let mut status = 0;
-    for entry in entries {
+    for (name, kind) in Names::kinds()? {
         // A name that is dead fails like a command, in its own words; what is no name is passed over.
-        if matches!(entry.kind, Kind::Foreign(_)) {
+        if matches!(kind, Kind::Foreign(_)) {
             continue;
         }
         // Beside the results, so that those can be read by a program.
-        ui.note(format_args!("netns: {}", entry.name));
+        ui.note(format_args!("netns: {name}"));
         // Whoever enters does not come back.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("hop").args(["ns", "exec"]).args(args.how.arguments());
-        command.arg("--").arg(entry.name.as_os_str()).args(&args.words);
+        command.arg("--").arg(name.as_os_str()).args(&args.words);
         let ended = supervise(command).map_err(|error| CliError::failure(format!("cannot start hop anew: {error}")))?;
         if ended != 0 {
             status = FAILURE;
