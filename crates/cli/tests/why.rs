@@ -250,6 +250,38 @@ fn what_contradicts_the_model_is_shown_and_changes_that_do_not_help_are_taken_ba
 }
 
 #[test]
+fn a_packet_that_is_too_long_is_stopped_where_it_does_not_fit() {
+    let place = Place::new();
+    let yaml = format!("name: {}\nlinks: [a -- r -- b]\n", unique("mtu"));
+    place.hop(&["up", &place.file("mtu.hop.yaml", &yaml)]);
+    let asked = |status: i32, family: &str, size: &str| {
+        let output = place.output(&["why", family, "--size", size, "a", "b"]);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(status), "{said}{}", text(&output.stderr));
+        said
+    };
+    for family in ["-4", "-6"] {
+        asked(0, family, "1500");
+        assert!(asked(1, family, "1501").contains("1501 bytes do not fit through a's eth0, whose MTU is 1500"));
+        // Both ends, as it should be: the router says so.
+        run(&place, "r", "ip link set eth1 mtu 1280");
+        run(&place, "b", "ip link set eth0 mtu 1280");
+        let said = asked(1, family, "1400");
+        assert!(said.contains("1400 bytes do not fit through r's eth1, whose MTU is 1280"), "{said}");
+        assert!(said.contains(if family == "-4" { "r answered icmp 3/4" } else { "r answered icmp 2/0" }), "{said}");
+        assert!(said.contains("ip link set eth1 mtu 1500"), "{said}");
+        asked(0, family, "1280");
+        // One end alone: nobody says anything.
+        run(&place, "r", "ip link set eth1 mtu 1500");
+        let said = asked(1, family, "1400");
+        assert!(said.contains("1400 bytes are more than b:eth0 takes in (1280)"), "{said}");
+        let done = place.hop(&["why", family, "--fix", "--size", "1400", "a", "b"]);
+        assert!(done.contains("done: YES a -> "), "{done}");
+    }
+    assert!(place.fails(2, &["why", "--size", "1400", "a", "b:80"]).contains("--size is not for TCP"));
+}
+
+#[test]
 fn a_port_without_a_listener_says_what_does_listen() {
     let place = Place::new();
     let yaml = format!("name: {}\nlinks: [a -- b]\n", unique("port"));

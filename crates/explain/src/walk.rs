@@ -356,6 +356,10 @@ impl Walker<'_> {
         let Some(link) = node.links.get(&by.dev) else {
             return stop(state, hop, Reason::Undecided(format!("there is no interface {}", by.dev)));
         };
+        if state.packet.length > link.mtu && state.packet.may_fragment {
+            // The largest of its pieces.
+            state.packet.length = link.mtu;
+        }
         if state.packet.length > link.mtu {
             return stop(state, hop, Reason::TooBig { dev: by.dev, mtu: link.mtu });
         }
