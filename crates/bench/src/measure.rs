@@ -41,6 +41,12 @@ pub(crate) struct Programs {
     pub(crate) exec: Option<PathBuf>,
 }
 
+/// What `hop ping --json` says of one pair.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Pair {
+    reached: bool,
+}
+
 /// What `limit` says of one run, in seconds.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Limit {
@@ -126,11 +132,12 @@ impl Programs {
     /// `hop` with arguments, until it returns.
     pub(crate) fn hop(&self, arguments: &[&str]) -> Result<f64, Failure> {
         let mut command = self.command(&self.hop, As::Root);
-        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
-        let started = Instant::now();
-        let status = command.status()?;
-        let seconds = started.elapsed().as_secs_f64();
-        if status.success() { Ok(seconds) } else { Err(Failure::new(format!("hop {arguments:?}: {status}"))) }
+        timed(command.args(arguments))
+    }
+
+    /// Another program with arguments, until it returns.
+    pub(crate) fn other(&self, program: &str, arguments: &[&str]) -> Result<f64, Failure> {
+        timed(self.command(Path::new(program), As::Root).args(arguments))
     }
 
     /// The comparison program, until it is answered.
@@ -177,11 +184,29 @@ impl Programs {
         self.hop(&["ping", "--lab", LAB, "--all"])
     }
 
+    /// How many questions from one node to another are answered: there and back, in every family.
+    pub(crate) fn reached(&self) -> Result<usize, Failure> {
+        let mut command = self.command(&self.hop, As::Root);
+        command.args(["ping", "--lab", LAB, "--all", "--json"]).stdin(Stdio::null());
+        // Its status is not 0 where a part of the network cannot reach another.
+        let pairs: Vec<Pair> = serde_json::from_slice(&command.output()?.stdout)?;
+        Ok(pairs.iter().filter(|pair| pair.reached).count())
+    }
+
     /// A topology planned by a process of its own.
     pub(crate) fn plan(&self, topology: &str) -> Result<Planned, Failure> {
         let text = output(self.command(&self.own, As::Root).args(["plan", topology]))?;
         Ok(serde_json::from_slice(&text)?)
     }
+}
+
+/// How long it takes to end well.
+fn timed(command: &mut Command) -> Result<f64, Failure> {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
+    let started = Instant::now();
+    let status = command.status()?;
+    let seconds = started.elapsed().as_secs_f64();
+    if status.success() { Ok(seconds) } else { Err(Failure::new(format!("{command:?}: {status}"))) }
 }
 
 fn output(command: &mut Command) -> Result<Vec<u8>, Failure> {
@@ -195,7 +220,7 @@ fn output(command: &mut Command) -> Result<Vec<u8>, Failure> {
 }
 
 /// Waits until the kernel has freed what was given up: the next one starts on a quiet kernel.
-fn settle() -> Result<(), Failure> {
+pub(crate) fn settle() -> Result<(), Failure> {
     cleanup::Pending::watch(&Realm::host())?.wait()?;
     Ok(())
 }

@@ -1,7 +1,13 @@
 //! What is measured, and in which turns.
 
+mod names;
+
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
+
+use hopyard::formats::SourceFile;
+use hopyard::net::Family;
 
 use crate::measure::{As, Families, Programs, Subject};
 use crate::report::{Report, Row, Target, seconds};
@@ -27,6 +33,8 @@ const RATIO_BOTH: Target = Target::Ratio(1.8);
 const RATIO_RACE: Target = Target::Ratio(1.25);
 const RATIO_USER: Target = Target::Ratio(1.5);
 const RATIO_DOWN: Target = Target::Ratio(1.25);
+const RATIO_NAME: Target = Target::Ratio(1.0);
+const RATIO_MANY_NAMES: Target = Target::Ratio(0.1);
 
 pub(crate) fn run(options: &Options) -> Result<usize, Failure> {
     if options.private_run && std::env::var_os(INSIDE).is_none() {
@@ -60,6 +68,8 @@ pub(crate) fn run(options: &Options) -> Result<usize, Failure> {
     }
     let measured = suite.exec();
     suite.go_on("exec", measured)?;
+    let measured = suite.names();
+    suite.go_on("names", measured)?;
     let measured = suite.ping_all();
     suite.go_on("ping_all", measured)?;
     let measured = suite.plans();
@@ -275,15 +285,27 @@ impl Suite<'_> {
         files.sort();
         let mut times = Sample::default();
         let mut slowest = (0.0, String::new());
+        let mut pairs = 0;
         for file in &files {
             let time = self.programs.hop(&["up", "-q", "--name", "hopyard-bench", &file.to_string_lossy()])?;
+            let reached = self.programs.reached();
             self.programs.down(false, As::Root)?;
+            let (reached, connected) = (reached?, connected_pairs(file)?);
+            if reached != connected {
+                let text = format!("{}: {reached} of {connected} answers that should come", file.display());
+                return Err(Failure::new(text));
+            }
+            pairs += reached;
             times.push(time);
             if time > slowest.0 {
                 slowest = (time, file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
             }
         }
-        let remark = format!("{} files; the slowest is {}", files.len(), slowest.1);
+        let remark = format!(
+            "{} files; the slowest is {}; {pairs} of {pairs} connected pairs answer, both families",
+            files.len(),
+            slowest.1
+        );
         self.row("zoo: up, each file".into(), &times, &Sample::default(), Target::None, remark)
     }
 
@@ -308,6 +330,16 @@ impl Suite<'_> {
         }
         Ok(())
     }
+}
+
+/// How many ordered pairs of nodes are joined, once for each family.
+fn connected_pairs(file: &Path) -> Result<usize, Failure> {
+    let source = SourceFile::new(file.display().to_string(), std::fs::read_to_string(file)?);
+    let (lab, _) = hopyard::formats::read(&source)
+        .map_err(|problems| Failure::new(format!("{}: {} problems", file.display(), problems.len())))?;
+    let parts = lab.parts();
+    let size = |part: &usize| parts.iter().filter(|&other| other == part).count();
+    Ok(Family::BOTH.len() * parts.iter().map(|part| size(part) - 1).sum::<usize>())
 }
 
 /// The nodes of the longest path that a packet can cross: its hop limit has 8 bits.

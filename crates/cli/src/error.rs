@@ -7,6 +7,7 @@ use hopyard::kernel::Errno;
 use hopyard::model::Problem;
 use hopyard::net::Op;
 use hopyard::runtime;
+use hopyard::runtime::ns::NsError;
 
 use crate::source::Source;
 use crate::ui::{ERROR, Ui};
@@ -125,7 +126,16 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
         ui.hint(hint);
     }
     match error {
-        Error::NoSuchNode { .. } | Error::NotRunning { .. } | Error::Plan(_) => USAGE,
+        Error::NoSuchNode { .. }
+        | Error::NotRunning { .. }
+        | Error::Plan(_)
+        | Error::Ns(
+            NsError::NotFound { .. }
+            | NsError::BadName { .. }
+            | NsError::NoProcess { .. }
+            | NsError::NoInterface { .. }
+            | NsError::IsThere { .. },
+        ) => USAGE,
         _ => FAILURE,
     }
 }
@@ -166,9 +176,53 @@ fn hint(error: &runtime::Error) -> Option<String> {
             _ if *was_running => Some("`hop diff` shows what is left to do, `hop up` again finishes it".to_owned()),
             errno => resource_hint(errno.raw()),
         },
+        Error::Ns(error) => ns_hint(error),
         Error::Kernel(error) => resource_hint(error.errno().raw()),
         Error::System(failure) => failure.errno().and_then(|errno| resource_hint(errno.raw())),
         Error::Io { source, .. } => source.raw_os_error().and_then(resource_hint),
+        _ => None,
+    }
+}
+
+/// The way out, of what concerns namespaces that have names.
+fn ns_hint(error: &NsError) -> Option<String> {
+    match error {
+        NsError::NoRights { .. } => Some(
+            "the names in /run/netns are root's; `hop up` runs a network of your own without root, and \
+             `unshare -Urn CMD` a command in an empty one"
+                .to_owned(),
+        ),
+        NsError::NotFound { name, names } => {
+            let name = name.to_string();
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            Some(match hopyard::model::nearest(&name, names.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`hop ns list` lists those that there are".to_owned(),
+            })
+        }
+        NsError::Exists { name } => {
+            Some(format!("`hop ns list` shows what is in it; `hop ns delete {name}` deletes it"))
+        }
+        NsError::Dead { name } => {
+            Some(format!("`hop ns add {name}` makes it a namespace again, `hop ns delete {name}` removes it"))
+        }
+        NsError::OfLab { lab: Some(lab), .. } => Some(format!("`hop down {lab}` takes the lab down")),
+        NsError::NoInterface { dev, devs, .. } => {
+            let near = hopyard::model::nearest(dev.as_str(), devs.iter().map(hopyard::net::IfName::as_str));
+            near.map(|near| format!("did you mean `{near}`?"))
+        }
+        NsError::Taken { dev, .. } => Some(format!("`ip link set {dev} name OTHER` gives one of them another name")),
+        NsError::NotMoved { error, dev, .. } if error.errno() == Errno::EXIST => {
+            Some(format!("there is another `{dev}`; `ip link set {dev} name OTHER` gives one of them another name"))
+        }
+        NsError::NotMoved { dev, error, .. } if error.errno() == Errno::INVAL => Some(format!(
+            "some kinds cannot leave their namespace, as `lo` and bridges; wireless ones move with their radio: \
+             `iw dev {dev} info` shows its number, `iw phy phyNUMBER set netns name NAME` moves it"
+        )),
+        NsError::NoWayBack { name, dev } => Some(format!(
+            "`hop ns move {dev} --from {name}` moves it here first, `ip -n {name} link delete {dev}` does away with it"
+        )),
+        NsError::OfLab { lab: None, .. } => Some("`hop down` of whoever brought the lab up takes it down".to_owned()),
         _ => None,
     }
 }

@@ -8,35 +8,12 @@ use std::path::{Path, PathBuf};
 
 use common::{Place, text, unique};
 use hopyard::formats::SourceFile;
-use hopyard::model::{Lab, Vertex};
-
-/// The part of the network that each node is in.
-fn parts(lab: &Lab) -> BTreeMap<String, usize> {
-    let nodes = lab.nodes().len();
-    let number = |vertex: Vertex| match vertex {
-        Vertex::Node(id) => id.index(),
-        Vertex::Switch(id) => nodes + id.index(),
-    };
-    let mut part: Vec<usize> = (0..nodes + lab.switches().len()).collect();
-    // As often as there are links is often enough for any order of them.
-    loop {
-        let before = part.clone();
-        for link in lab.links() {
-            let [a, b] = link.ends.each_ref().map(|end| number(end.vertex));
-            let least = part[a].min(part[b]);
-            (part[a], part[b]) = (least, least);
-        }
-        if part == before {
-            break;
-        }
-    }
-    lab.nodes().iter().zip(part).map(|(node, part)| (node.name.to_string(), part)).collect()
-}
 
 fn check(path: &Path) {
     let source = SourceFile::new(path.display().to_string(), std::fs::read_to_string(path).unwrap());
     let (lab, _) = hopyard::formats::read(&source).unwrap();
-    let parts = parts(&lab);
+    let parts: BTreeMap<String, usize> =
+        lab.nodes().iter().zip(lab.parts()).map(|(node, part)| (node.name.to_string(), part)).collect();
     let place = Place::new();
     let name = unique("zoo");
     let hop = env!("CARGO_BIN_EXE_hop");

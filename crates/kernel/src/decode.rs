@@ -15,6 +15,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
+use netlink_packet_route::nsid::NsidAttribute;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteType, RouteVia,
 };
@@ -139,6 +140,15 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
         None => FoundKind::Other("device".to_owned()),
     };
     Some(found)
+}
+
+/// The number of a namespace, if it has one.
+pub(crate) fn nsid(message: &RouteNetlinkMessage) -> Option<i32> {
+    let RouteNetlinkMessage::NewNsId(message) = message else { return None };
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NsidAttribute::Id(number) if *number >= 0 => Some(*number),
+        _ => None,
+    })
 }
 
 /// A sysctl of few values.

@@ -13,8 +13,8 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol, RouteScope, RouteType,
-    RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
+    RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -125,6 +125,47 @@ pub(crate) fn set_up(index: IfIndex, up: bool) -> Request {
     message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
     message.header.change_mask = LinkFlags::Up;
     (RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// To another namespace.
+pub(crate) fn move_link(index: IfIndex, to: BorrowedFd<'_>) -> Request {
+    set_link(index, LinkAttribute::NetNsFd(to.as_raw_fd()))
+}
+
+/// An address as the kernel has shown it, on an interface that has lost it. One that was found to be nobody
+/// else's is usable at once.
+pub(crate) fn add_again(shown: &AddressMessage, index: IfIndex) -> Request {
+    let mut message = shown.clone();
+    message.header.index = index;
+    for attribute in &mut message.attributes {
+        if let AddressAttribute::Flags(flags) = attribute {
+            let checked = !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed);
+            flags.remove(AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated);
+            flags.set(AddressFlags::Nodad, checked && message.header.family == AddressFamily::Inet6);
+        }
+    }
+    (RouteNetlinkMessage::NewAddress(message), NEW)
+}
+
+/// A route as the kernel has shown it, over an interface that has lost it.
+pub(crate) fn set_again(shown: &RouteMessage, index: IfIndex) -> Request {
+    let mut message = shown.clone();
+    // The others say how it was doing.
+    message.header.flags &= RouteFlags::Onlink;
+    message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_)));
+    for attribute in &mut message.attributes {
+        match attribute {
+            RouteAttribute::Oif(oif) => *oif = index,
+            RouteAttribute::MultiPath(hops) => {
+                for hop in hops {
+                    hop.interface_index = index;
+                    hop.flags &= RouteNextHopFlags::Onlink;
+                }
+            }
+            _ => {}
+        }
+    }
+    (RouteNetlinkMessage::NewRoute(message), NEW)
 }
 
 /// The kernel shall give the interface no link-local address, and so send nothing of its own accord:
@@ -314,6 +355,14 @@ pub(crate) fn get_nsid(of: BorrowedFd<'_>) -> RouteNetlinkMessage {
     let mut message = NsidMessage::default();
     message.attributes.push(NsidAttribute::Fd(of.as_raw_fd().cast_unsigned()));
     RouteNetlinkMessage::GetNsId(message)
+}
+
+/// Gives a namespace a number by which the one of the socket knows it; `None`: one of the kernel's choice.
+pub(crate) fn set_nsid(of: BorrowedFd<'_>, number: Option<i32>) -> Request {
+    let mut message = NsidMessage::default();
+    message.attributes.push(NsidAttribute::Fd(of.as_raw_fd().cast_unsigned()));
+    message.attributes.push(NsidAttribute::Id(number.unwrap_or(-1)));
+    (RouteNetlinkMessage::NewNsId(message), 0)
 }
 
 /// A dump of the addresses of a family, or of both.

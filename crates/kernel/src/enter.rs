@@ -1,7 +1,7 @@
 //! Entering a node: its network, the lab's processes and files, and its own /sys.
 #![allow(unsafe_code)]
 
-use std::ffi::OsString;
+use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 
@@ -78,7 +78,9 @@ impl Entry {
             .doing("make the node's view")?;
         let name = self.host_name.as_bytes();
         rustix::system::sethostname(&name[..name.len().min(HOST_NAME_MAX)]).doing("set the host name")?;
-        mount_sysfs()?;
+        // The lab's /proc shows the lab's processes, and this is not one of them; the keeper is, and this
+        // mount namespace is a copy of its own.
+        mount_sysfs(c"sysfs", "/proc/1/mountinfo")?;
         rustix::process::chdir(&self.cwd)
             .doing(format!("go to the directory {} inside the lab", self.cwd.display()))?;
         self.identity.as_ref().map_or(Ok(()), |identity| identity.assume(self.user_namespace, &own))
@@ -102,6 +104,53 @@ impl Entry {
             });
         }
         command
+    }
+}
+
+/// What a process finds in a network namespace that belongs to no lab: as ip-netns(8) has it, but that
+/// what is mounted below /sys stays, and that no file of the host is left where another one should be.
+#[derive(Debug)]
+pub struct NetworkEntry {
+    /// The namespace.
+    pub net: OwnedFd,
+    /// Its name: `mount` shows it as the source of /sys.
+    pub name: OsString,
+    /// Files and directories, and what each covers.
+    pub covers: Vec<(PathBuf, PathBuf)>,
+    /// The working directory; `None`: the present one.
+    pub cwd: Option<PathBuf>,
+    /// Another user to be.
+    pub identity: Option<Identity>,
+}
+
+impl NetworkEntry {
+    /// Moves this process there. There is no way back.
+    ///
+    /// The process must have one thread.
+    ///
+    /// # Errors
+    /// What could not be done. The process may be half-way in then, and should end.
+    pub fn enter(&self) -> Result<(), Failure> {
+        rustix::thread::move_into_link_name_space(self.net.as_fd(), Some(LinkNameSpaceType::Network))
+            .doing("enter the network namespace")?;
+        // SAFETY: the process has one thread, as the caller promises, and shares nothing.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.doing("make the view of the namespace")?;
+        // What is mounted on the host later still shows; what is mounted here does not show there.
+        rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+            .doing("make the view of the namespace")?;
+        let source = CString::new(self.name.as_bytes()).doing("name the source of /sys")?;
+        mount_sysfs(&source, "/proc/self/mountinfo")?;
+        for (file, covered) in &self.covers {
+            rustix::mount::mount_bind(file, covered).doing(format!(
+                "put {} in the place of {}",
+                file.display(),
+                covered.display()
+            ))?;
+        }
+        if let Some(cwd) = &self.cwd {
+            rustix::process::chdir(cwd).doing(format!("go to the directory {}", cwd.display()))?;
+        }
+        self.identity.as_ref().map_or(Ok(()), Identity::assume_as_root)
     }
 }
 
@@ -146,10 +195,10 @@ fn fork_into_pid_namespace() -> io::Result<()> {
 
 /// Replaces /sys by one that shows the interfaces of the network namespace that this process is
 /// in, and keeps what is mounted below it (cgroup, bpf, tracefs), which `ip netns exec` loses.
-fn mount_sysfs() -> Result<(), Failure> {
+fn mount_sysfs(source: &CStr, table: &str) -> Result<(), Failure> {
     const SYS: &str = "/sys";
     let mut kept: Vec<(PathBuf, OwnedFd)> = Vec::new();
-    for point in mounts_below(SYS).doing("read the table of mounts")? {
+    for point in mounts_below(SYS, table).doing("read the table of mounts")? {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         match rustix::mount::open_tree(rustix::fs::CWD, &point, flags) {
             Ok(tree) => kept.push((point, tree)),
@@ -159,7 +208,7 @@ fn mount_sysfs() -> Result<(), Failure> {
         }
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount("sysfs", SYS, "sysfs", flags, None).doing("mount the node's /sys")?;
+    rustix::mount::mount(source, SYS, "sysfs", flags, None).doing("mount the node's /sys")?;
     for (point, tree) in kept {
         let moved =
             rustix::mount::move_mount(&tree, "", rustix::fs::CWD, &point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
@@ -173,10 +222,8 @@ fn mount_sysfs() -> Result<(), Failure> {
 }
 
 /// The topmost mount points below a directory.
-fn mounts_below(dir: &str) -> io::Result<Vec<PathBuf>> {
-    // The lab's /proc shows the lab's processes, and this is not one of them; the keeper is, and
-    // this mount namespace is a copy of its own.
-    let table = std::fs::read("/proc/1/mountinfo")?;
+fn mounts_below(dir: &str, table: &str) -> io::Result<Vec<PathBuf>> {
+    let table = std::fs::read(table)?;
     let mut points: Vec<PathBuf> = Vec::new();
     for line in table.split(|&b| b == b'\n') {
         // proc_pid_mountinfo(5): the fifth field, with blanks and backslashes in octal.
@@ -197,7 +244,8 @@ fn mounts_below(dir: &str) -> io::Result<Vec<PathBuf>> {
     Ok(top)
 }
 
-fn unescape(field: &[u8]) -> OsString {
+/// What mountinfo writes in octal: blanks and backslashes.
+pub(crate) fn unescape(field: &[u8]) -> OsString {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
@@ -214,10 +262,11 @@ fn unescape(field: &[u8]) -> OsString {
 
 impl Identity {
     fn assume(&self, user_namespace: bool, own: &OwnedFd) -> Result<(), Failure> {
+        if user_namespace { self.assume_in_nested_user_namespace(own) } else { self.assume_as_root() }
+    }
+
+    fn assume_as_root(&self) -> Result<(), Failure> {
         const DOING: &str = "become the user asked for";
-        if user_namespace {
-            return self.assume_in_nested_user_namespace(own);
-        }
         let groups: Vec<Gid> = self.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         // The process has one thread, so a thread's ids are the process's.
@@ -256,7 +305,7 @@ mod tests {
 
     #[test]
     fn only_the_topmost_mounts_are_taken() {
-        let below = mounts_below("/sys").unwrap();
+        let below = mounts_below("/sys", "/proc/self/mountinfo").unwrap();
         for (a, b) in below.iter().zip(below.iter().skip(1)) {
             assert!(!b.starts_with(a), "{b:?} is below {a:?}");
         }

@@ -60,6 +60,8 @@ impl Errno {
     pub const NOENT: Errno = Errno(libc::ENOENT);
     /// It exists already.
     pub const EXIST: Errno = Errno(libc::EEXIST);
+    /// The kernel does not do that.
+    pub const INVAL: Errno = Errno(libc::EINVAL);
     /// The rights are missing.
     pub const ACCES: Errno = Errno(libc::EACCES);
     /// No memory is left.

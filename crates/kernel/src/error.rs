@@ -69,12 +69,16 @@ impl fmt::Display for KernelError {
 }
 
 impl KernelError {
-    fn write_answer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.errno)?;
+    /// The kernel's answer alone, in words.
+    pub fn answer(&self) -> String {
         match &self.kernel_said {
-            Some(text) => write!(f, ": {text}"),
-            None => Ok(()),
+            Some(text) => format!("{}: {text}", self.errno),
+            None => self.errno.to_string(),
         }
+    }
+
+    fn write_answer(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.answer())
     }
 }
 

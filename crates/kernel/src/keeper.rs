@@ -53,10 +53,20 @@ pub struct Keeper {
     leash: OwnedFd,
 }
 
+/// A keeper that is not ready yet. When this is dropped, it ends.
+#[derive(Debug)]
+pub struct Starting {
+    leash: Option<OwnedFd>,
+    /// The process that makes the namespaces, which ends when the keeper is in them.
+    launcher: i32,
+    user_namespace: bool,
+}
+
 /// The most descriptors that one message carries (`SCM_MAX_FD`).
 const FDS_PER_MESSAGE: usize = 253;
 /// The file system of namespace files (`linux/magic.h`).
 const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
+const START: &str = "start the lab's keeper";
 /// The names in the keeper's directory.
 pub(crate) const CONTROL: &str = "ctl";
 const VIEW: &str = "view";
@@ -64,11 +74,20 @@ const VIEW: &str = "view";
 pub const ETC_FILES: [&str; 3] = ["hosts", "nsswitch.conf", "resolv.conf"];
 
 impl Keeper {
-    /// Starts one. The directory must exist and be empty but for the caller's own files.
+    /// Starts one, and waits until it is ready.
     ///
     /// # Errors
-    /// What could not be done, in the keeper or on the way to it; nothing is left then.
+    /// Those of [`launch`](Self::launch) and [`Starting::ready`].
     pub fn start(spec: &KeeperSpec<'_>) -> Result<Keeper, Failure> {
+        Self::launch(spec)?.ready()
+    }
+
+    /// Starts one, which makes itself ready while the caller does something else. The directory must
+    /// exist and be empty but for the caller's own files.
+    ///
+    /// # Errors
+    /// What could not be done on the way to it; nothing is left then.
+    pub fn launch(spec: &KeeperSpec<'_>) -> Result<Starting, Failure> {
         let listener = listen(&spec.dir.join(CONTROL))?;
         rustix::fs::mkdir(spec.dir.join(VIEW), Mode::RWXU).doing("make the directory of the lab's view")?;
         let (ours, theirs) =
@@ -79,18 +98,14 @@ impl Keeper {
         // threads, glibc's fork leaves the allocator usable in the child, and `launch` takes no
         // lock of this process's.
         match unsafe { libc::fork() } {
-            -1 => Err(io::Error::last_os_error()).doing("start the lab's keeper"),
+            -1 => Err(io::Error::last_os_error()).doing(START),
             0 => {
                 drop(ours);
                 launch(spec, maps.as_ref(), &listener, theirs)
             }
             launcher => {
                 drop((theirs, listener));
-                let started = await_ready(ours);
-                wait_for_child(launcher);
-                let (process, leash) = started?;
-                let realm = if spec.user_namespace { realm_of(&process)? } else { Realm::host() };
-                Ok(Keeper { process, realm, leash })
+                Ok(Starting { leash: Some(ours), launcher, user_namespace: spec.user_namespace })
             }
         }
     }
@@ -120,6 +135,27 @@ impl Keeper {
     /// Those of kill(2) and poll(2).
     pub fn end(self) -> Result<(), Failure> {
         self.process.kill().and_then(|()| self.process.wait(None)).map(drop).doing("end the lab's keeper")
+    }
+}
+
+impl Starting {
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// What could not be done in the keeper; nothing is left then.
+    pub fn ready(mut self) -> Result<Keeper, Failure> {
+        let Some(leash) = self.leash.take() else { return Err(io::Error::other("there is none")).doing(START) };
+        let (process, leash) = await_ready(leash)?;
+        let realm = if self.user_namespace { realm_of(&process)? } else { Realm::host() };
+        Ok(Keeper { process, realm, leash })
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        // Without its leash it ends, if nobody has waited for it.
+        self.leash = None;
+        wait_for_child(self.launcher);
     }
 }
 
@@ -262,7 +298,7 @@ fn await_ready(leash: OwnedFd) -> Result<(Process, OwnedFd), Failure> {
                 return Err(Failure { doing: String::from_utf8_lossy(doing).into_owned().into(), cause });
             }
             [b'R'] => ready = true,
-            _ => return Err(io::Error::other("it ended without a word")).doing("start the lab's keeper"),
+            _ => return Err(io::Error::other("it ended without a word")).doing(START),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Processes that keep their identity: a process id alone may be another's tomorrow.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Process {
     pub fn open(pid: i32) -> io::Result<Self> {
         let id = if pid > 0 { Pid::from_raw(pid) } else { None }.ok_or(rustix::io::Errno::SRCH)?;
         let fd = rustix::process::pidfd_open(id, PidfdFlags::empty())?;
-        let start_time = start_time(pid)?;
+        let start_time = Stat::read(pid)?.start_time;
         Ok(Process { pid, start_time, fd })
     }
 
@@ -90,8 +90,9 @@ impl Process {
         self.wait(Some(Duration::ZERO))
     }
 
-    /// Has it ended, or will it at once? A process that was killed lives on for a moment: it is still
-    /// there, but its memory, its descriptors and its files in /proc go one after the other.
+    /// Has it ended, or is it about to? A process that was killed lives on for a moment: it is still
+    /// there, but its memory, its descriptors and its files in /proc go one after the other. As soon as
+    /// the first of them is gone, this is true.
     ///
     /// # Errors
     /// Those of poll(2), or /proc cannot be read.
@@ -100,9 +101,9 @@ impl Process {
             return Ok(true);
         }
         // Whoever has taken its id since has no say: it has ended by then.
-        match told_to_end(self.pid) {
+        match Stat::read(self.pid) {
             Err(error) if is_gone(&error) => Ok(true),
-            told => Ok(told? || self.has_ended()?),
+            stat => Ok(stat?.ending || self.has_ended()?),
         }
     }
 
@@ -141,31 +142,34 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT | libc::EINVAL))
 }
 
-fn start_time(pid: i32) -> io::Result<u64> {
-    stat_field(pid, 22)
+/// What of /proc/PID/stat matters here (proc_pid_stat(5)).
+struct Stat {
+    /// Field 22: when it started, in clock ticks since boot.
+    start_time: u64,
+    /// Fields 9 and 31: it is on its way out, or SIGKILL is on its way to it.
+    ending: bool,
 }
 
-/// Is it ending already, or is SIGKILL on its way to it?
-fn told_to_end(pid: i32) -> io::Result<bool> {
-    /// `include/linux/sched.h`
-    const PF_EXITING: u64 = 0x4;
-    const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
-    // In this order: the kernel does not forget the one before it says the other.
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let pending = status
-        .lines()
-        .filter_map(|line| line.strip_prefix("ShdPnd:").or_else(|| line.strip_prefix("SigPnd:")))
-        .filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    Ok(pending.fold(0, |all, mask| all | mask) & SIGKILL != 0 || stat_field(pid, 9)? & PF_EXITING != 0)
-}
-
-/// A number of /proc/PID/stat, counted as in proc_pid_stat(5).
-fn stat_field(pid: i32, number: usize) -> io::Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field, the name, is in parentheses and may contain anything.
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let field = after_name.split_ascii_whitespace().nth(number - 3);
-    field.and_then(|text| text.parse().ok()).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat cannot be read")))
+impl Stat {
+    fn read(pid: i32) -> io::Result<Self> {
+        /// `include/linux/sched.h`
+        const PF_EXITING: u64 = 0x4;
+        const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
+        /// 52 numbers of at most 20 digits, and a name.
+        const LONGEST: usize = 2048;
+        let mut file = std::fs::File::open(format!("/proc/{pid}/stat"))?;
+        let mut text = [0; LONGEST];
+        let len = file.read(&mut text)?;
+        // The second field, the name, is in parentheses and may contain anything.
+        let text = String::from_utf8_lossy(&text[..len]);
+        let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+        let field = |number: usize| {
+            let value = fields.get(number - 3).and_then(|text| text.parse::<u64>().ok());
+            value.ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat cannot be read")))
+        };
+        Ok(Stat { start_time: field(22)?, ending: field(9)? & PF_EXITING != 0 || field(31)? & SIGKILL != 0 })
+    }
 }
 
 #[cfg(test)]
@@ -188,17 +192,18 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_killed_is_ending_from_then_on() {
-        // Many at once: some are looked at before they have taken notice.
+    fn a_process_that_was_killed_is_ending_before_it_loses_anything() {
+        // Many at once: some are looked at in the midst of it.
         let mut children: Vec<_> =
             (0..32).map(|_| std::process::Command::new("sleep").arg("60").spawn().unwrap()).collect();
         for child in &children {
             let process = Process::open(i32::try_from(child.id()).unwrap()).unwrap();
             assert!(!process.is_ending().unwrap());
             process.kill().unwrap();
-            while !process.has_ended().unwrap() {
-                assert!(process.is_ending().unwrap());
-            }
+            let memory = format!("/proc/{}/maps", process.pid());
+            while std::fs::read(&memory).is_ok_and(|maps| !maps.is_empty()) {}
+            assert!(process.is_ending().unwrap());
+            assert!(process.wait(Some(Duration::from_secs(5))).unwrap());
             assert!(process.is_ending().unwrap());
         }
         for child in &mut children {

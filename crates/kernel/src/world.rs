@@ -25,6 +25,8 @@ use crate::links::LinkTable;
 use crate::netlink::{Inbox, RtSocket};
 use crate::{Errno, KernelError, Realm, namespace};
 
+pub(crate) use observe::read_links;
+
 /// Network namespaces by name, each held open by one socket in it.
 ///
 /// A namespace that nothing else holds (no process, no pin, no descriptor) ends when its `World` is

@@ -108,6 +108,35 @@ impl Lab {
         &self.addressing
     }
 
+    /// For each node the part of the network that it is in: two nodes are joined, by links and
+    /// switches, if and only if the numbers are the same.
+    pub fn parts(&self) -> Vec<usize> {
+        let nodes = self.nodes.len();
+        let number = |vertex: Vertex| match vertex {
+            Vertex::Node(id) => id.index(),
+            Vertex::Switch(id) => nodes + id.index(),
+        };
+        let mut around = vec![Vec::new(); nodes + self.switches.len()];
+        for link in &self.links {
+            let [a, b] = link.ends.each_ref().map(|end| number(end.vertex));
+            around[a].push(b);
+            around[b].push(a);
+        }
+        let mut part = vec![usize::MAX; around.len()];
+        let mut todo = Vec::new();
+        for start in 0..nodes {
+            todo.push(start);
+            while let Some(at) = todo.pop() {
+                if part[at] == usize::MAX {
+                    part[at] = start;
+                    todo.extend(&around[at]);
+                }
+            }
+        }
+        part.truncate(nodes);
+        part
+    }
+
     /// The node behind an id.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.index()]

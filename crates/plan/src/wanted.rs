@@ -249,36 +249,19 @@ fn warn(fabric: &Fabric<'_>, spaces: &[NsState], wanted: &mut Wanted) {
                 .help("a network without hierarchy cannot be summarised; fewer links, or `routing: none`, take fewer"),
         );
     }
-    if lab.routing() == Routing::Auto {
-        let [first, second] = disconnected(fabric);
-        if let (Some(first), Some(second)) = (first, second) {
-            let (first, second) = (&lab.nodes()[first], &lab.nodes()[second]);
-            let message = format!("there is no path between `{}` and `{}`", first.name, second.name);
-            wanted
-                .warnings
-                .push(Problem::warning("no-path", second.origin, message).also(first.origin, "the other one"));
-        }
+    if lab.routing() == Routing::Auto
+        && let Some(pair) = disconnected(fabric)
+    {
+        let [first, second] = pair.map(|node| &lab.nodes()[node]);
+        let message = format!("there is no path between `{}` and `{}`", first.name, second.name);
+        wanted.warnings.push(Problem::warning("no-path", second.origin, message).also(first.origin, "the other one"));
     }
 }
 
 /// Two nodes with links that nothing joins, the first ones of their kind.
-fn disconnected(fabric: &Fabric<'_>) -> [Option<usize>; 2] {
-    let nodes = fabric.ports_of.len();
-    let mut seen = vec![false; nodes];
-    let mut seen_net = vec![false; fabric.networks.len()];
-    let mut linked = (0..nodes).filter(|&node| !fabric.ports_of[node].is_empty());
-    let Some(first) = linked.next() else { return [None; 2] };
-    let mut todo = vec![first];
-    while let Some(node) = todo.pop() {
-        if std::mem::replace(&mut seen[node], true) {
-            continue;
-        }
-        for &port in &fabric.ports_of[node] {
-            let net = fabric.ports[port].net;
-            if !std::mem::replace(&mut seen_net[net], true) {
-                todo.extend(fabric.networks[net].ports.iter().map(|&port| fabric.ports[port].node));
-            }
-        }
-    }
-    [Some(first), linked.find(|&node| !seen[node])]
+fn disconnected(fabric: &Fabric<'_>) -> Option<[usize; 2]> {
+    let parts = fabric.lab.parts();
+    let mut linked = (0..parts.len()).filter(|&node| !fabric.ports_of[node].is_empty());
+    let first = linked.next()?;
+    linked.find(|&node| parts[node] != parts[first]).map(|second| [first, second])
 }

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hopyard_kernel::rights;
+use hopyard_kernel::{Errno, rights};
 use hopyard_model::{LabDoc, LabName};
+use hopyard_net::Op;
 
 use crate::error::Error;
 use crate::home::Home;
@@ -40,7 +41,7 @@ pub enum Verdict {
 pub fn examine(home: &Home) -> Vec<Finding> {
     let mut findings = vec![rights_of_caller(home)];
     findings.extend(trial(home));
-    findings.extend([descriptors(), neighbours(), namespaces(), memory()]);
+    findings.extend([descriptors(), mounts(), neighbours(), bridge_ports(), namespaces(), memory()]);
     findings
 }
 
@@ -125,8 +126,28 @@ fn enter(running: &crate::Running) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("/bin/true in a node ended with {status}")) }
 }
 
-/// The exact way out of what keeps an ordinary user from user namespaces.
+/// The module of the kernel that a lab misses.
+fn missing_module(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Step { op, error, .. } if error.is_unsupported() => match **op {
+            Op::AddVeth { .. } => Some("veth"),
+            Op::AddBridge(_) => Some("bridge"),
+            _ => None,
+        },
+        // mount(2): a file system that the kernel does not have. The keeper mounts tmpfs, proc and this one.
+        Error::System(failure) if failure.errno() == Some(Errno::NODEV) => Some("overlay"),
+        _ => None,
+    }
+}
+
+/// The exact way out of what keeps a lab from running: a module that is not loaded, or what takes user
+/// namespaces away from an ordinary user.
 fn fix_for(error: &Error) -> Option<String> {
+    if let Some(module) = missing_module(error) {
+        return Some(format!(
+            "as root: modprobe {module}; if there is no such module, the kernel was built without it"
+        ));
+    }
     let setting = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse::<u64>().ok();
     if rights::is_privileged() {
         return None;
@@ -148,7 +169,7 @@ fn fix_for(error: &Error) -> Option<String> {
         ));
     }
     match error {
-        Error::System(failure) if failure.errno() == Some(hopyard_kernel::Errno::PERM) => Some(
+        Error::System(failure) if failure.errno() == Some(Errno::PERM) => Some(
             "a container or a seccomp filter forbids namespaces here: run it with --privileged, or run hop outside of it"
                 .to_owned(),
         ),
@@ -166,6 +187,32 @@ fn descriptors() -> Finding {
         detail,
         fix: small.then(|| "raise the hard limit: `ulimit -Hn`, nofile in /etc/security/limits.conf".to_owned()),
     }
+}
+
+/// A lab has a copy of the mounts that the machine has, each running command another one, and a few of its own.
+fn mounts() -> Finding {
+    const OWN: u64 = 100;
+    let limit = fs::read_to_string("/proc/sys/fs/mount-max").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let there = fs::read_to_string("/proc/self/mountinfo").ok().map(|text| text.lines().count() as u64);
+    let (verdict, detail, fix) = match (there, limit) {
+        (Some(there), Some(limit)) => {
+            let small = there + OWN > limit;
+            let fix = small.then(|| format!("as root: sysctl -w fs.mount-max={}", limit.max(there + OWN) * 2));
+            let verdict = if small { Verdict::Limited } else { Verdict::Good };
+            (verdict, format!("{there} of at most {limit}; a lab needs a few, however large it is"), fix)
+        }
+        _ => (Verdict::Good, "the limit cannot be read here; a lab needs a few, however large it is".to_owned(), None),
+    };
+    Finding { subject: "mounts", verdict, detail, fix }
+}
+
+/// `BR_MAX_PORTS`: no kernel has more, and no setting changes it.
+fn bridge_ports() -> Finding {
+    let detail = format!(
+        "a switch has at most {}; link several switches for a network of more nodes, as star:5000 does",
+        hopyard_model::Switch::MAX_PORTS
+    );
+    Finding { subject: "bridge ports", verdict: Verdict::Good, detail, fix: None }
 }
 
 fn neighbours() -> Finding {
@@ -216,4 +263,32 @@ fn memory() -> Finding {
         |kib| format!("{} MiB available: room for about {} nodes", kib / 1024, kib / KIB_PER_NODE),
     );
     Finding { subject: "memory", verdict: Verdict::Good, detail, fix: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_the_kernel_lacks_is_named() {
+        let at = hopyard_net::Endpoint { ns: "hub".parse().unwrap(), dev: "br0".parse().unwrap() };
+        let op = Op::AddBridge(at);
+        let refused = |errno| hopyard_kernel::KernelError {
+            op: Some(Box::new(op.clone())),
+            doing: op.purpose(),
+            errno,
+            kernel_said: None,
+            offset: None,
+        };
+        let step = |errno| Error::Step {
+            op: Box::new(op.clone()),
+            origin: None,
+            error: Box::new(refused(errno)),
+            done: (0, 1),
+            was_running: false,
+        };
+        let fix = fix_for(&step(Errno::from_raw(95)));
+        assert!(fix.as_ref().is_some_and(|fix| fix.contains("modprobe bridge")), "{fix:?}");
+        assert_eq!(missing_module(&step(Errno::EXIST)), None);
+    }
 }

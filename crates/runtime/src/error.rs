@@ -9,6 +9,8 @@ use hopyard_model::{LabName, Problem, Span};
 use hopyard_net::{NsName, Op};
 use thiserror::Error;
 
+use crate::ns::NsError;
+
 /// Why something could not be done with a lab.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -82,6 +84,9 @@ pub enum Error {
         /// The keeper's process id.
         keeper: i32,
     },
+    /// Something about a namespace that has a name.
+    #[error(transparent)]
+    Ns(#[from] NsError),
     /// The record of a lab cannot be understood.
     #[error("the record {} cannot be read: {why}", .path.display())]
     Record {

@@ -72,7 +72,7 @@ impl Home {
             fs::remove_file(&mark).ok();
         } else {
             // Another home's labs may have been in the way when it was to go.
-            netns_dir::remove_link(Before::Nothing);
+            netns_dir::remove_link();
         }
         fs::remove_dir(&self.root).ok();
     }
@@ -85,6 +85,22 @@ impl Home {
     /// The directory of a lab, whether or not it exists.
     pub(crate) fn dir_of(&self, lab: &LabName) -> PathBuf {
         self.root.join(lab.as_str())
+    }
+
+    /// A file beside the labs, in a directory that is there. No lab has a name that begins with a dot.
+    pub(crate) fn note(&self, name: &str) -> Result<PathBuf, Error> {
+        make_private_dir(&self.root)?;
+        Ok(self.root.join(name))
+    }
+
+    /// The files beside the labs whose names begin so.
+    pub(crate) fn notes(&self, prefix: &str) -> Result<Vec<PathBuf>, Error> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.context(|| format!("read {}", self.root.display()))?,
+        };
+        let is_one = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes());
+        Ok(entries.filter_map(Result::ok).filter(is_one).map(|entry| entry.path()).collect())
     }
 
     /// Where the lab's namespaces are named for `ip netns`, for a caller who may write there.

@@ -9,6 +9,7 @@ mod error;
 mod home;
 mod lifecycle;
 mod netns_dir;
+pub mod ns;
 pub mod ping;
 mod record;
 mod running;

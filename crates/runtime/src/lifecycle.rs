@@ -138,18 +138,20 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     keeper::raise_descriptor_limit();
     let mut record = Record::new(lab, source.to_owned(), lifetime == Lifetime::Tied);
     record.write(dir.path())?;
-    // Before the plan is made: the keeper is a fork of this process, and need not carry it.
-    let keeper = Keeper::start(&KeeperSpec {
+    // Before the plan is made: the keeper is a fork of this process, and need not carry it. It makes
+    // itself ready meanwhile.
+    let keeper = Keeper::launch(&KeeperSpec {
         user_namespace: !home.is_privileged(),
         dir: dir.path(),
         files: &FILES,
         links: home.netns_dir(),
     })?;
+    let plan =
+        hopyard_plan::desired(lab).map(|wanted| (hopyard_plan::diff(&NetState::default(), &wanted.state), wanted));
+    let keeper = keeper.ready()?;
     record.keeper = Some(KeeperId::of(keeper.process()));
     record.write(dir.path())?;
-
-    let Wanted { state, origins, hosts, warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
-    let steps = hopyard_plan::diff(&NetState::default(), &state);
+    let (steps, Wanted { state, origins, hosts, warnings, .. }) = plan.map_err(Error::Plan)?;
     let mut world = World::new(keeper.realm().clone());
     // The names need no more than the numbers, and while links are made a processor is idle.
     let expected = Held { nodes: state.namespaces.keys().cloned().zip(keeper::FIRST_HELD..).collect() };

@@ -1,6 +1,6 @@
 //! The directory in which `ip netns` looks for names.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::Path;
@@ -24,6 +24,7 @@ pub(crate) enum Before {
 
 /// Makes the directory, if there is none that will do; says what there was, if this call made it.
 pub(crate) fn make() -> io::Result<Option<Before>> {
+    let _alone = alone();
     let dir = Path::new(NETNS_DIR);
     let run = dir.parent().unwrap_or(dir);
     // Neither a directory with names in it nor the mount of `ip netns` can be removed.
@@ -37,6 +38,14 @@ pub(crate) fn make() -> io::Result<Option<Before>> {
         return Ok(None);
     }
     Ok(make_anew(dir, run)?.then_some(before))
+}
+
+/// Keeps others from making or removing it meanwhile: where it is a link, that takes two steps. Whoever
+/// may not even look at /run will fail at the step itself.
+fn alone() -> Option<File> {
+    let run = File::open(Path::new(NETNS_DIR).parent()?).ok()?;
+    run.lock().ok()?;
+    Some(run)
 }
 
 fn make_anew(dir: &Path, run: &Path) -> io::Result<bool> {
@@ -55,13 +64,20 @@ fn make_anew(dir: &Path, run: &Path) -> io::Result<bool> {
 
 /// Removes the directory that [`make`] has made, unless somebody uses it, and puts back what there was.
 pub(crate) fn remove(before: Before) {
-    if !remove_link(before) {
+    let _alone = alone();
+    if !remove_link_alone(before) {
         fs::remove_dir(NETNS_DIR).ok();
     }
 }
 
-/// Removes it if it is a link, which only [`make`] makes; says whether it is one.
-pub(crate) fn remove_link(before: Before) -> bool {
+/// Removes it if it is a link, which only [`make`] makes, and nobody uses it.
+pub(crate) fn remove_link() {
+    let _alone = alone();
+    remove_link_alone(Before::Nothing);
+}
+
+/// Says whether it is one.
+fn remove_link_alone(before: Before) -> bool {
     let dir = Path::new(NETNS_DIR);
     if !leads_to_memory(dir) {
         return false;

@@ -40,6 +40,7 @@ complete -c hop -n "__fish_hop_needs_command" -f -a "exec" -d 'Run a command in 
 complete -c hop -n "__fish_hop_needs_command" -f -a "shell" -d 'Open a shell in a node'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ping" -d 'Measure who reaches whom: one pair of nodes, or all of them'
 complete -c hop -n "__fish_hop_needs_command" -f -a "why" -d 'Say why one node does not reach another: hop by hop, there and back, with the smallest repair'
+complete -c hop -n "__fish_hop_needs_command" -f -a "ns" -d 'Namespaces by name, as `ip netns` has them: what one makes, the other sees, enters and deletes'
 complete -c hop -n "__fish_hop_needs_command" -f -a "doctor" -d 'Find out, by doing it, whether this machine can run labs for you, and what to do where it cannot'
 complete -c hop -n "__fish_hop_needs_command" -f -a "schema" -d 'Print the JSON Schema of the topology file, for editors'
 complete -c hop -n "__fish_hop_needs_command" -f -a "completions" -d 'Print the completions for a shell'
@@ -131,6 +132,83 @@ complete -c hop -n "__fish_hop_using_subcommand why" -l no-probe -d 'Send no pac
 complete -c hop -n "__fish_hop_using_subcommand why" -l fix -d 'Make the changes, and take them back if a packet shows that they do not help'
 complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand why" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -f -a "add" -d 'Make namespaces, as many as there are names; in each is `lo`, down'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -f -a "delete" -d 'Delete names; a namespace ends when nothing holds it any more'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -f -a "del" -d 'Delete names; a namespace ends when nothing holds it any more'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -f -a "list" -d 'List the names, and what lives behind them'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -f -a "ls" -d 'List the names, and what lives behind them'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -f -a "exec" -d 'Run a command in a namespace, or in each'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -f -a "identify" -d 'Print the names of the namespace that a process is in, one a line; all of them, if it has several'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -f -a "pids" -d 'Print the ids of the processes in a namespace, also of those that have but a thread there'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -f -a "attach" -d 'Give the network namespace of a process a name'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -f -a "set" -d 'Give a namespace the number by which this one knows it (`link-netnsid` of `ip link`)'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -f -a "monitor" -d 'Print a line for every name that comes or goes, until it is stopped'
+complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -f -a "move" -d 'Move an interface into a namespace, or back, with what the kernel would take from it on the way'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from add" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from delete" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from delete" -l all -d 'All of them, but for those of labs'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from delete" -l wait -d 'Return only when nothing holds the namespaces and the kernel has freed them'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from del" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from del" -l all -d 'All of them, but for those of labs'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from del" -l wait -d 'Return only when nothing holds the namespaces and the kernel has freed them'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from del" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from list" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from ls" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from ls" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s u -l user -d 'Run as this user, by name or number' -r
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s e -l env -d 'Set an environment variable; without a value, take it away' -r
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s C -l cwd -d 'Run in this directory instead of the current one' -r -F
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -l all -d 'In every namespace that has a name, one after the other; fails if it fails in one'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from identify" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from identify" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from pids" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from pids" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from attach" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from attach" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from set" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from monitor" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from monitor" -l json -d 'Print JSON, an object a line'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from monitor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -l from -d 'Where from, if not from here: the name of a namespace' -r
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -l bare -d 'Let it be down and have nothing, as after `ip link set DEV netns NAME`'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand doctor" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"

@@ -61,14 +61,31 @@ impl How {
     pub(crate) fn run_in(&self, lab: &LabArg, node: &str, mut command: Command, ui: &mut Ui) -> Result<u8, CliError> {
         let home = Home::of_caller()?;
         let (running, node) = lab.find_node(&home, node)?;
-        let cwd = match &self.cwd {
-            Some(dir) => std::path::absolute(dir).map_err(|error| CliError::failure(error.to_string()))?,
-            None => current_dir()?,
-        };
-        let identity = self.user.as_deref().map(find_user).transpose()?;
-        let entry = running.entry(&node, cwd, identity)?;
+        let cwd = self.directory()?.map_or_else(current_dir, Ok)?;
+        let entry = running.entry(&node, cwd, self.identity()?)?;
         ui.finish()?;
         command.env(HOP_LAB, running.name().as_str()).env(HOP_NODE, &node);
+        self.set_environment(&mut command)?;
+        entry.enter().map_err(hopyard::runtime::Error::from)?;
+        let program = command.get_program().to_owned();
+        supervise(command).map_err(|error| cannot_start(&program, &error))
+    }
+}
+
+impl How {
+    /// The directory that was asked for.
+    pub(crate) fn directory(&self) -> Result<Option<PathBuf>, CliError> {
+        let absolute = |dir| std::path::absolute(dir).map_err(|error| CliError::failure(error.to_string()));
+        self.cwd.as_ref().map(absolute).transpose()
+    }
+
+    /// The user that was asked for.
+    pub(crate) fn identity(&self) -> Result<Option<Identity>, CliError> {
+        self.user.as_deref().map(find_user).transpose()
+    }
+
+    /// Changes the environment of a command as it was asked for.
+    pub(crate) fn set_environment(&self, command: &mut Command) -> Result<(), CliError> {
         for setting in &self.env {
             match setting.split_once('=') {
                 Some(("", _)) => return Err(CliError::usage(format!("`--env {setting}` names no variable"))),
@@ -76,9 +93,17 @@ impl How {
                 None => command.env_remove(setting),
             };
         }
-        entry.enter().map_err(hopyard::runtime::Error::from)?;
-        let program = command.get_program().to_owned();
-        supervise(command).map_err(|error| cannot_start(&program, &error))
+        Ok(())
+    }
+
+    /// The same once more, as arguments.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        let mut push = |option: &str, value: &OsStr| arguments.extend([option.into(), value.to_owned()]);
+        self.user.iter().for_each(|user| push("--user", user.as_ref()));
+        self.env.iter().for_each(|setting| push("--env", setting.as_ref()));
+        self.cwd.iter().for_each(|dir| push("--cwd", dir.as_ref()));
+        arguments
     }
 }
 

@@ -55,22 +55,28 @@ fn page() -> io::Result<Vec<u8>> {
     man.render_description_section(&mut text)?;
     man.render_options_section(&mut text)?;
     for sub in command.get_subcommands() {
-        let name = format!("hop {}", sub.get_name());
-        let sub = sub.clone().bin_name(name.clone()).display_name(name.clone());
-        text.extend(format!(".SH {}\n", name.to_uppercase()).bytes());
-        let man = clap_mangen::Man::new(sub);
-        for render in [
-            clap_mangen::Man::render_synopsis_section,
-            clap_mangen::Man::render_description_section,
-            clap_mangen::Man::render_options_section,
-        ] {
-            let mut section = Vec::new();
-            render(&man, &mut section)?;
-            // Sections of a section.
-            text.extend(String::from_utf8_lossy(&section).replace("\n.SH ", "\n.SS ").bytes());
-        }
+        section(sub, "hop", &mut text)?;
     }
     man.render_extra_section(&mut text)?;
     text.extend(ENVIRONMENT_AND_FILES.bytes());
     Ok(text)
+}
+
+/// What is to be said of a command, and of those below it.
+fn section(command: &clap::Command, parent: &str, text: &mut Vec<u8>) -> io::Result<()> {
+    let name = format!("{parent} {}", command.get_name());
+    let command = command.clone().bin_name(name.clone()).display_name(name.clone());
+    text.extend(format!(".SH {}\n", name.to_uppercase()).bytes());
+    let man = clap_mangen::Man::new(command.clone());
+    for render in [
+        clap_mangen::Man::render_synopsis_section,
+        clap_mangen::Man::render_description_section,
+        clap_mangen::Man::render_options_section,
+    ] {
+        let mut section = Vec::new();
+        render(&man, &mut section)?;
+        // Sections of a section.
+        text.extend(String::from_utf8_lossy(&section).replace("\n.SH ", "\n.SS ").bytes());
+    }
+    command.get_subcommands().try_for_each(|sub| section(sub, &name, text))
 }

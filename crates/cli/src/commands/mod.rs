@@ -7,6 +7,7 @@ pub(crate) mod down;
 pub(crate) mod exec;
 pub(crate) mod ls;
 pub(crate) mod man;
+pub(crate) mod ns;
 pub(crate) mod ping;
 pub(crate) mod plan;
 pub(crate) mod run;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command, ui: &mut Ui) -> Result<u8, CliError> {
         Command::Shell(args) => shell::run(&args, ui),
         Command::Ping(args) => ping::run(&args, ui),
         Command::Why(args) => why::run(&args, ui),
+        Command::Ns(args) => ns::run(args.command, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Schema(args) => schema::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),

@@ -58,13 +58,7 @@ impl RtSocket {
 
     /// The namespace that it is in.
     pub(crate) fn namespace(&self) -> io::Result<OwnedFd> {
-        // SAFETY: this request takes no argument and returns a new descriptor or -1.
-        let fd = unsafe { libc::ioctl(self.0.as_raw_fd(), SIOCGSKNS) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        namespace_of_socket(self.0.as_fd())
     }
 
     /// Sends the requests of a batch, which the kernel carries out before this returns, and empties
@@ -193,6 +187,18 @@ impl RtSocket {
             }
         }
     }
+}
+
+/// The network namespace that a socket, of whatever kind, is in.
+pub(crate) fn namespace_of_socket(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: on a socket this request takes no argument and returns a new descriptor or -1; on anything
+    // else it is refused.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 impl AsFd for RtSocket {

@@ -182,6 +182,6 @@ fn read_sysctls_of(space: &Netns, keys: &BTreeSet<SysctlKey>, files: &mut Sysctl
 }
 
 /// The interfaces of the namespace of a socket.
-pub(super) fn read_links(socket: &RtSocket, inbox: &mut Inbox) -> Result<Vec<FoundLink>, Refusal> {
+pub(crate) fn read_links(socket: &RtSocket, inbox: &mut Inbox) -> Result<Vec<FoundLink>, Refusal> {
     Ok(socket.ask(encode::get_links(), DUMP, inbox)?.iter().filter_map(decode::link).collect())
 }

@@ -10,8 +10,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
 
 use hopyard_net::{Endpoint, IfName, MacAddr, NsName};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::nsid::NsidAttribute;
 
 use super::{Netns, World, in_parallel};
 use crate::decode::{self, FoundKind, FoundLink};
@@ -140,12 +138,6 @@ impl<'a> Finder<'a> {
         let namespace = self.spaces[there].netns.socket.namespace()?;
         let request = encode::get_nsid(namespace.as_fd());
         let answers = self.spaces[here].netns.socket.ask(request, 0, inbox)?;
-        Ok(answers.iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewNsId(message) => message.attributes.iter().find_map(|attribute| match attribute {
-                NsidAttribute::Id(number) if *number >= 0 => Some(*number),
-                _ => None,
-            }),
-            _ => None,
-        }))
+        Ok(answers.iter().find_map(decode::nsid))
     }
 }

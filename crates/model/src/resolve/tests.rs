@@ -29,6 +29,22 @@ fn chosen_interfaces_avoid_given_ones() {
 }
 
 #[test]
+fn parts_are_what_links_and_switches_join() {
+    let mut doc = lab(&[("a", "b"), ("c", "hub"), ("d", "hub"), ("d", "e"), ("f", "f2")]).node("alone");
+    doc.switches.push(SwitchDoc { name: "hub".into(), ..SwitchDoc::default() });
+    let (lab, _) = doc.resolve().unwrap();
+    let parts = lab.parts();
+    let mut named: Vec<(usize, &str)> =
+        parts.into_iter().zip(lab.nodes()).map(|(part, node)| (part, node.name.as_str())).collect();
+    named.sort_unstable();
+    let groups: Vec<Vec<&str>> =
+        named.chunk_by(|a, b| a.0 == b.0).map(|group| group.iter().map(|(_, name)| *name).collect()).collect();
+    let mut groups: Vec<String> = groups.into_iter().map(|group| group.join(" ")).collect();
+    groups.sort();
+    assert_eq!(groups, ["a b", "alone", "c d e", "f f2"]);
+}
+
+#[test]
 fn a_long_interface_name_gets_a_short_one_for_the_kernel() {
     let doc = lab(&[("a:backbone-router-1", "b:über-breite-leitung-1"), ("a:backbone-router-2", "b")]);
     let (lab, _) = doc.resolve().unwrap();

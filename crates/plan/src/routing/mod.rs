@@ -36,7 +36,7 @@ pub(crate) struct Routes {
 
 /// Where there are so few destinations, each has its own route: a table reads as a person would write
 /// it, and a packet for an address that nobody has is refused where it starts.
-const FEW: usize = 48;
+const FEW: usize = 16;
 /// In a lab of up to this many nodes every equal-cost path is kept.
 const SMALL: usize = 512;
 /// In a larger one all of them are kept if that takes no more than twice the routes, ...

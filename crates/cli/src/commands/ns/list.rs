@@ -1,0 +1,94 @@
+//! `hop ns list`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hopyard::runtime::ns::{self, Kind, Listed};
+use serde::Serialize;
+
+use crate::commands::ls::age;
+use crate::error::CliError;
+use crate::ui::Ui;
+
+/// List the names, and what lives behind them.
+///
+/// KIND is `mount` for a namespace as `ip netns add` makes it, `node` for a node of a lab, `link` for a link
+/// to a namespace that something else holds, `dead` for a name that leads to no namespace, and `foreign` for
+/// what is no name.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `null` is what the caller may not know.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    /// The same on one line, whatever is in it.
+    #[serde(skip)]
+    shown: String,
+    kind: &'static str,
+    inode: Option<u64>,
+    cookie: Option<u64>,
+    /// The number by which this namespace knows it.
+    id: Option<i32>,
+    processes: usize,
+    interfaces: Option<Vec<String>>,
+    /// Seconds since it was made.
+    age_s: Option<u64>,
+    /// Of a node, the process that holds it.
+    keeper: Option<i32>,
+    /// Of a link, where it leads.
+    to: Option<String>,
+}
+
+pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
+    let rows: Vec<Row> = ns::list()?.into_iter().map(row).collect();
+    if args.json {
+        let text = serde_json::to_string_pretty(&rows).map_err(|error| CliError::failure(error.to_string()))?;
+        ui.line(text)?;
+        return Ok(0);
+    }
+    if rows.is_empty() {
+        ui.note("no namespace has a name; `hop ns add NAME` makes one");
+        return Ok(0);
+    }
+    let width = rows.iter().map(|row| row.shown.chars().count()).max().unwrap_or(0).max(4);
+    ui.line(format_args!("{:width$}  KIND     PROCESSES  AGE      INTERFACES", "NAME"))?;
+    for row in rows {
+        let interfaces = row.interfaces.map_or_else(|| "-".to_owned(), |devs| devs.join(" "));
+        let age = row.age_s.map_or_else(|| "-".to_owned(), age);
+        ui.line(format_args!("{:width$}  {:7}  {:9}  {age:7}  {interfaces}", row.shown, row.kind, row.processes))?;
+    }
+    Ok(0)
+}
+
+fn row(listed: Listed) -> Row {
+    let (kind, keeper, to) = match listed.kind {
+        Kind::Mount => ("mount", None, None),
+        Kind::Node { keeper } => ("node", Some(keeper), None),
+        Kind::Link { to } => ("link", None, Some(to.display().to_string())),
+        Kind::Dead => ("dead", None, None),
+        Kind::Foreign(_) => ("foreign", None, None),
+    };
+    let inside = listed.inside;
+    Row {
+        name: listed.name.as_os_str().to_string_lossy().into_owned(),
+        shown: listed.name.to_string(),
+        kind,
+        inode: listed.inode,
+        cookie: inside.as_ref().and_then(|inside| inside.cookie),
+        id: inside.as_ref().and_then(|inside| inside.number),
+        processes: listed.processes,
+        interfaces: inside.map(|inside| inside.interfaces),
+        age_s: listed.made.map(seconds_since),
+        keeper,
+        to,
+    }
+}
+
+fn seconds_since(made: SystemTime) -> u64 {
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    seconds(SystemTime::now()).saturating_sub(seconds(made))
+}

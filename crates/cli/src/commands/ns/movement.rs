@@ -1,0 +1,50 @@
+//! `hop ns move`.
+
+use std::ffi::OsString;
+
+use hopyard::net::IfName;
+use hopyard::runtime::ns::{self, Place};
+
+use super::{existing, tell_of_lost};
+use crate::error::CliError;
+use crate::ui::Ui;
+
+/// Move an interface into a namespace, or back, with what the kernel would take from it on the way.
+///
+/// It keeps its name, its Ethernet address and its MTU, and is given again that it is up, its addresses,
+/// routes and permanent neighbours. What it cannot be given is told, as its place in a bridge. Queueing
+/// disciplines and sysctls of the interface are not kept.
+///
+/// `hop ns delete` brings it back to where it came from, with what it had there.
+#[derive(Debug, clap::Args)]
+#[command(name = "move")]
+pub(crate) struct Args {
+    /// The interface.
+    #[arg(value_name = "DEV")]
+    dev: IfName,
+    /// Where to: the name of a namespace, or `host` for the one that this runs in, which is what is meant if it is
+    /// not given.
+    #[arg(value_name = "NAME", required_unless_present = "from")]
+    to: Option<OsString>,
+    /// Where from, if not from here: the name of a namespace.
+    #[arg(long, value_name = "NAME")]
+    from: Option<OsString>,
+    /// Let it be down and have nothing, as after `ip link set DEV netns NAME`.
+    #[arg(long)]
+    bare: bool,
+}
+
+/// The namespace that hop runs in.
+const HOST: &str = "host";
+
+pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
+    let from = args.from.as_ref().map_or(Ok(Place::Here), place)?;
+    let to = args.to.as_ref().map_or(Ok(Place::Here), place)?;
+    let lost = ns::move_interface(args.dev, &from, &to, args.bare)?;
+    tell_of_lost(args.dev, &lost, ui);
+    Ok(0)
+}
+
+fn place(name: &OsString) -> Result<Place, CliError> {
+    if name == HOST { Ok(Place::Here) } else { existing(name).map(Place::Named) }
+}

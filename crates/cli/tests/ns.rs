@@ -1,0 +1,1071 @@
+//! `hop ns` and `ip netns`: one directory, both ways; and what the one does better than the other.
+//!
+//! Everything happens in a mount, a network and, for an ordinary user, a user namespace of the test's own,
+//! with a /run of its own, so nobody else's names are met, and none is left.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use common::{is_root, text, wait_until};
+
+// ------------------------------------------------------------------------------- a place to be in
+
+/// A machine of its own, as far as names go. Ends with the value, and with all that runs in it.
+struct Machine {
+    init: Child,
+    /// It ends when this is closed.
+    _leash: ChildStdin,
+}
+
+/// What there is on it, beside an empty /run and an /etc that can be written to.
+const SETUP: &str = "mount -t tmpfs -o mode=755 none /run && mkdir /run/upper /run/work && \
+    echo nameserver 198.51.100.1 > /run/upper/resolv.conf && \
+    mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work none /etc && echo && exec cat";
+
+impl Machine {
+    /// `None`: there is none to be had here, for a reason that is printed.
+    fn new() -> Option<Self> {
+        Self::with(SETUP)
+    }
+
+    fn with(setup: &str) -> Option<Self> {
+        let mut command = Command::new("unshare");
+        if !is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        // Processes of its own as well, so that nothing is left running.
+        command.args([
+            "--net",
+            "--mount",
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]);
+        command.args(["sh", "-c", setup]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut init = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(init.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if line != "\n" {
+            let why = text(&init.wait_with_output().unwrap().stderr);
+            assert!(
+                std::env::var_os("REQUIRE_LABS").is_none(),
+                "REQUIRE_LABS is set, but there are no namespaces: {why}"
+            );
+            println!("skipped: {}: {why}", std::thread::current().name().unwrap_or_default());
+            return None;
+        }
+        let leash = init.stdin.take().unwrap();
+        Some(Machine { init, _leash: leash })
+    }
+
+    /// The first process in it; `unshare` is its parent.
+    fn pid(&self) -> u32 {
+        let children = format!("/proc/{0}/task/{0}/children", self.init.id());
+        std::fs::read_to_string(children).unwrap().trim().parse().unwrap()
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.pid().to_string(), "--mount", "--net", "--pid"]);
+        if !is_root() {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        command.arg("--").arg(program).args(args).stdin(Stdio::null());
+        command.env_remove("HOPYARD_DIR").env_remove("HOP_LAB").env_remove("XDG_RUNTIME_DIR");
+        command
+    }
+
+    fn output(&self, program: &str, args: &[&str]) -> Output {
+        self.command(program, args).output().unwrap()
+    }
+
+    /// Must succeed. Returns what it printed.
+    fn run(&self, program: &str, args: &[&str]) -> String {
+        let output = self.output(program, args);
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert!(output.status.success(), "{program} {args:?} ended with {}: {said}", output.status);
+        text(&output.stdout)
+    }
+
+    fn sh(&self, script: &str) -> String {
+        self.run("sh", &["-c", script])
+    }
+
+    fn ns(&self, args: &[&str]) -> String {
+        self.run(HOP, &[&["ns"], args].concat())
+    }
+
+    /// Must end with that status. Returns what it printed on standard error.
+    fn ns_fails(&self, status: i32, args: &[&str]) -> String {
+        let output = self.output(HOP, &[&["ns"], args].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "hop ns {args:?}: {said}{}", text(&output.stdout));
+        said
+    }
+
+    fn ip(&self, args: &[&str]) -> String {
+        self.run("ip", &[&["netns"], args].concat())
+    }
+
+    /// Where its names are, from here.
+    fn names_dir(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.pid()));
+        // From here, a link would lead to what is of that name here.
+        match std::fs::read_link(root.join("run/netns")) {
+            Ok(to) => root.join(to.strip_prefix("/").unwrap()),
+            Err(_) => root.join("run/netns"),
+        }
+    }
+
+    /// All that is in the directory, but for what is there for some microseconds.
+    fn names(&self) -> BTreeSet<String> {
+        let names = std::fs::read_dir(self.names_dir()).into_iter().flatten();
+        names
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !is_temporary(name))
+            .collect()
+    }
+
+    fn is_namespace(&self, name: &str) -> bool {
+        let there = std::fs::metadata(self.names_dir().join(name));
+        there.is_ok_and(|there| there.dev() == std::fs::metadata("/proc/self/ns/net").unwrap().dev())
+    }
+
+    /// A row of `hop ns list --json`.
+    fn row(&self, name: &str) -> serde_json::Value {
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&self.ns(&["list", "--json"])).unwrap();
+        rows.into_iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no row for {name}"))
+    }
+
+    /// What somebody who was killed a while ago has left.
+    fn make_dead(&self, name: &str) {
+        let file = std::fs::File::create(self.names_dir().join(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_mins(1)).unwrap();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Its first process too (--kill-child), and with that all others.
+        self.init.kill().ok();
+        self.init.wait().ok();
+    }
+}
+
+const HOP: &str = env!("CARGO_BIN_EXE_hop");
+
+fn is_temporary(name: &str) -> bool {
+    name.starts_with(".hop-")
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// What `ip netns list` prints, without numbers.
+fn listed_by_ip(machine: &Machine) -> BTreeSet<String> {
+    machine.ip(&["list"]).lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+// ------------------------------------------------------------------------- as `ip netns` has it
+
+#[test]
+fn what_one_makes_the_other_sees_enters_and_deletes() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a", "b"]);
+    machine.ip(&["add", "c"]);
+    machine.ip(&["add", "d"]);
+    assert_eq!(listed_by_ip(&machine), set(&["a", "b", "c", "d"]));
+    for name in ["a", "c"] {
+        assert_eq!(machine.row(name)["kind"], "mount");
+        assert_eq!(machine.row(name)["interfaces"], serde_json::json!(["lo"]));
+        // Down, as new ones are.
+        let links = machine.ip(&["exec", name, "ip", "-o", "link"]);
+        assert_eq!(machine.ns(&["exec", name, "ip", "-o", "link"]), links);
+        assert!(links.contains("lo: <LOOPBACK>"), "{links}");
+        assert_eq!(machine.ip(&["exec", name, "ls", "/sys/class/net"]), "lo\n");
+        assert_eq!(machine.ns(&["exec", name, "ls", "/sys/class/net"]), "lo\n");
+    }
+    machine.ip(&["delete", "a"]);
+    machine.ns(&["delete", "c"]);
+    assert_eq!(machine.names(), set(&["b", "d"]));
+    assert_eq!(listed_by_ip(&machine), machine.names());
+    let mounted = machine.sh("grep -c nsfs /proc/self/mounts");
+    assert_eq!(mounted, "2\n", "a name is mounted twice, or not at all");
+    // All of them, by either.
+    machine.ns(&["delete", "--all"]);
+    assert_eq!(machine.names(), set(&[]));
+    machine.ns(&["add", "e", "f"]);
+    machine.run("ip", &["-all", "netns", "delete"]);
+    assert_eq!(machine.names(), set(&[]));
+}
+
+#[test]
+fn processes_are_found_by_name_and_names_by_process() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a", "b"]);
+    machine.sh("ip netns exec a sleep 1000 >/dev/null 2>&1 & echo $! > /run/pid");
+    wait_until("it is in the namespace", || !machine.ip(&["pids", "a"]).is_empty());
+    let pid = machine.sh("cat /run/pid");
+    let pid = pid.trim();
+    assert_eq!(machine.ns(&["pids", "a"]), machine.ip(&["pids", "a"]));
+    assert_eq!(machine.ns(&["pids", "a"]).trim(), pid);
+    assert_eq!(machine.ns(&["pids", "b"]), "");
+    assert_eq!(machine.ns(&["identify", pid]), machine.ip(&["identify", pid]));
+    assert_eq!(machine.ns(&["identify", pid]), "a\n");
+    assert_eq!(machine.ns(&["identify"]), "", "the caller is in none");
+    assert_eq!(machine.ns(&["exec", "b", HOP, "ns", "identify"]), "b\n");
+    assert_eq!(machine.row("a")["processes"], 1);
+    // A second name of the same, by either; both are told.
+    machine.ns(&["attach", "c", pid]);
+    machine.ip(&["attach", "d", pid]);
+    assert_eq!(machine.ns(&["identify", pid]), "a\nc\nd\n");
+    assert_eq!(machine.ns(&["pids", "d"]).trim(), pid);
+    let said = machine.ns_fails(2, &["attach", "e", "999999"]);
+    assert!(said.contains("no process 999999"), "{said}");
+    assert!(machine.ns_fails(1, &["attach", "a", pid]).contains("a namespace `a` exists already"));
+    assert!(machine.ns_fails(2, &["identify", "999999"]).contains("no process 999999"));
+}
+
+#[test]
+fn a_number_is_given_once() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a", "b"]);
+    machine.ns(&["set", "a", "7"]);
+    machine.ns(&["set", "b", "auto"]);
+    assert!(machine.ip(&["list"]).contains("a (id: 7)"));
+    assert_eq!(machine.row("a")["id"], 7);
+    assert!(machine.row("b")["id"].is_number());
+    let said = machine.ns_fails(1, &["set", "a", "8"]);
+    assert!(said.contains("Peer netns already has a nsid assigned"), "{said}");
+    for bad in ["x", "4294967296", ""] {
+        assert!(machine.ns_fails(2, &["set", "a", bad]).contains("a number from 0"));
+    }
+}
+
+// ----------------------------------------------------------------------------- names come whole
+
+/// Looks at the directory again and again, until `done`; every name must be a namespace each time. Returns
+/// how often it saw some, but not all.
+fn watch_names(machine: &Machine, all: usize, done: &AtomicBool) -> usize {
+    let dir = machine.names_dir();
+    let mut on_the_way = 0;
+    while !done.load(Ordering::Relaxed) {
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        let names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let names: Vec<String> = names.into_iter().filter(|name| !is_temporary(name)).collect();
+        for name in &names {
+            // Gone meanwhile is no fault.
+            assert!(machine.is_namespace(name) || !dir.join(name).exists(), "{name} is there and is no namespace");
+        }
+        on_the_way += usize::from((1..all).contains(&names.len()));
+    }
+    on_the_way
+}
+
+#[test]
+fn a_name_that_can_be_seen_can_be_entered() {
+    const COUNT: usize = 300;
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "first"]);
+    let names: Vec<String> = (0..COUNT).map(|n| format!("n{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let done = AtomicBool::new(false);
+    let on_the_way = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| watch_names(&machine, COUNT + 1, &done));
+        for _ in 0..3 {
+            machine.ns(&[&["add"], &names[..]].concat());
+            assert_eq!(machine.names().len(), COUNT + 1);
+            machine.ns(&[&["delete"], &names[..]].concat());
+            assert_eq!(machine.names(), set(&["first"]));
+        }
+        done.store(true, Ordering::Relaxed);
+        watcher.join().unwrap()
+    });
+    assert!(on_the_way >= 10, "the names were looked at {on_the_way} times while they came");
+    // And a name that is none would have been seen.
+    machine.make_dead("dead");
+    done.store(false, Ordering::Relaxed);
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| watch_names(&machine, 1, &done)));
+    assert!(caught.is_err());
+}
+
+/// Starts all at once, and waits for all; which of them succeeded.
+fn at_once(commands: Vec<Command>) -> Vec<(bool, String)> {
+    let spawn = |mut command: Command| command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let children: Vec<Child> = commands.into_iter().map(spawn).collect();
+    let ended = children.into_iter().map(|child| child.wait_with_output().unwrap());
+    ended.map(|output| (output.status.success(), text(&output.stderr))).collect()
+}
+
+#[test]
+fn thirty_adds_of_one_name_have_one_winner() {
+    let Some(machine) = Machine::new() else { return };
+    for round in 0..3 {
+        let name = format!("n{round}");
+        let hop = |_| machine.command(HOP, &["ns", "add", &name]);
+        let results = at_once((0..30).map(hop).collect());
+        assert_eq!(results.iter().filter(|(won, _)| *won).count(), 1, "{results:?}");
+        for (_, said) in results.iter().filter(|(won, _)| !won) {
+            assert!(said.contains(&format!("a namespace `{name}` exists already")), "{said}");
+        }
+        assert!(machine.is_namespace(&name));
+        // With `ip netns` among them.
+        let name = format!("mixed{round}");
+        let hop = |_| machine.command(HOP, &["ns", "add", &name]);
+        let ip = |_| machine.command("ip", &["netns", "add", &name]);
+        let results = at_once((0..10).map(hop).chain((0..10).map(ip)).collect());
+        assert_eq!(results.iter().filter(|(won, _)| *won).count(), 1, "{results:?}");
+        assert!(machine.is_namespace(&name));
+    }
+    let temporary = std::fs::read_dir(machine.names_dir()).unwrap().count() - machine.names().len();
+    assert_eq!(temporary, 0, "losers have left something");
+}
+
+#[test]
+fn the_first_adds_after_a_boot_may_come_all_at_once() {
+    for _ in 0..3 {
+        let Some(machine) = Machine::new() else { return };
+        let names: Vec<String> = (0..20).map(|n| format!("n{n}")).collect();
+        let add = |(n, name): (usize, &String)| match n % 2 {
+            0 => machine.command(HOP, &["ns", "add", name]),
+            _ => machine.command("ip", &["netns", "add", name]),
+        };
+        let results = at_once(names.iter().enumerate().map(add).collect());
+        assert!(results.iter().all(|(won, _)| *won), "{results:?}");
+        assert_eq!(machine.sh("grep -c ' /run/netns ' /proc/self/mounts"), "1\n", "mounted on itself more than once");
+        assert_eq!(machine.sh("grep -c nsfs /proc/self/mounts"), "20\n");
+        assert_eq!(machine.names().len(), 20);
+    }
+}
+
+#[test]
+fn an_add_that_is_killed_leaves_no_dead_name() {
+    let Some(machine) = Machine::new() else { return };
+    let names: Vec<String> = (0..300).map(|n| format!("n{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    machine.ns(&["add", "before"]);
+    let (mut partly, mut round) = (0, 0_u32);
+    while partly < 5 {
+        // The end of nsenter is the end of hop: it has become it, in another pid namespace.
+        assert!(round < 200, "no add was killed on the way: {partly}");
+        let script = format!("{HOP} ns add {} & sleep 0.0{:02}; kill -9 $!; wait", names.join(" "), 2 + round % 40);
+        round += 1;
+        machine.output("sh", &["-c", &script]);
+        let there = machine.names();
+        for name in &there {
+            assert!(machine.is_namespace(name), "{name} is dead");
+        }
+        if there.len() > 1 && there.len() < names.len() {
+            partly += 1;
+            // The rest can be made, and only the rest.
+            let output = machine.output(HOP, &[&["ns", "add"], &names[..]].concat());
+            assert_eq!(text(&output.stderr).matches("exists already").count(), there.len() - 1);
+            assert_eq!(machine.names().len(), names.len() + 1);
+        }
+        let present = machine.names();
+        let present: Vec<&str> = present.iter().map(String::as_str).filter(|name| *name != "before").collect();
+        if !present.is_empty() {
+            machine.ns(&[&["delete"], &present[..]].concat());
+        }
+    }
+    assert!(!machine.ns(&["list"]).contains(".hop-"), "what is about to be a name is listed");
+}
+
+#[test]
+fn what_a_killed_add_has_left_is_cleared_away() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a"]);
+    machine.make_dead(".hop-0123456789abcdef");
+    // One of another add, which is at work just now.
+    std::fs::File::create(machine.names_dir().join(".hop-fedcba9876543210")).unwrap();
+    // One that was killed after it had mounted.
+    machine.sh("touch /run/netns/.hop-mounted; mount --bind /run/netns/a /run/netns/.hop-mounted");
+    let left = || -> BTreeSet<String> {
+        let entries = std::fs::read_dir(machine.names_dir()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| is_temporary(name))
+            .collect()
+    };
+    machine.ns(&["add", "b"]);
+    assert_eq!(left(), set(&[".hop-fedcba9876543210", ".hop-mounted"]));
+    assert_eq!(machine.names(), set(&["a", "b"]));
+    // When they are ten seconds old nobody is at work.
+    wait_until("an add clears them away", || {
+        machine.ns(&["add", "c"]);
+        machine.ns(&["delete", "c"]);
+        std::thread::sleep(Duration::from_millis(200));
+        left().is_empty()
+    });
+    assert_eq!(machine.sh("grep -c nsfs /proc/self/mounts"), "2\n");
+    assert!(machine.is_namespace("a"));
+}
+
+// --------------------------------------------------------------------------------- dead names
+
+#[test]
+fn dead_names_are_told_and_made_alive_or_deleted() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "alive"]);
+    for name in ["one", "two", "three"] {
+        machine.make_dead(name);
+        assert_eq!(machine.row(name)["kind"], "dead");
+    }
+    // What `ip netns` makes of it.
+    assert!(!machine.output("ip", &["netns", "exec", "one", "true"]).status.success());
+    assert!(!machine.output("ip", &["netns", "add", "one"]).status.success());
+    let said = machine.ns_fails(1, &["exec", "one", "true"]);
+    assert!(said.contains("the name `one` is dead") && said.contains("`hop ns add one`"), "{said}");
+    assert!(machine.ns_fails(1, &["pids", "one"]).contains("is dead"));
+    machine.ns(&["add", "one", "other"]);
+    assert!(machine.is_namespace("one"));
+    machine.ip(&["exec", "one", "true"]);
+    machine.ns(&["attach", "two", "1"]);
+    assert!(machine.is_namespace("two"));
+    machine.ns(&["delete", "three"]);
+    assert_eq!(machine.names(), set(&["alive", "one", "other", "two"]));
+    // A link to what is gone.
+    machine.sh("ln -s /proc/999999/ns/net /run/netns/nowhere; ln -s /proc/1/ns/net /run/netns/somewhere");
+    assert_eq!(machine.row("nowhere")["kind"], "dead");
+    assert_eq!(machine.row("somewhere")["kind"], "link");
+    machine.ns(&["add", "nowhere"]);
+    assert_eq!(machine.row("nowhere")["kind"], "mount");
+    assert!(machine.ns_fails(1, &["add", "somewhere"]).contains("exists already"));
+    machine.ns(&["delete", "somewhere"]);
+    assert!(!machine.names().contains("somewhere"));
+}
+
+#[test]
+fn a_name_in_the_making_is_left_to_whoever_makes_it() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a"]);
+    // `ip netns add`, slowed down between its two steps. However long hop takes to start, it is young.
+    let slow = std::fs::File::create(machine.names_dir().join("slow")).unwrap();
+    slow.set_modified(SystemTime::now() + Duration::from_hours(1)).unwrap();
+    let mut hop = machine.command(HOP, &["ns", "add", "slow"]).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(hop.try_wait().unwrap().is_none(), "it did not wait");
+    machine.sh("mount --bind /run/netns/a /run/netns/slow");
+    let output = hop.wait_with_output().unwrap();
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("a namespace `slow` exists already"), "{}", text(&output.stderr));
+    // One that was stopped for good is no namespace some seconds later, and then it is replaced.
+    std::fs::File::create(machine.names_dir().join("stopped")).unwrap();
+    let begun = Instant::now();
+    machine.ns(&["add", "stopped"]);
+    assert!(begun.elapsed() > Duration::from_secs(2), "it did not wait");
+    assert!(machine.is_namespace("stopped"));
+}
+
+// ------------------------------------------------------------------------------- hostile names
+
+#[test]
+fn no_name_leads_out_of_the_directory() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a"]);
+    machine.sh("mkdir -p /run/precious && touch /run/precious/file /run/file");
+    for bad in ["../file", "/run/file", "..", ".", "", "a/../../file", "precious/file"] {
+        for command in [&["delete", bad][..], &["exec", bad, "true"], &["pids", bad], &["set", bad, "auto"]] {
+            let said = machine.ns_fails(2, command);
+            assert!(said.contains("is no name of a namespace"), "{said}");
+        }
+        machine.ns_fails(2, &["add", "--", bad]);
+        machine.ns_fails(2, &["attach", bad, "1"]);
+    }
+    for bad in ["123", "-x", ".x", "a b", "a\nb", "$(id)", "10.0.0.1", &"x".repeat(256)] {
+        machine.ns_fails(2, &["add", "--", bad]);
+    }
+    assert_eq!(machine.names(), set(&["a"]));
+    // Links are deleted, not what they lead to; what is no name is left alone.
+    machine.sh("ln -s /run/file /run/netns/link; mkdir /run/netns/dir; mkfifo /run/netns/pipe");
+    assert_eq!(machine.row("link")["kind"], "dead");
+    assert!(machine.ns_fails(1, &["exec", "link", "true"]).contains("is dead"));
+    machine.ns(&["delete", "link"]);
+    for (name, what) in [("dir", "a directory"), ("pipe", "a device or a pipe")] {
+        assert_eq!(machine.row(name)["kind"], "foreign");
+        for command in [&["delete", name][..], &["exec", name, "true"], &["add", name]] {
+            let said = machine.ns_fails(1, command);
+            assert!(said.contains(&format!("is no namespace, but {what}")), "{said}");
+        }
+    }
+    assert_eq!(machine.sh("ls /run/precious /run/file"), "/run/file\n\n/run/precious:\nfile\n");
+}
+
+#[test]
+fn names_that_only_ip_netns_gives_can_be_used_and_deleted() {
+    let Some(machine) = Machine::new() else { return };
+    let odd = ["a b", "123", "$(id)", "x\ny", "-n", "é"];
+    for name in odd {
+        machine.run("ip", &["netns", "add", name]);
+        assert_eq!(machine.row(name)["kind"], "mount", "{name:?}");
+        assert_eq!(machine.ns(&["exec", "--", name, "ls", "/sys/class/net"]), "lo\n", "{name:?}");
+        assert_eq!(machine.ns(&["pids", "--", name]), "");
+    }
+    assert_eq!(machine.ns(&["list"]).lines().count(), 1 + odd.len(), "a name takes more than its line");
+    machine.ns(&[&["delete", "--"], &odd[..]].concat());
+    assert_eq!(machine.names(), set(&[]));
+}
+
+// ------------------------------------------------------------------------------------- deleting
+
+#[test]
+fn a_name_that_is_mounted_twice_is_deleted_at_once() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a", "b"]);
+    machine.sh("mount --bind /run/netns/a /run/netns/a; mount --bind /run/netns/b /run/netns/a");
+    machine.ns(&["delete", "a"]);
+    assert_eq!(machine.names(), set(&["b"]));
+    assert_eq!(machine.sh("grep -c nsfs /proc/self/mounts"), "1\n");
+}
+
+#[test]
+fn delete_goes_on_and_says_what_failed() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "alpha", "beta"]);
+    let said = machine.ns_fails(2, &["delete", "alpha", "alpa", "beta", "nobody"]);
+    assert!(said.contains("no namespace `alpa`") && said.contains("no namespace `nobody`"), "{said}");
+    assert_eq!(machine.names(), set(&[]));
+    let said = machine.ns_fails(1, &["add", "a", "a", "b"]);
+    assert!(said.contains("a namespace `a` exists already"), "{said}");
+    assert_eq!(machine.names(), set(&["a", "b"]));
+    let said = machine.ns_fails(2, &["exec", "aa", "true"]);
+    assert!(said.contains("did you mean `a`?"), "{said}");
+}
+
+#[test]
+fn delete_says_what_still_holds_the_namespace() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "process", "file", "socket", "mount", "elsewhere", "free"]);
+    machine.sh("exec >/dev/null 2>&1
+        ip netns exec process sleep 1000 &
+        sleep 1000 7</run/netns/file &
+        mount --bind /run/netns/mount /run/upper/../file-of-mine || { touch /run/file-of-mine; \
+        mount --bind /run/netns/mount /run/file-of-mine; }
+        unshare --mount --propagation private sh -c 'touch /run/theirs; \
+            mount --bind /run/netns/elsewhere /run/theirs; exec sleep 1000' &");
+    // A socket that was made in the namespace by a process that has gone elsewhere since.
+    let python = "import ctypes, os, socket, time
+libc = ctypes.CDLL(None)
+own = os.open('/proc/self/ns/net', os.O_RDONLY)
+there = os.open('/run/netns/socket', os.O_RDONLY)
+assert libc.setns(there, 0) == 0
+held = socket.socket()
+assert libc.setns(own, 0) == 0
+os.close(there)
+open('/run/ready', 'w').close()
+time.sleep(1000)";
+    let has_python = Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success());
+    let mut holder =
+        has_python.then(|| machine.command("python3", &["-c", python]).stdout(Stdio::null()).spawn().unwrap());
+    wait_until("all of them hold on", || {
+        let ready = machine.output("sh", &["-c", "test -e /run/theirs && grep -q theirs /proc/[0-9]*/mounts"]);
+        let python = machine.output("test", &["-e", "/run/ready"]);
+        ready.status.success()
+            && (holder.is_none() || python.status.success())
+            && !machine.ip(&["pids", "process"]).is_empty()
+    });
+    let mut names = vec!["process", "file", "mount", "elsewhere", "free"];
+    names.extend(holder.as_ref().map(|_| "socket"));
+    let output = machine.output(HOP, &[&["ns", "delete"], &names[..]].concat());
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let told = |name: &str| -> String {
+        let rest = said.split_once(&format!("that was `{name}` lives on:\n")).map_or("", |(_, rest)| rest);
+        rest.lines().take_while(|line| line.starts_with("  ")).collect()
+    };
+    assert!(told("process").contains("(sleep) runs in it"), "{said}");
+    assert!(told("file").contains("(sleep) has it open, as file 7"), "{said}");
+    assert!(told("mount").contains("it is mounted on /run/file-of-mine"), "{said}");
+    assert!(told("elsewhere").contains("it is mounted on /run/theirs in the mount namespace of process"), "{said}");
+    assert_eq!(told("free"), "", "{said}");
+    if holder.is_some() {
+        assert!(told("socket").contains("(python3) has a socket in it, as file"), "{said}");
+    } else {
+        println!("skipped: a socket that holds a namespace: there is no python3 here");
+    }
+    if let Some(holder) = &mut holder {
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+    }
+}
+
+#[test]
+fn delete_waits_until_nothing_holds_the_namespace() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a", "b"]);
+    machine.ns(&["delete", "--wait", "b"]);
+    machine.sh("ip netns exec a sleep 1000 >/dev/null 2>&1 & echo $! > /run/pid");
+    wait_until("it is in the namespace", || !machine.ns(&["pids", "a"]).is_empty());
+    let mut hop = machine.command(HOP, &["ns", "delete", "--wait", "a"]).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the name is gone", || machine.names().is_empty());
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(hop.try_wait().unwrap().is_none(), "it did not wait");
+    machine.sh("kill $(cat /run/pid)");
+    wait_until("it has been waited for", || hop.try_wait().unwrap().is_some());
+    let output = hop.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(text(&output.stderr).contains("(sleep) runs in it"), "{}", text(&output.stderr));
+}
+
+// -------------------------------------------------------------------------------------- running
+
+#[test]
+fn a_command_ends_as_it_would_anywhere() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a", "b"]);
+    for script in ["exit 0", "exit 42", "kill -SEGV $$"] {
+        let status = |program: &str, args: &[&str]| machine.output(program, args).status.code();
+        let by_ip = status("ip", &["netns", "exec", "a", "sh", "-c", script]);
+        assert_eq!(status(HOP, &["ns", "exec", "a", "sh", "-c", script]), by_ip, "{script}");
+    }
+    let output = machine.output(HOP, &["ns", "exec", "a", "no-such-command"]);
+    assert_eq!(output.status.code(), Some(127));
+    assert_eq!(text(&output.stderr), "error: cannot run `no-such-command`: not found\n");
+    assert_eq!(machine.output(HOP, &["ns", "exec", "a", "/etc/passwd"]).status.code(), Some(126));
+    assert_eq!(machine.ns(&["exec", "-C", "/usr", "-e", "A=b c", "a", "sh", "-c", "pwd; echo $A"]), "/usr\nb c\n");
+    if is_root() {
+        assert_eq!(machine.ns(&["exec", "--user", "nobody", "a", "id", "-u"]), "65534\n");
+    }
+    // In all of them: one that fails does not keep the others from it.
+    let output =
+        machine.output(HOP, &["ns", "exec", "--all", "-e", "A=1", "sh", "-c", "echo $A; ls /sys/class/net; exit 3"]);
+    assert_eq!(text(&output.stdout), "1\nlo\n1\nlo\n");
+    assert_eq!(text(&output.stderr), "netns: a\nnetns: b\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(machine.ns(&["exec", "--all", "--", "true"]), "");
+}
+
+#[test]
+fn what_is_mounted_below_sys_stays() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a"]);
+    machine.sh("mount -t tmpfs none /sys/fs/cgroup && touch /sys/fs/cgroup/here");
+    let points = |table: &str| -> BTreeSet<String> {
+        let points = table.lines().map(|line| line.split(' ').nth(1).unwrap().to_owned());
+        points.filter(|point| point.starts_with("/sys/")).collect()
+    };
+    let before = points(&machine.sh("cat /proc/self/mounts"));
+    assert!(!before.is_empty());
+    assert_eq!(points(&machine.ns(&["exec", "a", "cat", "/proc/self/mounts"])), before);
+    assert_eq!(machine.ns(&["exec", "a", "ls", "/sys/fs/cgroup"]), "here\n");
+    assert_eq!(points(&machine.sh("cat /proc/self/mounts")), before, "the mounts of the host have changed");
+}
+
+#[test]
+fn files_of_a_namespace_cover_those_of_the_host_or_nothing_runs() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a", "b"]);
+    machine.sh(
+        "mkdir -p /etc/netns/a && echo 'nameserver 192.0.2.1' > /etc/netns/a/resolv.conf && touch /etc/resolv.conf",
+    );
+    let resolver = |by: &str, name: &str| match by {
+        "ip" => machine.ip(&["exec", name, "cat", "/etc/resolv.conf"]),
+        _ => machine.ns(&["exec", name, "cat", "/etc/resolv.conf"]),
+    };
+    assert_eq!(resolver("hop", "a"), "nameserver 192.0.2.1\n");
+    assert_eq!(resolver("hop", "a"), resolver("ip", "a"));
+    assert_eq!(resolver("hop", "b"), "nameserver 198.51.100.1\n");
+    // There is nothing that it could cover: the command would see what it should not.
+    machine.sh("touch /etc/netns/a/no-such-file");
+    let said = machine.ns_fails(1, &["exec", "a", "touch", "/run/has-run"]);
+    assert!(said.contains("cannot put /etc/netns/a/no-such-file in the place of /etc/no-such-file"), "{said}");
+    assert!(!machine.output("test", &["-e", "/run/has-run"]).status.success());
+}
+
+// --------------------------------------------------------------------------------------- moving
+
+/// Two ends of a link, one of which has all that an interface can lose.
+const LINK: &str = "ip link set lo up
+ip link add v0 type veth peer name v1 && ip link set v1 up && ip link set v0 up mtu 1400
+ip addr add 10.9.0.1/24 dev v1
+ip addr add 10.1.0.9/24 dev v0
+ip addr add 10.1.0.1/24 dev v0 valid_lft 4000 preferred_lft 3000
+ip addr add 10.2.0.1 peer 10.2.0.2/32 dev v0
+ip addr add fd01::1/64 dev v0 nodad
+ip route add default via 10.1.0.254
+ip -6 route add default via fd01::fe
+ip route add 10.5.0.0/16 via 10.6.0.1 onlink dev v0 proto 77 metric 5
+ip route add 10.6.0.0/16 via 10.5.0.1
+ip route add 172.16.0.0/12 dev v0 table 99
+ip neigh add 10.1.0.254 lladdr 02:00:00:00:00:99 dev v0 nud permanent";
+
+/// What an interface has; what the kernel gives it by itself is left out, and what passes.
+fn properties(machine: &Machine, ns: Option<&str>, dev: &str) -> BTreeSet<String> {
+    let ip = |args: &[&str]| {
+        let within = ns.map_or(vec![], |ns| vec!["-n", ns]);
+        machine.run("ip", &[&within[..], args].concat())
+    };
+    let mut found = BTreeSet::new();
+    let link = ip(&["-o", "link", "show", "dev", dev]);
+    found.extend(["mtu 1400", ",UP,LOWER_UP>"].map(|word| format!("{word}: {}", link.contains(word))));
+    found.extend(link.split_once("link/ether ").map(|(_, mac)| mac[..17].to_owned()));
+    for args in [
+        &["-o", "addr", "show", "dev", dev][..],
+        &["-4", "route", "show", "table", "all", "dev", dev],
+        &["-6", "route", "show", "table", "all", "dev", dev],
+        &["neigh", "show", "dev", dev, "nud", "permanent"],
+    ] {
+        for line in ip(args).lines().filter(|line| !line.contains("fe80::") && !line.contains("ff00::/8")) {
+            // Without the index in front, and the seconds that are left.
+            let line = line.split_once(": ").map_or(line, |(_, rest)| rest);
+            let words = line.split_whitespace().filter(|word| !word.ends_with("sec") && *word != "linkdown");
+            found.insert(words.collect::<Vec<_>>().join(" "));
+        }
+    }
+    found
+}
+
+#[test]
+fn an_interface_keeps_what_it_has_when_it_moves() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh(LINK);
+    machine.ns(&["add", "a", "b"]);
+    let before = properties(&machine, None, "v0");
+    assert!(before.len() > 12, "{before:?}");
+    let quietly = |args: &[&str]| {
+        let output = machine.output(HOP, &[&["ns", "move"], args].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "");
+    };
+    quietly(&["v0", "a"]);
+    assert!(machine.sh("ip -o link").contains("v1@") && !machine.sh("ip -o link").contains(" v0@"));
+    assert_eq!(properties(&machine, Some("a"), "v0"), before);
+    // Packets cross.
+    machine.sh("ip addr add 10.1.0.2/24 dev v1");
+    if Command::new("ping").arg("-V").output().is_ok_and(|output| output.status.success()) {
+        machine.sh("ping -c 1 -W 5 10.1.0.9 >/dev/null");
+    } else {
+        println!("skipped: packets to an interface that was moved: there is no ping here");
+    }
+    quietly(&["v0", "--from", "a", "b"]);
+    assert_eq!(properties(&machine, Some("b"), "v0"), before);
+    quietly(&["v0", "--from", "b"]);
+    assert_eq!(properties(&machine, None, "v0"), before);
+    assert!(machine.sh("ls -A /run/hopyard 2>/dev/null || true").is_empty(), "it is home, and still on record");
+    // As `ip link set` does it.
+    quietly(&["--bare", "v0", "a"]);
+    let bare = properties(&machine, Some("a"), "v0");
+    assert!(bare.contains(",UP,LOWER_UP>: false") && bare.len() == 3, "{bare:?}");
+}
+
+#[test]
+fn what_an_interface_loses_when_it_moves_is_told() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh(LINK);
+    machine.sh("ip route add 10.7.0.0/16 nexthop via 10.1.0.2 dev v0 nexthop via 10.9.0.2 dev v1
+        ip addr add 10.8.0.1/32 dev lo && ip route add 10.10.0.0/16 dev v0 src 10.8.0.1
+        ip link add br0 type bridge && ip link add p0 type veth peer name p1 && ip link set p0 master br0 up");
+    machine.ns(&["add", "a"]);
+    let said = |args: &[&str]| text(&machine.output(HOP, &[&["ns", "move"], args].concat()).stderr);
+    let lost = said(&["v0", "a"]);
+    assert!(lost.contains("v0 has lost its part in the route to 10.7.0.0/16, which has other ways"), "{lost}");
+    assert!(lost.contains("v0 has lost the route to 10.10.0.0/16: Invalid argument (EINVAL)"), "{lost}");
+    assert_eq!(lost.lines().count(), 2, "{lost}");
+    assert_eq!(said(&["p0", "a"]), "warning: p0 has lost its place in br0\n");
+}
+
+#[test]
+fn other_kinds_of_interfaces_move_too() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a"]);
+    machine.sh("ip link add v0 type veth peer name v1 && ip link set v1 up");
+    let mut kinds = vec!["m0"];
+    machine.sh("ip link add m0 link v1 type macvlan mode bridge && ip link set m0 up");
+    if machine.output("ip", &["tuntap", "add", "mode", "tap", "name", "t0"]).status.success() {
+        machine.sh("ip link set t0 up");
+        kinds.push("t0");
+    } else {
+        println!("skipped: a tap interface: /dev/net/tun cannot be used here");
+    }
+    for dev in kinds {
+        machine.sh(&format!("ip addr add 10.3.0.1/24 dev {dev}"));
+        machine.ns(&["move", dev, "a"]);
+        let there = machine.run("ip", &["-n", "a", "-o", "addr", "show", "dev", dev]);
+        assert!(there.contains("inet 10.3.0.1/24"), "{there}");
+        machine.ns(&["move", dev, "--from", "a", "host"]);
+        assert!(machine.run("ip", &["-o", "addr", "show", "dev", dev]).contains("inet 10.3.0.1/24"));
+        machine.sh(&format!("ip link delete {dev}"));
+    }
+}
+
+#[test]
+fn a_move_that_cannot_be_is_told_and_changes_nothing() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh(LINK);
+    machine.ns(&["add", "a"]);
+    machine.sh("ip link add br0 type bridge; ip link add other type veth peer name v0 netns a");
+    let before = properties(&machine, None, "v0");
+    for (status, args, words) in [
+        (1, &["v0", "a"][..], "another interface `v0` in `a`"),
+        (1, &["br0", "a"], "The interface netns is immutable"),
+        (2, &["v2", "a"], "did you mean `v"),
+        (2, &["v0", "host"], "the interface `v0` is here already"),
+        (2, &["v0", "--from", "a", "a"], "the interface `v0` is in `a` already"),
+        (2, &["v0", "nowhere"], "no namespace `nowhere`"),
+        (2, &["v0", "../a"], "is no name of a namespace"),
+        (2, &["../v0", "a"], "interface name"),
+    ] {
+        let said = machine.ns_fails(status, &[&["move"], args].concat());
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(properties(&machine, None, "v0"), before);
+    assert!(machine.sh("ls -A /run/hopyard 2>/dev/null || true").is_empty(), "something is on record");
+}
+
+#[test]
+fn an_interface_comes_back_before_its_namespace_goes() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh(LINK);
+    machine.ns(&["add", "a", "b"]);
+    let before = properties(&machine, None, "v0");
+    machine.ns(&["move", "v0", "a"]);
+    machine.ns(&["move", "v0", "--from", "a", "b"]);
+    // What it has there meanwhile is another matter.
+    machine.sh("ip -n b addr flush dev v0; ip -n b link set v0 down");
+    // A second name of the same: the namespace stays, and what is in it.
+    machine.sh("ip netns exec b sleep 1000 >/dev/null 2>&1 & echo $! > /run/pid");
+    wait_until("it is in the namespace", || !machine.ns(&["pids", "b"]).is_empty());
+    machine.ns(&["attach", "again", machine.sh("cat /run/pid").trim()]);
+    machine.ns(&["delete", "again"]);
+    assert!(machine.run("ip", &["-n", "b", "-o", "link"]).contains(" v0@"));
+    // Another one has its name: nothing is lost.
+    machine.sh("ip link add v0 type veth peer name other");
+    let said = machine.ns_fails(1, &["delete", "b"]);
+    assert!(said.contains("cannot move the interface v0: File exists (EEXIST)"), "{said}");
+    assert!(machine.is_namespace("b") && machine.run("ip", &["-n", "b", "-o", "link"]).contains(" v0@"));
+    machine.sh("ip link delete v0");
+    // A process that stays does not keep it.
+    let output = machine.output(HOP, &["ns", "delete", "b"]);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("v0 is back from where it had been moved to"), "{said}");
+    assert!(said.contains("(sleep) runs in it"), "{said}");
+    assert_eq!(properties(&machine, None, "v0"), before);
+    assert!(machine.sh("ls -A /run/hopyard 2>/dev/null || true").is_empty(), "it is home, and still on record");
+    // A name for the very namespace that it is in is but a name.
+    machine.ns(&["move", "v0", "a"]);
+    machine.ns(&["attach", "here", "1"]);
+    machine.ns(&["move", "v0", "--from", "a"]);
+    machine.ns(&["delete", "here"]);
+    assert_eq!(properties(&machine, None, "v0"), before);
+    // What `ip` has moved there, and is nobody's device, goes with the namespace, as with `ip netns delete`.
+    machine.sh("ip link set v0 netns a");
+    machine.ns(&["delete", "--wait", "a"]);
+    assert!(!machine.sh("ip -o link").contains(" v0@"));
+}
+
+#[test]
+fn an_interface_comes_back_to_the_namespace_that_it_came_from() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "origin", "a", "gone", "b"]);
+    machine.sh("ip -n origin link add v0 type veth peer name v1; ip -n origin addr add 10.3.0.1/24 dev v0
+        ip -n gone link add w0 type veth peer name w1");
+    machine.ns(&["move", "v0", "--from", "origin", "a"]);
+    machine.ns(&["delete", "a"]);
+    assert!(machine.run("ip", &["-n", "origin", "-o", "addr"]).contains("v0    inet 10.3.0.1/24"));
+    machine.ns(&["move", "w0", "--from", "gone", "b"]);
+    machine.ns(&["move", "w1", "--from", "gone", "origin"]);
+    machine.ns(&["delete", "--wait", "gone"]);
+    let said = machine.ns_fails(1, &["delete", "b"]);
+    assert!(said.contains("`w0` in `b` came from a namespace that cannot be found"), "{said}");
+    machine.ns(&["move", "w0", "--from", "b"]);
+    machine.ns(&["delete", "b"]);
+    assert!(machine.sh("ip -o link").contains(" w0@"));
+    // It is here now, and does not leave with a second name of this namespace.
+    machine.ns(&["attach", "here", "1"]);
+    machine.ns(&["delete", "here"]);
+    assert!(machine.sh("ip -o link").contains(" w0@"));
+    // Where both go at once, nothing is in the way.
+    machine.ns(&["move", "w1", "--from", "origin", "host"]);
+    machine.ns(&["add", "one", "two"]);
+    machine.sh("ip -n one link add x0 type veth peer name x1; ip -n two link add y0 type veth peer name y1");
+    machine.ns(&["move", "x0", "--from", "one", "two"]);
+    machine.ns(&["move", "y0", "--from", "two", "one"]);
+    machine.ns(&["delete", "--all"]);
+    assert_eq!(machine.names(), set(&[]));
+}
+
+// ------------------------------------------------------------------------------------- watching
+
+#[test]
+fn monitor_tells_of_a_name_when_it_can_be_entered() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "before"]);
+    let mut monitor = machine.command(HOP, &["ns", "monitor", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
+    let mut next = || -> (String, String) {
+        let line: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        (line["event"].as_str().unwrap().to_owned(), line["name"].as_str().unwrap().to_owned())
+    };
+    let event = |event: &str, name: &str| (event.to_owned(), name.to_owned());
+    // It may not yet be watching.
+    let mut tries = 0;
+    let first = std::thread::scope(|scope| {
+        let first = scope.spawn(&mut next);
+        while !first.is_finished() {
+            let name = format!("try{tries}");
+            machine.ns(&["add", &name]);
+            tries += 1;
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(tries < 200, "the monitor says nothing");
+        }
+        first.join().unwrap()
+    });
+    let started: usize = first.1.strip_prefix("try").unwrap().parse().unwrap();
+    assert_eq!(first.0, "add");
+    for n in started + 1..tries {
+        assert_eq!(next(), event("add", &format!("try{n}")));
+    }
+    for round in 0..20 {
+        let (a, b) = (format!("a{round}"), format!("b{round}"));
+        machine.ns(&["add", &a]);
+        assert_eq!(next(), event("add", &a));
+        let mut ip = machine.command("ip", &["netns", "add", &b]).spawn().unwrap();
+        assert_eq!(next(), event("add", &b));
+        assert!(machine.is_namespace(&b), "it is told of before it can be entered");
+        assert!(ip.wait().unwrap().success());
+        machine.ip(&["delete", &a]);
+        assert_eq!(next(), event("delete", &a));
+        machine.ns(&["delete", &b]);
+        assert_eq!(next(), event("delete", &b));
+    }
+    machine.make_dead("dead");
+    assert_eq!(next(), event("dead", "dead"));
+    machine.ns(&["add", "dead"]);
+    assert_eq!(next(), event("delete", "dead"));
+    assert_eq!(next(), event("add", "dead"));
+    monitor.kill().unwrap();
+    monitor.wait().unwrap();
+}
+
+// ----------------------------------------------------------------------------- labs, and their names
+
+/// Where /run is on a disk, labs put the names into memory.
+const ON_A_DISK: &str = "mkdir -p \"$DISK/run\" && mount --bind \"$DISK/run\" /run && mount -t tmpfs none /dev/shm && \
+    echo && exec cat";
+
+#[test]
+fn names_and_labs_do_not_disturb_each_other() {
+    let disk = tempfile::tempdir().unwrap();
+    let on_a_disk = ON_A_DISK.replace("$DISK", &disk.path().display().to_string());
+    let mut tried = 0;
+    for setup in [SETUP, &on_a_disk] {
+        let Some(machine) = Machine::with(setup) else { continue };
+        tried += 1;
+        machine.run(HOP, &["up", "near -- far", "--name", "lab"]);
+        machine.ns(&["add", "mine"]);
+        machine.ip(&["add", "too"]);
+        assert_eq!(machine.names(), set(&["lab.far", "lab.near", "mine", "too"]));
+        assert_eq!(machine.row("lab.near")["kind"], "node");
+        assert_eq!(machine.row("lab.near")["interfaces"], serde_json::json!(["lo", "eth0"]));
+        assert_eq!(machine.ns(&["exec", "lab.near", "ls", "/sys/class/net"]), "eth0\nlo\n");
+        let said = machine.ns_fails(1, &["delete", "lab.near"]);
+        assert!(said.contains("`lab.near` is a node of a lab") && said.contains("`hop down lab`"), "{said}");
+        assert!(machine.ns_fails(1, &["add", "lab.far"]).contains("exists already"));
+        machine.run(HOP, &["down", "lab"]);
+        assert_eq!(machine.names(), set(&["mine", "too"]));
+        assert!(machine.is_namespace("mine") && machine.is_namespace("too"));
+        // The other way round: names first.
+        machine.run(HOP, &["up", "near -- far", "--name", "lab"]);
+        machine.ns(&["delete", "--all"]);
+        assert_eq!(machine.names(), set(&["lab.far", "lab.near"]), "--all takes what is a lab's");
+        machine.run(HOP, &["down", "lab"]);
+        machine.ns(&["add", "again"]);
+        machine.ip(&["delete", "again"]);
+        assert_eq!(machine.names(), set(&[]));
+    }
+    assert!(tried == 2 || std::env::var_os("REQUIRE_LABS").is_none());
+}
+
+// ---------------------------------------------------------------------------------- what cannot be
+
+#[test]
+fn a_run_that_cannot_be_written_to_is_told() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh("mount -o remount,ro,bind /run");
+    let said = machine.ns_fails(1, &["add", "a"]);
+    assert!(said.contains("cannot make /run/netns: Read-only file system (EROFS)"), "{said}");
+    machine.sh("mount -o remount,rw,bind /run");
+    machine.ns(&["add", "a"]);
+    machine.sh("mount -o remount,ro,bind /run/netns");
+    let said = machine.ns_fails(1, &["add", "b"]);
+    assert!(said.contains("cannot make a name in /run/netns: Read-only file system (EROFS)"), "{said}");
+    assert_eq!(machine.names(), set(&["a"]));
+    assert_eq!(machine.ns(&["exec", "a", "ls", "/sys/class/net"]), "lo\n");
+}
+
+#[test]
+fn a_limit_on_namespaces_is_told_and_leaves_what_there_is() {
+    let Some(machine) = Machine::new() else { return };
+    if is_root() {
+        // The limit is the machine's.
+        println!("skipped: a limit on namespaces, for root");
+        return;
+    }
+    machine.sh("echo 20 > /proc/sys/user/max_net_namespaces");
+    let names: Vec<String> = (0..30).map(|n| format!("n{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let said = machine.ns_fails(1, &[&["add"], &names[..]].concat());
+    assert!(said.contains("No space left on device (ENOSPC)") && said.contains("more were not tried"), "{said}");
+    assert!((15..20).contains(&machine.names().len()), "{:?}", machine.names());
+    assert!(machine.names().iter().all(|name| machine.is_namespace(name)));
+}
+
+/// Without rights, whoever calls.
+fn without_rights(args: &[&str]) -> Output {
+    let mut command = Command::new("setpriv");
+    // An ordinary user has none that could be taken away.
+    if is_root() {
+        command.args(["--bounding-set", "-all", "--inh-caps", "-all"]);
+    }
+    command.arg(HOP).arg("ns").args(args).output().unwrap()
+}
+
+#[test]
+fn an_ordinary_user_is_told_the_way_out() {
+    for command in [
+        &["add", "a"][..],
+        &["delete", "a"],
+        &["delete", "--all"],
+        &["exec", "a", "true"],
+        &["exec", "--all", "true"],
+        &["attach", "a", "1"],
+        &["set", "a", "auto"],
+        &["move", "lo", "a"],
+    ] {
+        let output = without_rights(command);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.contains("error: only root can "), "{said}");
+        assert!(said.contains("`hop up` runs a network of your own") && said.contains("`unshare -Urn CMD`"), "{said}");
+    }
+    // To look is everybody's.
+    for command in [&["list"][..], &["list", "--json"], &["identify"]] {
+        let output = without_rights(command);
+        assert!(output.status.success(), "{command:?}: {}", text(&output.stderr));
+    }
+    assert!(!Path::new("/run/netns/a").exists());
+}
+
+#[test]
+fn a_reader_that_stops_reading_is_no_error_of_names() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a"]);
+    let mut child =
+        machine.command(HOP, &["ns", "list"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    std::io::stdout().flush().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stderr), "");
+}

@@ -1,0 +1,315 @@
+//! An interface on its way to another namespace, and what the kernel takes from it.
+//!
+//! It keeps its name, its Ethernet address, its MTU and its second names. It goes down, and loses addresses,
+//! routes, permanent neighbours and its place in a bridge. All but the last is given to it again, as the
+//! kernel itself has told it: the messages of its tables are kept and sent, as `ip route save` does.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use hopyard_net::{Family, IfName, MacAddr};
+use netlink_packet_core::{NLM_F_DUMP, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::decode::{self, FoundLink};
+use crate::error::Refusal;
+use crate::inside::{cookie_of, go_home};
+use crate::links::IfIndex;
+use crate::netlink::{Answers, Batch, Inbox, RtSocket};
+use crate::world::read_links;
+use crate::{Errno, KernelError, Realm, encode, namespace, settle};
+
+/// A namespace, open for what concerns its interfaces.
+pub struct Space {
+    socket: RtSocket,
+    inbox: Inbox,
+}
+
+/// What an interface has, and loses when it moves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    up: bool,
+    addresses: Vec<AddressMessage>,
+    routes: Vec<RouteMessage>,
+    neighbours: Vec<(IpAddr, MacAddr)>,
+    lost: Vec<Lost>,
+}
+
+/// Something that an interface had and has no more.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lost {
+    /// What.
+    pub what: String,
+    /// Why it could not be had again; `None`: it is not a thing of the interface alone.
+    pub why: Option<KernelError>,
+}
+
+impl std::fmt::Debug for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Space").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+impl Space {
+    /// Opens a namespace.
+    ///
+    /// # Errors
+    /// It cannot be entered.
+    pub fn open(of: BorrowedFd<'_>) -> Result<Self, KernelError> {
+        let failed = |error: io::Error| KernelError::new("enter the namespace", error);
+        let open = || {
+            let socket = namespace::enter(of).and_then(|()| RtSocket::open());
+            go_home();
+            socket
+        };
+        let socket = Realm::host().run(open).map_err(failed)?.map_err(failed)?;
+        Ok(Space { socket, inbox: Inbox::default() })
+    }
+
+    /// See [`Inside::cookie`](crate::Inside::cookie).
+    pub fn cookie(&self) -> Option<u64> {
+        cookie_of(&self.socket)
+    }
+
+    /// The names of its interfaces.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn interfaces(&mut self) -> Result<Vec<IfName>, KernelError> {
+        Ok(self.links()?.iter().map(|link| link.dev).collect())
+    }
+
+    /// What an interface has that it would lose.
+    ///
+    /// # Errors
+    /// `ENODEV`: there is no such interface.
+    pub fn settings(&mut self, dev: IfName) -> Result<Settings, KernelError> {
+        let links = self.links()?;
+        let link = find(&links, dev)?;
+        let mut settings = Settings { up: link.up, ..Settings::default() };
+        if let Some(bridge) = link.master {
+            let name = links.iter().find(|other| other.index == bridge).map_or("a bridge", |other| other.dev.as_str());
+            settings.lost.push(Lost { what: format!("its place in {name}"), why: None });
+        }
+        let reading = |refusal: Refusal| refusal.while_doing(format!("read what {dev} has"));
+        for message in self.socket.ask(encode::get_addresses(None), NLM_F_DUMP, &mut self.inbox).map_err(reading)? {
+            if let RouteNetlinkMessage::NewAddress(message) = message
+                && message.header.index == link.index
+                && !is_automatic(&message, link)
+            {
+                settings.addresses.push(message);
+            }
+        }
+        for family in Family::BOTH {
+            let messages = self.socket.ask(encode::get_routes(family), NLM_F_DUMP, &mut self.inbox).map_err(reading)?;
+            for message in messages {
+                let RouteNetlinkMessage::NewRoute(message) = message else { continue };
+                if is_derived(&message) {
+                    continue;
+                }
+                match leads_over(&message, link.index) {
+                    Way::Elsewhere => {}
+                    Way::Here => settings.routes.push(message),
+                    Way::AmongOthers => settings.lost.push(Lost {
+                        what: format!("its part in {}, which has other ways", route_text(&message)),
+                        why: None,
+                    }),
+                }
+            }
+        }
+        for message in self.socket.ask(encode::get_neighbours(), NLM_F_DUMP, &mut self.inbox).map_err(reading)? {
+            if let Some((index, address, mac)) = decode::neighbour(&message)
+                && index == link.index
+            {
+                settings.neighbours.push((address, mac));
+            }
+        }
+        Ok(settings)
+    }
+
+    /// Moves an interface to another namespace, where it is down and has nothing.
+    ///
+    /// # Errors
+    /// `EEXIST`: there is one of that name. `EINVAL`: it is of a kind that cannot leave, as `lo` or a bridge.
+    pub fn send(&mut self, dev: IfName, to: BorrowedFd<'_>) -> Result<(), KernelError> {
+        let links = self.links()?;
+        let index = find(&links, dev)?.index;
+        let (request, flags) = encode::move_link(index, to);
+        self.carry_out(request, flags).map_err(|refusal| refusal.while_doing(format!("move the interface {dev}")))
+    }
+
+    /// Gives an interface what it had elsewhere; returns what it cannot have.
+    ///
+    /// # Errors
+    /// `ENODEV`: there is no such interface.
+    pub fn restore(&mut self, dev: IfName, settings: &Settings) -> Result<Vec<Lost>, KernelError> {
+        let links = self.links()?;
+        let index = find(&links, dev)?.index;
+        let mut lost = settings.lost.clone();
+        let mut note = |what: String, refusal: Refusal| {
+            let error = refusal.while_doing(format!("give {dev} {what}"));
+            lost.push(Lost { what, why: Some(error) });
+        };
+        // First, for without it there are no routes.
+        if settings.up {
+            let (request, flags) = encode::set_up(index, true);
+            if let Err(refusal) = self.carry_out(request, flags) {
+                note("that it is up".to_owned(), refusal);
+            }
+        }
+        for message in &settings.addresses {
+            let (request, flags) = encode::add_again(message, index);
+            if let Err(refusal) = self.carry_out(request, flags) {
+                note(address_text(message), refusal);
+            }
+        }
+        // A way may lead over another one, whichever comes first in the table.
+        let mut rest: Vec<&RouteMessage> = settings.routes.iter().collect();
+        loop {
+            let before = rest.len();
+            let mut refused = Vec::new();
+            for message in rest {
+                let (request, flags) = encode::set_again(message, index);
+                if let Err(refusal) = self.carry_out(request, flags) {
+                    refused.push((message, refusal));
+                }
+            }
+            if refused.is_empty() || refused.len() == before {
+                for (message, refusal) in refused {
+                    note(route_text(message), refusal);
+                }
+                break;
+            }
+            rest = refused.into_iter().map(|(message, _)| message).collect();
+        }
+        for &(address, mac) in &settings.neighbours {
+            let (request, flags) = encode::set_neigh(index, address, mac);
+            if let Err(refusal) = self.carry_out(request, flags) {
+                note(format!("the neighbour {address}"), refusal);
+            }
+        }
+        if settings.up {
+            // One without a carrier has nothing to be activated for.
+            settle::activate(&self.socket, dev).ok();
+        }
+        Ok(lost)
+    }
+
+    fn links(&mut self) -> Result<Vec<FoundLink>, KernelError> {
+        read_links(&self.socket, &mut self.inbox).map_err(|refusal| refusal.while_doing("read the interfaces"))
+    }
+
+    /// What is there already is as good.
+    fn carry_out(&mut self, request: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
+        let is_move = matches!(request, RouteNetlinkMessage::SetLink(_));
+        let mut batch = Batch::default();
+        batch.push(1, flags, request);
+        let mut refused = None;
+        self.socket.submit(&mut batch, &mut self.inbox, &mut |_, refusal| refused = Some(refusal))?;
+        match refused {
+            Some(refusal) if is_move || refusal.errno != Errno::EXIST => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Settings {
+    /// For a file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut batch = Batch::default();
+        let addresses = self.addresses.iter().cloned().map(RouteNetlinkMessage::NewAddress);
+        let routes = self.routes.iter().cloned().map(RouteNetlinkMessage::NewRoute);
+        let neighbours = self.neighbours.iter().map(|&(address, mac)| encode::set_neigh(0, address, mac).0);
+        for message in addresses.chain(routes).chain(neighbours) {
+            batch.push(0, 0, message);
+        }
+        [&[u8::from(self.up)], batch.bytes()].concat()
+    }
+
+    /// From a file; what is not understood is left out.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let Some((up, rest)) = bytes.split_first() else { return Settings::default() };
+        let mut settings = Settings { up: *up != 0, ..Settings::default() };
+        for answer in Answers(rest) {
+            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(answer.bytes()).map(|message| message.payload) {
+                Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message))) => {
+                    settings.addresses.push(message);
+                }
+                Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(message))) => {
+                    settings.routes.push(message);
+                }
+                Ok(NetlinkPayload::InnerMessage(other)) => {
+                    settings.neighbours.extend(decode::neighbour(&other).map(|(_, address, mac)| (address, mac)));
+                }
+                _ => {}
+            }
+        }
+        settings
+    }
+}
+
+fn find(links: &[FoundLink], dev: IfName) -> Result<&FoundLink, KernelError> {
+    let missing = || KernelError::new(format!("find the interface {dev}"), Errno::NODEV);
+    links.iter().find(|link| link.dev == dev).ok_or_else(missing)
+}
+
+/// Is it one that the interface is given without being asked, by the kernel or by a router?
+fn is_automatic(message: &AddressMessage, link: &FoundLink) -> bool {
+    let has = |wanted: AddressFlags| {
+        message.attributes.iter().any(|part| matches!(part, AddressAttribute::Flags(flags) if flags.contains(wanted)))
+    };
+    let from_kernel = message.attributes.iter().any(|part| {
+        use AddressProtocol::{LinkLocal, Loopback, RouterAnnouncement};
+        matches!(part, AddressAttribute::Protocol(Loopback | LinkLocal | RouterAnnouncement))
+    });
+    // Of IPv6, what is called secondary is temporary (RFC 8981).
+    let temporary = message.header.family == AddressFamily::Inet6 && has(AddressFlags::Secondary);
+    // Kernels before 5.18 leave no mark.
+    let own_accord = decode::address(&RouteNetlinkMessage::NewAddress(message.clone()))
+        .is_some_and(|found| decode::is_own_accord(found.addr, false, link.mac));
+    from_kernel || temporary || own_accord
+}
+
+/// Does it come with an address, or from a router?
+fn is_derived(message: &RouteMessage) -> bool {
+    matches!(message.header.protocol, RouteProtocol::Kernel | RouteProtocol::IcmpRedirect | RouteProtocol::Ra)
+        || message.header.flags.contains(RouteFlags::Cloned)
+}
+
+enum Way {
+    Elsewhere,
+    Here,
+    AmongOthers,
+}
+
+fn leads_over(message: &RouteMessage, index: IfIndex) -> Way {
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(oif) if *oif == index => return Way::Here,
+            RouteAttribute::MultiPath(hops) if hops.iter().all(|hop| hop.interface_index == index) => return Way::Here,
+            RouteAttribute::MultiPath(hops) if hops.iter().any(|hop| hop.interface_index == index) => {
+                return Way::AmongOthers;
+            }
+            _ => {}
+        }
+    }
+    Way::Elsewhere
+}
+
+fn address_text(message: &AddressMessage) -> String {
+    let found = RouteNetlinkMessage::NewAddress(message.clone());
+    decode::address(&found).map_or_else(|| "an address".to_owned(), |found| format!("the address {}", found.addr))
+}
+
+fn route_text(message: &RouteMessage) -> String {
+    let length = message.header.destination_prefix_length;
+    let destination = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(format!("the route to {address}/{length}")),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(format!("the route to {address}/{length}")),
+        _ => None,
+    });
+    destination.unwrap_or_else(|| "the default route".to_owned())
+}

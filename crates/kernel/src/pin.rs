@@ -1,0 +1,323 @@
+//! Namespaces that have a name: mounts of nsfs on the files of one directory, as `ip netns` makes them.
+//!
+//! `ip netns add` makes the file and then mounts on it; in between, or for ever if it is killed, there is
+//! a name that is no namespace. Here a name comes and goes in one step, by a rule of the kernel: what is a
+//! mount point in the caller's own mount namespace can be neither renamed nor removed; where it is one in
+//! others only, it can, and the mounts follow the file or go with it (since Linux 3.18). So a name
+//! is prepared on a file of another name, and given from [`Backstage`], where nothing is mounted on it.
+#![allow(unsafe_code)]
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, FileType, FsWord, Mode, OFlags, RenameFlags};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::thread::UnshareFlags;
+
+use crate::failure::Doing;
+use crate::{Failure, namespace};
+
+/// `NSFS_MAGIC` (linux/magic.h).
+const NSFS: FsWord = 0x6e73_6673;
+/// `NS_GET_NSTYPE` (linux/nsfs.h).
+const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+
+/// Opens what an entry of a directory leads to, if that is a network namespace; `None`: it is something
+/// else. Nothing else is opened, so nothing else can come of it.
+///
+/// # Errors
+/// Those of open(2): no such entry, a link to nowhere, no right to look.
+pub fn open_network(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<OwnedFd>> {
+    let found = match rustix::fs::openat(dir, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Err(rustix::io::Errno::LOOP) => return Ok(None),
+        found => found?,
+    };
+    if rustix::fs::fstatfs(&found)?.f_type != NSFS {
+        return Ok(None);
+    }
+    let opened = rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(is_network(opened.as_fd())?.then_some(opened))
+}
+
+/// The network namespace that a process, or one thread of it, is in.
+///
+/// # Errors
+/// It has ended, or is not the caller's to look at.
+pub fn network_of(pid: i32) -> io::Result<OwnedFd> {
+    Ok(File::open(format!("/proc/{pid}/ns/net"))?.into())
+}
+
+/// The network namespace of the calling thread.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn own_network() -> io::Result<OwnedFd> {
+    Ok(File::open("/proc/thread-self/ns/net")?.into())
+}
+
+fn is_network(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    if rustix::fs::fstatfs(fd)?.f_type != NSFS {
+        return Ok(false);
+    }
+    // SAFETY: on a descriptor of nsfs, as this one is, the request takes no argument and returns a number.
+    match unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) } {
+        libc::CLONE_NEWNET => Ok(true),
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(false),
+    }
+}
+
+/// Makes network namespaces, and hands each over as soon as it is there; `take` returns whether to go on.
+/// What cannot be made is handed over as an error, and is the last.
+///
+/// # Errors
+/// No thread could be started.
+pub fn make_networks(count: usize, mut take: impl FnMut(io::Result<OwnedFd>) -> bool) -> io::Result<()> {
+    /// Each waits with a descriptor until it is taken.
+    const AHEAD: usize = 16;
+    /// Most of the kernel's work is done under one lock: a second thread gains a fifth, a third nothing.
+    const THREADS: usize = 2;
+    const WORTH_A_THREAD: usize = 8;
+    let next = AtomicUsize::new(0);
+    let make = || {
+        namespace::create()?;
+        own_network()
+    };
+    std::thread::scope(|scope| {
+        let (out, made) = mpsc::sync_channel(AHEAD);
+        let work = |out: mpsc::SyncSender<io::Result<OwnedFd>>| {
+            while next.fetch_add(1, Ordering::Relaxed) < count {
+                let made = make();
+                let failed = made.is_err();
+                if out.send(made).is_err() || failed {
+                    break;
+                }
+            }
+        };
+        for n in 0..if count < WORTH_A_THREAD { 1 } else { THREADS } {
+            let out = out.clone();
+            let started =
+                std::thread::Builder::new().name("hop-netns".to_owned()).spawn_scoped(scope, move || work(out));
+            // Where there is no second thread to be had, one does it all.
+            if let (Err(error), 0) = (started, n) {
+                return Err(error);
+            }
+        }
+        drop(out);
+        for made in made {
+            let failed = made.is_err();
+            if !take(made) || failed {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Makes a directory a mount whose mounts show in the mount namespaces that are copied from this one, as
+/// ip-netns(8) does; does nothing where it is. The caller keeps others from doing it at the same time.
+///
+/// # Errors
+/// `ENOENT`: there is no such directory. `EPERM`: the rights are missing.
+pub fn make_shared(dir: &Path) -> io::Result<()> {
+    let share = || rustix::mount::mount_change(dir, MountPropagationFlags::SHARED | MountPropagationFlags::REC);
+    match share() {
+        // No mount yet.
+        Err(rustix::io::Errno::INVAL) => {}
+        shared => return Ok(shared?),
+    }
+    rustix::mount::mount_bind_recursive(dir, dir)?;
+    // A copy of a shared mount is in its group, and each name would be mounted twice.
+    rustix::mount::mount_change(dir, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    Ok(share()?)
+}
+
+/// Mounts a namespace on a file that it makes in the directory.
+///
+/// # Errors
+/// The name is taken, or the rights are missing. Nothing is left then.
+pub fn pin(namespace: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let how = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    drop(rustix::fs::openat(dir, name, how, Mode::empty())?);
+    let mounted = detached_mount(namespace)
+        .and_then(|tree| rustix::mount::move_mount(&tree, "", dir, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH));
+    if mounted.is_err() {
+        // The first error is the one to tell.
+        rustix::fs::unlinkat(dir, name, AtFlags::empty()).ok();
+    }
+    Ok(mounted?)
+}
+
+fn detached_mount(namespace: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    rustix::mount::open_tree(namespace, "", flags)
+}
+
+/// A thread in a mount namespace of its own, from where names are moved and removed.
+#[derive(Debug)]
+pub struct Backstage {
+    work: mpsc::Sender<Work>,
+}
+
+/// What a [`Backstage`] is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scene {
+    /// New names: what was there before may stay mounted there.
+    Coming,
+    /// Names that are to go: nothing is mounted there but the directory.
+    Going,
+}
+
+type Work = Box<dyn FnOnce(&Behind) + Send>;
+
+/// The directory as it is there.
+struct Behind {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+/// A file of the directory, seen from where nothing is mounted on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bare {
+    /// A plain file or a symbolic link, as names are made of?
+    pub is_name: bool,
+    /// When it was made.
+    pub made: SystemTime,
+}
+
+impl Backstage {
+    /// Behind a directory.
+    ///
+    /// # Errors
+    /// The rights are missing, or no thread could be started.
+    pub fn of(dir: &Path, scene: Scene) -> Result<Self, Failure> {
+        const DOING: &str = "make a mount namespace in which names can be moved";
+        let (work, works) = mpsc::channel::<Work>();
+        let (tell, told) = mpsc::sync_channel(1);
+        let dir = dir.to_owned();
+        let body = move || match go_behind(&dir, scene) {
+            Ok(behind) => {
+                if tell.send(Ok(())).is_ok() {
+                    for work in works {
+                        work(&behind);
+                    }
+                }
+            }
+            // Whoever does not wait for it need not know.
+            Err(error) => drop(tell.send(Err(error))),
+        };
+        std::thread::Builder::new().name("hop-backstage".to_owned()).spawn(body).doing(DOING)?;
+        told.recv().map_err(io::Error::other).doing(DOING)?.doing(DOING)?;
+        Ok(Backstage { work })
+    }
+
+    fn run<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Behind) -> rustix::io::Result<R> + Send + 'static,
+    ) -> io::Result<R> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let work: Work = Box::new(move |behind| drop(tell.send(work(behind))));
+        self.work.send(work).map_err(|_| io::Error::other("the thread has ended"))?;
+        Ok(told.recv().map_err(io::Error::other)??)
+    }
+
+    /// Gives a file another name, together with all that is mounted on it.
+    ///
+    /// # Errors
+    /// `EEXIST`: that name is taken.
+    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        self.rename_with(from, to, RenameFlags::NOREPLACE)
+    }
+
+    /// Gives two files each other's names, together with all that is mounted on them.
+    ///
+    /// # Errors
+    /// `ENOENT`: one of them is not there.
+    pub fn exchange(&self, one: &OsStr, other: &OsStr) -> io::Result<()> {
+        self.rename_with(one, other, RenameFlags::EXCHANGE)
+    }
+
+    fn rename_with(&self, from: &OsStr, to: &OsStr, how: RenameFlags) -> io::Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.run(move |Behind { dir, .. }| rustix::fs::renameat_with(dir, &from, dir, &to, how))
+    }
+
+    /// Removes a file, together with all that is mounted on it, however often and in whichever mount
+    /// namespace.
+    ///
+    /// # Errors
+    /// Those of unlink(2).
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+        let name = name.to_owned();
+        self.run(move |Behind { dir, path }| {
+            let remove = || rustix::fs::unlinkat(dir, &name, AtFlags::empty());
+            match remove() {
+                Err(rustix::io::Errno::BUSY) => {}
+                removed => return removed,
+            }
+            // Mounted here as well, by having been there before.
+            let path = path.join(&name);
+            while rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+            remove()
+        })
+    }
+
+    /// The file itself, whatever is mounted on it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn look(&self, name: &OsStr) -> io::Result<Bare> {
+        let name: OsString = name.to_owned();
+        let stat = self.run(move |Behind { dir, .. }| rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let made =
+            Duration::new(u64::try_from(stat.st_mtime).unwrap_or(0), u32::try_from(stat.st_mtime_nsec).unwrap_or(0));
+        Ok(Bare {
+            is_name: matches!(kind, FileType::RegularFile | FileType::Symlink),
+            made: SystemTime::UNIX_EPOCH + made,
+        })
+    }
+}
+
+/// Takes the calling thread there.
+fn go_behind(dir: &Path, scene: Scene) -> io::Result<Behind> {
+    // SAFETY: the thread is this module's own; it gets a mount namespace and a working directory of its
+    // own, and shares all else as before.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
+    // Nothing that is mounted from here on shows here, nor the other way round.
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let mut path = dir.to_owned();
+    if scene == Scene::Going && leave_all_behind(dir)? {
+        path = "/".into();
+    }
+    let dir = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(Behind { dir, path })
+}
+
+/// Makes the directory the root, and is rid of all other mounts. `false`: the present root is no mount, as
+/// in a chroot, or the very first one of the machine, and the kernel does not let it be changed.
+fn leave_all_behind(dir: &Path) -> rustix::io::Result<bool> {
+    rustix::mount::mount_bind(dir, dir)?;
+    rustix::process::chdir(dir)?;
+    match rustix::process::pivot_root(".", ".") {
+        Ok(()) => {
+            // What was the root lies on top now, with all mounts of the machine.
+            rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+            rustix::process::chdir("/")?;
+            Ok(true)
+        }
+        Err(rustix::io::Errno::INVAL) => {
+            rustix::process::chdir("/")?;
+            // What was mounted last is what the path leads to.
+            rustix::mount::unmount(dir, UnmountFlags::DETACH)?;
+            Ok(false)
+        }
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,220 @@
+//! Taking names away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hopyard_kernel::holders::{Holder, NamespaceId, holders_of};
+use hopyard_kernel::pin::{Backstage, Scene};
+use hopyard_kernel::{Realm, Trace, cleanup};
+
+use super::directory::{Entry, Kind, Names, not_found, of_lab};
+use super::moving::{Returned, Returns, what_is_inside};
+use super::name::temporary;
+use super::{EntryName, NsError, require_rights};
+use crate::error::{Error, IoContext};
+use crate::netns_dir::NETNS_DIR;
+
+/// What [`delete`] did.
+#[derive(Debug, Default)]
+pub struct Deleted {
+    /// The names that are gone.
+    pub gone: Vec<EntryName>,
+    /// Why others are not.
+    pub failed: Vec<Error>,
+    /// The interfaces that were brought back from where they had been moved to.
+    pub returned: Vec<Returned>,
+    /// The namespaces that had names, and what may keep them alive.
+    pub remains: Remains,
+}
+
+/// Namespaces without a name.
+#[derive(Debug, Default)]
+pub struct Remains {
+    spaces: BTreeMap<NamespaceId, Remnant>,
+}
+
+#[derive(Debug)]
+struct Remnant {
+    name: EntryName,
+    /// Where the kernel has such.
+    trace: Option<Trace>,
+}
+
+impl Remnant {
+    fn has_ended(&self) -> Option<bool> {
+        self.trace.as_ref().and_then(Trace::has_ended)
+    }
+}
+
+/// How long the kernel may take to let go of what we had open in a namespace, before what else holds it is looked
+/// for, and before it is said that something does.
+const SHORTLY: Duration = Duration::from_millis(3);
+const AT_LAST: Duration = Duration::from_millis(500);
+const SETTLE_EVERY: Duration = Duration::from_micros(200);
+
+/// More are not open at a time.
+const AT_ONCE: usize = 250;
+
+/// How often it is looked whether a namespace is still held: nothing tells.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Takes names away, each with all that is mounted on it, in one step. A namespace ends when nothing holds
+/// it any more. A name that cannot be taken away does not keep the others from going.
+///
+/// # Errors
+/// The rights are missing; then nothing is done.
+pub fn delete(names: &[EntryName]) -> Result<Deleted, Error> {
+    require_rights("delete a namespace")?;
+    let mut deleted = Deleted::default();
+    let Some(directory) = Names::open()? else {
+        deleted.failed.extend(names.iter().map(not_found));
+        return Ok(deleted);
+    };
+    let behind = Backstage::of(Path::new(NETNS_DIR), Scene::Going)?;
+    // First of all, while every namespace that something came from is still there.
+    let staying = bring_back_all(&directory, names, &mut deleted)?;
+    for name in names.iter().filter(|name| !staying.contains(*name)) {
+        let entry = directory.find(name).and_then(|entry| entry.ok_or_else(|| not_found(name)));
+        let gone = entry.and_then(|entry| {
+            check(&entry)?;
+            delete_one(&behind, &entry)
+        });
+        match gone {
+            Ok(space) => {
+                let remnant = |(id, trace)| (id, Remnant { name: name.clone(), trace });
+                deleted.remains.spaces.extend(space.map(remnant));
+                deleted.gone.push(name.clone());
+            }
+            Err(error) => deleted.failed.push(error),
+        }
+    }
+    Ok(deleted)
+}
+
+/// Brings interfaces back from what is about to be deleted; returns the names that have to stay because an
+/// interface cannot leave.
+fn bring_back_all(directory: &Names, going: &[EntryName], deleted: &mut Deleted) -> Result<BTreeSet<EntryName>, Error> {
+    let mut staying = BTreeSet::new();
+    let mut returns = Returns::read()?;
+    if returns.are_none() {
+        return Ok(staying);
+    }
+    // Each is open for so long.
+    for names in going.chunks(AT_ONCE) {
+        // What cannot be looked at is told of when it is to be deleted.
+        let found = |name| directory.find(name).ok().flatten().filter(|entry| check(entry).is_ok());
+        let entries: Vec<Entry> = names.iter().filter_map(found).collect();
+        for (entry, inside) in what_is_inside(&entries)? {
+            if !returns.concern(&inside) || !is_last_name(directory, entry, going)? {
+                continue;
+            }
+            match returns.bring_back(entry, &inside) {
+                Ok(returned) => deleted.returned.extend(returned),
+                Err(error) => {
+                    deleted.failed.push(error);
+                    staying.insert(entry.name.clone());
+                }
+            }
+        }
+    }
+    Ok(staying)
+}
+
+/// Does no other name lead to the namespace, but for those that are to go as well?
+fn is_last_name(directory: &Names, entry: &Entry, going: &[EntryName]) -> Result<bool, Error> {
+    let id = |entry: &Entry| entry.network.as_ref().and_then(|network| NamespaceId::of(network.as_fd()).ok());
+    let wanted = id(entry);
+    let is_same = |other: &Entry| id(other) == wanted && !going.contains(&other.name);
+    Ok(!directory.entries()?.iter().any(is_same))
+}
+
+/// What is no name, and what is a lab's, is left alone.
+fn check(entry: &Entry) -> Result<(), Error> {
+    match entry.kind {
+        Kind::Mount | Kind::Link { .. } | Kind::Dead => Ok(()),
+        Kind::Node { keeper } => Err(of_lab(&entry.name, keeper)),
+        Kind::Foreign(what) => Err(NsError::Foreign { name: entry.name.clone(), what }.into()),
+    }
+}
+
+type Space = (NamespaceId, Option<Trace>);
+
+fn delete_one(behind: &Backstage, entry: &Entry) -> Result<Option<Space>, Error> {
+    let name = &entry.name;
+    let doing = || format!("delete the name `{name}`");
+    let remember = |network: &OwnedFd| Ok((NamespaceId::of(network.as_fd())?, Trace::of(network.as_fd())));
+    let space = entry.network.as_ref().map(remember).transpose().context(doing)?;
+    // In two steps, for the kernel takes the mount away before it takes the file away: whoever came in
+    // between would find a name that is no namespace.
+    let aside = temporary();
+    match behind.rename(name.as_os_str(), &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_found(name)),
+        renamed => renamed.context(doing)?,
+    }
+    match behind.remove(&aside) {
+        // Another one has taken it for what somebody has left.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(space),
+        removed => removed.context(doing).map(|()| space),
+    }
+}
+
+impl Remains {
+    /// What still holds each of those that live on, as far as the caller may see it; nothing seen: none of it,
+    /// where the kernel says that one lives on all the same.
+    ///
+    /// # Errors
+    /// /proc cannot be read.
+    pub fn holders(&self) -> Result<BTreeMap<EntryName, Vec<Holder>>, Error> {
+        // What we had open there ourselves, the kernel lets go of a little later.
+        self.let_end(&self.living(), SHORTLY);
+        let living = self.living();
+        // It is a long way through /proc.
+        if living.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut found = holders_of(&living).context(|| "look for what holds the namespaces".to_owned())?;
+        let unseen = living.into_iter().filter(|id| !found.contains_key(id)).collect();
+        self.let_end(&unseen, AT_LAST);
+        let mut named = BTreeMap::new();
+        for (id, remnant) in &self.spaces {
+            let holders = found.remove(id).unwrap_or_default();
+            let lives_on = remnant.has_ended().map_or(!holders.is_empty(), |ended| !ended);
+            if lives_on {
+                named.insert(remnant.name.clone(), holders);
+            }
+        }
+        Ok(named)
+    }
+
+    /// Those that have not ended, as far as the kernel tells.
+    fn living(&self) -> BTreeSet<NamespaceId> {
+        let lives = |(id, remnant): (&NamespaceId, &Remnant)| (remnant.has_ended() != Some(true)).then_some(*id);
+        self.spaces.iter().filter_map(lives).collect()
+    }
+
+    /// Waits until the kernel says that these have ended, but not for long.
+    fn let_end(&self, ids: &BTreeSet<NamespaceId>, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let lives = |id| self.spaces.get(id).is_some_and(|remnant| remnant.has_ended() == Some(false));
+        while ids.iter().any(lives) && Instant::now() < deadline {
+            std::thread::sleep(SETTLE_EVERY);
+        }
+    }
+
+    /// Waits until nothing holds them and the kernel has freed them.
+    ///
+    /// # Errors
+    /// As for [`holders`](Self::holders), or the kernel's clean-up cannot be watched.
+    pub fn wait(self) -> Result<(), Error> {
+        if self.spaces.is_empty() {
+            return Ok(());
+        }
+        while !self.holders()?.is_empty() {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(cleanup::Pending::watch(&Realm::host())?.wait()?)
+    }
+}

@@ -1,0 +1,222 @@
+//! The directory: what is in it, and making it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use hopyard_kernel::{keeper, pin};
+
+use super::{EntryName, NsError};
+use crate::error::{Error, IoContext};
+use crate::home::Home;
+use crate::netns_dir::{self, NETNS_DIR};
+use crate::running::Running;
+
+/// The directory of names, open.
+#[derive(Debug)]
+pub struct Names {
+    dir: File,
+}
+
+/// An entry of it, as it was when it was looked at.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: EntryName,
+    /// What it is.
+    pub kind: Kind,
+    /// The namespace that it leads to; `None`: it leads to none, or to one that the caller may not open.
+    pub network: Option<OwnedFd>,
+    /// When it was made.
+    pub made: Option<SystemTime>,
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A namespace, mounted, as by `ip netns add`.
+    Mount,
+    /// A node of a lab: a link to what its keeper holds.
+    Node {
+        /// The keeper's process id.
+        keeper: i32,
+    },
+    /// A link to a namespace that something else holds.
+    Link {
+        /// Where to.
+        to: PathBuf,
+    },
+    /// A name that leads to no namespace.
+    Dead,
+    /// Something that is no name.
+    Foreign(&'static str),
+}
+
+impl Names {
+    /// Opens the directory; `None`: there is none, hence no name.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open() -> Result<Option<Self>, Error> {
+        match File::open(NETNS_DIR) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => Ok(Some(Names { dir: opened.context(|| format!("open {NETNS_DIR}"))? })),
+        }
+    }
+
+    /// Opens the directory for a name that should be in it.
+    pub(super) fn open_existing(name: &EntryName) -> Result<Self, Error> {
+        Self::open()?.ok_or_else(|| not_found(name))
+    }
+
+    /// Opens the directory for new names: made, where there is none, and a mount of its own, as
+    /// ip-netns(8) has it.
+    pub(super) fn open_to_add() -> Result<Self, Error> {
+        /// Whoever takes a last lab down may take the directory away.
+        const ATTEMPTS: usize = 20;
+        for _ in 0..ATTEMPTS {
+            // Who has made it does not matter: where a name was, it stays, as that of `ip netns` does.
+            netns_dir::make().context(|| format!("make {NETNS_DIR}"))?;
+            let Some(before) = Self::open()? else { continue };
+            before.dir.lock().context(|| format!("lock {NETNS_DIR}"))?;
+            match pin::make_shared(Path::new(NETNS_DIR)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                shared => shared.context(|| format!("make {NETNS_DIR} a mount of its own"))?,
+            }
+            // What was opened before lies below the mount. From here on nobody can take it away.
+            let Some(names) = Self::open()? else { continue };
+            let id = |names: &Names| names.dir.metadata().map(|meta| (meta.dev(), meta.ino()));
+            let doing = || format!("look at {NETNS_DIR}");
+            if id(&names).context(doing)? == id(&before).context(doing)? {
+                return Ok(names);
+            }
+        }
+        Err(io::Error::other("it is taken away again and again")).context(|| format!("make {NETNS_DIR}"))
+    }
+
+    /// Takes the lock that ip-netns(8) takes, as long as the value lives.
+    pub(super) fn lock() -> Result<File, Error> {
+        // Opened anew: a lock is of an open file, not of a process.
+        let lock = File::open(NETNS_DIR).context(|| format!("open {NETNS_DIR}"))?;
+        lock.lock().context(|| format!("lock {NETNS_DIR}"))?;
+        Ok(lock)
+    }
+
+    pub(super) fn dir(&self) -> &File {
+        &self.dir
+    }
+
+    /// The names, in order; those that are about to be given are left out.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn names() -> Result<Vec<EntryName>, Error> {
+        let mut names: Vec<EntryName> = Self::all_names()?.into_iter().filter(|name| !name.is_temporary()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    pub(super) fn all_names() -> Result<Vec<EntryName>, Error> {
+        let read = || -> io::Result<Vec<_>> { fs::read_dir(NETNS_DIR)?.map(|entry| Ok(entry?.file_name())).collect() };
+        let names = match read() {
+            // It has just been taken away, with nothing in it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names.context(|| format!("read {NETNS_DIR}"))?,
+        };
+        Ok(names.into_iter().filter_map(|name| EntryName::new(name).ok()).collect())
+    }
+
+    /// Looks at an entry; `None`: there is none of that name.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn find(&self, name: &EntryName) -> Result<Option<Entry>, Error> {
+        let path = Path::new(NETNS_DIR).join(name.as_os_str());
+        let doing = || format!("look at {}", path.display());
+        let meta = match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            meta => meta.context(doing)?,
+        };
+        let network = match pin::open_network(self.dir.as_fd(), name.as_os_str()) {
+            Ok(network) => network,
+            // It has just been deleted.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !meta.is_symlink() => return Ok(None),
+            // A link to what is another user's, or is gone.
+            Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) => None,
+            Err(error) => return Err(error).context(doing),
+        };
+        let kind = if meta.is_symlink() {
+            let to = match fs::read_link(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                to => to.context(doing)?,
+            };
+            match (keeper_of(&to), &network) {
+                (Some(keeper), _) if Path::new(&format!("/proc/{keeper}")).exists() => Kind::Node { keeper },
+                (_, Some(_)) => Kind::Link { to },
+                (_, None) => Kind::Dead,
+            }
+        } else if network.is_some() {
+            Kind::Mount
+        } else if meta.is_dir() {
+            Kind::Foreign("a directory")
+        } else if !meta.is_file() {
+            Kind::Foreign(if meta.file_type().is_socket() { "a socket" } else { "a device or a pipe" })
+        } else if meta.dev() == self.dir.metadata().context(|| format!("look at {NETNS_DIR}"))?.dev() {
+            Kind::Dead
+        } else {
+            Kind::Foreign("a mount of something else")
+        };
+        Ok(Some(Entry { name: name.clone(), kind, network, made: meta.modified().ok() }))
+    }
+
+    /// All entries, by name.
+    ///
+    /// # Errors
+    /// The directory or an entry cannot be read.
+    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+        // Each is open.
+        keeper::raise_descriptor_limit();
+        let mut entries = Vec::new();
+        for name in Self::names()? {
+            entries.extend(self.find(&name)?);
+        }
+        Ok(entries)
+    }
+
+    /// The namespace of a name.
+    ///
+    /// # Errors
+    /// [`NsError::NotFound`], [`NsError::Dead`] and the like.
+    pub fn network(&self, name: &EntryName) -> Result<OwnedFd, Error> {
+        let Some(entry) = self.find(name)? else { return Err(not_found(name)) };
+        match (entry.network, entry.kind) {
+            (Some(network), _) => Ok(network),
+            (None, Kind::Foreign(what)) => Err(NsError::Foreign { name: name.clone(), what }.into()),
+            (None, Kind::Node { keeper }) => Err(of_lab(name, keeper)),
+            (None, _) => Err(NsError::Dead { name: name.clone() }.into()),
+        }
+    }
+}
+
+/// The error for a name that is not there.
+pub(super) fn not_found(name: &EntryName) -> Error {
+    NsError::NotFound { name: name.clone(), names: Names::names().unwrap_or_default() }.into()
+}
+
+/// The error for a name that is a lab's.
+pub(super) fn of_lab(name: &EntryName, keeper: i32) -> Error {
+    // Labs of another directory of records are not to be found; then the error says less.
+    let labs = Home::of_caller().and_then(|home| Running::all(&home)).map(|(labs, _)| labs).unwrap_or_default();
+    let lab = labs.into_iter().find(|lab| lab.keeper().pid() == keeper).map(|lab| lab.name().clone());
+    NsError::OfLab { name: name.clone(), lab }.into()
+}
+
+/// The process of a link to `/proc/PID/fd/N`, as labs make them.
+fn keeper_of(target: &Path) -> Option<i32> {
+    let (pid, fd) = target.to_str()?.strip_prefix("/proc/")?.split_once("/fd/")?;
+    fd.parse::<u32>().ok()?;
+    pid.parse().ok()
+}

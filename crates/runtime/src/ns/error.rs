@@ -1,0 +1,120 @@
+//! What can go wrong with a namespace that has a name.
+
+use hopyard_kernel::KernelError;
+use hopyard_model::LabName;
+use hopyard_net::IfName;
+use thiserror::Error;
+
+use super::{EntryName, Place};
+
+/// Why something could not be done with a name.
+#[derive(Debug, Error)]
+pub enum NsError {
+    /// The caller is an ordinary user.
+    #[error("only root can {doing}")]
+    NoRights {
+        /// What was to be done.
+        doing: &'static str,
+    },
+    /// A text that cannot be in the directory.
+    #[error("`{}` is no name of a namespace: {why}", .name.escape_debug())]
+    BadName {
+        /// The text.
+        name: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// No such name.
+    #[error("there is no namespace `{name}`")]
+    NotFound {
+        /// The name asked for.
+        name: EntryName,
+        /// Those that there are.
+        names: Vec<EntryName>,
+    },
+    /// The name is taken.
+    #[error("a namespace `{name}` exists already")]
+    Exists {
+        /// The name.
+        name: EntryName,
+    },
+    /// What one of several was refused for would have kept these from being made as well.
+    #[error("{count} more were not tried")]
+    NotTried {
+        /// How many.
+        count: usize,
+    },
+    /// The name leads to no namespace: somebody was killed while making it, or the machine or the container
+    /// has been started anew since.
+    #[error("the name `{name}` is dead: it is no namespace any more")]
+    Dead {
+        /// The name.
+        name: EntryName,
+    },
+    /// Something that `ip netns` does not make, nor does this.
+    #[error("`{name}` in /run/netns is no namespace, but {what}")]
+    Foreign {
+        /// The name.
+        name: EntryName,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The name is that of a node, whose life is the lab's.
+    #[error("`{name}` is a node of a lab that runs")]
+    OfLab {
+        /// The name.
+        name: EntryName,
+        /// The lab, if it is one of the caller's.
+        lab: Option<LabName>,
+    },
+    /// No such interface where it was looked for.
+    #[error("there is no interface `{dev}` {place}")]
+    NoInterface {
+        /// The name asked for.
+        dev: IfName,
+        /// Where.
+        place: Place,
+        /// The interfaces that there are.
+        devs: Vec<IfName>,
+    },
+    /// It is there already.
+    #[error("the interface `{dev}` is {place} already")]
+    IsThere {
+        /// The interface.
+        dev: IfName,
+        /// Where.
+        place: Place,
+    },
+    /// Another one of that name is there.
+    #[error("there is another interface `{dev}` {place}")]
+    Taken {
+        /// The name.
+        dev: IfName,
+        /// Where.
+        place: Place,
+    },
+    /// An interface did not move.
+    #[error("{error}")]
+    NotMoved {
+        /// The interface.
+        dev: IfName,
+        /// Where it should have gone.
+        to: Place,
+        /// Why it did not.
+        error: Box<KernelError>,
+    },
+    /// An interface that goes back when its namespace ends cannot.
+    #[error("the interface `{dev}` in `{name}` came from a namespace that cannot be found")]
+    NoWayBack {
+        /// The name that was to be deleted.
+        name: EntryName,
+        /// The interface.
+        dev: IfName,
+    },
+    /// There is no process of that id, or it is another user's.
+    #[error("there is no process {pid} whose namespace you may see")]
+    NoProcess {
+        /// The id.
+        pid: i32,
+    },
+}

@@ -1,0 +1,264 @@
+//! Interfaces that move between namespaces, and go back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use hopyard_kernel::holders::NamespaceId;
+use hopyard_kernel::moving::{Lost, Settings, Space};
+use hopyard_kernel::{Errno, Inside, KernelError, have_only_loopback, look_inside, pin};
+use hopyard_net::IfName;
+use serde::{Deserialize, Serialize};
+
+use super::directory::{Entry, Names};
+use super::{EntryName, NsError, require_rights};
+use crate::error::{Error, IoContext};
+use crate::home::Home;
+
+/// Where an interface is, or should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The caller's own namespace.
+    Here,
+    /// One that has a name.
+    Named(EntryName),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Here => f.write_str("here"),
+            Place::Named(name) => write!(f, "in `{name}`"),
+        }
+    }
+}
+
+impl Place {
+    fn open(&self) -> Result<OwnedFd, Error> {
+        match self {
+            Place::Here => pin::own_network().context(|| "open this namespace".to_owned()),
+            Place::Named(name) => Names::open_existing(name)?.network(name),
+        }
+    }
+}
+
+/// That an interface was moved by us: it goes back when the name of its namespace is deleted.
+///
+/// A file for each, whose name says what is looked for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Move {
+    /// The interface.
+    pub(super) dev: IfName,
+    /// The cookie of the namespace that it is in.
+    at: u64,
+    /// The cookie of the one that it came from.
+    from: u64,
+    /// What it had there.
+    settings: Vec<u8>,
+}
+
+/// What the files begin with.
+const PREFIX: &str = ".moved-";
+
+impl Move {
+    fn file_name(at: u64, dev: IfName) -> String {
+        format!("{PREFIX}{at}-{dev}")
+    }
+
+    fn write(&self, home: &Home) -> Result<(), Error> {
+        let path = home.note(&Self::file_name(self.at, self.dev))?;
+        let text =
+            serde_json::to_vec(self).map_err(io::Error::other).context(|| format!("write {}", path.display()))?;
+        // Whole or not at all.
+        let new = path.with_extension("new");
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).context(|| format!("write {}", path.display()))
+    }
+
+    fn forget(home: &Home, at: u64, dev: IfName) {
+        // It may never have been written down.
+        if let Ok(path) = home.note(&Self::file_name(at, dev)) {
+            fs::remove_file(path).ok();
+        }
+        home.tidy();
+    }
+
+    /// Forgets those of namespaces whose names somebody else has deleted.
+    fn forget_gone(home: &Home) -> Result<(), Error> {
+        let here = pin::own_network().context(|| "open this namespace".to_owned())?;
+        let entries = Names::open()?.map_or_else(|| Ok(Vec::new()), |names| names.entries())?;
+        let named = entries.iter().filter_map(|entry| entry.network.as_ref());
+        let open: Vec<_> = named.chain([&here]).map(AsFd::as_fd).collect();
+        let insides = look_inside(&open).context(|| "look into the namespaces".to_owned())?;
+        let known: BTreeSet<u64> = insides.iter().flatten().filter_map(|inside| inside.cookie).collect();
+        let all = Self::all(home)?.into_values().flatten();
+        all.filter(|one| !known.contains(&one.at)).for_each(|gone| Self::forget(home, gone.at, gone.dev));
+        Ok(())
+    }
+
+    /// All that are on record, by the namespace that the interface is in.
+    pub(super) fn all(home: &Home) -> Result<BTreeMap<u64, Vec<Move>>, Error> {
+        let read = |path: PathBuf| serde_json::from_slice::<Move>(&fs::read(path).ok()?).ok();
+        let mut moves: BTreeMap<u64, Vec<Move>> = BTreeMap::new();
+        for found in home.notes(PREFIX)?.into_iter().filter_map(read) {
+            moves.entry(found.at).or_default().push(found);
+        }
+        Ok(moves)
+    }
+}
+
+/// Moves an interface, and gives it there what it had here, unless `bare`: that it is up, its addresses, routes
+/// and permanent neighbours. Returns what it could not be given.
+///
+/// That it was moved is written down: [`delete`](super::delete) brings it back.
+///
+/// # Errors
+/// It stays where it is, as it was.
+pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Result<Vec<Lost>, Error> {
+    require_rights("move an interface between namespaces")?;
+    let (source, target) = (from.open()?, to.open()?);
+    let id = |network: &OwnedFd| NamespaceId::of(network.as_fd()).context(|| "look at a namespace".to_owned());
+    let mut there = Space::open(target.as_fd())?;
+    if id(&source)? == id(&target)? {
+        return Err(NsError::IsThere { dev, place: to.clone() }.into());
+    }
+    let mut here = Space::open(source.as_fd())?;
+    let settings = match here.settings(dev) {
+        Err(error) if error.errno() == Errno::NODEV => {
+            return Err(NsError::NoInterface { dev, place: from.clone(), devs: here.interfaces()? }.into());
+        }
+        settings => settings?,
+    };
+    // Before anything is written down: what is on record there may be of that one.
+    if there.interfaces()?.contains(&dev) {
+        return Err(NsError::Taken { dev, place: to.clone() }.into());
+    }
+    let home = Home::of_caller()?;
+    // Kernels before 5.14 have nothing by which it could be told later that a namespace is the same.
+    let cookies = here.cookie().zip(there.cookie());
+    let before = cookies.map(|(here, _)| Move::all(&home).map(|mut moves| moves.remove(&here))).transpose()?.flatten();
+    let before = before.into_iter().flatten().find(|known| known.dev == dev);
+    // What comes here is home: nobody deletes this namespace.
+    let noted = cookies.filter(|_| *to != Place::Here);
+    if let Some((from, at)) = noted {
+        // An interface goes back to where it came from first.
+        match &before {
+            Some(known) if known.from == at => {}
+            Some(known) => Move { dev, at, from: known.from, settings: known.settings.clone() }.write(&home)?,
+            None => Move { dev, at, from, settings: settings.to_bytes() }.write(&home)?,
+        }
+    }
+    if let Err(error) = here.send(dev, target.as_fd()) {
+        if let Some((_, at)) = noted {
+            Move::forget(&home, at, dev);
+        }
+        return Err(NsError::NotMoved { dev, to: to.clone(), error: Box::new(error) }.into());
+    }
+    if let (Some((here, _)), Some(_)) = (cookies, before) {
+        Move::forget(&home, here, dev);
+    }
+    Move::forget_gone(&home)?;
+    if bare { Ok(Vec::new()) } else { Ok(there.restore(dev, &settings)?) }
+}
+
+/// What is to go back from namespaces whose names are about to be deleted.
+pub(super) struct Returns {
+    home: Home,
+    moves: BTreeMap<u64, Vec<Move>>,
+    here: OwnedFd,
+}
+
+/// An interface that was brought back, and what it could not be given there.
+#[derive(Debug)]
+pub struct Returned {
+    /// The interface.
+    pub dev: IfName,
+    /// What it had and has no more.
+    pub lost: Vec<Lost>,
+}
+
+impl Returns {
+    pub(super) fn read() -> Result<Self, Error> {
+        let home = Home::of_caller()?;
+        let here = pin::own_network().context(|| "open this namespace".to_owned())?;
+        Ok(Returns { moves: Move::all(&home)?, home, here })
+    }
+
+    /// Has nothing been moved at all?
+    pub(super) fn are_none(&self) -> bool {
+        self.moves.is_empty()
+    }
+
+    /// Is there anything in the namespace that might go back?
+    pub(super) fn concern(&self, inside: &Inside) -> bool {
+        inside.cookie.is_some_and(|cookie| self.moves.contains_key(&cookie))
+    }
+
+    /// Brings back what we have moved to a namespace, to where it came from. Devices of the machine that somebody
+    /// else has moved there are not touched: it may be the very namespace that they belong to, under a second
+    /// name. When the namespace ends the kernel gives them back to the machine.
+    pub(super) fn bring_back(&mut self, entry: &Entry, inside: &Inside) -> Result<Vec<Returned>, Error> {
+        let Entry { name, network: Some(network), .. } = entry else { return Ok(Vec::new()) };
+        let moves = inside.cookie.and_then(|cookie| self.moves.remove(&cookie)).unwrap_or_default();
+        let is_inside = |dev: IfName| inside.interfaces.iter().any(|other| *other == dev.as_str());
+        let mut there = Space::open(network.as_fd())?;
+        let mut here = Space::open(self.here.as_fd())?;
+        let mut returned = Vec::new();
+        if here.cookie() == there.cookie() {
+            // A second name of this namespace, which stays.
+            return Ok(returned);
+        }
+        for known in &moves {
+            let dev = known.dev;
+            if is_inside(dev) {
+                let settings = Settings::from_bytes(&known.settings);
+                let lost = if here.cookie() == Some(known.from) {
+                    take(&mut there, dev, &self.here, Place::Here)?;
+                    here.restore(dev, &settings)?
+                } else {
+                    let (origin, place) =
+                        find_by_cookie(known.from)?.ok_or_else(|| NsError::NoWayBack { name: name.clone(), dev })?;
+                    take(&mut there, dev, &origin, place)?;
+                    Space::open(origin.as_fd())?.restore(dev, &settings)?
+                };
+                returned.push(Returned { dev, lost });
+            }
+            Move::forget(&self.home, known.at, dev);
+        }
+        Ok(returned)
+    }
+}
+
+fn take(there: &mut Space, dev: IfName, to: &OwnedFd, place: Place) -> Result<(), Error> {
+    let failed = |error: KernelError| NsError::NotMoved { dev, to: place, error: Box::new(error) };
+    Ok(there.send(dev, to.as_fd()).map_err(failed)?)
+}
+
+fn find_by_cookie(cookie: u64) -> Result<Option<(OwnedFd, Place)>, Error> {
+    let entries = Names::open()?.map_or_else(|| Ok(Vec::new()), |names| names.entries())?;
+    let named = entries.into_iter().filter_map(|entry| Some((entry.name, entry.network?)));
+    let (names, networks): (Vec<EntryName>, Vec<OwnedFd>) = named.unzip();
+    let open: Vec<_> = networks.iter().map(AsFd::as_fd).collect();
+    let insides = look_inside(&open).context(|| "look into the namespaces".to_owned())?;
+    let is_it = |inside: &Result<Inside, KernelError>| inside.as_ref().is_ok_and(|it| it.cookie == Some(cookie));
+    let at = insides.iter().position(is_it);
+    Ok(at.and_then(|at| Some((networks.into_iter().nth(at)?, Place::Named(names.into_iter().nth(at)?)))))
+}
+
+/// Looks into the namespaces in which there is more than `lo`. One that cannot be entered cannot be emptied; its
+/// name can be deleted all the same.
+pub(super) fn what_is_inside(entries: &[Entry]) -> Result<Vec<(&Entry, Inside)>, Error> {
+    let doing = || "look into the namespaces".to_owned();
+    let entries: Vec<&Entry> = entries.iter().filter(|entry| entry.network.is_some()).collect();
+    let bare = have_only_loopback(&open(&entries)).context(doing)?;
+    let entries: Vec<&Entry> =
+        entries.into_iter().zip(bare).filter(|(_, bare)| !bare).map(|(entry, _)| entry).collect();
+    let insides = look_inside(&open(&entries)).context(doing)?;
+    Ok(entries.into_iter().zip(insides).filter_map(|(entry, inside)| Some((entry, inside.ok()?))).collect())
+}
+
+fn open<'a>(entries: &[&'a Entry]) -> Vec<BorrowedFd<'a>> {
+    entries.iter().filter_map(|entry| entry.network.as_ref()).map(AsFd::as_fd).collect()
+}
