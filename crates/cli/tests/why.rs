@@ -51,6 +51,8 @@ fn follow(place: &Place, args: &[&str]) {
     let json = place.output(&[&["why", "--json"], args].concat());
     let answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(answer["reachable"], serde_json::Value::Bool(false), "{answer}");
+    assert_eq!(answer["verdict"]["confidence"], "seen", "{answer}");
+    assert!(answer["verdict"]["reason"].is_string() && answer["verdict"]["node"].is_string(), "{answer}");
     for edit in answer["fix"]["edits"].as_array().unwrap() {
         run(place, edit["node"].as_str().unwrap(), edit["cmd"].as_str().unwrap());
     }

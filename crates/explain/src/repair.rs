@@ -271,6 +271,8 @@ impl<'a> Context<'a> {
                 nodes.extend(wired.ends.keys().map(|end| end.ns.clone()));
                 nodes.extend(wired.ends.values().flat_map(|way| way.switches.iter().cloned()));
             }
+            // Where the answer should go has no address of its own.
+            Reason::Undecided(_) => nodes.extend(self.target.clone()),
             // A route elsewhere on the way led here.
             Reason::Loop(_)
             | Reason::NotAnOwner

@@ -204,6 +204,11 @@ fn an_address_that_two_have_is_left_open_and_taken_from_the_wrong_one() {
     let query = Query { wanted: Some("d".parse().unwrap()), ..ask("c", "10.0.0.2") };
     assert_eq!(verdict(&net, &query), "? there c duplicate-address");
     assert_eq!(commands(&net, &query), ["e: ip address delete 10.0.0.2/24 dev eth0"]);
+    // Rules in a switch may see its frames, or not.
+    let mut filtered = net.clone();
+    type_in(&mut filtered, "e noaddr 10.0.0.2/24 dev eth0");
+    type_in(&mut filtered, "sw filter forward drop accept");
+    assert_eq!(verdict(&filtered, &query), "? there c undecided");
     // A port of the switch that is down is the switch's matter.
     type_in(&mut net, "e noaddr 10.0.0.2/24 dev eth0");
     assert_eq!(verdict(&net, &query), "yes");
