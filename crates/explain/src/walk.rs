@@ -285,6 +285,10 @@ impl Walker<'_> {
         let refuses = |found: &Found<'n>| match found {
             Found::Route(route) => match &route.action {
                 FibAction::Route(RouteKind::Unicast(_)) => None,
+                FibAction::Group => {
+                    let what = format!("{} is for a group of nodes", packet.dst);
+                    Some((Reason::Undecided(what), Some(*route)))
+                }
                 _ => Some((Reason::RouteRefuses((*route).clone()), Some(*route))),
             },
             Found::Refused(rule) => Some((Reason::PolicyRule(Box::new((*rule).clone())), None)),
