@@ -51,6 +51,8 @@ fn follow(place: &Place, args: &[&str]) {
     let json = place.output(&[&["why", "--json"], args].concat());
     let answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(answer["reachable"], serde_json::Value::Bool(false), "{answer}");
+    assert_eq!(answer["verdict"]["confidence"], "seen", "{answer}");
+    assert!(answer["verdict"]["reason"].is_string() && answer["verdict"]["node"].is_string(), "{answer}");
     for edit in answer["fix"]["edits"].as_array().unwrap() {
         run(place, edit["node"].as_str().unwrap(), edit["cmd"].as_str().unwrap());
     }
@@ -247,6 +249,38 @@ fn what_contradicts_the_model_is_shown_and_changes_that_do_not_help_are_taken_ba
     assert!(said.contains("contradiction: it should work, and the probe got no answer"), "{said}");
     assert!(said.contains("no reply left h2"), "{said}");
     assert_eq!(place.output(&["why", "--no-probe", "h1", "10.0.2.2"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_packet_that_is_too_long_is_stopped_where_it_does_not_fit() {
+    let place = Place::new();
+    let yaml = format!("name: {}\nlinks: [a -- r -- b]\n", unique("mtu"));
+    place.hop(&["up", &place.file("mtu.hop.yaml", &yaml)]);
+    let asked = |status: i32, family: &str, size: &str| {
+        let output = place.output(&["why", family, "--size", size, "a", "b"]);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(status), "{said}{}", text(&output.stderr));
+        said
+    };
+    for family in ["-4", "-6"] {
+        asked(0, family, "1500");
+        assert!(asked(1, family, "1501").contains("1501 bytes do not fit through a's eth0, whose MTU is 1500"));
+        // Both ends, as it should be: the router says so.
+        run(&place, "r", "ip link set eth1 mtu 1280");
+        run(&place, "b", "ip link set eth0 mtu 1280");
+        let said = asked(1, family, "1400");
+        assert!(said.contains("1400 bytes do not fit through r's eth1, whose MTU is 1280"), "{said}");
+        assert!(said.contains(if family == "-4" { "r answered icmp 3/4" } else { "r answered icmp 2/0" }), "{said}");
+        assert!(said.contains("ip link set eth1 mtu 1500"), "{said}");
+        asked(0, family, "1280");
+        // One end alone: nobody says anything.
+        run(&place, "r", "ip link set eth1 mtu 1500");
+        let said = asked(1, family, "1400");
+        assert!(said.contains("1400 bytes are more than b:eth0 takes in (1280)"), "{said}");
+        let done = place.hop(&["why", family, "--fix", "--size", "1400", "a", "b"]);
+        assert!(done.contains("done: YES a -> "), "{done}");
+    }
+    assert!(place.fails(2, &["why", "--size", "1400", "a", "b:80"]).contains("--size is not for TCP"));
 }
 
 #[test]

@@ -140,12 +140,12 @@ fn apply<'a>(rule: &'a Rule, seen: &Seen<'_>) -> Applied<'a> {
                     _ => return Applied::Unknown("it looks at the Ethernet header".to_owned()),
                 };
                 let (offset, length) = (*offset as usize, *length as usize);
-                let Some(bytes) = header.get(offset..offset + length) else {
-                    // A header that is too short: the rule does not match.
-                    return Applied::Not;
+                let bytes = header.get(offset..offset + length).and_then(|bytes| bytes.iter().copied().collect());
+                let Some(bytes): Option<Vec<u8>> = bytes else {
+                    return Applied::Unknown("it looks at more of the packet than is known".to_owned());
                 };
                 match room(&mut memory, *register, length) {
-                    Some(room) => room.copy_from_slice(bytes),
+                    Some(room) => room.copy_from_slice(&bytes),
                     None => return Applied::Unknown("a register that is none".to_owned()),
                 }
             }
@@ -234,40 +234,56 @@ fn load(what: Loaded, seen: &Seen<'_>) -> Vec<u8> {
     }
 }
 
-/// RFC 791, RFC 8200.
-fn network_header(packet: &Packet) -> Vec<u8> {
-    let number = packet.protocol.number(packet.family());
-    let length = u16::try_from(packet.length).unwrap_or(u16::MAX);
-    match packet.dst {
-        IpAddr::V4(dst) => {
-            let mut header = vec![0x45, 0];
-            header.extend(length.to_be_bytes());
-            header.extend([0, 0, 0x40, 0, packet.ttl, number, 0, 0]);
-            let src = match packet.src {
-                Some(IpAddr::V4(src)) => src.octets(),
-                _ => [0; 4],
-            };
-            header.extend(src);
-            header.extend(dst.octets());
-            header
-        }
-        IpAddr::V6(dst) => {
-            let mut header = vec![0x60, 0, 0, 0];
-            header.extend(length.saturating_sub(40).to_be_bytes());
-            header.extend([number, packet.ttl]);
-            let src = match packet.src {
-                Some(IpAddr::V6(src)) => src.octets(),
-                _ => [0; 16],
-            };
-            header.extend(src);
-            header.extend(dst.octets());
-            header
-        }
-    }
+/// A header, byte by byte; `None`: what is in it is chosen when the packet is sent.
+type Header = Vec<Option<u8>>;
+
+fn add(header: &mut Header, bytes: &[u8]) {
+    header.extend(bytes.iter().copied().map(Some));
 }
 
-/// As far as rules look: ports, the flags of TCP, the type of ICMP.
-fn transport_header(packet: &Packet) -> Vec<u8> {
+fn add_unknown(header: &mut Header, bytes: usize) {
+    header.resize(header.len() + bytes, None);
+}
+
+/// RFC 791, RFC 8200.
+fn network_header(packet: &Packet) -> Header {
+    let number = packet.protocol.number(packet.family());
+    let length = u16::try_from(packet.length).unwrap_or(u16::MAX);
+    let mut header = Header::new();
+    match packet.dst {
+        IpAddr::V4(dst) => {
+            add(&mut header, &[0x45, 0]);
+            add(&mut header, &length.to_be_bytes());
+            // The identification.
+            add_unknown(&mut header, 2);
+            add(&mut header, &[0x40, 0, packet.ttl, number]);
+            // The checksum.
+            add_unknown(&mut header, 2);
+            match packet.src {
+                Some(IpAddr::V4(src)) => add(&mut header, &src.octets()),
+                _ => add_unknown(&mut header, 4),
+            }
+            add(&mut header, &dst.octets());
+        }
+        IpAddr::V6(dst) => {
+            add(&mut header, &[0x60]);
+            // The flow label.
+            add_unknown(&mut header, 3);
+            add(&mut header, &length.saturating_sub(40).to_be_bytes());
+            add(&mut header, &[number, packet.ttl]);
+            match packet.src {
+                Some(IpAddr::V6(src)) => add(&mut header, &src.octets()),
+                _ => add_unknown(&mut header, 16),
+            }
+            add(&mut header, &dst.octets());
+        }
+    }
+    header
+}
+
+/// Ports, the flags of TCP, the type of ICMP.
+fn transport_header(packet: &Packet) -> Header {
+    let mut header = Header::new();
     match packet.protocol {
         Protocol::Icmp => {
             let kind = match (packet.family(), packet.reply) {
@@ -276,18 +292,19 @@ fn transport_header(packet: &Packet) -> Vec<u8> {
                 (Family::Ipv6, false) => 128,
                 (Family::Ipv6, true) => 129,
             };
-            vec![kind, 0]
+            add(&mut header, &[kind, 0]);
         }
         Protocol::Tcp | Protocol::Udp => {
-            let mut header = packet.source_port.to_be_bytes().to_vec();
-            header.extend(packet.destination_port.to_be_bytes());
+            add(&mut header, &packet.source_port.to_be_bytes());
+            add(&mut header, &packet.destination_port.to_be_bytes());
             if packet.protocol == Protocol::Tcp {
                 const SYN: u8 = 0x02;
                 const ACK: u8 = 0x10;
-                header.extend([0; 8]);
-                header.extend([0x50, if packet.reply { SYN | ACK } else { SYN }]);
+                // Sequence numbers, and how long the header is.
+                add_unknown(&mut header, 9);
+                add(&mut header, &[if packet.reply { SYN | ACK } else { SYN }]);
             }
-            header
         }
     }
+    header
 }

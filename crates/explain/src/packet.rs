@@ -53,8 +53,10 @@ pub struct Packet {
     pub destination_port: u16,
     /// How many more hops it may make.
     pub ttl: u8,
-    /// Its length in bytes, with the IP header. May not be cut into pieces on the way.
+    /// Its length in bytes, with the IP header.
     pub length: u32,
+    /// May it be cut into pieces on the way?
+    pub may_fragment: bool,
     /// Does it answer another one? Firewalls then take it as part of an established connection.
     pub reply: bool,
 }
@@ -76,6 +78,7 @@ impl Packet {
             destination_port: port,
             ttl: Self::TTL,
             length: header + 24,
+            may_fragment: false,
             reply: false,
         }
     }
@@ -88,6 +91,8 @@ impl Packet {
             source_port: self.destination_port,
             destination_port: self.source_port,
             ttl: Self::TTL,
+            // An IPv4 kernel lets its echo replies be cut.
+            may_fragment: self.protocol == Protocol::Icmp && self.dst.is_ipv4(),
             reply: true,
             ..*self
         })

@@ -271,6 +271,8 @@ impl<'a> Context<'a> {
                 nodes.extend(wired.ends.keys().map(|end| end.ns.clone()));
                 nodes.extend(wired.ends.values().flat_map(|way| way.switches.iter().cloned()));
             }
+            // Where the answer should go has no address of its own.
+            Reason::Undecided(_) => nodes.extend(self.target.clone()),
             // A route elsewhere on the way led here.
             Reason::Loop(_)
             | Reason::NotAnOwner
@@ -354,7 +356,8 @@ impl<'a> Context<'a> {
                     link.addresses.iter().any(|own| own.net.contains(&addr) && own.net.addr() != addr && !own.host_only)
                 };
                 let addresses = there.addresses.iter().map(|it| it.net.addr());
-                let same = addresses.filter(|addr| addr.is_ipv4() == to.is_ipv4() && on_link(*addr) && *addr != to);
+                let takes = |addr: &IpAddr| addr.is_ipv4() == to.is_ipv4() && on_link(*addr) && !is_own(node, *addr);
+                let same = addresses.filter(|addr| *addr != to && takes(addr));
                 ways.extend(same.map(|addr| (distance, *dev, addr)));
             }
         }
@@ -574,7 +577,9 @@ fn plain(edit: Edit, found: &mut Vec<Proposal>) {
 fn takes(node: &NodeState, route: &Route) -> bool {
     let on_link = |hop: &NextHop| {
         let Some(via) = hop.via else { return node.links.contains_key(&hop.dev) };
-        matched(node, via).is_some_and(|it| it.next_hops().iter().any(|to| to.via.is_none() && to.dev == hop.dev))
+        !is_own(node, via)
+            && matched(node, via)
+                .is_some_and(|it| it.next_hops().iter().any(|to| to.via.is_none() && to.dev == hop.dev))
     };
     route.next_hops().iter().all(on_link)
 }

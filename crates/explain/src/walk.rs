@@ -285,6 +285,10 @@ impl Walker<'_> {
         let refuses = |found: &Found<'n>| match found {
             Found::Route(route) => match &route.action {
                 FibAction::Route(RouteKind::Unicast(_)) => None,
+                FibAction::Group => {
+                    let what = format!("{} is for a group of nodes", packet.dst);
+                    Some((Reason::Undecided(what), Some(*route)))
+                }
                 _ => Some((Reason::RouteRefuses((*route).clone()), Some(*route))),
             },
             Found::Refused(rule) => Some((Reason::PolicyRule(Box::new((*rule).clone())), None)),
@@ -356,6 +360,10 @@ impl Walker<'_> {
         let Some(link) = node.links.get(&by.dev) else {
             return stop(state, hop, Reason::Undecided(format!("there is no interface {}", by.dev)));
         };
+        if state.packet.length > link.mtu && state.packet.may_fragment {
+            // The largest of its pieces.
+            state.packet.length = link.mtu;
+        }
         if state.packet.length > link.mtu {
             return stop(state, hop, Reason::TooBig { dev: by.dev, mtu: link.mtu });
         }
@@ -641,12 +649,16 @@ fn listening(node: &NodeState, packet: &Packet) -> Option<Reason> {
     })
 }
 
-/// Rules about frames, which are not followed.
+/// Rules about frames, which are not followed. Those of IP see the frames of a switch too, where
+/// `net.bridge.bridge-nf-call-iptables` says so.
 fn filters_frames(node: &NodeState) -> Option<String> {
-    let chains = node.firewall.as_ref()?.chains.iter();
-    let mut on_frames =
-        chains.filter(|chain| chain.base.is_some() && matches!(chain.family.as_str(), "bridge" | "netdev"));
-    on_frames.next().map(|chain| format!("chain {} {} {} looks at frames", chain.family, chain.table, chain.name))
+    let decides = |chain: &&hopyard_net::Chain| {
+        let own = matches!(chain.base.as_ref().map(|base| base.hook), Some(Hook::Input | Hook::Output));
+        let base = chain.base.as_ref().is_some_and(|base| base.drops || !chain.rules.is_empty());
+        base && chain.family != "arp" && !own
+    };
+    let chain = node.firewall.as_ref()?.chains.iter().find(decides)?;
+    Some(format!("chain {} {} {} may look at frames", chain.family, chain.table, chain.name))
 }
 
 fn undecided(segment: &Segment) -> Reason {

@@ -204,6 +204,11 @@ fn an_address_that_two_have_is_left_open_and_taken_from_the_wrong_one() {
     let query = Query { wanted: Some("d".parse().unwrap()), ..ask("c", "10.0.0.2") };
     assert_eq!(verdict(&net, &query), "? there c duplicate-address");
     assert_eq!(commands(&net, &query), ["e: ip address delete 10.0.0.2/24 dev eth0"]);
+    // Rules in a switch may see its frames, or not.
+    let mut filtered = net.clone();
+    type_in(&mut filtered, "e noaddr 10.0.0.2/24 dev eth0");
+    type_in(&mut filtered, "sw filter forward drop accept");
+    assert_eq!(verdict(&filtered, &query), "? there c undecided");
     // A port of the switch that is down is the switch's matter.
     type_in(&mut net, "e noaddr 10.0.0.2/24 dev eth0");
     assert_eq!(verdict(&net, &query), "yes");
@@ -321,8 +326,21 @@ fn the_firewall_is_run_in_each_hook() {
         &["a: nft delete rule inet fw output handle 4"],
     );
     check(&["r2 filter forward accept masquerade"], &a_to_b(), "? there r2 undecided", &[]);
+    // What is in the packet is not known to the last byte.
+    check(&["r2 filter forward accept sequence drop"], &a_to_b(), "? there r2 undecided", &[]);
+    check(&["r2 filter forward accept l4proto tcp sequence drop"], &a_to_b(), "yes", &[]);
     // What is before it decides.
     check(&["r2 filter forward accept l4proto icmp accept masquerade"], &a_to_b(), "yes", &[]);
+}
+
+#[test]
+fn a_broadcast_is_not_followed() {
+    let mut net = chain();
+    let key = hopyard_net::RouteKey { prefix: "10.0.1.255/32".parse().unwrap(), table: 255, metric: 0 };
+    let action = hopyard_net::FibAction::Group;
+    let route = hopyard_net::FibRoute { key, action, src: None, hop_limit: None, derived: true };
+    net.nodes.get_mut("a").unwrap().routes.push(route);
+    assert_eq!(verdict(&net, &ask("a", "10.0.1.255")), "? there a undecided");
 }
 
 #[test]

@@ -258,9 +258,9 @@ fn case(seed: u64) -> Result<Ending, String> {
         return Ok(Ending::NotRepaired);
     };
     let ops: Vec<Op> = repair.edits().filter_map(hopyard::explain::Edit::op).collect();
-    world
-        .apply(&ops, &mut |_| {})
-        .unwrap_or_else(|error| panic!("seed {seed}: {error}\n{}", shown(&text, &faults, &report)));
+    if let Err(error) = world.apply(&ops, &mut |_| {}) {
+        return Err(format!("seed {seed}: {error}\n{}", shown(&text, &faults, &report)));
+    }
     let after = ask();
     let works = after.outcome() == Outcome::Yes || is_service(&after);
     if works && after.disagreements.is_empty() {

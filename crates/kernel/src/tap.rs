@@ -33,6 +33,8 @@ pub struct Mark {
     pub destination_port: u16,
     /// In the payload, or (TCP) its first half is the sequence number.
     pub token: [u8; 8],
+    /// Its length with the IP header; of a TCP segment it is fixed. It may not be cut on the way.
+    pub length: u32,
 }
 
 /// A packet of interest that passed an interface.
@@ -157,6 +159,28 @@ impl AsFd for Tap {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// A packet that is too long is refused or answered, rather than cut; whatever the kernel remembers of the path.
+fn forbid_fragments(socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
+    // `IP_PMTUDISC_PROBE` and `IPV6_PMTUDISC_PROBE` are the same.
+    let options: &[(i32, i32, i32)] = match family {
+        Family::Ipv4 => &[(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)],
+        Family::Ipv6 => &[
+            (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+            (libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 1),
+        ],
+    };
+    for (level, option, value) in options {
+        let size = libc::socklen_t::try_from(size_of_val(value)).map_err(io::Error::other)?;
+        // SAFETY: the value is an int that lives through the call, and its size is given.
+        let result =
+            unsafe { libc::setsockopt(socket.as_raw_fd(), *level, *option, std::ptr::from_ref(value).cast(), size) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// A packet's headers.
@@ -318,6 +342,7 @@ impl Mark {
             _ => (SocketType::DGRAM, ipproto::UDP),
         };
         let socket = rustix::net::socket_with(domain, kind, flags, Some(protocol))?;
+        forbid_fragments(socket.as_fd(), family)?;
         let (packet, port) = match self.protocol {
             1 => (self.echo(8), 0),
             58 => (self.echo(128), 0),
@@ -332,7 +357,7 @@ impl Mark {
             _ => {
                 sockopt::set_socket_reuseaddr(&socket, true)?;
                 rustix::net::bind(&socket, &SocketAddr::new(unspecified, self.source_port))?;
-                (self.token.to_vec(), self.destination_port)
+                (self.filled(self.token.to_vec(), 8), self.destination_port)
             }
         };
         rustix::net::sendto(&socket, &packet, SendFlags::empty(), &SocketAddr::new(self.dst, port))?;
@@ -343,13 +368,20 @@ impl Mark {
         let mut packet = vec![kind, 0, 0, 0];
         packet.extend(&self.token[4..]);
         packet.extend(self.token);
-        // As long as what the model walks.
-        packet.extend([0; 8]);
+        packet = self.filled(packet, 0);
         if kind == 8 {
             // Of ICMPv6 the kernel makes the checksum.
             let sum = internet_checksum(&packet);
             packet[2..4].copy_from_slice(&sum.to_be_bytes());
         }
+        packet
+    }
+
+    /// Zeros up to the length of the whole; `header` is what comes between this and the IP header.
+    fn filled(&self, mut packet: Vec<u8>, header: usize) -> Vec<u8> {
+        let ip = if self.dst.is_ipv4() { 20 } else { 40 };
+        let length = usize::try_from(self.length).unwrap_or(usize::MAX).saturating_sub(ip + header);
+        packet.resize(length.max(packet.len()), 0);
         packet
     }
 
@@ -396,6 +428,7 @@ mod tests {
             source_port: 4000,
             destination_port: 80,
             token: *b"\x01\x02\x03\x04hopy",
+            length: 44,
         }
     }
 

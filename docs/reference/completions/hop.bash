@@ -735,7 +735,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__why)
-            opts="-l -4 -6 -h --lab --ipv4-only --ipv6-only --no-probe --fix --json --color --help"
+            opts="-l -4 -6 -h --lab --ipv4-only --ipv6-only --size --no-probe --fix --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -746,6 +746,10 @@ _hop() {
                     return 0
                     ;;
                 -l)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -122,6 +122,7 @@ complete -c hop -n "__fish_hop_using_subcommand ping" -s 6 -l ipv6-only -d 'IPv6
 complete -c hop -n "__fish_hop_using_subcommand ping" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand ping" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand why" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand why" -l size -d 'How long the packet is, in bytes with its IP header; it may not be cut on the way. Not for TCP' -r
 complete -c hop -n "__fish_hop_using_subcommand why" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"

@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// The target's IPv6 address; without this, IPv4 where it has both.
     #[arg(short = '6', long)]
     ipv6_only: bool,
+    /// How long the packet is, in bytes with its IP header; it may not be cut on the way. Not for TCP.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(64..=65535))]
+    size: Option<u32>,
     /// Send no packet: only compute and ask.
     #[arg(long)]
     no_probe: bool,
@@ -61,7 +64,14 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let (running, from) = args.lab.find_node(&home, &args.from)?;
     let target = Target::parse(&args.to)?;
     let (dst, wanted) = target.find(args, &running)?;
-    let packet = Packet::probe(dst, target.protocol, target.port);
+    let mut packet = Packet::probe(dst, target.protocol, target.port);
+    if let Some(size) = args.size {
+        if target.protocol == Protocol::Tcp {
+            return Err(CliError::usage("--size is not for TCP, whose first segment has no content")
+                .hint("ask without a port, or for `/udp`"));
+        }
+        packet.length = size;
+    }
     let report = why(&running, &from, packet, wanted, !args.no_probe)?;
     let file = file::File::of(&running);
     if args.json {

@@ -181,6 +181,7 @@ pub(crate) fn type_in(net: &mut Snapshot, line: &str) {
                 |number: u8| RuleStep::Compare { register: 1, how: hopyard_net::Comparison::Equal, with: vec![number] };
             let steps = steps.iter().map(|word| match *word {
                 "l4proto" => icmp.clone(),
+                "sequence" => RuleStep::Payload { register: 1, base: 2, offset: 4, length: 4 },
                 "icmp" => is(1),
                 "tcp" => is(6),
                 "drop" => RuleStep::Verdict(RuleVerdict::Drop),

@@ -87,7 +87,8 @@ pub(super) fn probe(
     target: Option<&NsName>,
     token: [u8; 8],
 ) -> Result<Seen, Error> {
-    let packet = verdict.there.packet;
+    // As it is when it leaves: on its way it may have become smaller.
+    let packet = Packet { src: verdict.there.packet.src, ..query.packet };
     let mark = mark(&packet, token);
     let nodes: Vec<NsName> = watched(snapshot, query, verdict).into_iter().collect();
     let namespaces: Vec<OwnedFd> = nodes.iter().map(|node| world.ns_fd(node)).collect::<Result<_, _>>()?;
@@ -146,6 +147,7 @@ fn mark(packet: &Packet, token: [u8; 8]) -> Mark {
         source_port: packet.source_port,
         destination_port: packet.destination_port,
         token,
+        length: packet.length,
     }
 }
 

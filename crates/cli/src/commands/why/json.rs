@@ -46,6 +46,8 @@ struct Verdict<'a> {
     node: Option<&'a NsName>,
     reason: Option<&'static str>,
     text: String,
+    /// `seen`: a packet did as the model says; `computed`: none was sent; `contradicted`.
+    confidence: &'static str,
 }
 
 #[derive(Serialize)]
@@ -134,6 +136,11 @@ pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>) -> Result
             node: trouble.as_ref().map(|trouble| &trouble.node),
             reason: trouble.as_ref().map(hopyard::explain::Trouble::code),
             text: words::verdict(report),
+            confidence: match &report.seen {
+                _ if !report.disagreements.is_empty() => "contradicted",
+                Some(_) => "seen",
+                None => "computed",
+            },
         },
         there: hops(report, &report.verdict.there, false),
         back: report.verdict.back.as_ref().map_or_else(Vec::new, |back| hops(report, back, true)),
