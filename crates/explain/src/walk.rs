@@ -54,6 +54,24 @@ pub enum End {
     Dropped(Reason),
 }
 
+/// What the node at the other end of a link learns when a packet is sent to it: where the address is
+/// from which it is asked for its own. Nothing, where nobody needs to ask.
+fn learnt(
+    snapshot: &Snapshot,
+    from: &NsName,
+    next: &NextHop,
+    packet: &Packet,
+    to: &Endpoint,
+) -> Option<((Endpoint, IpAddr), Endpoint)> {
+    let node = snapshot.nodes.get(from)?;
+    let addr = next.via.unwrap_or(packet.dst);
+    if node.neighbours.iter().any(|it| it.dev == next.dev && it.addr == addr) {
+        return None;
+    }
+    let asker = segment::asker(node, next.dev, packet, addr)?;
+    Some(((to.clone(), asker), Endpoint { ns: from.clone(), dev: next.dev }))
+}
+
 /// Which of several equal routes a node takes for a packet, as far as somebody has asked it.
 pub type Choices = BTreeMap<(NsName, IpAddr), NextHop>;
 
@@ -87,19 +105,12 @@ impl Walk {
         self.by_chance || self.reason().is_some_and(Reason::is_undecided)
     }
 
-    /// What it leaves behind. A node that is asked for its address by ARP remembers who has asked.
+    /// What it leaves behind. A node that is asked for its address remembers who has asked.
     pub fn trace(&self, snapshot: &Snapshot) -> Trace {
         let mut trace = Trace { nodes: self.nodes().cloned().collect(), learnt: BTreeMap::new() };
         for hop in &self.hops {
-            let (Some(to), Some(next), Some(node)) = (&hop.to, &hop.next, snapshot.nodes.get(&hop.node)) else {
-                continue;
-            };
-            let addr = next.via.unwrap_or(self.packet.dst);
-            let known = node.neighbours.iter().any(|it| it.dev == next.dev && it.addr == addr);
-            let asker = segment::asker(node, next.dev, &self.packet, addr);
-            if let (false, true, Some(asker)) = (known, addr.is_ipv4(), asker) {
-                let here = Endpoint { ns: hop.node.clone(), dev: next.dev };
-                trace.learnt.insert((to.clone(), asker), here);
+            if let (Some(to), Some(next)) = (&hop.to, &hop.next) {
+                trace.learnt.extend(learnt(snapshot, &hop.node, next, &self.packet, to));
             }
         }
         trace
@@ -134,7 +145,14 @@ pub fn walk(
 ) -> Walk {
     let walker = Walker { snapshot, wanted, before, choices };
     let mut budget = BRANCHES;
-    let state = State { packet, at: from.clone(), input: None, hops: Vec::new(), been: BTreeSet::new() };
+    let state = State {
+        packet,
+        at: from.clone(),
+        input: None,
+        hops: Vec::new(),
+        been: BTreeSet::new(),
+        learnt: before.learnt.clone(),
+    };
     walker.go(state, &mut budget)
 }
 
@@ -155,6 +173,7 @@ struct State {
     input: Option<IfName>,
     hops: Vec<Hop>,
     been: BTreeSet<(NsName, Option<IfName>)>,
+    learnt: BTreeMap<(Endpoint, IpAddr), Endpoint>,
 }
 
 /// What a node does with a packet before it looks for the neighbour.
@@ -377,6 +396,7 @@ impl Walker<'_> {
         match self.deliver_frame(node, state, by, link) {
             Err(reason) => stop(state, hop, reason),
             Ok(to) => {
+                state.learnt.extend(learnt(self.snapshot, &state.at, by, &state.packet, &to));
                 hop.to = Some(to.clone());
                 state.hops.push(hop);
                 state.at = to.ns;
@@ -440,7 +460,7 @@ impl Walker<'_> {
                     }
                 }
             }
-            None => match self.before.learnt.get(&(here.clone(), addr)) {
+            None => match state.learnt.get(&(here.clone(), addr)) {
                 Some(end) if segment.ends.contains_key(end) => end.clone(),
                 _ => self.resolve(node, state, dev, addr, by.via.is_none(), &segment)?,
             },
