@@ -253,22 +253,20 @@ fn link_names(home: &Home, lab: &LabName, keeper: &Process, held: &Held) -> Resu
     let Some(dir) = home.netns_dir() else { return Ok(()) };
     let target = keeper::link_target(&keeper.pid());
     keeper::remove_links(dir, &target).context(|| format!("remove old names from {}", dir.display()))?;
-    let make_dir = || match netns_dir::make().context(|| format!("make {}", dir.display()))? {
-        Some(before) => home.note_netns_dir(before),
-        None => Ok(()),
-    };
-    make_dir()?;
-    for (node, number) in &held.nodes {
+    let link = |(node, number): &(NsName, u32)| {
         let link = dir.join(format!("{lab}.{node}"));
-        let make = || symlink(format!("{target}{number}"), &link);
-        let mut made = make();
-        if matches!(&made, Err(error) if error.kind() == io::ErrorKind::NotFound) {
-            // The last lab to go has just taken it away.
-            make_dir()?;
-            made = make();
-        }
-        made.context(|| format!("name a node for `ip netns`, {}", link.display()))?;
+        symlink(format!("{target}{number}"), &link)
+            .context(|| format!("name a node for `ip netns`, {}", link.display()))
+    };
+    let mut nodes = held.nodes.iter();
+    if let Some(first) = nodes.next() {
+        // Together with the directory, which the end of another user's last lab would take away as long as
+        // it is empty.
+        let (before, linked) = netns_dir::make_and(|| link(first)).context(|| format!("make {}", dir.display()))?;
+        before.map_or(Ok(()), |before| home.note_netns_dir(before))?;
+        linked?;
     }
+    nodes.try_for_each(link)?;
     Ok(())
 }
 

@@ -24,7 +24,16 @@ pub(crate) enum Before {
 
 /// Makes the directory, if there is none that will do; says what there was, if this call made it.
 pub(crate) fn make() -> io::Result<Option<Before>> {
+    make_and(|| ()).map(|(before, ())| before)
+}
+
+/// The same, and does something in it before anybody can take it away for being empty.
+pub(crate) fn make_and<R>(then: impl FnOnce() -> R) -> io::Result<(Option<Before>, R)> {
     let _alone = alone();
+    Ok((make_alone()?, then()))
+}
+
+fn make_alone() -> io::Result<Option<Before>> {
     let dir = Path::new(NETNS_DIR);
     let run = dir.parent().unwrap_or(dir);
     // Neither a directory with names in it nor the mount of `ip netns` can be removed.
