@@ -252,7 +252,13 @@ fn place(walk: &Walk, passing: impl Fn(&NsName) -> Passing) -> Option<(NsName, O
     // It leaves the node, and is lost on the wire; or it goes round, and comes and goes everywhere.
     let lost = matches!(
         walk.reason(),
-        Some(Reason::MtuMismatch { .. } | Reason::WrongNeighbour { .. } | Reason::Loop(_) | Reason::TtlExpired)
+        Some(
+            Reason::MtuMismatch { .. }
+                | Reason::WrongNeighbour { .. }
+                | Reason::NoCarrier { .. }
+                | Reason::Loop(_)
+                | Reason::TtlExpired
+        )
     );
     let came = |at: usize, node: &NsName| if at == 0 { Some(0) } else { passing(node).came };
     let reached = walk.hops.iter().enumerate().rfind(|(at, hop)| came(*at, &hop.node).is_some());
