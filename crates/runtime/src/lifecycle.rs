@@ -168,17 +168,21 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     }
     view::write(keeper.process(), lab.name(), &hosts)?;
     Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
-    record.stage = Stage::Up;
-    record.write(dir.path())?;
-    let (process, tied) = match lifetime {
+    let (process, keeper) = match lifetime {
         Lifetime::UntilDown => (keeper.release()?, None),
         Lifetime::Tied => {
             let process =
                 Process::open(keeper.process().pid()).context(|| "take hold of the lab's keeper".to_owned())?;
-            (process, Some(Tied { keeper: Some(keeper), home: home.clone(), name: lab.name().clone() }))
+            (process, Some(keeper))
         }
     };
+    // Last: a lab that is up by its record has a keeper that does not end with its starter. Otherwise, were
+    // this process killed in between, the next `up` would find it well, and it would go a moment later.
+    record.stage = Stage::Up;
+    record.write(dir.path())?;
     let running = Running::new(dir.path().to_owned(), record, process)?;
+    // From here on nothing fails: its end takes the lock that is held here.
+    let tied = keeper.map(|keeper| Tied { keeper: Some(keeper), home: home.clone(), name: lab.name().clone() });
     Ok(Up { running, tied, existed: false, steps, hosts, warnings })
 }
 
