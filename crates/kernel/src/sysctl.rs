@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 
 use hopyard_net::SysctlKey;
 use rustix::fs::{Mode, OFlags};
@@ -19,32 +21,75 @@ use crate::Errno;
 /// this looks them up in a procfs of its own, which forgets, and takes another one now and then.
 pub(crate) struct SysctlFiles {
     own: Option<OwnedFd>,
+    /// In how many namespaces sysctls were looked up, here and before.
     arrivals: usize,
     /// A procfs may be refused: to who is in no pid namespace of the same user namespace, and inside
     /// of containers that hide parts of theirs.
     refused: bool,
+    spent: Spent,
+}
+
+/// Where a procfs goes that is not needed any more.
+pub(crate) type Spent = Option<mpsc::Sender<OwnedFd>>;
+
+/// A thread that ends procfs instances: each waits for an RCU grace period, 5 ms, and 50 ms on a busy
+/// machine. Waits for the last of them when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Closer {
+    work: Option<(mpsc::Sender<OwnedFd>, JoinHandle<()>)>,
+}
+
+impl Closer {
+    /// Starts it, if so many namespaces need it and it does not run. Where there is no thread to be had,
+    /// whoever has a procfs waits.
+    pub(crate) fn start(&mut self, namespaces: usize) -> Spent {
+        if self.work.is_none() && namespaces > ARRIVALS_IN_COMMON {
+            let (spent, all) = mpsc::channel::<OwnedFd>();
+            let body = move || all.into_iter().for_each(drop);
+            self.work = thread::Builder::new().name("hop-closer".to_owned()).spawn(body).ok().map(|it| (spent, it));
+        }
+        self.work.as_ref().map(|(spent, _)| spent.clone())
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        if let Some((spent, thread)) = self.work.take() {
+            drop(spent);
+            // It does nothing that could panic.
+            thread.join().ok();
+        }
+    }
 }
 
 /// For some namespaces the machine's own `/proc` is cheapest.
 const ARRIVALS_IN_COMMON: usize = 128;
 
-/// So many share a procfs. To make one is cheap, but to end it waits for an RCU grace period: 5 ms, and
-/// 50 ms on a busy machine.
-const ARRIVALS_IN_OWN: usize = 512;
+/// So many share a procfs: what they cost by being looked through is then about what it costs to make one.
+const ARRIVALS_IN_OWN: usize = 128;
 
 impl SysctlFiles {
-    /// For a thread that is about to enter namespaces.
-    pub(crate) fn new() -> Self {
-        SysctlFiles { own: None, arrivals: 0, refused: false }
+    /// For a thread that is about to enter namespaces, after so many others have been entered.
+    pub(crate) fn new(spent: Spent, arrivals: usize) -> Self {
+        SysctlFiles { own: None, arrivals, refused: false, spent }
     }
 
     /// To be called when the thread has entered another namespace.
     pub(crate) fn arrive(&mut self) {
         let in_own = self.arrivals.checked_sub(ARRIVALS_IN_COMMON);
         self.arrivals += 1;
-        if !self.refused && in_own.is_some_and(|arrivals| arrivals % ARRIVALS_IN_OWN == 0) {
+        let is_due = |arrivals: usize| self.own.is_none() || arrivals.is_multiple_of(ARRIVALS_IN_OWN);
+        if !self.refused && in_own.is_some_and(is_due) {
+            self.let_go();
             self.own = mount_procfs().ok();
             self.refused = self.own.is_none();
+        }
+    }
+
+    fn let_go(&mut self) {
+        if let (Some(own), Some(spent)) = (self.own.take(), &self.spent) {
+            // Nobody there: it comes back, and ends here.
+            spent.send(own).ok();
         }
     }
 
@@ -77,6 +122,12 @@ impl SysctlFiles {
             None => (rustix::fs::CWD, format!("/proc/sys/{}", key.path())),
         };
         Ok(rustix::fs::openat(root, path, how | OFlags::CLOEXEC, Mode::empty())?.into())
+    }
+}
+
+impl Drop for SysctlFiles {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 

@@ -23,6 +23,7 @@ use hopyard_net::NsName;
 use crate::error::Refusal;
 use crate::links::LinkTable;
 use crate::netlink::{Inbox, RtSocket};
+use crate::sysctl::Closer;
 use crate::{Errno, KernelError, Realm, namespace};
 
 pub(crate) use observe::read_links;
@@ -36,6 +37,7 @@ pub struct World {
     spaces: BTreeMap<NsName, Netns>,
     /// Both ends of the veth pairs that were made or observed, either way round.
     pairs: peers::Pairs,
+    closer: Closer,
 }
 
 /// One namespace.
@@ -49,7 +51,7 @@ struct Netns {
 impl World {
     /// No namespaces yet; they will be made and entered with the rights of `realm`.
     pub fn new(realm: Realm) -> Self {
-        World { realm, spaces: BTreeMap::new(), pairs: peers::Pairs::new() }
+        World { realm, spaces: BTreeMap::new(), pairs: peers::Pairs::new(), closer: Closer::default() }
     }
 
     /// Takes in a namespace that exists.

@@ -84,7 +84,7 @@ impl World {
 
     /// Sets up the bridges that were left for the end.
     fn start_switches(&self, ops: &[Op], late: &BTreeSet<usize>) -> Result<(), (usize, Refusal)> {
-        let mut worker = Worker::new();
+        let mut worker = Worker::new(SysctlFiles::new(None, 0));
         for &at in late {
             let Op::SetUp { at: Endpoint { ns, dev }, .. } = &ops[at] else { continue };
             let space = self.space(ns).map_err(|refusal| (at, refusal))?;
@@ -179,11 +179,12 @@ impl World {
         }
         namespace::make_room_for_files(self.spaces.len() + plans.len());
         let mut done = 0;
-        for chunk in plans.chunks(SPACES_AT_A_TIME) {
+        let spent = self.closer.start(plans.len());
+        for (at, chunk) in plans.chunks(SPACES_AT_A_TIME).enumerate() {
             let made = in_parallel(chunk, |queue| {
                 visit(&self.realm, || {
                     let mut fresh = FreshValues::default();
-                    let mut files = SysctlFiles::new();
+                    let mut files = SysctlFiles::new(spent.clone(), at * SPACES_AT_A_TIME);
                     let mut made = Vec::new();
                     while let Some((_, plan)) = queue.take() {
                         made.push(plan.make(&mut fresh, &mut files));
@@ -323,10 +324,12 @@ impl World {
             return failures;
         }
         let mut done = 0;
-        for chunk in groups.chunks(GROUPS_AT_A_TIME) {
+        let spent = self.closer.start(groups.len());
+        for (at, chunk) in groups.chunks(GROUPS_AT_A_TIME).enumerate() {
+            let met = at * GROUPS_AT_A_TIME;
             let enters = chunk.iter().any(|(_, group)| group.iter().any(|&at| matches!(ops[at], Op::SetSysctl { .. })));
             let work = |queue: &super::Queue<'_, Group>| {
-                let mut worker = Worker::new();
+                let mut worker = Worker::new(SysctlFiles::new(spent.clone(), met));
                 while let Some((at, (name, group))) = queue.take() {
                     worker.visited.insert(at);
                     if let Some(space) = self.spaces.get(name) {
@@ -601,11 +604,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn new() -> Self {
+    fn new(files: SysctlFiles) -> Self {
         Worker {
             batch: Batch::default(),
             inbox: Inbox::default(),
-            files: SysctlFiles::new(),
+            files,
             visited: BTreeSet::new(),
             failures: Vec::new(),
         }

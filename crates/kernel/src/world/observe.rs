@@ -82,7 +82,7 @@ impl World {
         }
         let results = in_parallel(&asked, |queue| {
             let read_all = || {
-                let mut files = SysctlFiles::new();
+                let mut files = SysctlFiles::new(None, 0);
                 let mut found = Vec::new();
                 while let Some((_, (name, space, keys))) = queue.take() {
                     let values = read_sysctls_of(space, keys, &mut files)
