@@ -26,6 +26,7 @@ use rustix::thread::UnshareFlags;
 use crate::Failure;
 use crate::failure::Doing;
 use crate::pidfd::Process;
+use crate::pin::NSFS;
 use crate::realm::Realm;
 
 /// What a keeper needs to start.
@@ -64,8 +65,6 @@ pub struct Starting {
 
 /// The most descriptors that one message carries (`SCM_MAX_FD`).
 const FDS_PER_MESSAGE: usize = 253;
-/// The file system of namespace files (`linux/magic.h`).
-const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
 const START: &str = "start the lab's keeper";
 /// The names in the keeper's directory.
 pub(crate) const CONTROL: &str = "ctl";
@@ -667,7 +666,7 @@ fn answer(client: &OwnedFd) -> Option<()> {
 fn is_namespace(number: RawFd) -> bool {
     // SAFETY: used for one call; if nothing is open by that number, fstatfs says so.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
-    number > 2 && rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == NSFS_MAGIC)
+    number > 2 && rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == NSFS)
 }
 
 fn wanted_signals() -> io::Result<OwnedFd> {

@@ -118,10 +118,7 @@ impl Process {
 
 /// [`Process::wait`], for a bare pidfd.
 pub(crate) fn wait_for_end(pidfd: &OwnedFd, timeout: Option<Duration>) -> io::Result<bool> {
-    let timeout = timeout.map(|t| Timespec {
-        tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(t.subsec_nanos()),
-    });
+    let timeout = timeout.map(timespec);
     loop {
         match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], timeout.as_ref()) {
             Ok(ready) => return Ok(ready > 0),
@@ -129,6 +126,11 @@ pub(crate) fn wait_for_end(pidfd: &OwnedFd, timeout: Option<Duration>) -> io::Re
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// A time to wait, as poll(2) takes it.
+pub(crate) fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(time.subsec_nanos()) }
 }
 
 impl AsFd for Process {

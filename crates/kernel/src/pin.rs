@@ -23,8 +23,8 @@ use rustix::thread::UnshareFlags;
 use crate::failure::Doing;
 use crate::{Failure, namespace};
 
-/// `NSFS_MAGIC` (linux/magic.h).
-const NSFS: FsWord = 0x6e73_6673;
+/// `NSFS_MAGIC` (linux/magic.h): the file system of namespace files.
+pub(crate) const NSFS: FsWord = 0x6e73_6673;
 /// `NS_GET_NSTYPE` (linux/nsfs.h).
 const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
 

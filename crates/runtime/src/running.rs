@@ -237,7 +237,7 @@ impl Running {
 }
 
 /// The reason why a lab could not be looked at, if that is not simply that it has just been taken down.
-pub(crate) fn or_not_running(keeper: &Process, name: &LabName, error: Error) -> Error {
+fn or_not_running(keeper: &Process, name: &LabName, error: Error) -> Error {
     if keeper.is_ending().unwrap_or(false) { Error::NotRunning { name: name.clone() } } else { error }
 }
 

@@ -145,16 +145,21 @@ fn read_space(
     Ok(state)
 }
 
-/// An interface as the state has it, still without its addresses.
-fn state_of(ns: &NsName, found: &FoundLink, pairs: &Pairs, names: &BTreeMap<IfIndex, IfName>) -> Link {
-    let kind = match &found.kind {
+/// What an interface is, of a veth pair with its other end.
+pub(super) fn kind_of(ns: &NsName, found: &FoundLink, pairs: &Pairs) -> LinkKind {
+    match &found.kind {
         FoundKind::Loopback => LinkKind::Loopback,
         FoundKind::Bridge => LinkKind::Bridge,
         FoundKind::Veth { .. } => {
             LinkKind::Veth { peer: pairs.get(&Endpoint { ns: ns.clone(), dev: found.dev }).cloned() }
         }
         FoundKind::Other(kind) => LinkKind::Other(kind.clone()),
-    };
+    }
+}
+
+/// An interface as the state has it, still without its addresses.
+fn state_of(ns: &NsName, found: &FoundLink, pairs: &Pairs, names: &BTreeMap<IfIndex, IfName>) -> Link {
+    let kind = kind_of(ns, found, pairs);
     // The kernel's own choice, and not to be compared: of `lo` both, of a bridge the Ethernet
     // address, which follows its ports.
     let mac = found.mac.filter(|_| !matches!(kind, LinkKind::Loopback | LinkKind::Bridge));

@@ -4,16 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hopyard_net::{
-    Endpoint, Family, IfAddress, IfName, LinkKind, LinkState, NodeState, NsName, Ruleset, Snapshot, SysctlKey,
-};
+use hopyard_net::{Family, IfAddress, IfName, LinkState, NodeState, NsName, Ruleset, Snapshot, SysctlKey};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteType, RouteVia};
 
-use super::observe::DUMP;
+use super::observe::{DUMP, kind_of};
 use super::peers::{Pairs, Space};
 use super::{World, in_parallel, visit};
-use crate::decode::{self, FoundKind, FoundLink};
+use crate::decode::{self, FoundLink};
 use crate::encode::{self, RouteQuestion};
 use crate::error::Refusal;
 use crate::links::IfIndex;
@@ -201,14 +199,6 @@ fn read_firewall(inbox: &mut Inbox) -> Result<Option<Ruleset>, Refusal> {
 }
 
 fn state_of(ns: &NsName, found: &FoundLink, pairs: &Pairs, names: &BTreeMap<IfIndex, IfName>) -> LinkState {
-    let kind = match &found.kind {
-        FoundKind::Loopback => LinkKind::Loopback,
-        FoundKind::Bridge => LinkKind::Bridge,
-        FoundKind::Veth { .. } => {
-            LinkKind::Veth { peer: pairs.get(&Endpoint { ns: ns.clone(), dev: found.dev }).cloned() }
-        }
-        FoundKind::Other(kind) => LinkKind::Other(kind.clone()),
-    };
     LinkState {
         index: found.index,
         mac: found.mac,
@@ -218,6 +208,6 @@ fn state_of(ns: &NsName, found: &FoundLink, pairs: &Pairs, names: &BTreeMap<IfIn
         carrier: found.carrier,
         conf: found.conf,
         beyond: found.beyond.clone(),
-        ..LinkState::new(kind)
+        ..LinkState::new(kind_of(ns, found, pairs))
     }
 }
