@@ -10,6 +10,7 @@ use hopyard_net::{NsName, Op};
 use thiserror::Error;
 
 use crate::ns::NsError;
+use crate::uplink::UplinkError;
 
 /// Why something could not be done with a lab.
 #[derive(Debug, Error)]
@@ -95,6 +96,9 @@ pub enum Error {
     /// Something about a namespace that has a name.
     #[error(transparent)]
     Ns(#[from] NsError),
+    /// There is no way out of a lab.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
     /// The record of a lab cannot be understood.
     #[error("the record {} cannot be read: {why}", .path.display())]
     Record {

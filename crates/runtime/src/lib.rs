@@ -13,6 +13,7 @@ pub mod ns;
 pub mod ping;
 mod record;
 mod running;
+pub mod uplink;
 mod view;
 pub mod why;
 
@@ -22,3 +23,4 @@ pub use hopyard_kernel::keeper::raise_descriptor_limit as keep_room_for_files;
 pub use lifecycle::{Difference, Down, Lifetime, Tied, Up, difference, down, up};
 pub use record::{Contents, KeeperId, Record, Stage};
 pub use running::Running;
+pub use uplink::{HostStep, UplinkError};

@@ -12,17 +12,33 @@ use hopyard_net::NsName;
 use crate::error::{Error, IoContext};
 
 /// Writes them through the keeper's eyes, where they cover the host's.
-pub(crate) fn write(keeper: &Process, lab: &LabName, hosts: &[(NsName, Vec<IpAddr>)]) -> Result<(), Error> {
+pub(crate) fn write(
+    keeper: &Process,
+    lab: &LabName,
+    hosts: &[(NsName, Vec<IpAddr>)],
+    resolvers: &[IpAddr],
+) -> Result<(), Error> {
     for file in keeper::ETC_FILES {
         let text = match file {
             "hosts" => hosts_text(lab, hosts),
             "nsswitch.conf" => nsswitch_text(),
+            _ if !resolvers.is_empty() => resolver_text(lab, resolvers),
             _ => format!("# The lab {lab} has no resolver; the names of its nodes are in /etc/hosts.\n"),
         };
         let path = PathBuf::from(format!("/proc/{}/root/etc/{file}", keeper.pid()));
         fs::write(&path, text).context(|| format!("write /etc/{file} of the lab"))?;
     }
     Ok(())
+}
+
+/// resolv.conf(5).
+fn resolver_text(lab: &LabName, resolvers: &[IpAddr]) -> String {
+    let mut text = format!("# The resolvers of the host, which the lab {lab} reaches by its uplink.\n");
+    for resolver in resolvers {
+        // Writing to a String cannot fail.
+        writeln!(text, "nameserver {resolver}").ok();
+    }
+    text
 }
 
 /// hosts(5).

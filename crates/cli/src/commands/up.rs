@@ -35,21 +35,23 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     report_problems(ui, &up.warnings, &source.file);
     // Of a lab that is new, the steps are the whole lab; of a change they are what is worth knowing,
     // as long as somebody can read them.
+    let inside = up.steps.iter().map(ToString::to_string);
+    let steps: Vec<String> = inside.chain(up.host.iter().map(ToString::to_string)).collect();
     let shown = match (args.verbose, up.existed && !args.quiet) {
-        (true, _) => up.steps.len(),
-        (false, true) => up.steps.len().min(LISTED_STEPS),
+        (true, _) => steps.len(),
+        (false, true) => steps.len().min(LISTED_STEPS),
         (false, false) => 0,
     };
-    for step in &up.steps[..shown] {
+    for step in &steps[..shown] {
         ui.line(step)?;
     }
-    if (1..up.steps.len()).contains(&shown) {
-        ui.line(format_args!("… and {} more; --verbose lists all", up.steps.len() - shown))?;
+    if (1..steps.len()).contains(&shown) {
+        ui.line(format_args!("… and {} more; --verbose lists all", steps.len() - shown))?;
     }
     if !args.quiet {
         let name = up.running.name();
         let took = Took(started.elapsed());
-        match (up.existed, up.steps.len()) {
+        match (up.existed, steps.len()) {
             (false, _) => {
                 let lab = &source.lab;
                 let switches = if lab.switches().is_empty() {
