@@ -18,7 +18,7 @@ use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir};
 use crate::netns_dir;
 use crate::record::{Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
-use crate::running::Running;
+use crate::running::{Running, observe_all};
 use crate::uplink::{self, HostStep};
 use crate::view;
 
@@ -121,7 +121,7 @@ pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
     let opening = || "open the host's network namespace".to_owned();
     let (found, uplinks, host, running) = match Running::find(home, lab.name()) {
         Ok(running) => {
-            let (found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
+            let (found, uplinks) = observe_all(&mut running.world()?, &wanted.state)?;
             (found, uplinks, uplink::host::of_keeper(running.keeper()), true)
         }
         Err(Error::NotRunning { .. }) => (NetState::default(), BTreeSet::new(), uplink::host::own(), false),
@@ -236,7 +236,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     let Wanted { state, origins, hosts, mut warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
     let mut world = running.world()?;
-    let (found, uplinks) = running.observe_all(&mut world, &state)?;
+    let (found, uplinks) = observe_all(&mut world, &state)?;
     let wanted_uplinks = uplink::wanted(lab);
     let steps = hopyard_plan::diff(&found, &state);
 

@@ -90,9 +90,9 @@ pub(super) fn connect(
     let seen = PathBuf::from(format!("/proc/{}/root{}", keeper.pid(), place.display()));
     std::fs::write(&seen, "").context(|| format!("write {}", seen.display()))?;
     // It reads the lab's /etc/resolv.conf, once; the lab's own comes later.
-    let servers: String = resolver::of_host().iter().map(|server| format!("nameserver {server}\n")).collect();
+    let servers: Vec<String> = resolver::of_host().iter().map(|server| format!("nameserver {server}\n")).collect();
     let resolv = PathBuf::from(format!("/proc/{}/root/etc/resolv.conf", keeper.pid()));
-    std::fs::write(&resolv, servers).context(|| format!("write {}", resolv.display()))?;
+    std::fs::write(&resolv, servers.concat()).context(|| format!("write {}", resolv.display()))?;
     let doing = || format!("start {}", program.display());
     let of_lab = Process::open(keeper.pid()).context(doing)?;
     let node = node.try_clone().context(doing)?;
