@@ -3,6 +3,7 @@
 //! The only crate with `unsafe`. Knows namespaces, processes and mounts, but nothing of labs or
 //! files of a user.
 
+mod child;
 pub mod cleanup;
 mod decode;
 mod encode;
