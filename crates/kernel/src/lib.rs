@@ -22,7 +22,7 @@ pub mod moving;
 mod namespace;
 mod netconf;
 mod netlink;
-mod nftables;
+pub mod nftables;
 mod pidfd;
 pub mod pin;
 mod realm;

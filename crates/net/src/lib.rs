@@ -10,6 +10,7 @@
 mod execute;
 mod link;
 mod name;
+mod nat;
 mod op;
 mod route;
 mod ruleset;
@@ -20,9 +21,10 @@ mod sysctl;
 pub use execute::Refused;
 pub use link::{AltName, Link, LinkKind, MacAddr, MacAddrError, Mtu, MtuError};
 pub use name::{IfName, IfNameError, NsName, NsNameError};
+pub use nat::{Nat, NatRule, Service, Transport};
 pub use op::{Endpoint, Op, VethEnd};
 pub use route::{Family, NextHop, Route, RouteKey, RouteKind};
-pub use ruleset::{BaseChain, Chain, Comparison, Hook, Loaded, Rule, RuleStep, RuleVerdict, Ruleset};
+pub use ruleset::{BaseChain, Chain, Comparison, Hook, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset};
 pub use snapshot::{
     FibAction, FibRoute, IfAddress, Ipv4Conf, LinkState, Listener, Neighbour, NodeState, PolicyRule, RuleAction,
     Snapshot,
