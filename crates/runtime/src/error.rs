@@ -9,6 +9,7 @@ use hopyard_model::{LabName, Problem, Span};
 use hopyard_net::{NsName, Op};
 use thiserror::Error;
 
+use crate::boot::BootError;
 use crate::ns::NsError;
 
 /// Why something could not be done with a lab.
@@ -95,6 +96,9 @@ pub enum Error {
     /// Something about a namespace that has a name.
     #[error(transparent)]
     Ns(#[from] NsError),
+    /// Something about systemd.
+    #[error(transparent)]
+    Boot(#[from] BootError),
     /// The record of a lab cannot be understood.
     #[error("the record {} cannot be read: {why}", .path.display())]
     Record {

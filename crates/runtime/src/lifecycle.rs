@@ -166,7 +166,8 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     if held != expected {
         link_names(home, lab.name(), keeper.process(), &held)?;
     }
-    view::write(keeper.process(), lab.name(), &hosts)?;
+    let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
+    view::write(keeper.process(), for_services, lab.name(), &hosts)?;
     Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
     let (process, keeper) = match lifetime {
         Lifetime::UntilDown => (keeper.release()?, None),
@@ -224,7 +225,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         keeper::drop_held(dir.path(), &gone)?;
         link_names(home, lab.name(), running.keeper(), &held)?;
     }
-    view::write(running.keeper(), lab.name(), &hosts)?;
+    view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts)?;
     record.stage = Stage::Up;
     record.write(dir.path())?;
     let running = Running::find(home, lab.name())?;

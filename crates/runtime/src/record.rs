@@ -90,7 +90,8 @@ const CONTENTS_NEW: &str = "lab.json.new";
 pub(crate) const NODES: &str = "nodes";
 const NODES_NEW: &str = "nodes.new";
 /// All of them, for removal.
-pub(crate) const FILES: [&str; 7] = [RECORD, RECORD_NEW, CONTENTS, CONTENTS_NEW, NODES, NODES_NEW, "ctl"];
+pub(crate) const FILES: [&str; 10] =
+    [RECORD, RECORD_NEW, CONTENTS, CONTENTS_NEW, NODES, NODES_NEW, "ctl", "hosts", "nsswitch.conf", "resolv.conf"];
 /// The directories in it.
 pub(crate) const DIRS: [&str; 1] = ["view"];
 
