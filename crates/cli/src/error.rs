@@ -184,6 +184,10 @@ fn hint(error: &runtime::Error) -> Option<String> {
         },
         Error::Ns(error) => ns_hint(error),
         Error::Boot(error) => boot_hint(error),
+        Error::NotLent { .. } => Some("without `interfaces` in the file it runs for you as well".to_owned()),
+        Error::LentElsewhere { .. } => {
+            Some("take the lab down where it was brought up; inside of a container that is in the container".to_owned())
+        }
         Error::Kernel(error) => resource_hint(error.errno().raw()),
         Error::System(failure) => failure.errno().and_then(|errno| resource_hint(errno.raw())),
         Error::Io { source, .. } => source.raw_os_error().and_then(resource_hint),

@@ -29,6 +29,7 @@
 
 mod addresses;
 mod cables;
+mod lent;
 mod links;
 mod nodes;
 mod routes;

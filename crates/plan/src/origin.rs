@@ -26,6 +26,7 @@ impl Origins {
             Op::SetRoute { ns, route } => self.routes.get(&(ns.clone(), route.key.clone())),
             Op::AddVeth { a, .. } => self.interfaces.get(&a.at),
             Op::AddBridge(at)
+            | Op::TakeLink(at)
             | Op::AddAltName { at, .. }
             | Op::SetMac { at, .. }
             | Op::SetMtu { at, .. }
@@ -36,6 +37,7 @@ impl Origins {
             Op::AddNs(_)
             | Op::DelNs(_)
             | Op::SetSysctl { .. }
+            | Op::ReturnLink(_)
             | Op::DelLink(_)
             | Op::DelAltName { .. }
             | Op::DelAddr { .. }

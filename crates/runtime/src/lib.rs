@@ -8,6 +8,7 @@ pub mod boot;
 pub mod doctor;
 mod error;
 mod home;
+mod lent;
 mod lifecycle;
 mod netns_dir;
 pub mod ns;

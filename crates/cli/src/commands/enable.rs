@@ -41,12 +41,13 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let manager = Manager::of_caller();
     let program = program()?;
     let records = records()?;
+    let interfaces: Vec<_> = lab.nodes().iter().flat_map(|node| node.interfaces.iter().copied()).collect();
     let unit = LabUnit {
         lab: lab.name(),
         program: &program,
         scope: manager.scope(),
         records: records.as_deref(),
-        interfaces: &[],
+        interfaces: &interfaces,
     };
     if args.print {
         ui.text(&manager.text_of(&unit, &text).map_err(runtime::Error::from)?)?;
