@@ -117,15 +117,16 @@ fn a_restart_adopts_the_lab_and_a_reload_changes_what_differs() {
     // After an accident it comes up again.
     machine.sh("kill -9 $(hop ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\),/\\1/p')");
     wait_until("the lab is up again", || {
-        machine.is_active("hopyard-three") && !machine.hop(&["ls"]).is_empty() && machine.lab() != lab
+        let now = machine.lab();
+        machine.is_active("hopyard-three") && !now.0.is_empty() && now != lab
     });
     assert!(machine.hop(&["ping", "home", "new"]).contains("home reaches new"));
-    // What waits for the lab may die.
-    machine.run("systemctl", &["kill", "--signal=KILL", "--kill-whom=main", "hopyard-three"]);
-    wait_until("the unit is up again", || {
-        machine.sh("systemctl show -p ActiveState,NRestarts hopyard-three").contains("NRestarts=2")
-            && machine.is_active("hopyard-three")
-    });
+    // What waits for the lab may die; the lab does not.
+    let lab = machine.lab();
+    let show = "systemctl show -p ActiveState,NRestarts hopyard-three";
+    machine.run("systemctl", &["kill", "--signal=KILL", "--kill-who=main", "hopyard-three"]);
+    wait_until("the unit is up again", || machine.sh(show) == "NRestarts=2\nActiveState=active\n");
+    assert_eq!(machine.lab(), lab);
     machine.run("systemctl", &["stop", "hopyard-three"]);
     assert_eq!(machine.hop(&["ls"]), "");
 }
@@ -225,4 +226,126 @@ fn without_systemd_the_unit_can_be_printed() {
     let said = place.fails(1, &["enable", &file]);
     assert!(said.contains("systemd does not run on this machine") && said.contains("--print"), "{said}");
     assert!(place.fails(1, &["disable", &name]).contains("systemd does not run"));
+}
+
+/// A machine between two networks, as it is when it starts: `wan` leads to the Internet, `lan` to the inside.
+const HARDWARE: &str = "ip link add wan type veth peer name wan-peer; ip link add lan type veth peer name lan-peer
+    ip address add 10.20.0.1/24 dev lan; ip link set lan up";
+
+const EDGE: &str =
+    "nodes:\n  web:\n    interfaces: [wan]\n    addresses: { wan: 192.0.2.10/24 }\n    routes: default via 192.0.2.1\n";
+
+/// Does whatever somebody from outside tells it: a web server that has been taken over. It is root, as far as the
+/// network goes.
+const WEB: &str = "[Service]\nExecStart=/usr/bin/python3 /etc/web.py\nNoNewPrivileges=yes\n\
+    CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE\nType=notify\nNotifyAccess=all\n\
+    [Install]\nWantedBy=multi-user.target\n";
+const WEB_PY: &str = "import os, socket, subprocess
+server = socket.create_server(('0.0.0.0', 80))
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.sendto(b'READY=1', os.environ['NOTIFY_SOCKET'].replace('@', chr(0), 1))
+while True:
+    client, _ = server.accept()
+    asked = client.makefile().readline()
+    done = subprocess.run(asked, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    client.sendall(done.stdout + b'status %d' % done.returncode)
+    client.close()
+";
+
+/// Listens, answers whoever connects, and counts all IP packets of the machine's network that are not its own.
+const INSIDE_PY: &str = "import socket, threading
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+server = socket.create_server(('0.0.0.0', 22))
+def serve():
+    while True:
+        client, _ = server.accept()
+        client.sendall(b'SSH-2.0-test'); client.close()
+threading.Thread(target=serve, daemon=True).start()
+seen = open('/run/seen', 'w', buffering=1)
+while True:
+    frame = raw.recv(2000)
+    if bytes([192, 0, 2]) in frame: seen.write(frame.hex() + chr(10))
+";
+
+#[test]
+fn whoever_takes_over_the_web_server_does_not_reach_the_inside() {
+    let Some(disk) = Disk::new() else { return };
+    let write = |name: &str, content: &str| std::fs::write(disk.path("etc").join(name), content).unwrap();
+    write("edge.hop.yaml", EDGE);
+    write("systemd/system/web.service", WEB);
+    write("web.py", WEB_PY);
+    write("inside.py", INSIDE_PY);
+    let machine = disk.start_with(HARDWARE);
+    machine.hop(&["enable", "/etc/edge.hop.yaml"]);
+    machine.hop(&["unit", "--node", "edge/web", "--install", "web"]);
+    machine.run("systemctl", &["enable", "--quiet", "web"]);
+    let found =
+        machine.sh("cd /etc/systemd/system && systemd-analyze verify ./hopyard-edge.service ./web.service 2>&1");
+    assert_eq!(found, "", "systemd-analyze verify");
+    drop(machine);
+
+    let machine = disk.start_with(HARDWARE);
+    wait_until("the web server runs", || machine.is_active("web"));
+    machine.sh("ip netns add internet; ip link set wan-peer netns internet; ip -n internet link set wan-peer up
+         ip -n internet address add 192.0.2.1/24 dev wan-peer; ip -n internet link set lo up
+         ip netns add inside; ip link set lan-peer netns inside; ip -n inside link set lan-peer up
+         ip -n inside address add 10.20.0.5/24 dev lan-peer
+         systemd-run --quiet --unit=inside -p NetworkNamespacePath=/run/netns/inside python3 /etc/inside.py
+         systemd-run --quiet --unit=ssh python3 -c 'import socket
+s=socket.create_server((\"0.0.0.0\",22))
+while True: s.accept()[0].sendall(b\"SSH-2.0-host\")'");
+    let connect = "import socket, sys\ns=socket.create_connection((sys.argv[1],int(sys.argv[2])),2)\nif len(sys.argv)>3: s.sendall((sys.argv[3]+chr(10)).encode())\nt=b''\nwhile d:=s.recv(999): t+=d\nprint(t.decode())";
+    write("connect.py", connect);
+    let from = |ns: &str, to: &[&str]| {
+        let args = ["netns", "exec", ns, "python3", "/etc/connect.py"];
+        machine.output("ip", &[&args[..], to].concat())
+    };
+    // From inside, both servers of the inside are there; from the Internet, the web server is.
+    wait_until("the server inside answers", || {
+        text(&machine.output("python3", &["/etc/connect.py", "10.20.0.5", "22"]).stdout).contains("SSH-2.0-test")
+    });
+    wait_until("the host's server answers", || {
+        text(&from("inside", &["10.20.0.1", "22"]).stdout).contains("SSH-2.0-host")
+    });
+    let attack = |command: &str| {
+        let output = from("internet", &["192.0.2.10", "80", command]);
+        assert!(output.status.success(), "the web server does not answer: {output:?}");
+        text(&output.stdout)
+    };
+    assert!(attack("id").contains("uid=0(root)"));
+    assert!(attack("ip -br link").lines().count() <= 3, "{}", attack("ip -br link"));
+
+    // By the routes that there are, by routes of his own, by another address; to the host and to the inside.
+    for prepare in [
+        "true",
+        "ip route add 10.20.0.0/24 dev wan",
+        "ip route replace 10.20.0.0/24 via 192.0.2.1",
+        "ip address add 10.20.0.9/24 dev wan; ip route delete 10.20.0.0/24 via 192.0.2.1",
+        "ip link add sub link wan type macvlan; ip link set sub up; ip route add 10.20.0.0/24 dev sub metric 1",
+    ] {
+        attack(prepare);
+        for target in ["10.20.0.5", "10.20.0.1"] {
+            let said = attack(&format!("timeout 0.5 python3 /etc/connect.py {target} 22"));
+            assert!(!said.contains("SSH-2.0") && !said.contains("status 0"), "after `{prepare}`, {target}: {said}");
+        }
+    }
+    // Nor by leaving the namespace.
+    for escape in [
+        "nsenter --net=/proc/1/ns/net true",
+        "nsenter --target 1 --net true",
+        "unshare --net true",
+        "ip netns exec inside true",
+    ] {
+        let said = attack(escape);
+        assert!(!said.contains("status 0"), "{escape}: {said}");
+    }
+    // Not a single packet arrived, of any kind; and the observer does see packets.
+    assert_eq!(machine.sh("cat /run/seen"), "");
+    machine.sh("ip address add 192.0.2.77/32 dev lan; ping -c1 -W1 -I 192.0.2.77 10.20.0.5 >/dev/null || true");
+    wait_until("the observer sees", || !machine.sh("cat /run/seen").is_empty());
+    // When the lab goes, the machine has its interface again.
+    machine.hop(&["unit", "--remove", "web"]);
+    machine.run("systemctl", &["stop", "web"]);
+    machine.hop(&["disable", "--now", "edge"]);
+    assert!(machine.sh("ip -br link show dev wan").contains("wan"));
 }

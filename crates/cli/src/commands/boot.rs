@@ -51,6 +51,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         Verb::Reload(Lab { lab }) => {
             bring_up(Some(&home), &enabled(&manager, lab), Words::Changes, ui)?;
         }
+        // systemd runs it, too, when the process that waits for the lab has ended by itself: then the lab is down,
+        // and one of its name that somebody has brought up since is none of the unit's.
+        Verb::Stop(_) if std::env::var_os("MAINPID").is_none() => {}
         Verb::Stop(Lab { lab }) => match boot::is_restarting(&manager, lab) {
             Ok(true) => ui.line(format_args!("{lab} stays up for the restart"))?,
             asked => {

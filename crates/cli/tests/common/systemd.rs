@@ -35,6 +35,8 @@ for dir in bin sbin lib lib32 lib64 libx32; do [ ! -L /$dir ] || ln -s usr/$dir 
 mount --rbind /usr usr && mount -o remount,bind,ro usr
 mount --bind "$DISK/etc" etc && mount --bind "$DISK/home" home
 mount -t proc proc proc && mount -t sysfs sysfs sys && mount -t cgroup2 cgroup2 sys/fs/cgroup
+# So systemd knows that nobody here tells it of devices (udev), and waits for none.
+mount -o remount,bind,ro sys
 mount -t tmpfs -o mode=755 dev dev
 for node in null zero full random urandom tty; do : >dev/$node; mount --bind /dev/$node dev/$node; done
 mkdir dev/pts dev/shm && mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts && ln -s pts/ptmx dev/ptmx
@@ -43,6 +45,7 @@ mount -t tmpfs -o mode=755 run run && mount -t tmpfs -o mode=1777 tmp tmp
 mkdir -p var/log var/lib var/tmp opt/hopyard && : >opt/hopyard/hop && mount --bind "$HOP" opt/hopyard/hop
 mkdir old && pivot_root . old && umount -l old && rmdir old
 ip link set lo up
+[ -z "$HARDWARE" ] || eval "$HARDWARE"
 exec env -i container=hopyard-test PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     "$INIT" --system --log-target=null --show-status=0 systemd.unit=multi-user.target
 "#;
@@ -130,6 +133,11 @@ impl Disk {
 
     /// Starts the machine, and waits until it is up.
     pub(crate) fn start(&self) -> Machine {
+        self.start_with("")
+    }
+
+    /// The same, on a machine that has interfaces, which a script makes.
+    pub(crate) fn start_with(&self, hardware: &str) -> Machine {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let group = control_groups().unwrap().join(format!("hopyard-test-{}-{count}", std::process::id()));
@@ -137,7 +145,7 @@ impl Disk {
         let mut command = Command::new("sh");
         command.args(["-c", "echo $$ >\"$GROUP/cgroup.procs\" && exec unshare --pid --mount --net --cgroup --uts --ipc --fork --kill-child sh -e -c \"$START\""]);
         command.env("GROUP", &group).env("START", START).env("DISK", self.dir.path());
-        command.env("HOP", env!("CARGO_BIN_EXE_hop")).env("INIT", init().unwrap());
+        command.env("HOP", env!("CARGO_BIN_EXE_hop")).env("INIT", init().unwrap()).env("HARDWARE", hardware);
         let starter = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let machine = Machine { starter, group };
         wait_until("systemd is up", || {
@@ -208,10 +216,10 @@ impl Machine {
         self.output("systemctl", &["is-active", "--quiet", unit]).status.success()
     }
 
-    /// The keeper of the only lab, and the inodes of its namespaces.
+    /// The keeper of the only lab, and the inodes of its namespaces; nothing, while there is none.
     pub(crate) fn lab(&self) -> (String, String) {
-        let keeper = self.sh("hop ls --json | grep keeper");
-        (keeper, self.sh("stat -L -c '%n %i' /run/netns/*"))
+        let keeper = self.sh("hop ls --json | grep keeper || true");
+        (keeper, self.sh("stat -L -c '%n %i' /run/netns/* 2>/dev/null || true"))
     }
 }
 
