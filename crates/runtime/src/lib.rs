@@ -4,9 +4,11 @@
 //! effect, and everything here can be repeated.
 #![forbid(unsafe_code)]
 
+pub mod boot;
 pub mod doctor;
 mod error;
 mod home;
+mod lent;
 mod lifecycle;
 mod netns_dir;
 pub mod ns;

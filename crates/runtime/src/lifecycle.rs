@@ -15,6 +15,7 @@ use hopyard_plan::{Origins, Wanted};
 
 use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir};
+use crate::lent::{self, Loans};
 use crate::netns_dir;
 use crate::record::{Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
 use crate::running::Running;
@@ -73,6 +74,7 @@ pub struct Difference {
 /// Of a lab that did not run before, nothing is left then. One that did run keeps the steps that
 /// were done; another `up` finishes it.
 pub fn up(home: &Home, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up, Error> {
+    lent::require_rights(home, lab)?;
     let dir = home.lock(lab.name())?;
     let record = Record::read(dir.path())?;
     let keeper = match &record {
@@ -153,6 +155,8 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     record.write(dir.path())?;
     let (steps, Wanted { state, origins, hosts, warnings, .. }) = plan.map_err(Error::Plan)?;
     let mut world = World::new(keeper.realm().clone());
+    let mut loans = Loans::default();
+    loans.note(dir.path(), &steps)?;
     // The names need no more than the numbers, and while links are made a processor is idle.
     let expected = Held { nodes: state.namespaces.keys().cloned().zip(keeper::FIRST_HELD..).collect() };
     std::thread::scope(|scope| {
@@ -160,13 +164,17 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         let applied = apply(&mut world, &steps, &origins, false);
         let named = names.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         applied.and(named)
-    })?;
+    })
+    .and_then(|()| loans.settle(dir.path(), &steps, &world, &state))
+    // Before the keeper ends, and the namespaces with it.
+    .inspect_err(|_| loans.bring_back(&mut world).unwrap_or_default())?;
     let held = hold(dir.path(), &world, state.namespaces.keys())?;
     held.write(dir.path())?;
     if held != expected {
         link_names(home, lab.name(), keeper.process(), &held)?;
     }
-    view::write(keeper.process(), lab.name(), &hosts)?;
+    let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
+    view::write(keeper.process(), for_services, lab.name(), &hosts)?;
     Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
     let (process, keeper) = match lifetime {
         Lifetime::UntilDown => (keeper.release()?, None),
@@ -203,7 +211,10 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         record.write(dir.path())?;
         let leaving = found.namespaces.keys().filter(|name| !state.namespaces.contains_key(*name));
         let leaving = leaving.map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
+        let mut loans = Loans::read(dir.path())?;
+        loans.note(dir.path(), &steps)?;
         apply(&mut world, &steps, &origins, true)?;
+        loans.settle(dir.path(), &steps, &world, &state)?;
         // A node that goes takes its processes with it; they would hold its namespace, unseen.
         for namespace in leaving {
             let doing = || "end the processes of a node that is no more".to_owned();
@@ -224,7 +235,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         keeper::drop_held(dir.path(), &gone)?;
         link_names(home, lab.name(), running.keeper(), &held)?;
     }
-    view::write(running.keeper(), lab.name(), &hosts)?;
+    view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts)?;
     record.stage = Stage::Up;
     record.write(dir.path())?;
     let running = Running::find(home, lab.name())?;
@@ -312,6 +323,8 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     // ending by itself, and has built nothing.
     let id = record.and_then(|record| record.keeper);
     let keeper = id.map(KeeperId::find).transpose()?.flatten();
+    let alive = id.map(KeeperId::find_alive).transpose()?.flatten();
+    lent::return_all(dir.path(), alive.as_ref())?;
     let was_unknown = keeper.is_none() && keeper::end_unknown(dir.path())?;
     if let Some(keeper) = &keeper {
         let doing = || format!("end the lab's keeper, process {}", keeper.pid());

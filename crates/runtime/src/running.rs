@@ -12,6 +12,7 @@ use hopyard_net::{Family, NetState, NsName};
 
 use crate::error::{Error, IoContext};
 use crate::home::Home;
+use crate::lent::Loans;
 use crate::record::{Contents, Held, KeeperId, Record, Stage};
 
 /// A running lab.
@@ -183,7 +184,9 @@ impl Running {
             .filter(|(_, state)| !state.sysctls.is_empty())
             .map(|(name, state)| (name.clone(), state.sysctls.keys().cloned().collect()))
             .collect();
-        Ok(world.observe(&sysctls)?)
+        let mut found = world.observe(&sysctls)?;
+        Loans::read(&self.dir)?.mark(&mut found, wanted);
+        Ok(found)
     }
 
     /// The node of that name.
