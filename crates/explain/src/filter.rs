@@ -17,9 +17,13 @@ pub(crate) struct Seen<'a> {
     pub(crate) knows_connection: bool,
 }
 
+/// What is said where nobody has read the rules.
+pub(crate) const UNREAD: &str = "its firewall could not be read, and may decide";
+
 /// Runs the chains of a hook. `None`: the packet goes on.
 pub(crate) fn check(hook: Hook, seen: Seen<'_>) -> Option<Reason> {
-    let rules = seen.node.firewall.as_ref()?;
+    // Not to be confused with a firewall that has no rules.
+    let Some(rules) = &seen.node.firewall else { return Some(Reason::Undecided(UNREAD.to_owned())) };
     let own = if seen.packet.family() == Family::Ipv4 { "ip" } else { "ip6" };
     let at_interface = matches!(hook, Hook::Ingress | Hook::Egress);
     let is_here = |chain: &&Chain| {

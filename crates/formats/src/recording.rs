@@ -140,15 +140,17 @@ impl Recording {
         let head: Head = serde_json::from_str(text).map_err(|error| problem(source, &error))?;
         if head.format.as_deref() != Some(FORMAT) {
             let message = format!("this is no recording: its first key should be `\"format\": \"{FORMAT}\"`");
-            return Err(Problem::error("not-a-recording", at_key(text, "format"), message)
-                .help("`hop record` makes one"));
+            return Err(
+                Problem::error("not-a-recording", at_key(text, "format"), message).help("`hop record` makes one")
+            );
         }
         match head.version {
             Some(version) if version == u64::from(VERSION) => {}
             Some(version) if version > u64::from(VERSION) => {
                 let message = format!("the recording is of version {version}; this program reads up to {VERSION}");
-                return Err(Problem::error("later-version", at_key(text, "version"), message)
-                    .help("a newer hop reads it"));
+                return Err(
+                    Problem::error("later-version", at_key(text, "version"), message).help("a newer hop reads it")
+                );
             }
             _ => {
                 let message = format!("the recording has no version that this program knows; it knows {VERSION}");

@@ -31,13 +31,15 @@ fn end() -> impl Strategy<Value = Endpoint> {
 }
 
 fn addr() -> impl Strategy<Value = IpAddr> {
-    prop_oneof![any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())), any::<u128>().prop_map(|bits| IpAddr::V6(bits.into()))]
+    prop_oneof![
+        any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())),
+        any::<u128>().prop_map(|bits| IpAddr::V6(bits.into()))
+    ]
 }
 
 fn net() -> impl Strategy<Value = IpNet> {
-    (addr(), any::<u8>()).prop_map(|(addr, length)| {
-        IpNet::new(addr, length % if addr.is_ipv4() { 33 } else { 129 }).unwrap()
-    })
+    (addr(), any::<u8>())
+        .prop_map(|(addr, length)| IpNet::new(addr, length % if addr.is_ipv4() { 33 } else { 129 }).unwrap())
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -63,8 +65,12 @@ fn conf() -> impl Strategy<Value = Ipv4Conf> {
 }
 
 fn address() -> impl Strategy<Value = IfAddress> {
-    (net(), any::<bool>(), any::<bool>(), any::<bool>())
-        .prop_map(|(net, secondary, usable, host_only)| IfAddress { net, secondary, usable, host_only })
+    (net(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(net, secondary, usable, host_only)| IfAddress {
+        net,
+        secondary,
+        usable,
+        host_only,
+    })
 }
 
 fn link() -> impl Strategy<Value = LinkState> {
@@ -180,11 +186,20 @@ fn step() -> impl Strategy<Value = RuleStep> {
 
 fn chain() -> impl Strategy<Value = Chain> {
     let hook = select(vec![Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Egress]);
-    let base = (hook, any::<i32>(), any::<bool>(), text())
-        .prop_map(|(hook, priority, drops, kind)| BaseChain { hook, priority, drops, kind });
+    let base = (hook, any::<i32>(), any::<bool>(), text()).prop_map(|(hook, priority, drops, kind)| BaseChain {
+        hook,
+        priority,
+        drops,
+        kind,
+    });
     let rule = (any::<u64>(), vec(step(), 0..4)).prop_map(|(handle, steps)| Rule { handle, steps });
-    (text(), text(), text(), option::of(base), vec(rule, 0..3))
-        .prop_map(|(family, table, name, base, rules)| Chain { family, table, name, base, rules })
+    (text(), text(), text(), option::of(base), vec(rule, 0..3)).prop_map(|(family, table, name, base, rules)| Chain {
+        family,
+        table,
+        name,
+        base,
+        rules,
+    })
 }
 
 fn listener() -> impl Strategy<Value = Listener> {
@@ -202,8 +217,12 @@ fn listener() -> impl Strategy<Value = Listener> {
 }
 
 fn node() -> impl Strategy<Value = NodeState> {
-    let neighbour = (dev(), addr(), mac(), any::<bool>())
-        .prop_map(|(dev, addr, mac, permanent)| Neighbour { dev, addr, mac, permanent });
+    let neighbour = (dev(), addr(), mac(), any::<bool>()).prop_map(|(dev, addr, mac, permanent)| Neighbour {
+        dev,
+        addr,
+        mac,
+        permanent,
+    });
     let firewall = option::of(vec(chain(), 0..3).prop_map(|chains| Ruleset { chains }));
     let tables = (vec(route(), 0..4), vec(policy_rule(), 0..3), vec(neighbour, 0..3));
     let rest = (conf(), any::<bool>(), option::of(vec(listener(), 0..3)), firewall);
@@ -232,8 +251,11 @@ fn recording() -> impl Strategy<Value = Recording> {
     let declared = (text(), option::of(text()), btree_map(ns(), declared_node, 0..3), vec(op, 0..3))
         .prop_map(|(lab, file, nodes, drift)| Declared { lab, file, nodes, drift });
     let snapshot = btree_map(ns(), node(), 0..4).prop_map(|nodes| Snapshot { nodes });
-    (option::of(recorded), option::of(declared), snapshot)
-        .prop_map(|(recorded, declared, snapshot)| Recording { recorded, declared, snapshot })
+    (option::of(recorded), option::of(declared), snapshot).prop_map(|(recorded, declared, snapshot)| Recording {
+        recorded,
+        declared,
+        snapshot,
+    })
 }
 
 proptest! {

@@ -1,6 +1,7 @@
 //! Why one node does not reach another: what the model computes from a snapshot, what each node's
 //! own kernel answers, and where the two differ.
 
+mod elsewhere;
 mod fix;
 mod probe;
 mod recorded;
@@ -8,6 +9,7 @@ mod recorded;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+pub use elsewhere::{Elsewhere, Place, Probing};
 pub use fix::{Fixed, fix};
 pub use probe::{Passing, Seen, SeenAt};
 pub use recorded::{Network, computed, main_addresses, record};
@@ -116,18 +118,20 @@ pub fn why(
     let from = running.node(from)?;
     let mut world = running.world()?;
     let query = Query { from, packet, wanted };
-    look_into(&mut world, query, |_| by_probe, |world| drift(running, world))
+    let snapshot = world.snapshot(&SnapshotScope::default())?;
+    look_into(&mut world, snapshot, query, |_| by_probe, |world| drift(running, world))
 }
 
 /// The same in any namespaces. `by_probe` says whether a packet may be sent, when it is known where it would
 /// go; `drift`, what would have to be done to make the network as it was declared.
 fn look_into(
     world: &mut World,
+    mut snapshot: Snapshot,
     mut query: Query,
     by_probe: impl FnOnce(&Verdict) -> bool,
     drift: impl FnOnce(&mut World) -> Result<Vec<Op>, Error>,
 ) -> Result<Report, Error> {
-    let snapshot = read(world, &query)?;
+    add_listeners(world, &mut snapshot, &query)?;
     query.packet.src = source(world, &snapshot, &query)?;
     let (verdict, choices) = follow(world, &snapshot, &query)?;
     let mut disagreements = Vec::new();
@@ -156,19 +160,19 @@ fn token() -> [u8; 8] {
     token
 }
 
-/// The network as it is now.
-fn read(world: &World, query: &Query) -> Result<Snapshot, Error> {
-    let mut snapshot = world.snapshot(&SnapshotScope::default())?;
-    if query.packet.protocol != Protocol::Icmp {
-        // Where it ends is not known before it is walked.
-        let verdict = explain(&snapshot, query, &Choices::new());
-        let mut ends: BTreeSet<NsName> = verdict.there.last().map(|hop| hop.node.clone()).into_iter().collect();
-        ends.extend(query.wanted.clone().or_else(|| owner(&snapshot, query.packet.dst)));
-        for (name, listeners) in world.listeners(&ends)? {
-            snapshot.nodes.entry(name).or_default().listeners = Some(listeners);
-        }
+/// Adds who listens where the packet ends, if that matters.
+fn add_listeners(world: &World, snapshot: &mut Snapshot, query: &Query) -> Result<(), Error> {
+    if query.packet.protocol == Protocol::Icmp {
+        return Ok(());
     }
-    Ok(snapshot)
+    // Where it ends is not known before it is walked.
+    let verdict = explain(snapshot, query, &Choices::new());
+    let mut ends: BTreeSet<NsName> = verdict.there.last().map(|hop| hop.node.clone()).into_iter().collect();
+    ends.extend(query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst)));
+    for (name, listeners) in world.listeners(&ends)? {
+        snapshot.nodes.entry(name).or_default().listeners = Some(listeners);
+    }
+    Ok(())
 }
 
 /// What would have to be done to make the network as it was declared.

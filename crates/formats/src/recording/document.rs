@@ -413,15 +413,9 @@ impl From<&FibRoute> for Route {
 impl From<Route> for FibRoute {
     fn from(route: Route) -> Self {
         FibRoute {
-            key: RouteKey {
-                prefix: route.to,
-                table: route.table.unwrap_or(RouteKey::MAIN),
-                metric: route.metric,
-            },
+            key: RouteKey { prefix: route.to, table: route.table.unwrap_or(RouteKey::MAIN), metric: route.metric },
             action: match route.kind {
-                None => {
-                    FibAction::Route(RouteKind::Unicast(route.hops.into_iter().map(NextHop::from).collect()))
-                }
+                None => FibAction::Route(RouteKind::Unicast(route.hops.into_iter().map(NextHop::from).collect())),
                 Some(RouteType::Blackhole) => FibAction::Route(RouteKind::Blackhole),
                 Some(RouteType::Unreachable) => FibAction::Route(RouteKind::Unreachable),
                 Some(RouteType::Prohibit) => FibAction::Route(RouteKind::Prohibit),

@@ -57,8 +57,5 @@ pub fn main_addresses(snapshot: &Snapshot, node: &NsName) -> Vec<IpAddr> {
     let fit = all.filter(|own| !own.host_only && own.usable).map(|own| own.net.addr());
     let reachable = |addr: &IpAddr| !matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local());
     let fit: Vec<IpAddr> = fit.filter(reachable).collect();
-    Family::BOTH
-        .into_iter()
-        .filter_map(|family| fit.iter().copied().find(|addr| Family::of(*addr) == family))
-        .collect()
+    Family::BOTH.into_iter().filter_map(|family| fit.iter().copied().find(|addr| Family::of(*addr) == family)).collect()
 }
