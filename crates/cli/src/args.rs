@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Shell(commands::shell::Args),
     Ping(commands::ping::Args),
     Why(commands::why::Args),
+    Record(commands::record::Args),
     Ns(commands::ns::Args),
     Enable(commands::enable::Args),
     Disable(commands::disable::Args),

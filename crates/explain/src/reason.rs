@@ -146,6 +146,11 @@ pub enum Reason {
     },
     /// The node has no address to send from.
     SourceAddress,
+    /// It leaves what is known: by an interface of which the other end cannot be seen.
+    LeavesKnown {
+        /// The interface.
+        by: Endpoint,
+    },
     /// What decides is not understood.
     Undecided(String),
 }
@@ -204,6 +209,7 @@ impl Reason {
             Reason::WrongNode { .. } if back => "return-to-wrong-node",
             Reason::WrongNode { .. } => "wrong-node",
             Reason::SourceAddress => "source-address",
+            Reason::LeavesKnown { .. } => "leaves-known",
             Reason::Undecided(_) => "undecided",
         }
     }
@@ -211,6 +217,6 @@ impl Reason {
     /// Does it leave open whether the packet arrives?
     pub fn is_undecided(&self) -> bool {
         // Which of two answers comes first is chance.
-        matches!(self, Reason::Undecided(_) | Reason::DuplicateAddress { .. })
+        matches!(self, Reason::Undecided(_) | Reason::LeavesKnown { .. } | Reason::DuplicateAddress { .. })
     }
 }

@@ -62,7 +62,11 @@ pub fn own_network() -> io::Result<OwnedFd> {
     Ok(File::open("/proc/thread-self/ns/net")?.into())
 }
 
-fn is_network(fd: BorrowedFd<'_>) -> io::Result<bool> {
+/// Is it a network namespace?
+///
+/// # Errors
+/// Those of fstatfs(2) and ioctl(2).
+pub fn is_network(fd: BorrowedFd<'_>) -> io::Result<bool> {
     if rustix::fs::fstatfs(fd)?.f_type != NSFS {
         return Ok(false);
     }

@@ -13,6 +13,7 @@ pub(crate) mod man;
 pub(crate) mod ns;
 pub(crate) mod ping;
 pub(crate) mod plan;
+pub(crate) mod record;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod shell;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command, ui: &mut Ui) -> Result<u8, CliError> {
         Command::Shell(args) => shell::run(&args, ui),
         Command::Ping(args) => ping::run(&args, ui),
         Command::Why(args) => why::run(&args, ui),
+        Command::Record(args) => record::run(&args, ui),
         Command::Ns(args) => ns::run(args.command, ui),
         Command::Enable(args) => enable::run(&args, ui),
         Command::Disable(args) => disable::run(&args, ui),

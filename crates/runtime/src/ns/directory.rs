@@ -83,7 +83,7 @@ impl Names {
     }
 
     /// Opens the directory for a name that should be in it.
-    pub(super) fn open_existing(name: &EntryName) -> Result<Self, Error> {
+    pub(crate) fn open_existing(name: &EntryName) -> Result<Self, Error> {
         Self::open()?.ok_or_else(|| not_found(name))
     }
 
@@ -212,6 +212,19 @@ impl Names {
             Ok(())
         })?;
         Ok(ids)
+    }
+
+    /// The namespaces that have names, open; of several names of one, the first.
+    ///
+    /// # Errors
+    /// The directory or an entry cannot be read.
+    pub(crate) fn open_all() -> Result<Vec<(EntryName, OwnedFd)>, Error> {
+        let mut all = Vec::new();
+        Self::visit(|entries| {
+            all.extend(entries.into_iter().filter_map(|entry| Some((entry.name, entry.network?))));
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     /// Looks at all entries, by name, some at a time, for each is open meanwhile. Where there is no directory there

@@ -8,7 +8,8 @@ use hopyard::net::{IfName, NsName};
 use hopyard::runtime::why::Report;
 use serde::Serialize;
 
-use super::file::{File, FileEdit};
+use super::file::FileEdit;
+use super::scene::Scene;
 use super::words;
 use crate::error::CliError;
 use crate::ui::Ui;
@@ -113,7 +114,7 @@ struct JsonEdit<'a> {
     file: Option<FileEdit>,
 }
 
-pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>) -> Result<(), CliError> {
+pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), CliError> {
     let packet = &report.query.packet;
     let trouble = report.verdict.trouble();
     let object = Object {
@@ -154,9 +155,9 @@ pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>) -> Result
                 .flat_map(|stage| &stage.edits)
                 .map(|(edit, declared)| JsonEdit {
                     node: edit.node(),
-                    cmd: edit.to_string(),
+                    cmd: scene.command(edit),
                     declared: *declared,
-                    file: file.filter(|_| !declared).and_then(|file| file.edit(edit)),
+                    file: scene.file.as_ref().filter(|_| !declared).and_then(|file| file.edit(edit)),
                 })
                 .collect(),
         }),
