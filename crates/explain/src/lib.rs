@@ -6,6 +6,7 @@
 //! Pure. Knows nothing of sockets and of where a snapshot comes from; says nothing in words.
 #![forbid(unsafe_code)]
 
+mod code;
 mod edit;
 mod filter;
 mod lookup;
@@ -16,6 +17,7 @@ mod segment;
 mod verdict;
 mod walk;
 
+pub use code::Code;
 pub use edit::Edit;
 pub use packet::{Packet, Protocol};
 pub use reason::{ArpRefusal, Reason};
