@@ -22,6 +22,7 @@ use scene::Scene;
 
 pub(in crate::commands) use elsewhere::tell_of_closed;
 pub(in crate::commands) use file::File;
+pub(in crate::commands) use json::schema;
 
 /// Say why one node does not reach another: hop by hop, there and back, with the smallest repair.
 ///

@@ -20,7 +20,8 @@ pub(in crate::commands) struct File {
 }
 
 /// A change to the file.
-#[derive(Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub(super) struct FileEdit {
     /// The file's name, without directories.
     pub(super) path: String,
