@@ -7,6 +7,7 @@
 //! Pure. Knows nothing of labs, files or sockets; the caller brings the state.
 #![forbid(unsafe_code)]
 
+mod allow;
 mod execute;
 mod link;
 mod name;
@@ -17,6 +18,7 @@ mod snapshot;
 mod state;
 mod sysctl;
 
+pub use allow::{Allow, AllowError, Hosts, Transport, is_outside};
 pub use execute::Refused;
 pub use link::{AltName, Link, LinkKind, MacAddr, MacAddrError, Mtu, MtuError};
 pub use name::{IfName, IfNameError, NsName, NsNameError};
