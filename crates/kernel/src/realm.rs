@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
 
 use crate::child;
+use crate::failure::Doing;
 
 /// The rights with which the namespaces of a lab are made and entered.
 ///
@@ -56,6 +57,17 @@ impl Realm {
             None => Ok(Realm::host()),
             Some(foreign) => Ok(Realm::of_user_namespace(foreign.user_namespace.try_clone()?, None)),
         }
+    }
+
+    /// Moves this process, which must have one thread, into the user namespace, where there is one. There is no
+    /// way back.
+    ///
+    /// # Errors
+    /// It cannot be joined.
+    pub fn join(&self) -> Result<(), crate::Failure> {
+        let Some(foreign) = &self.foreign else { return Ok(()) };
+        move_into_link_name_space(foreign.user_namespace.as_fd(), Some(LinkNameSpaceType::User))
+            .doing("join the user namespace")
     }
 
     /// Runs `work` where it may change namespaces as it likes; the caller's own stay as they are.

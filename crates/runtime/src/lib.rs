@@ -15,6 +15,7 @@ pub mod ns;
 pub mod ping;
 mod record;
 mod running;
+pub mod sandbox;
 mod view;
 pub mod why;
 

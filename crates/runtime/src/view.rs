@@ -60,7 +60,7 @@ fn hosts_text(lab: &LabName, hosts: &[(NsName, Vec<IpAddr>)]) -> String {
 
 /// nsswitch.conf(5): the host's, except that host names come from files and DNS alone. Modules such
 /// as nss-resolve and nss-mdns would ask daemons of the host, around the lab's network.
-fn nsswitch_text() -> String {
+pub(crate) fn nsswitch_text() -> String {
     let host = fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
     let is_hosts = |line: &&str| line.split_once(':').is_some_and(|(database, _)| database.trim() == "hosts");
     let mut text = String::from("hosts:\tfiles dns\n");

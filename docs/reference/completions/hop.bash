@@ -61,6 +61,9 @@ _hop() {
             hop,run)
                 cmd="hop__subcmd__run"
                 ;;
+            hop,sandbox)
+                cmd="hop__subcmd__sandbox"
+                ;;
             hop,schema)
                 cmd="hop__subcmd__schema"
                 ;;
@@ -131,7 +134,7 @@ _hop() {
 
     case "${cmd}" in
         hop)
-            opts="-h -V --color --help --version up down run ls show plan diff exec shell ping why record ns enable disable unit boot doctor schema completions man"
+            opts="-h -V --color --help --version up down run ls show plan diff exec shell sandbox ping why record ns enable disable unit boot doctor schema completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -772,8 +775,54 @@ _hop() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        hop__subcmd__sandbox)
+            opts="-a -p -r -C -h --net --allow --publish --record --cwd --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --net)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -a)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --publish)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cwd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -C)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         hop__subcmd__schema)
-            opts="-h --color --help"
+            opts="-h --why --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
