@@ -41,7 +41,7 @@ pub mod users;
 pub mod watch;
 mod world;
 
-pub use enter::{Entry, Identity, NetworkEntry, enter_network};
+pub use enter::{Entry, Identity, NetworkEntry, enter_network, helper};
 pub use errno::Errno;
 pub use error::{ApplyError, KernelError};
 pub use failure::Failure;

@@ -106,6 +106,8 @@ pub struct NodeDoc {
     pub routes: Vec<Spanned<String>>,
     /// What it translates.
     pub nat: NatDoc,
+    /// Has it a way out of the lab?
+    pub uplink: Option<Spanned<bool>>,
 }
 
 /// What a node translates, as written.

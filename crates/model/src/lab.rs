@@ -288,11 +288,17 @@ pub struct Node {
     /// What it translates.
     #[serde(default, skip_serializing_if = "NodeNat::is_empty")]
     pub nat: NodeNat,
+    /// Has it a way out of the lab, by an interface [`Node::UPLINK`] that leads to the host?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uplink: bool,
     /// Its place in the text.
     pub origin: Option<Span>,
 }
 
 impl Node {
+    /// The name of the interface that leads out of the lab.
+    pub const UPLINK: &'static str = "uplink";
+
     /// Does the file say that it forwards packets of IPv4 or IPv6?
     pub(crate) fn forwards(&self) -> bool {
         let by_sysctl = |family: &Family| self.sysctls.get(&family.forwarding_key()).map(|value| value.trim() != "0");

@@ -24,7 +24,7 @@ pub use allow::{Allow, AllowError, Hosts, is_outside};
 pub use execute::Refused;
 pub use link::{AltName, Link, LinkKind, MacAddr, MacAddrError, Mtu, MtuError};
 pub use name::{IfName, IfNameError, NsName, NsNameError};
-pub use nat::{Nat, NatRule, Service};
+pub use nat::{Nat, NatRule, Service, masquerade_from};
 pub use op::{Endpoint, Op, VethEnd};
 pub use route::{Family, NextHop, Route, RouteKey, RouteKind};
 pub use ruleset::{BaseChain, Chain, Comparison, Hook, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset};

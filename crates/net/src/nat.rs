@@ -175,6 +175,15 @@ fn family_word(addr: IpAddr) -> &'static str {
     if addr.is_ipv4() { "ip" } else { "ip6" }
 }
 
+/// `ip saddr FROM masquerade`, as instructions: what comes from there has the address of whatever interface it
+/// leaves by.
+pub fn masquerade_from(from: IpNet) -> Vec<RuleStep> {
+    let mut steps = Vec::new();
+    match_prefix(from, false, &mut steps);
+    steps.push(RuleStep::Masquerade);
+    steps
+}
+
 /// What is known of the headers (linux/netfilter/nf_tables.h, RFC 791, RFC 8200, RFC 9293).
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;

@@ -154,7 +154,7 @@ impl<'a> Fabric<'a> {
         let outside = self.lab.nodes()[node].nat.outside();
         let (outer, inner): (Vec<usize>, Vec<usize>) =
             self.ports_of[node].iter().partition(|&&port| outside.contains(&self.ports[port].iface));
-        let hides = !outer.is_empty() && self.forwards[node] != [false; 2];
+        let hides = (!outer.is_empty() || self.lab.nodes()[node].uplink) && self.forwards[node] != [false; 2];
         let beyond: Vec<usize> = outer.iter().map(|&port| self.domain(self.ports[port].net)).collect();
         // Where there is another way around it, it hides nothing.
         inner.into_iter().filter(move |&port| hides && !beyond.contains(&self.domain(self.ports[port].net)))
@@ -189,7 +189,7 @@ impl<'a> Fabric<'a> {
         let chosen = match (it.forward, it.role, self.lab.routing()) {
             (Some(forward), ..) => forward,
             (None, Some(role), _) => role == Role::Router,
-            (None, None, Routing::Auto) => self.degree(node) >= 2,
+            (None, None, Routing::Auto) => self.degree(node) + usize::from(it.uplink) >= 2,
             (None, None, Routing::None) => false,
         };
         let told = |key: SysctlKey| it.sysctls.get(&key).map(|value| value.trim() != "0");

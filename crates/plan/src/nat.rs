@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hopyard_model::{NatTarget, Problem, Span};
+use hopyard_model::{NatTarget, Node, Problem, Span};
 use hopyard_net::{Family, IfName, IpNet, Nat, NatRule};
 
 use crate::address::Addresses;
@@ -16,11 +16,16 @@ pub(crate) fn rules(
     problems: &mut Vec<Problem>,
 ) -> Option<Nat> {
     let nat = &fabric.lab.nodes()[node].nat;
-    if nat.is_empty() {
+    let uplink = fabric.lab.nodes()[node].uplink;
+    if nat.is_empty() && !uplink {
         return None;
     }
     let reader = Reader { fabric, addresses, node };
     let mut rules = Vec::new();
+    if uplink && let Ok(out) = Node::UPLINK.parse() {
+        // Outside nobody knows the lab's addresses.
+        rules.push(NatRule::Masquerade { out, from: None });
+    }
     for it in &nat.sources {
         rules.push(match it.to {
             Some(to) => NatRule::Source { out: it.out, from: it.from, to },

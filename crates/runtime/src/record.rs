@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext};
 use crate::lent::{LENT, LENT_NEW};
+use crate::uplink;
 
 /// What is to know of every running lab. Small, whatever the lab's size: every `hop exec` reads it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,7 +92,7 @@ const CONTENTS_NEW: &str = "lab.json.new";
 pub(crate) const NODES: &str = "nodes";
 const NODES_NEW: &str = "nodes.new";
 /// All of them, for removal.
-pub(crate) const FILES: [&str; 12] = [
+pub(crate) const FILES: [&str; 14] = [
     RECORD,
     RECORD_NEW,
     CONTENTS,
@@ -100,6 +101,8 @@ pub(crate) const FILES: [&str; 12] = [
     NODES_NEW,
     LENT,
     LENT_NEW,
+    uplink::FILE,
+    uplink::FILE_NEW,
     "ctl",
     "hosts",
     "nsswitch.conf",

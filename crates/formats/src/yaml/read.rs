@@ -13,7 +13,7 @@ use crate::links::{self, Line};
 pub(super) const LAB: &[&str] =
     &["name", "nodes", "switches", "links", "routing", "multipath", "neighbours", "addressing"];
 pub(super) const NODE: &[&str] =
-    &["role", "forward", "loopback", "interfaces", "addresses", "sysctls", "routes", "nat"];
+    &["role", "forward", "loopback", "interfaces", "addresses", "sysctls", "routes", "nat", "uplink"];
 pub(super) const NAT: &[&str] = &["masquerade", "snat", "dnat", "floating", "publish"];
 pub(super) const SOURCE: &[&str] = &["out", "from", "to"];
 pub(super) const SWITCH: &[&str] = &["nodes", "ipv4", "ipv6", "mtu", "cost"];
@@ -108,6 +108,7 @@ fn node(name: &Spanned<String>, value: &Value, problems: &mut Vec<Problem>) -> N
     for (key, value) in sysctls.unwrap_or_default() {
         doc.sysctls.extend(value.text(&key.value, problems).map(|value| (key.clone(), value)));
     }
+    doc.uplink = fields.take("uplink").and_then(|value| value.boolean("uplink", problems));
     if let Some(value) = fields.take("nat") {
         doc.nat = nat(value, problems);
     }

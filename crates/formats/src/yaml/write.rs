@@ -97,6 +97,9 @@ impl Writer {
                 self.line(6, format_args!("{}: {}", quoted(key.as_str()), quoted(value)));
             }
         }
+        if node.uplink {
+            self.line(4, "uplink: true");
+        }
         self.nat(lab, &node.nat);
         if !node.routes.is_empty() {
             self.line(4, "routes:");

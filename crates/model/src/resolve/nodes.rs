@@ -31,6 +31,24 @@ pub(super) fn all(
         let settings = declared.doc.map(|doc| reader.settings(doc)).unwrap_or_default();
         let routes = declared.doc.map(|doc| routes::all(doc, id, &neighbours, problems)).unwrap_or_default();
         let nat = declared.doc.map(|doc| nat::all(&doc.nat, id, vertices, cables, problems)).unwrap_or_default();
+        let uplink = declared.doc.and_then(|doc| doc.uplink.as_ref()).filter(|uplink| uplink.value);
+        if let Some(given) = uplink
+            && let Some(&(cable, _)) = cables.at_node[index]
+                .iter()
+                .find(|(cable, end)| cables.list[*cable].ends[*end].iface.name.as_str() == Node::UPLINK)
+        {
+            let message = format!(
+                "`{}` has an interface `{}` already, which is the name of the way out",
+                declared.text,
+                Node::UPLINK
+            );
+            problems.push(
+                Problem::error("duplicate-interface", given.span, message)
+                    .also(cables.list[cable].at, "named here")
+                    .help("give that interface another name"),
+            );
+        }
+        let uplink = uplink.is_some();
         for floating in &nat.floating {
             let spot = Spot::Outside { node: index, outside: outside_of(&nat, cables, segments, index) };
             let owner = format!("{}, floating", declared.text);
@@ -51,6 +69,7 @@ pub(super) fn all(
                 sysctls: settings.sysctls,
                 routes,
                 nat,
+                uplink,
                 origin: declared.at,
             });
         }

@@ -68,7 +68,7 @@ const PIECE: usize = 64;
 pub(crate) fn route(fabric: &Fabric<'_>, addresses: &Addresses) -> Routes {
     let mut routes = Routes { of_node: vec![Vec::new(); fabric.lab.nodes().len()], longest: 0 };
     // Where nobody translates addresses, all that can be reached is one domain, and so may be the rest.
-    if fabric.lab.nodes().iter().all(|node| node.nat.outside().is_empty()) {
+    if fabric.lab.nodes().iter().all(|node| node.nat.outside().is_empty() && !node.uplink) {
         route_within(fabric, addresses, None, &mut routes);
         return routes;
     }
