@@ -222,12 +222,11 @@ impl NatRule {
         let mut steps = Vec::new();
         match self {
             NatRule::Destination { address, service, to, port } => {
-                match address {
-                    Some(address) => match_prefix(IpNet::from(*address), true, &mut steps),
-                    None => {
-                        steps.push(RuleStep::DestinationType { register: 1 });
-                        steps.push(equal(LOCAL.to_ne_bytes().to_vec()));
-                    }
+                if let Some(address) = address {
+                    match_prefix(IpNet::from(*address), true, &mut steps);
+                } else {
+                    steps.push(RuleStep::DestinationType { register: 1 });
+                    steps.push(equal(LOCAL.to_ne_bytes().to_vec()));
                 }
                 if let Some(Service { transport, port }) = service {
                     steps.push(RuleStep::Load { register: 1, what: Loaded::Layer4Protocol });
@@ -306,7 +305,7 @@ fn match_prefix(net: IpNet, destination: bool, steps: &mut Vec<RuleStep>) {
     steps.push(RuleStep::Load { register: 1, what: Loaded::NetworkFamily });
     steps.push(equal(vec![family_number(family)]));
     let mut value = octets(net.network());
-    let whole_bytes = net.prefix_len() % 8 == 0;
+    let whole_bytes = net.prefix_len().is_multiple_of(8);
     if whole_bytes {
         value.truncate(usize::from(net.prefix_len() / 8));
     }
