@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod error;
+mod new_file;
 mod source;
 mod target;
 mod ui;

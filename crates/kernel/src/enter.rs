@@ -17,7 +17,7 @@ use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 use crate::Failure;
 use crate::failure::Doing;
 use crate::pidfd::Process;
-use crate::supervise::{SignalMask, wait_and_forward};
+use crate::supervise::{Children, SignalMask, wait_and_forward};
 use crate::tie::Tie;
 
 /// What a process that runs in a node should find.
@@ -80,10 +80,28 @@ impl Entry {
         rustix::system::sethostname(&name[..name.len().min(HOST_NAME_MAX)]).doing("set the host name")?;
         // The lab's /proc shows the lab's processes, and this is not one of them; the keeper is, and this
         // mount namespace is a copy of its own.
-        mount_sysfs(c"sysfs", "/proc/1/mountinfo")?;
+        mount_sysfs(c"sysfs", "/proc/1/mountinfo", MountFlags::empty())?;
         rustix::process::chdir(&self.cwd)
             .doing(format!("go to the directory {} inside the lab", self.cwd.display()))?;
         self.identity.as_ref().map_or(Ok(()), |identity| identity.assume(self.user_namespace, &own))
+    }
+
+    /// Moves this process to where the node's network and the lab's files are, and no further: for work of
+    /// ours that asks and connects as a program in the node would. There is no way back.
+    ///
+    /// The process must have one thread.
+    ///
+    /// # Errors
+    /// What could not be done. The process may be half-way in then, and should end.
+    pub fn enter_to_look(&self) -> Result<(), Failure> {
+        if self.user_namespace {
+            rustix::thread::move_into_thread_name_spaces(self.keeper.as_fd(), ThreadNameSpaceType::USER)
+                .doing("enter the lab's user namespace")?;
+        }
+        rustix::thread::move_into_thread_name_spaces(self.keeper.as_fd(), ThreadNameSpaceType::MOUNT)
+            .doing("enter the lab's mount namespace")?;
+        rustix::thread::move_into_link_name_space(self.net.as_fd(), Some(LinkNameSpaceType::Network))
+            .doing("enter the node's network namespace")
     }
 
     /// A command that runs in the node, in the lab's pid namespace, and ends with this process.
@@ -171,7 +189,7 @@ impl NetworkEntry {
         rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
             .doing("make the view of the namespace")?;
         let source = CString::new(self.name.as_bytes()).doing("name the source of /sys")?;
-        mount_sysfs(&source, "/proc/self/mountinfo")?;
+        mount_sysfs(&source, "/proc/self/mountinfo", MountFlags::empty())?;
         for (file, covered) in &self.covers {
             rustix::mount::mount_bind(file, covered).doing(format!(
                 "put {} in the place of {}",
@@ -208,7 +226,7 @@ fn fork_into_pid_namespace() -> io::Result<()> {
             // of it is open, `spawn` does not return.
             // SAFETY: nothing in this process uses a descriptor from here on.
             unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
-            let status = wait_and_forward(child).unwrap_or(255 << 8);
+            let status = wait_and_forward(child, Children::One).unwrap_or(255 << 8);
             if libc::WIFSIGNALED(status) {
                 let signal = libc::WTERMSIG(status);
                 before.restore().ok();
@@ -227,7 +245,7 @@ fn fork_into_pid_namespace() -> io::Result<()> {
 
 /// Replaces /sys by one that shows the interfaces of the network namespace that this process is
 /// in, and keeps what is mounted below it (cgroup, bpf, tracefs), which `ip netns exec` loses.
-fn mount_sysfs(source: &CStr, table: &str) -> Result<(), Failure> {
+pub(crate) fn mount_sysfs(source: &CStr, table: &str, more: MountFlags) -> Result<(), Failure> {
     const SYS: &str = "/sys";
     let mut kept: Vec<(PathBuf, OwnedFd)> = Vec::new();
     for point in mounts_below(SYS, table).doing("read the table of mounts")? {
@@ -240,7 +258,7 @@ fn mount_sysfs(source: &CStr, table: &str) -> Result<(), Failure> {
         }
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount(source, SYS, "sysfs", flags, None).doing("mount the node's /sys")?;
+    rustix::mount::mount(source, SYS, "sysfs", flags | more, None).doing("mount the node's /sys")?;
     for (point, tree) in kept {
         let moved =
             rustix::mount::move_mount(&tree, "", rustix::fs::CWD, &point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);

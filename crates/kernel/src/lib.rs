@@ -3,17 +3,21 @@
 //! The only crate with `unsafe`. Knows namespaces, processes and mounts, but nothing of labs or
 //! files of a user.
 
+pub mod agent;
+mod child;
 pub mod cleanup;
 mod decode;
 mod encode;
 mod enter;
 mod errno;
 mod error;
+mod etc;
 mod failure;
 pub mod holders;
 pub mod icmp;
 mod inside;
 pub mod keeper;
+mod leash;
 mod links;
 mod listeners;
 mod memory_files;
@@ -26,6 +30,7 @@ mod pidfd;
 pub mod pin;
 mod realm;
 pub mod rights;
+pub mod sandbox;
 mod settle;
 mod supervise;
 mod sysctl;

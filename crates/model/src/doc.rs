@@ -96,6 +96,8 @@ pub struct NodeDoc {
     pub forward: Option<Spanned<bool>>,
     /// `auto`, `none`, or addresses for `lo`.
     pub loopback: Vec<Spanned<String>>,
+    /// Interfaces of the machine that it is lent.
+    pub interfaces: Vec<Spanned<String>>,
     /// Further addresses: interface, address with prefix length.
     pub addresses: Vec<(Spanned<String>, Spanned<String>)>,
     /// Sysctls: name, value.

@@ -276,6 +276,9 @@ pub struct Node {
     pub forward: Option<bool>,
     /// Addresses for `lo` beside 127.0.0.1 and ::1; `None`: the plan chooses whether one is needed.
     pub loopback: Option<Vec<IpNet>>,
+    /// Interfaces of the machine that it is lent.
+    #[serde(default)]
+    pub interfaces: Vec<IfName>,
     /// Further addresses of interfaces.
     pub addresses: BTreeMap<IfName, Vec<IpNet>>,
     /// Sysctls.

@@ -30,6 +30,7 @@
 
 mod addresses;
 mod cables;
+mod lent;
 mod links;
 mod nat;
 mod nodes;

@@ -58,6 +58,19 @@ impl NetState {
                 Ok(())
             }
             Op::AddVeth { a, b } => self.add_veth(a, b),
+            Op::TakeLink(at) => {
+                let state = self.ns_mut(&at.ns)?;
+                state.name_is_free(at.dev.as_str())?;
+                state.links.insert(at.dev, Link::new(LinkKind::Lent));
+                Ok(())
+            }
+            Op::ReturnLink(at) => match self.link_mut(at)?.kind {
+                LinkKind::Lent => {
+                    self.forget_link(at);
+                    Ok(())
+                }
+                _ => Err(format!("{at} is none of the machine's")),
+            },
             Op::DelLink(at) => self.del_link(at),
             Op::AddAltName { at, name } => {
                 let state = self.ns_mut(&at.ns)?;

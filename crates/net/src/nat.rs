@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{BaseChain, Chain, Comparison, Family, Hook, IfName, Loaded, NatStep, Rule, RuleStep};
+use crate::{BaseChain, Chain, Comparison, Family, Hook, IfName, Loaded, NatStep, Rule, RuleStep, Transport};
 
 /// What a namespace translates.
 ///
@@ -61,35 +61,6 @@ pub struct Service {
     pub transport: Transport,
     /// The number.
     pub port: u16,
-}
-
-/// A protocol with ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl Transport {
-    /// Its number (IANA, protocol numbers).
-    pub const fn number(self) -> u8 {
-        match self {
-            Transport::Tcp => 6,
-            Transport::Udp => 17,
-        }
-    }
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Transport::Tcp => "tcp",
-            Transport::Udp => "udp",
-        })
-    }
 }
 
 impl Nat {

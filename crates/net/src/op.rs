@@ -62,6 +62,10 @@ pub enum Op {
         /// The other.
         b: VethEnd,
     },
+    /// Moves an interface of the machine into the namespace, where it is down and has nothing.
+    TakeLink(Endpoint),
+    /// Gives an interface back to the machine.
+    ReturnLink(Endpoint),
     /// Removes an interface; of a veth pair, both ends.
     DelLink(Endpoint),
     /// Gives an interface a second name.
@@ -177,6 +181,8 @@ impl Op {
             | Op::DelRoute { ns, .. } => ns,
             Op::AddVeth { a, .. } => &a.at.ns,
             Op::AddBridge(at)
+            | Op::TakeLink(at)
+            | Op::ReturnLink(at)
             | Op::DelLink(at)
             | Op::AddAltName { at, .. }
             | Op::DelAltName { at, .. }
@@ -199,6 +205,8 @@ impl Op {
             Op::SetSysctl { ns, key, value } => format!("set {key} = {value} in {ns}"),
             Op::AddBridge(at) => format!("create bridge {at}"),
             Op::AddVeth { a, b } => format!("create link {} -- {}", a.at, b.at),
+            Op::TakeLink(at) => format!("take the machine's interface {} into {}", at.dev, at.ns),
+            Op::ReturnLink(at) => format!("give the interface {} of {} back to the machine", at.dev, at.ns),
             Op::DelLink(at) => format!("remove interface {at}"),
             Op::AddAltName { at, name } => format!("name {at} also {name}"),
             Op::DelAltName { at, name } => format!("take the name {name} from {at}"),
@@ -243,6 +251,8 @@ impl fmt::Display for Op {
                 write_veth_end(f, b)?;
                 write!(f, " netns {}", b.at.ns)
             }
+            Op::TakeLink(at) => write!(f, "ip link set {} netns {}", at.dev, at.ns),
+            Op::ReturnLink(at) => write!(f, "ip -n {} link set {} netns 1", at.ns, at.dev),
             Op::DelLink(at) => write!(f, "ip -n {} link delete {}", at.ns, at.dev),
             Op::AddAltName { at, name } => write!(f, "ip -n {} link property add dev {} altname {name}", at.ns, at.dev),
             Op::DelAltName { at, name } => write!(f, "ip -n {} link property del dev {} altname {name}", at.ns, at.dev),

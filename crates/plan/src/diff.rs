@@ -45,6 +45,9 @@ pub fn diff(found: &NetState, wanted: &NetState) -> Vec<Op> {
         side.add_veths(wanted, &mut ops);
     }
     for side in &sides {
+        side.take_lent(&mut ops);
+    }
+    for side in &sides {
         side.set_up(&mut ops);
     }
     ops
@@ -120,11 +123,23 @@ impl Doomed {
                         && found.namespaces.get(&peer.ns).is_some_and(|have| have.links.contains_key(&peer.dev))
                 });
                 if !with_its_peer {
-                    ops.push(Op::DelLink(Endpoint { ns: ns.clone(), dev: *dev }));
+                    let at = Endpoint { ns: ns.clone(), dev: *dev };
+                    let is_lent = found.namespaces.get(ns).is_some_and(|have| is_lent(have, *dev));
+                    ops.push(if is_lent { Op::ReturnLink(at) } else { Op::DelLink(at) });
                 }
             }
         }
+        // The machine's own do not end with a namespace.
+        for (ns, have) in found.namespaces.iter().filter(|(ns, _)| !wanted.namespaces.contains_key(*ns)) {
+            let lent = have.links.keys().filter(|dev| is_lent(have, **dev));
+            ops.extend(lent.map(|dev| Op::ReturnLink(Endpoint { ns: ns.clone(), dev: *dev })));
+        }
     }
+}
+
+/// Is it an interface of the machine?
+fn is_lent(have: &NsState, dev: IfName) -> bool {
+    have.links.get(&dev).is_some_and(|link| link.kind == LinkKind::Lent)
 }
 
 /// Does the other end of a veth pair, too, know of this one?
@@ -231,6 +246,14 @@ impl<'a> Side<'a> {
             let Some(far) = wanted.namespaces.get(&peer.ns).and_then(|ns| ns.links.get(&peer.dev)) else { continue };
             let end = |at, link: &Link| VethEnd { at, mac: link.mac, mtu: link.mtu.filter(|&mtu| mtu != Mtu::DEFAULT) };
             ops.push(Op::AddVeth { a: end(self.at(*dev), link), b: end(peer.clone(), far) });
+        }
+    }
+
+    fn take_lent(&self, ops: &mut Vec<Op>) {
+        for (dev, link) in &self.want.links {
+            if link.kind == LinkKind::Lent && self.have_link(*dev).is_none() {
+                ops.push(Op::TakeLink(self.at(*dev)));
+            }
         }
     }
 

@@ -29,6 +29,7 @@ impl Origins {
             Op::SetNat { ns, .. } => self.nat.get(ns),
             Op::AddVeth { a, .. } => self.interfaces.get(&a.at),
             Op::AddBridge(at)
+            | Op::TakeLink(at)
             | Op::AddAltName { at, .. }
             | Op::SetMac { at, .. }
             | Op::SetMtu { at, .. }
@@ -39,6 +40,7 @@ impl Origins {
             Op::AddNs(_)
             | Op::DelNs(_)
             | Op::SetSysctl { .. }
+            | Op::ReturnLink(_)
             | Op::DelLink(_)
             | Op::DelAltName { .. }
             | Op::DelAddr { .. }

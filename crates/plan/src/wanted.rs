@@ -124,6 +124,11 @@ fn set_addresses(
         link.addresses.extend(addresses.ports[port].iter().flatten());
         space.links.insert(it.iface, link);
     }
+    for dev in &fabric.lab.nodes()[node].interfaces {
+        let mut lent = Link::new(LinkKind::Lent);
+        lent.up = true;
+        space.links.insert(*dev, lent);
+    }
     if let Some(lo) = space.links.get_mut(&IfName::LO) {
         lo.up = true;
         lo.addresses.extend(&addresses.loopbacks[node]);
@@ -227,6 +232,12 @@ fn origins(lab: &Lab, origins: &mut Origins) {
         for end in &link.ends {
             let at = Endpoint { ns: lab.vertex_name(end.vertex).clone(), dev: end.iface.name };
             origins.interfaces.extend(link.origin.map(|origin| (at, origin)));
+        }
+    }
+    for node in lab.nodes() {
+        for dev in &node.interfaces {
+            let at = Endpoint { ns: node.name.clone(), dev: *dev };
+            origins.interfaces.extend(node.origin.map(|origin| (at, origin)));
         }
     }
     for switch in lab.switches() {

@@ -4,15 +4,18 @@
 //! effect, and everything here can be repeated.
 #![forbid(unsafe_code)]
 
+pub mod boot;
 pub mod doctor;
 mod error;
 mod home;
+mod lent;
 mod lifecycle;
 mod netns_dir;
 pub mod ns;
 pub mod ping;
 mod record;
 mod running;
+pub mod sandbox;
 pub mod uplink;
 mod view;
 pub mod why;

@@ -16,9 +16,10 @@ use hopyard_plan::{Origins, Wanted};
 
 use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir};
+use crate::lent::{self, Loans};
 use crate::netns_dir;
 use crate::record::{Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
-use crate::running::{Running, observe_all};
+use crate::running::Running;
 use crate::uplink::{self, HostStep};
 use crate::view;
 
@@ -79,6 +80,7 @@ pub struct Difference {
 /// Of a lab that did not run before, nothing is left then. One that did run keeps the steps that
 /// were done; another `up` finishes it.
 pub fn up(home: &Home, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up, Error> {
+    lent::require_rights(home, lab)?;
     let dir = home.lock(lab.name())?;
     let record = Record::read(dir.path())?;
     let keeper = match &record {
@@ -121,7 +123,7 @@ pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
     let opening = || "open the host's network namespace".to_owned();
     let (found, uplinks, host, running) = match Running::find(home, lab.name()) {
         Ok(running) => {
-            let (found, uplinks) = observe_all(&mut running.world()?, &wanted.state)?;
+            let (found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
             (found, uplinks, uplink::host::of_keeper(running.keeper()), true)
         }
         Err(Error::NotRunning { .. }) => (NetState::default(), BTreeSet::new(), uplink::host::own(), false),
@@ -173,6 +175,8 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     record.write(dir.path())?;
     let (steps, Wanted { state, origins, hosts, mut warnings, .. }) = plan.map_err(Error::Plan)?;
     let mut world = World::new(keeper.realm().clone());
+    let mut loans = Loans::default();
+    loans.note(dir.path(), &steps)?;
     // The names need no more than the numbers, and while links are made a processor is idle.
     let expected = Held { nodes: state.namespaces.keys().cloned().zip(keeper::FIRST_HELD..).collect() };
     std::thread::scope(|scope| {
@@ -180,7 +184,10 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         let applied = apply(&mut world, &steps, &origins, false);
         let named = names.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         applied.and(named)
-    })?;
+    })
+    .and_then(|()| loans.settle(dir.path(), &steps, &world, &state))
+    // Before the keeper ends, and the namespaces with it.
+    .inspect_err(|_| loans.bring_back(&mut world).unwrap_or_default())?;
     let held = hold(dir.path(), &world, state.namespaces.keys())?;
     held.write(dir.path())?;
     if held != expected {
@@ -188,7 +195,8 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     }
     let host = connect(home, dir, keeper.process(), lab, &state, &uplink::wanted(lab), &world, &mut warnings)?;
     let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty())?;
-    view::write(keeper.process(), lab.name(), &hosts, &resolvers)?;
+    let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
+    view::write(keeper.process(), for_services, lab.name(), &hosts, &resolvers)?;
     Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
     let (process, keeper) = match lifetime {
         Lifetime::UntilDown => (keeper.release()?, None),
@@ -236,7 +244,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     let Wanted { state, origins, hosts, mut warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
     let mut world = running.world()?;
-    let (found, uplinks) = observe_all(&mut world, &state)?;
+    let (found, uplinks) = running.observe_all(&mut world, &state)?;
     let wanted_uplinks = uplink::wanted(lab);
     let steps = hopyard_plan::diff(&found, &state);
 
@@ -251,7 +259,10 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         record.write(dir.path())?;
         let leaving = found.namespaces.keys().filter(|name| !state.namespaces.contains_key(*name));
         let leaving = leaving.map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
+        let mut loans = Loans::read(dir.path())?;
+        loans.note(dir.path(), &steps)?;
         apply(&mut world, &steps, &origins, true)?;
+        loans.settle(dir.path(), &steps, &world, &state)?;
         // A node that goes takes its processes with it; they would hold its namespace, unseen.
         for namespace in leaving {
             let doing = || "end the processes of a node that is no more".to_owned();
@@ -275,7 +286,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     let missing = &wanted_uplinks - &uplinks;
     let host = connect(home, dir, running.keeper(), lab, &state, &missing, &world, &mut warnings)?;
     let resolvers = uplink::resolvers(home, dir.path(), !wanted_uplinks.is_empty())?;
-    view::write(running.keeper(), lab.name(), &hosts, &resolvers)?;
+    view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts, &resolvers)?;
     record.stage = Stage::Up;
     record.write(dir.path())?;
     let running = Running::find(home, lab.name())?;
@@ -363,6 +374,8 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     // ending by itself, and has built nothing.
     let id = record.and_then(|record| record.keeper);
     let keeper = id.map(KeeperId::find).transpose()?.flatten();
+    let alive = id.map(KeeperId::find_alive).transpose()?.flatten();
+    lent::return_all(dir.path(), alive.as_ref())?;
     // The host that it came from, which only its keeper knows.
     let host = keeper.as_ref().map_or_else(uplink::host::own, uplink::host::of_keeper).ok();
     let was_unknown = keeper.is_none() && keeper::end_unknown(dir.path())?;

@@ -11,6 +11,7 @@ use hopyard_net::NsName;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext};
+use crate::lent::{LENT, LENT_NEW};
 use crate::uplink;
 
 /// What is to know of every running lab. Small, whatever the lab's size: every `hop exec` reads it.
@@ -91,8 +92,22 @@ const CONTENTS_NEW: &str = "lab.json.new";
 pub(crate) const NODES: &str = "nodes";
 const NODES_NEW: &str = "nodes.new";
 /// All of them, for removal.
-pub(crate) const FILES: [&str; 9] =
-    [RECORD, RECORD_NEW, CONTENTS, CONTENTS_NEW, NODES, NODES_NEW, uplink::FILE, uplink::FILE_NEW, "ctl"];
+pub(crate) const FILES: [&str; 14] = [
+    RECORD,
+    RECORD_NEW,
+    CONTENTS,
+    CONTENTS_NEW,
+    NODES,
+    NODES_NEW,
+    LENT,
+    LENT_NEW,
+    uplink::FILE,
+    uplink::FILE_NEW,
+    "ctl",
+    "hosts",
+    "nsswitch.conf",
+    "resolv.conf",
+];
 /// The directories in it.
 pub(crate) const DIRS: [&str; 1] = ["view"];
 

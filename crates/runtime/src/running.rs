@@ -12,6 +12,7 @@ use hopyard_net::{Family, NetState, NsName};
 
 use crate::error::{Error, IoContext};
 use crate::home::Home;
+use crate::lent::Loans;
 use crate::record::{Contents, Held, KeeperId, Record, Stage};
 use crate::uplink;
 
@@ -178,7 +179,25 @@ impl Running {
     /// # Errors
     /// Those of netlink.
     pub fn observe(&self, world: &mut World, wanted: &NetState) -> Result<NetState, Error> {
-        Ok(observe_all(world, wanted)?.0)
+        Ok(self.observe_all(world, wanted)?.0)
+    }
+
+    /// The same, and the nodes that have a way out of the lab.
+    pub(crate) fn observe_all(
+        &self,
+        world: &mut World,
+        wanted: &NetState,
+    ) -> Result<(NetState, BTreeSet<NsName>), Error> {
+        let sysctls: BTreeMap<_, _> = wanted
+            .namespaces
+            .iter()
+            .filter(|(_, state)| !state.sysctls.is_empty())
+            .map(|(name, state)| (name.clone(), state.sysctls.keys().cloned().collect()))
+            .collect();
+        let mut found = world.observe(&sysctls)?;
+        Loans::read(&self.dir)?.mark(&mut found, wanted);
+        let uplinks = uplink::strip(&mut found, wanted);
+        Ok((found, uplinks))
     }
 
     /// The node of that name.
@@ -229,19 +248,6 @@ impl Running {
             identity,
         })
     }
-}
-
-/// What a lab looks like, as far as it can be compared with what is wanted, and the nodes that have a way out of the lab.
-pub(crate) fn observe_all(world: &mut World, wanted: &NetState) -> Result<(NetState, BTreeSet<NsName>), Error> {
-    let sysctls: BTreeMap<_, _> = wanted
-        .namespaces
-        .iter()
-        .filter(|(_, state)| !state.sysctls.is_empty())
-        .map(|(name, state)| (name.clone(), state.sysctls.keys().cloned().collect()))
-        .collect();
-    let mut found = world.observe(&sysctls)?;
-    let uplinks = uplink::strip(&mut found, wanted);
-    Ok((found, uplinks))
 }
 
 /// The reason why a lab could not be looked at, if that is not simply that it has just been taken down.

@@ -106,6 +106,7 @@ fn node_in_full(ui: &mut Ui, lab: &Lab, name: &str, ns: &NsState) -> Result<(), 
             LinkKind::Veth { peer: None } => {
                 words.extend(declared_peer(lab, name, *dev).map(|peer| format!("to {peer}")));
             }
+            LinkKind::Lent => words.push("of the machine".to_owned()),
             LinkKind::Bridge => words.push("bridge".to_owned()),
             LinkKind::Loopback => {}
             LinkKind::Other(kind) => words.push(kind.clone()),

@@ -12,7 +12,8 @@ use crate::links::{self, Line};
 // The keys of each mapping; the schema has the same, and a test compares them.
 pub(super) const LAB: &[&str] =
     &["name", "nodes", "switches", "links", "routing", "multipath", "neighbours", "addressing"];
-pub(super) const NODE: &[&str] = &["role", "forward", "loopback", "addresses", "sysctls", "routes", "nat", "uplink"];
+pub(super) const NODE: &[&str] =
+    &["role", "forward", "loopback", "interfaces", "addresses", "sysctls", "routes", "nat", "uplink"];
 pub(super) const NAT: &[&str] = &["masquerade", "snat", "dnat", "floating", "publish"];
 pub(super) const SOURCE: &[&str] = &["out", "from", "to"];
 pub(super) const SWITCH: &[&str] = &["nodes", "ipv4", "ipv6", "mtu", "cost"];
@@ -96,6 +97,7 @@ fn node(name: &Spanned<String>, value: &Value, problems: &mut Vec<Problem>) -> N
     doc.role = fields.take("role").and_then(|value| value.text("role", problems));
     doc.forward = fields.take("forward").and_then(|value| value.boolean("forward", problems));
     doc.loopback = fields.take("loopback").map(|value| value.texts("loopback", problems)).unwrap_or_default();
+    doc.interfaces = fields.take("interfaces").map(|value| value.texts("interfaces", problems)).unwrap_or_default();
     doc.routes = fields.take("routes").map(|value| value.texts("routes", problems)).unwrap_or_default();
     let addresses = fields.take("addresses").and_then(|value| value.map("addresses", problems));
     for (iface, value) in addresses.unwrap_or_default() {

@@ -82,6 +82,9 @@ impl Writer {
             Some([]) => self.line(4, "loopback: none"),
             Some(list) => self.line(4, format_args!("loopback: {}", flow(list))),
         }
+        if !node.interfaces.is_empty() {
+            self.line(4, format_args!("interfaces: {}", flow(&node.interfaces)));
+        }
         if !node.addresses.is_empty() {
             self.line(4, "addresses:");
             for (iface, list) in &node.addresses {

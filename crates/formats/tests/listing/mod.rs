@@ -39,6 +39,9 @@ pub fn list(lab: &Lab) -> String {
             if let Some(list) = &node.loopback {
                 write!(line, " loopback={list:?}").unwrap();
             }
+            for dev in &node.interfaces {
+                write!(line, " lent={dev}").unwrap();
+            }
             for (iface, list) in &node.addresses {
                 write!(line, " {iface}={list:?}").unwrap();
             }

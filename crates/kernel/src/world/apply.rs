@@ -30,10 +30,10 @@ const LINKS_AT_A_TIME: usize = 32;
 const DOOMED: u32 = 0x686f_70ff;
 
 /// Which operations failed.
-type Failures = Vec<(usize, Refusal)>;
+pub(super) type Failures = Vec<(usize, Refusal)>;
 
 /// Reports how many operations of a phase have been tried; the last report counts.
-type Progress<'a> = &'a mut dyn FnMut(usize);
+pub(super) type Progress<'a> = &'a mut dyn FnMut(usize);
 
 impl World {
     /// Carries out operations, in order as far as they depend on each other. `on` learns from time
@@ -62,6 +62,7 @@ impl World {
                 Kind::RemoveLinks => self.remove_links(ops, range, &mut report),
                 Kind::MakeSpaces => self.make_spaces(ops, range, &mut report),
                 Kind::MakeLinks => self.make_links(ops, range, &mut report),
+                Kind::MoveLinks => self.move_links(ops, range, &mut report),
                 Kind::Configure => self.configure(ops, range.filter(|at| !late.contains(at)), &mut report),
             };
             failures.retain(|(at, refusal)| !is_moot(&ops[*at], refusal.errno));
@@ -434,7 +435,7 @@ impl World {
 /// does, and when the kernel gets to that is its own affair.
 fn is_moot(op: &Op, errno: Errno) -> bool {
     let absent: &[i32] = match op {
-        Op::DelLink(_) | Op::DelAltName { .. } => &[libc::ENODEV],
+        Op::DelLink(_) | Op::ReturnLink(_) | Op::DelAltName { .. } => &[libc::ENODEV],
         Op::DelAddr { .. } => &[libc::ENODEV, libc::EADDRNOTAVAIL],
         Op::DelRoute { .. } => &[libc::ENODEV, libc::ESRCH],
         Op::DelNeigh { .. } => &[libc::ENODEV, libc::ENOENT],
@@ -739,6 +740,8 @@ impl Worker {
             | Op::DelNat(_)
             | Op::AddBridge(_)
             | Op::AddVeth { .. }
+            | Op::TakeLink(_)
+            | Op::ReturnLink(_)
             | Op::DelLink(_) => return Ok(()),
         };
         self.batch.push(sequence(at), flags, request);

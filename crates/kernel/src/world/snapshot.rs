@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hopyard_net::{Family, IfAddress, IfName, LinkState, NodeState, NsName, Ruleset, Snapshot, SysctlKey};
+use hopyard_net::{Family, IfAddress, IfName, LinkState, Listener, NodeState, NsName, Ruleset, Snapshot, SysctlKey};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteType, RouteVia};
 
@@ -75,6 +75,24 @@ impl World {
         drop(spaces);
         self.read_settings_of_all(&mut snapshot)?;
         Ok(snapshot)
+    }
+
+    /// Reads the sockets that wait for packets, of these nodes alone.
+    ///
+    /// # Errors
+    /// There is no such node, or it could not be read.
+    pub fn listeners(&self, nodes: &BTreeSet<NsName>) -> Result<BTreeMap<NsName, Vec<Listener>>, KernelError> {
+        let read = || -> Result<BTreeMap<NsName, Vec<Listener>>, Refusal> {
+            let mut inbox = Inbox::default();
+            let mut found = BTreeMap::new();
+            for name in nodes {
+                namespace::enter(self.space(name)?.socket.namespace()?)?;
+                found.insert(name.clone(), listeners::read(&mut inbox)?);
+            }
+            Ok(found)
+        };
+        let doing = |refusal: Refusal| refusal.while_doing("read who listens in the nodes");
+        visit(&self.realm, read).map_err(doing)?.map_err(doing)
     }
 
     /// The values of `net.ipv4.conf.all` that no socket tells.

@@ -64,6 +64,7 @@ pub(super) fn all(
                 role: settings.role,
                 forward: settings.forward,
                 loopback: settings.loopback,
+                interfaces: cables.lent(id).collect(),
                 addresses: settings.addresses,
                 sysctls: settings.sysctls,
                 routes,

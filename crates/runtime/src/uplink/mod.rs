@@ -197,7 +197,7 @@ pub(crate) fn strip(found: &mut NetState, wanted: &NetState) -> BTreeSet<NsName>
         let leads_out = state.links.get(&dev).is_some_and(|link| match &link.kind {
             LinkKind::Veth { peer } => peer.is_none(),
             LinkKind::Other(_) => true,
-            LinkKind::Loopback | LinkKind::Bridge => false,
+            LinkKind::Loopback | LinkKind::Bridge | LinkKind::Lent => false,
         });
         if declared || !leads_out {
             continue;
