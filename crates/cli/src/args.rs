@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Ping(commands::ping::Args),
     Why(commands::why::Args),
     Ns(commands::ns::Args),
+    Attach(commands::attach::Args),
+    Detach(commands::detach::Args),
     Enable(commands::enable::Args),
     Disable(commands::disable::Args),
     Unit(commands::unit::Args),

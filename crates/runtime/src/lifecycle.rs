@@ -13,6 +13,7 @@ use hopyard_model::{Lab, LabName, Problem, Span};
 use hopyard_net::{NetState, NsName, Op};
 use hopyard_plan::{Origins, Wanted};
 
+use crate::attach::Attachments;
 use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir};
 use crate::lent::{self, Loans};
@@ -113,9 +114,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// The lab cannot be planned, or the running one not be looked at.
 pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
-    let wanted = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let mut wanted = hopyard_plan::desired(lab).map_err(Error::Plan)?;
     let (found, running) = match Running::find(home, lab.name()) {
-        Ok(running) => (running.observe(&mut running.world()?, &wanted.state)?, true),
+        Ok(running) => {
+            let mut found = running.observe(&mut running.world()?, &wanted.state)?;
+            let attached = Attachments::read(&home.dir_of(lab.name()))?;
+            attached.set_aside(&mut found, &mut wanted.state)?;
+            attached.forget_ended(&mut found)?;
+            (found, true)
+        }
         Err(Error::NotRunning { .. }) => (NetState::default(), false),
         Err(error) => return Err(error),
     };
@@ -195,10 +202,13 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
 }
 
 fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, source: &str) -> Result<Up, Error> {
-    let Wanted { state, origins, hosts, warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let Wanted { mut state, origins, hosts, mut warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
+    let mut attached = Attachments::read(dir.path())?;
+    warnings.extend(attached.release_gone(dir.path(), running.realm(), &state)?);
     let mut world = running.world()?;
-    let found = running.observe(&mut world, &state)?;
+    let mut found = running.observe(&mut world, &state)?;
+    attached.set_aside(&mut found, &mut state)?;
     let steps = hopyard_plan::diff(&found, &state);
 
     let mut record = running.record().clone();
@@ -213,8 +223,10 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         let leaving = leaving.map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
         let mut loans = Loans::read(dir.path())?;
         loans.note(dir.path(), &steps)?;
+        attached.note(dir.path(), &state, false)?;
         apply(&mut world, &steps, &origins, true)?;
         loans.settle(dir.path(), &steps, &world, &state)?;
+        attached.note(dir.path(), &state, true)?;
         // A node that goes takes its processes with it; they would hold its namespace, unseen.
         for namespace in leaving {
             let doing = || "end the processes of a node that is no more".to_owned();
@@ -240,6 +252,21 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     record.write(dir.path())?;
     let running = Running::find(home, lab.name())?;
     Ok(Up { running, tied: None, existed: true, steps, hosts, warnings })
+}
+
+/// Takes hold of a running lab, alone.
+pub(crate) fn take(home: &Home, lab: &LabName) -> Result<(LabDir, Record, Running), Error> {
+    let none = || Error::NotRunning { name: lab.clone() };
+    let dir = home.lock_existing(lab)?.ok_or_else(none)?;
+    let running = Running::find(home, lab)?;
+    Ok((dir, running.record().clone(), running))
+}
+
+/// [`up`] of a running lab whose directory is held already.
+pub(crate) fn change_locked(home: &Home, dir: &LabDir, record: Record, lab: &Lab, source: &str) -> Result<Up, Error> {
+    let keeper = record.keeper.map(KeeperId::find_alive).transpose()?.flatten();
+    let keeper = keeper.ok_or_else(|| Error::NotRunning { name: lab.name().clone() })?;
+    change(home, dir, record, keeper, lab, source)
 }
 
 fn apply(world: &mut World, steps: &[Op], origins: &Origins, was_running: bool) -> Result<(), Error> {
@@ -325,6 +352,11 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     let keeper = id.map(KeeperId::find).transpose()?.flatten();
     let alive = id.map(KeeperId::find_alive).transpose()?.flatten();
     lent::return_all(dir.path(), alive.as_ref())?;
+    if let Some(keeper) = &alive {
+        Attachments::clean_all(dir.path(), &keeper::realm_of(keeper)?)?;
+    } else if home.is_privileged() {
+        Attachments::clean_all(dir.path(), &Realm::host())?;
+    }
     let was_unknown = keeper.is_none() && keeper::end_unknown(dir.path())?;
     if let Some(keeper) = &keeper {
         let doing = || format!("end the lab's keeper, process {}", keeper.pid());

@@ -92,14 +92,24 @@ pub fn add(names: &[NsName]) -> Result<Added, Error> {
 pub fn attach(name: &NsName, pid: i32) -> Result<(), Error> {
     require_rights("give a namespace a name")?;
     let stage = Stage::set(Names::open_to_add()?)?;
-    // Held first, so that the namespace is of the process that was meant.
-    let no_process = |_| Error::from(NsError::NoProcess { pid });
-    let process = Process::open(pid).map_err(no_process)?;
-    let network = pin::network_of(pid).map_err(no_process)?;
+    let process = Process::open(pid).map_err(|_| NsError::NoProcess { pid })?;
+    stage.name(network_of(&process)?.as_fd(), name)
+}
+
+/// The network namespace of a process. It is held first, so that the namespace is of the process that was meant.
+pub(crate) fn network_of(process: &Process) -> Result<OwnedFd, Error> {
+    let pid = process.pid();
+    let network = match pin::network_of(pid) {
+        // It is there, and another user's.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(error).context(|| format!("open the network namespace of process {pid}"));
+        }
+        network => network.map_err(|_| NsError::NoProcess { pid })?,
+    };
     if process.has_ended().context(|| format!("look at process {pid}"))? {
         return Err(NsError::NoProcess { pid }.into());
     }
-    stage.name(network.as_fd(), name)
+    Ok(network)
 }
 
 /// All that is needed to give names.
