@@ -237,6 +237,25 @@ fn an_ordinary_user_is_told_what_takes_root() {
     other.kill().unwrap();
     other.wait().unwrap();
     assert!(place.hop(&["ping", "a", "b"]).contains("a reaches b"));
+    // One whose network was made in a node is in the lab's user namespace.
+    let mut inside = place.command(&["exec", "a", "unshare", "-n", "sleep", "1000"]).spawn().unwrap();
+    let mut pid = String::new();
+    wait_until("it runs", || {
+        pid = innermost(inside.id());
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep")
+    });
+    place.hop(&["attach", "b", "--pid", &pid]);
+    assert!(place.hop(&["ping", "a", "b"]).contains("a reaches b"));
+    place.hop(&["detach", "b"]);
+    assert!(place.hop(&["ping", "a", "b"]).contains("a reaches b"));
+    place.hop(&["down", &name]);
+    inside.wait().unwrap();
+}
+
+/// The child of the child, and so on.
+fn innermost(pid: u32) -> String {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().next().map_or_else(|| pid.to_string(), |child| innermost(child.parse().unwrap()))
 }
 
 /// Whom hop asks for a container, and how. Their answers are played here; a real podman is in the next test.
