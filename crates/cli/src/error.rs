@@ -196,10 +196,25 @@ fn hint(error: &runtime::Error) -> Option<String> {
         Error::LentElsewhere { .. } => {
             Some("take the lab down where it was brought up; inside of a container that is in the container".to_owned())
         }
+        Error::Uplink(error) => uplink_hint(error),
         Error::Kernel(error) => resource_hint(error.errno().raw()),
         Error::System(failure) => failure.errno().and_then(|errno| resource_hint(errno.raw())),
         Error::Io { source, .. } => source.raw_os_error().and_then(resource_hint),
         _ => None,
+    }
+}
+
+/// The way out, of what concerns ways out of a lab.
+fn uplink_hint(error: &runtime::UplinkError) -> Option<String> {
+    use runtime::UplinkError;
+    match error {
+        UplinkError::NoPasta => Some("install the package `passt`, or bring the lab up as root".to_owned()),
+        UplinkError::NoTun { .. } => Some(
+            "as root: `chmod 0666 /dev/net/tun`, as most systems have it; `modprobe tun` where it is missing"
+                .to_owned(),
+        ),
+        UplinkError::Elsewhere => Some("leave the network namespace that this shell is in".to_owned()),
+        UplinkError::Pasta { .. } | UplinkError::NoAddresses { .. } => None,
     }
 }
 
@@ -259,6 +274,7 @@ fn attach_hint(error: &AttachError) -> Option<String> {
             "give the node's interface another name, as in `{node}:lab0 -- ...`, or start the container with \
              `--network none`: then it has no `{dev}`"
         ),
+        AttachError::HasOutside { node, .. } => format!("link `{node}` to another node that has it"),
         AttachError::InUse { .. } => "end them first: they would be left in a network without links".to_owned(),
         AttachError::NoContainer { .. } => "`--pid NUMBER` attaches any process".to_owned(),
         AttachError::Ambiguous { engines: (first, _), .. } => format!("`--engine {first}` says which one is meant"),

@@ -90,6 +90,7 @@ fn the_generated_reference_is_current() {
         ("completions/_hop", &["completions", "zsh"]),
         ("completions/hop.fish", &["completions", "fish"]),
         ("hop.schema.json", &["schema"]),
+        ("why.schema.json", &["schema", "--why"]),
     ] {
         let output = place.hop(args);
         assert!(output.status.success(), "{path}: {}", text(&output));

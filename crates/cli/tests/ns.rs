@@ -281,8 +281,8 @@ fn an_add_that_is_killed_leaves_no_dead_name() {
     let (mut partly, mut round) = (0, 0_u32);
     while partly < 5 {
         // The end of nsenter is the end of hop: it has become it, in another pid namespace.
-        assert!(round < 200, "no add was killed on the way: {partly}");
-        let script = format!("{HOP} ns add {} & sleep 0.0{:02}; kill -9 $!; wait", names.join(" "), 2 + round % 40);
+        assert!(round < 400, "no add was killed on the way: {partly}");
+        let script = format!("{HOP} ns add {} & sleep 0.0{:02}; kill -9 $!; wait", names.join(" "), 2 + round % 97);
         round += 1;
         machine.output("sh", &["-c", &script]);
         let there = machine.names();

@@ -6,9 +6,12 @@
 //! Pure. Knows nothing of sockets and of where a snapshot comes from; says nothing in words.
 #![forbid(unsafe_code)]
 
+mod code;
+mod derive;
 mod edit;
 mod filter;
 mod lookup;
+mod matrix;
 mod packet;
 mod reason;
 mod repair;
@@ -16,7 +19,10 @@ mod segment;
 mod verdict;
 mod walk;
 
+pub use code::Code;
+pub use derive::derive;
 pub use edit::Edit;
+pub use matrix::{Cause, Cell, Matrix, Target, matrix};
 pub use packet::{Packet, Protocol};
 pub use reason::{ArpRefusal, Reason};
 pub use repair::{Repair, Stage, repair};

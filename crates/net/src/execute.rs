@@ -137,6 +137,19 @@ impl NetState {
                 Some(_) => Ok(()),
                 None => Err(format!("{at} has no neighbour {addr}")),
             },
+            Op::SetNat { ns, nat, replace } => {
+                let state = self.ns_mut(ns)?;
+                if state.nat.is_some() != *replace {
+                    let is = if *replace { "no" } else { "a" };
+                    return Err(format!("{ns} has {is} table that translates addresses"));
+                }
+                state.nat = Some(nat.clone());
+                Ok(())
+            }
+            Op::DelNat(ns) => match self.ns_mut(ns)?.nat.take() {
+                Some(_) => Ok(()),
+                None => Err(format!("{ns} translates no addresses")),
+            },
         }
     }
 

@@ -3,7 +3,7 @@
 //! What is right already is not touched. What a step makes the kernel throw away (the routes of
 //! a removed link) is not removed by a step of its own, and comes back where it is still wanted.
 //! The order: removals first, innermost first; then namespaces and their own sysctls, bridges
-//! and links; then each namespace from its interfaces outwards to its routes.
+//! and links; then each namespace from its interfaces outwards to its routes, but address translation first.
 //!
 //! What `wanted` leaves open is not compared: a MAC or MTU of `None`, and sysctls that it does
 //! not name.
@@ -259,6 +259,7 @@ impl<'a> Side<'a> {
 
     /// Everything inside the namespace, from the interfaces outwards.
     fn set_up(&self, ops: &mut Vec<Op>) {
+        self.set_nat(ops);
         let mut lost = Vec::new();
         for (dev, want) in &self.want.links {
             self.set_link(*dev, want, &mut lost, ops);
@@ -274,6 +275,18 @@ impl<'a> Side<'a> {
         self.set_sysctls(true, ops);
         self.set_neighbours(&lost, ops);
         self.set_routes(&lost, ops);
+    }
+
+    /// Before the first packet: a connection that began without it goes on without it.
+    fn set_nat(&self, ops: &mut Vec<Op>) {
+        let have = self.have.and_then(|have| have.nat.as_ref());
+        match &self.want.nat {
+            want if want.as_ref() == have => {}
+            Some(nat) => {
+                ops.push(Op::SetNat { ns: self.ns.clone(), nat: nat.clone(), replace: have.is_some() });
+            }
+            None => ops.push(Op::DelNat(self.ns.clone())),
+        }
     }
 
     fn set_link(&self, dev: IfName, want: &Link, lost: &mut Vec<Lost>, ops: &mut Vec<Op>) {

@@ -42,6 +42,7 @@ pub fn both(mut before: NsState, after: &NsState) -> NsState {
     }
     before.routes.extend(after.routes.clone());
     before.neighbours.extend(after.neighbours.clone());
+    before.nat = after.nat.clone().or(before.nat);
     before
 }
 

@@ -12,6 +12,7 @@ mod fabric;
 pub mod foreign;
 mod hash;
 mod mac;
+mod nat;
 mod neighbour;
 mod origin;
 mod routing;

@@ -17,6 +17,8 @@ pub struct Origins {
     pub interfaces: BTreeMap<Endpoint, Span>,
     /// Of routes given by hand.
     pub routes: BTreeMap<(NsName, RouteKey), Span>,
+    /// Of the translation of addresses.
+    pub nat: BTreeMap<NsName, Span>,
 }
 
 impl Origins {
@@ -24,6 +26,7 @@ impl Origins {
     pub fn of(&self, op: &Op) -> Option<Span> {
         let specific = match op {
             Op::SetRoute { ns, route } => self.routes.get(&(ns.clone(), route.key.clone())),
+            Op::SetNat { ns, .. } => self.nat.get(ns),
             Op::AddVeth { a, .. } => self.interfaces.get(&a.at),
             Op::AddBridge(at)
             | Op::TakeLink(at)
@@ -42,7 +45,8 @@ impl Origins {
             | Op::DelAltName { .. }
             | Op::DelAddr { .. }
             | Op::DelRoute { .. }
-            | Op::DelNeigh { .. } => None,
+            | Op::DelNeigh { .. }
+            | Op::DelNat(_) => None,
         };
         specific.or_else(|| self.namespaces.get(op.ns())).copied()
     }

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::attach::AttachError;
 use crate::boot::BootError;
 use crate::ns::NsError;
+use crate::uplink::UplinkError;
 
 /// Why something could not be done with a lab.
 #[derive(Debug, Error)]
@@ -119,6 +120,9 @@ pub enum Error {
         /// The interface.
         dev: IfName,
     },
+    /// There is no way out of a lab.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
     /// The record of a lab cannot be understood.
     #[error("the record {} cannot be read: {why}", .path.display())]
     Record {

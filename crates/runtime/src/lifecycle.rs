@@ -1,5 +1,6 @@
 //! Bringing labs up, changing them while they run, and taking them down.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -20,6 +21,7 @@ use crate::lent::{self, Loans};
 use crate::netns_dir;
 use crate::record::{Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
 use crate::running::Running;
+use crate::uplink::{self, HostStep};
 use crate::view;
 
 /// How long a lab lives.
@@ -42,6 +44,8 @@ pub struct Up {
     pub existed: bool,
     /// What was changed, in order. Empty: it was as wanted.
     pub steps: Vec<Op>,
+    /// What was done on the host, for nodes with a way out.
+    pub host: Vec<HostStep>,
     /// Every node and its addresses, the main one of each family first.
     pub hosts: Vec<(NsName, Vec<IpAddr>)>,
     /// What is to know about the lab.
@@ -61,6 +65,8 @@ pub struct Tied {
 pub struct Difference {
     /// The steps from what is to what is wanted.
     pub steps: Vec<Op>,
+    /// What is missing on the host, for nodes with a way out.
+    pub host: Vec<HostStep>,
     /// Which place in the topology asked for what.
     pub origins: Origins,
     /// Does a lab of that name run?
@@ -115,19 +121,30 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The lab cannot be planned, or the running one not be looked at.
 pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
     let mut wanted = hopyard_plan::desired(lab).map_err(Error::Plan)?;
-    let (found, running) = match Running::find(home, lab.name()) {
+    let opening = || "open the host's network namespace".to_owned();
+    let (found, uplinks, host, running) = match Running::find(home, lab.name()) {
         Ok(running) => {
-            let mut found = running.observe(&mut running.world()?, &wanted.state)?;
+            let (mut found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
             let attached = Attachments::read(&home.dir_of(lab.name()))?;
             attached.set_aside(&mut found, &mut wanted.state)?;
             attached.forget_ended(&mut found)?;
-            (found, true)
+            (found, uplinks, uplink::host::of_keeper(running.keeper()), true)
         }
-        Err(Error::NotRunning { .. }) => (NetState::default(), false),
+        Err(Error::NotRunning { .. }) => (NetState::default(), BTreeSet::new(), uplink::host::own(), false),
         Err(error) => return Err(error),
     };
     let steps = hopyard_plan::diff(&found, &wanted.state);
-    Ok(Difference { steps, origins: wanted.origins, running, warnings: wanted.warnings })
+    let missing = &uplink::wanted(lab) - &uplinks;
+    let mut warnings = wanted.warnings;
+    let host = if missing.is_empty() {
+        Vec::new()
+    } else {
+        let plan = uplink::plan(home, lab, &wanted.state, &missing, host.context(opening)?)?;
+        let steps = plan.steps().cloned().collect();
+        warnings.extend(plan.warnings);
+        steps
+    };
+    Ok(Difference { steps, host, origins: wanted.origins, running, warnings })
 }
 
 fn start(home: &Home, dir: LabDir, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up, Error> {
@@ -160,7 +177,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     let keeper = keeper.ready()?;
     record.keeper = Some(KeeperId::of(keeper.process()));
     record.write(dir.path())?;
-    let (steps, Wanted { state, origins, hosts, warnings, .. }) = plan.map_err(Error::Plan)?;
+    let (steps, Wanted { state, origins, hosts, mut warnings, .. }) = plan.map_err(Error::Plan)?;
     let mut world = World::new(keeper.realm().clone());
     let mut loans = Loans::default();
     loans.note(dir.path(), &steps)?;
@@ -175,14 +192,21 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     .and_then(|()| loans.settle(dir.path(), &steps, &world, &state))
     // Before the keeper ends, and the namespaces with it.
     .inspect_err(|_| loans.bring_back(&mut world).unwrap_or_default())?;
-    let held = hold(dir.path(), &world, state.namespaces.keys())?;
-    held.write(dir.path())?;
-    if held != expected {
-        link_names(home, lab.name(), keeper.process(), &held)?;
-    }
-    let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
-    view::write(keeper.process(), for_services, lab.name(), &hosts)?;
-    Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
+    let mut finish = || -> Result<Vec<HostStep>, Error> {
+        let held = hold(dir.path(), &world, state.namespaces.keys())?;
+        held.write(dir.path())?;
+        if held != expected {
+            link_names(home, lab.name(), keeper.process(), &held)?;
+        }
+        let host = connect(home, dir, keeper.process(), lab, &state, &uplink::wanted(lab), &world, &mut warnings)?;
+        let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty())?;
+        let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
+        view::write(keeper.process(), for_services, lab.name(), &hosts, &resolvers)?;
+        Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
+        Ok(host)
+    };
+    let finished = finish();
+    let host = finished.inspect_err(|_| loans.bring_back(&mut world).unwrap_or_default())?;
     let (process, keeper) = match lifetime {
         Lifetime::UntilDown => (keeper.release()?, None),
         Lifetime::Tied => {
@@ -198,7 +222,31 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     let running = Running::new(dir.path().to_owned(), record, process)?;
     // From here on nothing fails: its end takes the lock that is held here.
     let tied = keeper.map(|keeper| Tied { keeper: Some(keeper), home: home.clone(), name: lab.name().clone() });
-    Ok(Up { running, tied, existed: false, steps, hosts, warnings })
+    Ok(Up { running, tied, existed: false, steps, host, hosts, warnings })
+}
+
+/// Gives nodes their way out.
+#[expect(clippy::too_many_arguments, reason = "it is a piece of two functions")]
+fn connect(
+    home: &Home,
+    dir: &LabDir,
+    keeper: &Process,
+    lab: &Lab,
+    state: &NetState,
+    missing: &BTreeSet<NsName>,
+    world: &World,
+    warnings: &mut Vec<Problem>,
+) -> Result<Vec<HostStep>, Error> {
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let host = uplink::host::of_keeper(keeper).context(|| "open the host's network namespace".to_owned())?;
+    let mut plan = uplink::plan(home, lab, state, missing, host)?;
+    let nodes = missing.iter().map(|name| Ok((name.clone(), world.ns_fd(name)?)));
+    let nodes = nodes.collect::<Result<BTreeMap<_, _>, Error>>()?;
+    uplink::connect(home, dir.path(), keeper, &nodes, &plan)?;
+    warnings.append(&mut plan.warnings);
+    Ok(plan.steps().cloned().collect())
 }
 
 fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, source: &str) -> Result<Up, Error> {
@@ -206,8 +254,10 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
     let mut attached = Attachments::read(dir.path())?;
     warnings.extend(attached.release_gone(dir.path(), running.realm(), &state)?);
+    attached.check(lab)?;
     let mut world = running.world()?;
-    let mut found = running.observe(&mut world, &state)?;
+    let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
+    let wanted_uplinks = uplink::wanted(lab);
     attached.set_aside(&mut found, &mut state)?;
     let steps = hopyard_plan::diff(&found, &state);
 
@@ -216,6 +266,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     (record.nodes, record.links) = (lab.nodes().len(), lab.links().len());
     // First: whatever happens on the way, what is wanted is on record, and `hop diff` compares with it.
     Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
+    uplink::disconnect(home, dir.path(), running.keeper(), &mut world, &wanted_uplinks, &uplinks)?;
     if !steps.is_empty() {
         record.stage = Stage::Changing;
         record.write(dir.path())?;
@@ -247,11 +298,14 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         keeper::drop_held(dir.path(), &gone)?;
         link_names(home, lab.name(), running.keeper(), &held)?;
     }
-    view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts)?;
+    let missing = &wanted_uplinks - &uplinks;
+    let host = connect(home, dir, running.keeper(), lab, &state, &missing, &world, &mut warnings)?;
+    let resolvers = uplink::resolvers(home, dir.path(), !wanted_uplinks.is_empty())?;
+    view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts, &resolvers)?;
     record.stage = Stage::Up;
     record.write(dir.path())?;
     let running = Running::find(home, lab.name())?;
-    Ok(Up { running, tied: None, existed: true, steps, hosts, warnings })
+    Ok(Up { running, tied: None, existed: true, steps, host, hosts, warnings })
 }
 
 /// Takes hold of a running lab, alone.
@@ -357,6 +411,8 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     } else if home.is_privileged() {
         Attachments::clean_all(dir.path(), &Realm::host())?;
     }
+    // The host that it came from, which only its keeper knows.
+    let host = keeper.as_ref().map_or_else(uplink::host::own, uplink::host::of_keeper).ok();
     let was_unknown = keeper.is_none() && keeper::end_unknown(dir.path())?;
     if let Some(keeper) = &keeper {
         let doing = || format!("end the lab's keeper, process {}", keeper.pid());
@@ -372,6 +428,9 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
             None => netns_dir::remove_dangling(&dir.lab_prefix()),
         };
         removed.context(|| format!("remove the lab's names from {}", links.display()))?;
+    }
+    if let Some(host) = host.filter(|_| home.is_privileged()) {
+        uplink::host::heal(home, &host)?;
     }
     for file in FILES {
         match std::fs::remove_file(dir.path().join(file)) {

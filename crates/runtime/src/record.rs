@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::attach::{ATTACHED, ATTACHED_NEW};
 use crate::error::{Error, IoContext};
 use crate::lent::{LENT, LENT_NEW};
+use crate::uplink;
 
 /// What is to know of every running lab. Small, whatever the lab's size: every `hop exec` reads it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,7 +93,7 @@ const CONTENTS_NEW: &str = "lab.json.new";
 pub(crate) const NODES: &str = "nodes";
 const NODES_NEW: &str = "nodes.new";
 /// All of them, for removal.
-pub(crate) const FILES: [&str; 14] = [
+pub(crate) const FILES: [&str; 16] = [
     RECORD,
     RECORD_NEW,
     CONTENTS,
@@ -103,6 +104,8 @@ pub(crate) const FILES: [&str; 14] = [
     LENT_NEW,
     ATTACHED,
     ATTACHED_NEW,
+    uplink::FILE,
+    uplink::FILE_NEW,
     "ctl",
     "hosts",
     "nsswitch.conf",

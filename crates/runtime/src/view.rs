@@ -24,6 +24,7 @@ pub(crate) fn write(
     dir: Option<&Path>,
     lab: &LabName,
     hosts: &[(NsName, Vec<IpAddr>)],
+    resolvers: &[IpAddr],
 ) -> Result<(), Error> {
     // Whatever the caller's umask: services have users of their own.
     let readable = fs::Permissions::from_mode(0o644);
@@ -31,6 +32,7 @@ pub(crate) fn write(
         let text = match file {
             "hosts" => hosts_text(lab, hosts),
             "nsswitch.conf" => nsswitch_text(),
+            _ if !resolvers.is_empty() => resolver_text(lab, resolvers),
             _ => format!("# The lab {lab} has no resolver; the names of its nodes are in /etc/hosts.\n"),
         };
         let path = PathBuf::from(format!("/proc/{}/root/etc/{file}", keeper.pid()));
@@ -43,6 +45,16 @@ pub(crate) fn write(
         }
     }
     Ok(())
+}
+
+/// resolv.conf(5).
+fn resolver_text(lab: &LabName, resolvers: &[IpAddr]) -> String {
+    let mut text = format!("# The resolvers of the host, which the lab {lab} reaches by its uplink.\n");
+    for resolver in resolvers {
+        // Writing to a String cannot fail.
+        writeln!(text, "nameserver {resolver}").ok();
+    }
+    text
 }
 
 /// hosts(5).
@@ -60,7 +72,7 @@ fn hosts_text(lab: &LabName, hosts: &[(NsName, Vec<IpAddr>)]) -> String {
 
 /// nsswitch.conf(5): the host's, except that host names come from files and DNS alone. Modules such
 /// as nss-resolve and nss-mdns would ask daemons of the host, around the lab's network.
-fn nsswitch_text() -> String {
+pub(crate) fn nsswitch_text() -> String {
     let host = fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
     let is_hosts = |line: &&str| line.split_once(':').is_some_and(|(database, _)| database.trim() == "hosts");
     let mut text = String::from("hosts:\tfiles dns\n");

@@ -15,7 +15,9 @@ pub(crate) mod man;
 pub(crate) mod ns;
 pub(crate) mod ping;
 pub(crate) mod plan;
+pub(crate) mod record;
 pub(crate) mod run;
+pub(crate) mod sandbox;
 pub(crate) mod schema;
 pub(crate) mod shell;
 pub(crate) mod show;
@@ -39,8 +41,10 @@ pub(crate) fn run(command: Command, ui: &mut Ui) -> Result<u8, CliError> {
         Command::Diff(args) => diff::run(&args, ui),
         Command::Exec(args) => exec::run(&args, ui),
         Command::Shell(args) => shell::run(&args, ui),
+        Command::Sandbox(args) => sandbox::run(&args, ui),
         Command::Ping(args) => ping::run(&args, ui),
         Command::Why(args) => why::run(&args, ui),
+        Command::Record(args) => record::run(&args, ui),
         Command::Ns(args) => ns::run(args.command, ui),
         Command::Attach(args) => attach::run(&args, ui),
         Command::Detach(args) => detach::run(&args, ui),

@@ -129,6 +129,14 @@ fn node_in_full(ui: &mut Ui, lab: &Lab, name: &str, ns: &NsState) -> Result<(), 
     for ((dev, address), mac) in &ns.neighbours {
         ui.line(format_args!("  neighbour  {address}  {mac}  on {dev}"))?;
     }
+    if let Some(nat) = &ns.nat {
+        for rule in &nat.rules {
+            ui.line(format_args!("  nat  {rule}"))?;
+        }
+        if nat.foreign {
+            ui.line("  nat  and rules that are not of hop, in `table inet hopyard`")?;
+        }
+    }
     for (key, value) in &ns.sysctls {
         ui.line(format_args!("  sysctl  {key} = {value}"))?;
     }

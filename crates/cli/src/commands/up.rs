@@ -60,21 +60,23 @@ pub(crate) fn bring_up(
         .map_err(|error| CliError::of_lab(error, &source))?;
     report_problems(ui, &up.warnings, &source.file);
     // Of a lab that is new, the steps are the whole lab; of a change they are what is worth knowing.
+    let inside = up.steps.iter().map(ToString::to_string);
+    let steps: Vec<String> = inside.chain(up.host.iter().map(ToString::to_string)).collect();
     let shown = match (words, up.existed) {
-        (Words::Steps, _) => up.steps.len(),
-        (Words::Changes, true) => up.steps.len().min(LISTED_STEPS),
+        (Words::Steps, _) => steps.len(),
+        (Words::Changes, true) => steps.len().min(LISTED_STEPS),
         _ => 0,
     };
-    for step in &up.steps[..shown] {
+    for step in &steps[..shown] {
         ui.line(step)?;
     }
-    if (1..up.steps.len()).contains(&shown) {
-        ui.line(format_args!("… and {} more; --verbose lists all", up.steps.len() - shown))?;
+    if (1..steps.len()).contains(&shown) {
+        ui.line(format_args!("… and {} more; --verbose lists all", steps.len() - shown))?;
     }
     if words != Words::None {
         let name = up.running.name();
         let took = Took(started.elapsed());
-        match (up.existed, up.steps.len()) {
+        match (up.existed, steps.len()) {
             (false, _) => {
                 let lab = &source.lab;
                 let switches = if lab.switches().is_empty() {

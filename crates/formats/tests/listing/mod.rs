@@ -48,6 +48,15 @@ pub fn list(lab: &Lab) -> String {
             for (key, value) in &node.sysctls {
                 write!(line, " {key}={value:?}").unwrap();
             }
+            for it in &node.nat.sources {
+                write!(line, "\n  source {} {:?} {:?}", it.out, it.from, it.to).unwrap();
+            }
+            for it in &node.nat.destinations {
+                write!(line, "\n  destination {:?} {:?} {:?} {:?}", it.address, it.service, it.to, it.port).unwrap();
+            }
+            for it in &node.nat.floating {
+                write!(line, "\n  floating {} {:?}", it.address, it.to).unwrap();
+            }
             for route in &node.routes {
                 write!(line, "\n  route {} {:?} metric={} table={}", route.to, route.kind, route.metric, route.table)
                     .unwrap();

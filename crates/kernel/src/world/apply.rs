@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 
-use hopyard_net::{Endpoint, Family, IfName, IpNet, MacAddr, NsName, Op, SysctlKey, VethEnd};
+use hopyard_net::{Endpoint, Family, IfName, IpNet, MacAddr, Nat, NsName, Op, SysctlKey, VethEnd};
 
 use super::phase::{Kind, Phase, phases};
 use super::{Netns, World, in_parallel, no_such_node, visit};
@@ -12,6 +12,7 @@ use crate::encode::{self, NewEnd};
 use crate::error::Refusal;
 use crate::links::{IfIndex, LinkTable};
 use crate::netlink::{Batch, Inbox, RtSocket};
+use crate::nftables::{NftSocket, Owner, TableName, Transaction};
 use crate::sysctl::{FreshValues, SysctlFiles};
 use crate::{ApplyError, Errno, KernelError, decode, namespace};
 
@@ -328,7 +329,8 @@ impl World {
         let spent = self.closer.start(groups.len());
         for (at, chunk) in groups.chunks(GROUPS_AT_A_TIME).enumerate() {
             let met = at * GROUPS_AT_A_TIME;
-            let enters = chunk.iter().any(|(_, group)| group.iter().any(|&at| matches!(ops[at], Op::SetSysctl { .. })));
+            let inside = |op: &Op| matches!(op, Op::SetSysctl { .. } | Op::SetNat { .. } | Op::DelNat(_));
+            let enters = chunk.iter().any(|(_, group)| group.iter().any(|&at| inside(&ops[at])));
             let work = |queue: &super::Queue<'_, Group>| {
                 let mut worker = Worker::new(SysctlFiles::new(spent.clone(), met));
                 while let Some((at, (name, group))) = queue.take() {
@@ -437,6 +439,7 @@ fn is_moot(op: &Op, errno: Errno) -> bool {
         Op::DelAddr { .. } => &[libc::ENODEV, libc::EADDRNOTAVAIL],
         Op::DelRoute { .. } => &[libc::ENODEV, libc::ESRCH],
         Op::DelNeigh { .. } => &[libc::ENODEV, libc::ENOENT],
+        Op::DelNat(_) => &[libc::ENOENT],
         _ => &[],
     };
     absent.contains(&errno.raw())
@@ -634,6 +637,11 @@ impl Worker {
                     self.flush(space, at);
                     self.set_sysctl(space, &mut inside, key, value)
                 }
+                Op::SetNat { nat, .. } => {
+                    self.flush(space, at);
+                    set_nat(space, Some(nat))
+                }
+                Op::DelNat(_) => set_nat(space, None),
                 op => self.request(&mut context, op, at),
             };
             if let Err(refusal) = result {
@@ -724,10 +732,12 @@ impl Worker {
             Op::DelRoute { key, .. } => encode::del_route(key),
             Op::SetNeigh { at, addr, mac } => encode::set_neigh(index(&at.dev)?, *addr, *mac),
             Op::DelNeigh { at, addr } => encode::del_neigh(index(&at.dev)?, *addr),
-            // Of other phases.
+            // Of other phases, or done already.
             Op::AddNs(_)
             | Op::DelNs(_)
             | Op::SetSysctl { .. }
+            | Op::SetNat { .. }
+            | Op::DelNat(_)
             | Op::AddBridge(_)
             | Op::AddVeth { .. }
             | Op::TakeLink(_)
@@ -737,6 +747,21 @@ impl Worker {
         self.batch.push(sequence(at), flags, request);
         Ok(())
     }
+}
+
+/// Replaces the table that translates addresses, whatever is in it, or removes it.
+fn set_nat(space: &Netns, nat: Option<&Nat>) -> Result<(), Refusal> {
+    namespace::enter(space.socket.namespace()?)?;
+    let table = TableName::inet(Nat::TABLE);
+    let mut transaction = Transaction::new();
+    match nat {
+        Some(nat) => {
+            transaction.replace_table(&table, Owner::Nobody);
+            transaction.add_chains(&nat.chains());
+        }
+        None => transaction.delete_table(&table),
+    }
+    NftSocket::open_here()?.submit(transaction)
 }
 
 /// What is known of the namespace that is being configured.

@@ -60,9 +60,11 @@ pub enum AttachError {
         /// Their ids.
         pids: BTreeSet<i32>,
     },
-    /// The node has been lent an interface.
-    #[error("node `{node}` has interfaces of the machine, which cannot be lent to a container")]
-    IsLent {
+    /// The node joins the lab to something outside.
+    #[error("node `{node}` has {what}, which a container cannot be given")]
+    HasOutside {
+        /// What it has.
+        what: &'static str,
         /// The node.
         node: NsName,
     },

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use hopyard_kernel::holders::NamespaceId;
 use hopyard_kernel::{Errno, Process, Realm, World, keeper, pin};
-use hopyard_model::{LabName, Problem};
+use hopyard_model::{Lab, LabName, Problem};
 use hopyard_net::{NetState, NsName, NsState, Op};
 use hopyard_plan::foreign;
 use serde::{Deserialize, Serialize};
@@ -65,10 +65,7 @@ pub(crate) struct Attachments(pub(crate) Vec<Attachment>);
 pub fn attach(home: &Home, lab: &LabName, node: &NsName, process: &Process, label: &str) -> Result<Up, Error> {
     let (dir, record, running) = lifecycle::take(home, lab)?;
     let contents = Contents::read(dir.path())?;
-    let id = contents.lab.node_named(node.as_str()).ok_or_else(|| running.no_such_node(node.as_str()))?;
-    if !contents.lab.node(id).interfaces.is_empty() {
-        return Err(AttachError::IsLent { node: node.clone() }.into());
-    }
+    check_inside(&contents.lab, node).unwrap_or_else(|| Err(running.no_such_node(node.as_str())))?;
     let mut attachments = Attachments::read(dir.path())?;
     if let Some(other) = attachments.0.iter().find(|other| other.node == *node) {
         return Err(AttachError::IsAttached { node: node.clone(), label: other.label.clone() }.into());
@@ -180,6 +177,11 @@ impl Attachments {
         Ok(gone)
     }
 
+    /// Refuses a topology that asks of a container what it cannot have.
+    pub(crate) fn check(&self, lab: &Lab) -> Result<(), Error> {
+        self.0.iter().filter_map(|it| check_inside(lab, &it.node)).collect()
+    }
+
     /// Leaves out of a comparison what is the containers' own.
     ///
     /// # Errors
@@ -257,6 +259,17 @@ impl Attachment {
         world.apply(&steps, &mut |_| {}).map_err(|failed| failed.error)?;
         Ok(())
     }
+}
+
+/// Refuses a node that joins the lab to something outside; `None`: there is no such node.
+fn check_inside(lab: &Lab, node: &NsName) -> Option<Result<(), Error>> {
+    let asks = lab.node(lab.node_named(node.as_str())?);
+    let what = match () {
+        () if !asks.interfaces.is_empty() => "interfaces of the machine",
+        () if asks.uplink => "a way out by the host (`uplink`)",
+        () => return Some(Ok(())),
+    };
+    Some(Err(AttachError::HasOutside { what, node: node.clone() }.into()))
 }
 
 /// Writes down by which number the keeper holds a node; returns those by which it did before.
