@@ -27,4 +27,4 @@ pub use packet::{Packet, Protocol};
 pub use reason::{ArpRefusal, Reason};
 pub use repair::{Repair, Stage, repair};
 pub use verdict::{Outcome, Query, Trouble, Verdict, explain, owner};
-pub use walk::{Choices, End, Hop, Trace, Walk, walk};
+pub use walk::{Choices, End, Hop, Trace, Translated, Walk, walk};
