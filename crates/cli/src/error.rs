@@ -214,7 +214,10 @@ fn uplink_hint(error: &runtime::UplinkError) -> Option<String> {
                 .to_owned(),
         ),
         UplinkError::Elsewhere => Some("leave the network namespace that this shell is in".to_owned()),
-        UplinkError::Pasta { .. } | UplinkError::NoAddresses { .. } => None,
+        UplinkError::Pasta { .. } => {
+            Some("it goes by the host's default route; `ip route` shows whether there is one".to_owned())
+        }
+        UplinkError::NoAddresses { .. } => None,
     }
 }
 
