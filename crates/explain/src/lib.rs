@@ -14,6 +14,7 @@ mod packet;
 mod reason;
 mod repair;
 mod segment;
+mod steps;
 mod verdict;
 mod walk;
 
@@ -22,5 +23,6 @@ pub use edit::Edit;
 pub use packet::{Packet, Protocol};
 pub use reason::{ArpRefusal, Reason};
 pub use repair::{Repair, Stage, repair};
+pub use steps::{Part, Step, steps, table_name};
 pub use verdict::{Outcome, Query, Trouble, Verdict, explain, owner};
 pub use walk::{Choices, End, Hop, Trace, Walk, walk};

@@ -1,0 +1,163 @@
+//! `hop why --ns`: networks that Hopyard did not build.
+//!
+//! In namespaces of the test's own, where it is root, so that the machine's own network is not touched: what is
+//! called `host` here is that of the test.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use common::machine::Machine;
+use common::text;
+
+const HOP: &str = env!("CARGO_BIN_EXE_hop");
+
+/// ```text
+/// a e0 ------ e0 r e1 ------ p1 (host: bridge br0) p2 ------ e0 c        c has no name, only a process
+///   10.1.0.2  .1   10.2.0.2      10.2.0.1                10.2.0.3
+/// ```
+/// The host has an interface more, out0, of which the other end is in a namespace that nobody can see, for it is
+/// held by a socket alone; and a default route that leads there.
+const NETWORK: &str = "\
+set -e
+ip netns add a; ip netns add r
+ip -n a link add e0 type veth peer name e0 netns r
+ip link add p1 type veth peer name e1 netns r
+ip link add br0 type bridge
+ip link set p1 master br0
+unshare --net sleep 1000 &
+pid=$!
+while [ $(readlink /proc/$pid/ns/net) = $(readlink /proc/self/ns/net) ]; do :; done
+echo $pid > /run/c.pid
+ip link add p2 type veth peer name e0 netns $pid
+ip link set p2 master br0
+ip -n a addr add 10.1.0.2/24 dev e0; ip -n r addr add 10.1.0.1/24 dev e0; ip -n r addr add 10.2.0.2/24 dev e1
+ip addr add 10.2.0.1/24 dev br0
+nsenter -t $pid -n ip addr add 10.2.0.3/24 dev e0
+for i in lo br0 p1 p2; do ip link set $i up; done
+for i in lo e0; do ip -n a link set $i up; done
+for i in lo e0 e1; do ip -n r link set $i up; done
+for i in lo e0; do nsenter -t $pid -n ip link set $i up; done
+ip link add out0 type bridge
+ip tuntap add tap0 mode tap
+ip addr add 192.0.2.1/24 dev tap0; ip link set tap0 up
+ip route add default via 192.0.2.254 2>/dev/null || true
+";
+
+fn machine() -> Option<(Machine, String)> {
+    let machine = Machine::new()?;
+    machine.sh(NETWORK);
+    let pid = machine.sh("cat /run/c.pid").trim().to_owned();
+    Some((machine, pid))
+}
+
+/// Asks; returns the status and what was said.
+fn why(machine: &Machine, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = machine.output(HOP, &[&["why", "--ns"], args].concat());
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn what_cables_lead_to_is_found_and_explained_and_mended() {
+    let Some((machine, pid)) = machine() else { return };
+    let c = format!("pid:{pid}");
+    // Nobody has named r, nor the host's bridge between r and c.
+    let (status, said, beside) = why(&machine, &["a", &c]);
+    assert_eq!(status, Some(1), "{said}{beside}");
+    assert_eq!(
+        said.replace(&format!("pid-{pid}"), "C").replace(&pid, "PID"),
+        "\
+NO  a -> 10.2.0.3 (C) icmp: a has no route to 10.2.0.3
+ there 1 a  x no route: main has only 10.1.0.0/24  kernel: ENETUNREACH; nothing sent
+ back       not reached
+3 changes make it work both ways (checked in the model):
+ 1 a          ip netns exec a ip route add 10.2.0.0/24 via 10.1.0.1
+ 2 r          ip netns exec r sysctl -w net.ipv4.ip_forward=1
+ 3 C  nsenter -t PID -n ip route add 10.1.0.0/24 via 10.2.0.2
+Only 1 shows now; after that the packet would stop at r (2), then the reply at C (3).
+"
+        .replace(" 3 C  ", if pid.len() == 5 { " 3 C  " } else { " 3 C  " })
+        .replace(" 1 a          ", &format!(" 1 a{}  ", " ".repeat(pid.len() + 3)))
+        .replace(" 2 r          ", &format!(" 2 r{}  ", " ".repeat(pid.len() + 3))),
+    );
+    // Each command works as it stands.
+    for line in said.lines().filter(|line| line.starts_with(" 1 a") || line.starts_with(" 2 r")) {
+        machine.sh(line.split_once("ip netns").map(|(_, rest)| format!("ip netns{rest}")).unwrap().as_str());
+    }
+    let (status, said, _) = why(&machine, &["a", &c]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("it arrives, but pid-"), "{said}");
+    let (status, said, beside) = why(&machine, &["--fix", "a", &c]);
+    assert_eq!(status, Some(0), "{said}{beside}");
+    assert!(said.contains("done: YES a -> 10.2.0.3"), "{said}");
+    // A path is the same namespace, and so is what it leads to by an address.
+    let (status, said, _) = why(&machine, &[&format!("/proc/{pid}/ns/net"), "10.1.0.2"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("sent, ttl 64"), "{said}");
+    // A port, behind a process.
+    let (status, said, _) = why(&machine, &["a", &format!("{c}:80/tcp")]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("nothing listens on port 80 of pid-"), "{said}");
+}
+
+#[test]
+fn the_hosts_own_network_is_looked_at_and_never_changed() {
+    let Some((machine, _)) = machine() else { return };
+    // The host has the address, and no way back.
+    machine.sh("ip netns exec r sysctl -qw net.ipv4.ip_forward=1; ip -n a route add default via 10.1.0.1; ip route del default 2>/dev/null || true");
+    let before = machine.sh("ip -d link; ip addr; ip route show table all; nft list ruleset 2>/dev/null || true; sysctl -a 2>/dev/null | grep forward");
+    let (status, said, beside) = why(&machine, &["--fix", "a", "host"]);
+    assert_eq!(status, Some(1), "{said}{beside}");
+    assert!(
+        said.starts_with("NO  a -> 10.2.0.1 (host) icmp: it arrives, but host has no route back to 10.1.0.2\n"),
+        "{said}"
+    );
+    assert!(said.contains("\n 1 host  ip route add 10.1.0.0/24 via 10.2.0.2\n"), "{said}");
+    assert!(beside.contains("nothing was changed: change 1 is to the machine's own network"), "{beside}");
+    assert_eq!(machine.sh("ip -d link; ip addr; ip route show table all; nft list ruleset 2>/dev/null || true; sysctl -a 2>/dev/null | grep forward"), before);
+    // From there, no packet unless asked for.
+    let (_, said, _) = why(&machine, &["host", "a"]);
+    assert!(said.contains("No packet was sent") && said.contains("`--probe` sends one"), "{said}");
+    let (_, said, _) = why(&machine, &["--probe", "host", "10.2.0.2"]);
+    assert!(said.starts_with("YES host -> 10.2.0.2 (r)") && said.contains("sent, ttl 64"), "{said}");
+}
+
+#[test]
+fn what_leads_out_of_what_is_known_is_an_answer_of_its_own() {
+    let Some((machine, _)) = machine() else { return };
+    let tap = machine.output("ip", &["link", "show", "tap0"]).status.success();
+    if !tap {
+        println!("skipped: this kernel has no tap interfaces");
+        return;
+    }
+    let (status, said, _) = why(&machine, &["host", "192.0.2.77"]);
+    assert_eq!(status, Some(3), "{said}");
+    let first = said.lines().next().unwrap();
+    assert!(first.starts_with("??? host -> 192.0.2.77 icmp: "), "{said}");
+    assert!(first.contains("it leaves what is known, by host:tap0") || first.contains("tap0 has no signal"), "{said}");
+    let json = machine.output(HOP, &["why", "--ns", "--json", "host", "192.0.2.77"]);
+    let answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(["leaves-known", "no-carrier"].contains(&answer["verdict"]["reason"].as_str().unwrap()), "{answer}");
+}
+
+#[test]
+fn what_cannot_be_asked_is_said() {
+    let Some((machine, pid)) = machine() else { return };
+    for (args, status, expected) in [
+        (&["a", "nobody"][..], 2, "there is no namespace `nobody`"),
+        (&["pid:0", "a"], 2, "`pid:` wants the number of a process"),
+        (&["pid:999999", "a"], 2, "there is no process 999999"),
+        (&["/etc/passwd", "a"], 2, "that is no file of a network namespace"),
+        (&["/no/such", "a"], 1, "cannot open /no/such"),
+        (&["a", "a:http"], 2, "is no target"),
+        (&["-6", "a", "r"], 2, "`r` has no such address"),
+        (&["--lab", "x", "a", "r"], 2, "cannot be used with"),
+    ] {
+        let (found, _, beside) = why(&machine, args);
+        assert_eq!(found, Some(status), "{args:?}: {beside}");
+        assert!(beside.contains(expected), "{args:?}: {beside}");
+    }
+    // All that is known of a network is in its recording.
+    machine.sh(&format!("cd /run && {HOP} record --ns a -o x.json"));
+    let said = machine.output(HOP, &["why", "--from", "/run/x.json", "a", &format!("pid-{pid}")]);
+    assert!(text(&said.stdout).starts_with("NO  a -> 10.2.0.3"), "{}{}", text(&said.stdout), text(&said.stderr));
+}
