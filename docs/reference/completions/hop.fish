@@ -40,9 +40,10 @@ complete -c hop -n "__fish_hop_needs_command" -f -a "exec" -d 'Run a command in 
 complete -c hop -n "__fish_hop_needs_command" -f -a "shell" -d 'Open a shell in a node'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ping" -d 'Measure who reaches whom: one pair of nodes, or all of them'
 complete -c hop -n "__fish_hop_needs_command" -f -a "why" -d 'Say why one node does not reach another: hop by hop, there and back, with the smallest repair'
+complete -c hop -n "__fish_hop_needs_command" -f -a "record" -d 'Write a network down as it is now, in one file that `hop why --from` explains anywhere'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ns" -d 'Namespaces by name, as `ip netns` has them: what one makes, the other sees, enters and deletes'
 complete -c hop -n "__fish_hop_needs_command" -f -a "doctor" -d 'Find out, by doing it, whether this machine can run labs for you, and what to do where it cannot'
-complete -c hop -n "__fish_hop_needs_command" -f -a "schema" -d 'Print the JSON Schema of the topology file, for editors'
+complete -c hop -n "__fish_hop_needs_command" -f -a "schema" -d 'Print the JSON Schema of the topology file, for editors; or of what a command prints, for programs'
 complete -c hop -n "__fish_hop_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c hop -n "__fish_hop_needs_command" -f -a "man" -d 'Print the manual page, hop(1), with a section for every command: `hop man | man -l -`'
 complete -c hop -n "__fish_hop_using_subcommand up" -l name -d 'Call the lab NAME, whatever the topology says' -r
@@ -123,15 +124,26 @@ complete -c hop -n "__fish_hop_using_subcommand ping" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand ping" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand why" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand why" -l size -d 'How long the packet is, in bytes with its IP header; it may not be cut on the way. Not for TCP' -r
+complete -c hop -n "__fish_hop_using_subcommand why" -l from -d 'Explain what `hop record` has written, here or elsewhere: nobody is asked, and nothing sent' -r -F
 complete -c hop -n "__fish_hop_using_subcommand why" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand why" -s 4 -l ipv4-only -d 'The target\'s IPv4 address'
 complete -c hop -n "__fish_hop_using_subcommand why" -s 6 -l ipv6-only -d 'The target\'s IPv6 address; without this, IPv4 where it has both'
+complete -c hop -n "__fish_hop_using_subcommand why" -l ns -d 'SRC and DST are namespaces: names in /run/netns, `pid:1234`, a path, or `host` for the machine\'s own network. With them comes all that cables lead to from there'
 complete -c hop -n "__fish_hop_using_subcommand why" -l no-probe -d 'Send no packet: only compute and ask'
+complete -c hop -n "__fish_hop_using_subcommand why" -l probe -d 'With --ns: send a packet also from the machine\'s own network, and where it leaves what is known'
 complete -c hop -n "__fish_hop_using_subcommand why" -l fix -d 'Make the changes, and take them back if a packet shows that they do not help'
-complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand why" -l explain -d 'Below the answer, teach: what each kernel does with the packet, in its order, and where that is written'
+complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON; `hop schema --why` says in which form'
 complete -c hop -n "__fish_hop_using_subcommand why" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand record" -s o -l output -d 'The file; `-` is standard output. Without this, NAME.snapshot.json in the current directory' -r -F
+complete -c hop -n "__fish_hop_using_subcommand record" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand record" -l force -d 'Replace the file if it is there already'
+complete -c hop -n "__fish_hop_using_subcommand record" -l ns -d 'Namespaces instead of a lab, as for `hop why --ns`, with all that cables lead to from there'
+complete -c hop -n "__fish_hop_using_subcommand record" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -218,6 +230,7 @@ complete -c hop -n "__fish_hop_using_subcommand doctor" -s h -l help -d 'Print h
 complete -c hop -n "__fish_hop_using_subcommand schema" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand schema" -l why -d 'That of `hop why --json`'
 complete -c hop -n "__fish_hop_using_subcommand schema" -s h -l help -d 'Print help'
 complete -c hop -n "__fish_hop_using_subcommand completions" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
