@@ -10,14 +10,14 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use common::machine::Machine;
+use common::machine::{HOP, Machine, SETUP};
 use common::{is_root, text, wait_until};
 
-// ---------------------------------------------------------------------------- what is done in a machine
+// ------------------------------------------------------------------------------- a place to be in
 
 impl Machine {
     fn ns(&self, args: &[&str]) -> String {
@@ -72,8 +72,6 @@ impl Machine {
         file.set_modified(SystemTime::now() - Duration::from_mins(1)).unwrap();
     }
 }
-
-const HOP: &str = env!("CARGO_BIN_EXE_hop");
 
 fn is_temporary(name: &str) -> bool {
     name.starts_with(".hop-")
@@ -283,8 +281,8 @@ fn an_add_that_is_killed_leaves_no_dead_name() {
     let (mut partly, mut round) = (0, 0_u32);
     while partly < 5 {
         // The end of nsenter is the end of hop: it has become it, in another pid namespace.
-        assert!(round < 200, "no add was killed on the way: {partly}");
-        let script = format!("{HOP} ns add {} & sleep 0.0{:02}; kill -9 $!; wait", names.join(" "), 2 + round % 40);
+        assert!(round < 400, "no add was killed on the way: {partly}");
+        let script = format!("{HOP} ns add {} & sleep 0.0{:02}; kill -9 $!; wait", names.join(" "), 2 + round % 97);
         round += 1;
         machine.output("sh", &["-c", &script]);
         let there = machine.names();

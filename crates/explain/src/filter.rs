@@ -189,13 +189,27 @@ fn apply<'a>(rule: &'a Rule, seen: &Seen<'_>) -> Applied<'a> {
                     return Applied::Not;
                 }
             }
-            RuleStep::Pass => {}
+            RuleStep::Immediate { register, value } => match room(&mut memory, *register, value.len()) {
+                Some(room) => room.copy_from_slice(value),
+                None => return Applied::Unknown("a register that is none".to_owned()),
+            },
+            RuleStep::Counter | RuleStep::Pass => {}
+            RuleStep::Nat(_) => return not_understood("nat"),
+            RuleStep::Masquerade => return not_understood("masq"),
+            RuleStep::Redirect { .. } => return not_understood("redir"),
+            RuleStep::TransparentProxy { .. } => return not_understood("tproxy"),
+            RuleStep::DestinationType { .. } => return not_understood("fib"),
             RuleStep::Reject { .. } => return Applied::Reject,
             RuleStep::Verdict(verdict) => return Applied::Verdict(verdict),
-            RuleStep::Unknown(what) => return Applied::Unknown(format!("`{what}` is not understood")),
+            RuleStep::Unknown(what) => return not_understood(what),
         }
     }
     Applied::Not
+}
+
+/// By the kernel's name of the instruction.
+fn not_understood<'a>(what: &str) -> Applied<'a> {
+    Applied::Unknown(format!("`{what}` is not understood"))
 }
 
 /// Bytes of registers. Numbers 1 to 4 are the old ones of 16 bytes, from 8 on those of four bytes,

@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 mod code;
+mod derive;
 mod edit;
 mod filter;
 mod lookup;
+mod matrix;
 mod packet;
 mod reason;
 mod repair;
@@ -19,7 +21,9 @@ mod verdict;
 mod walk;
 
 pub use code::Code;
+pub use derive::derive;
 pub use edit::Edit;
+pub use matrix::{Cause, Cell, Matrix, Target, matrix};
 pub use packet::{Packet, Protocol};
 pub use reason::{ArpRefusal, Reason};
 pub use repair::{Repair, Stage, repair};

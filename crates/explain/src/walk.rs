@@ -156,8 +156,26 @@ pub fn walk(
     walker.go(state, &mut budget)
 }
 
+/// Where a packet that a node sends on by a way comes to, for one whose path has taught nobody anything.
+pub(crate) fn step(snapshot: &Snapshot, at: &NsName, by: &NextHop, dst: IpAddr) -> Result<Endpoint, Reason> {
+    let (before, choices) = (Trace::default(), Choices::new());
+    let walker = Walker { snapshot, wanted: None, before: &before, choices: &choices };
+    let Some((node, link)) = snapshot.nodes.get(at).and_then(|node| Some((node, node.links.get(&by.dev)?))) else {
+        return Err(Reason::Undecided(format!("there is no interface {}", by.dev)));
+    };
+    let state = State {
+        packet: Packet::probe(dst, Protocol::Icmp, 0),
+        at: at.clone(),
+        input: None,
+        hops: Vec::new(),
+        been: BTreeSet::new(),
+        learnt: BTreeMap::new(),
+    };
+    walker.deliver_frame(node, &state, by, link)
+}
+
 /// So many ways are tried where several are equal.
-const BRANCHES: usize = 512;
+pub(crate) const BRANCHES: usize = 512;
 
 struct Walker<'a> {
     snapshot: &'a Snapshot,
@@ -322,7 +340,9 @@ impl Walker<'_> {
         {
             let route = if let Found::Route(route) = found { Some(route) } else { None };
             let next = route.and_then(|route| route.next_hops().first()).cloned();
-            let reason = not_forwarding(node, state, dev, next.as_ref().map(|next| next.dev));
+            let sender = state.hops.last().and_then(|hop| hop.next.as_ref());
+            let taken_for_it = sender.is_some_and(|next| next.via.is_none());
+            let reason = not_forwarding(node, family, taken_for_it, dev, next.as_ref().map(|next| next.dev));
             return Routed::Ends(reason, route, next);
         }
         if let Some((reason, route)) = refuses(&found) {
@@ -583,13 +603,17 @@ impl Walker<'_> {
     }
 }
 
-fn not_forwarding(node: &NodeState, state: &State, dev: IfName, by: Option<IfName>) -> Reason {
-    // Who sent it here took this node for the destination.
-    let taken_for_it = state.hops.last().and_then(|hop| hop.next.as_ref()).is_some_and(|next| next.via.is_none());
+/// `taken_for_it`: who sent it here took this node for the destination.
+pub(crate) fn not_forwarding(
+    node: &NodeState,
+    family: Family,
+    taken_for_it: bool,
+    dev: IfName,
+    by: Option<IfName>,
+) -> Reason {
     if taken_for_it {
         return Reason::NotAnOwner;
     }
-    let family = state.packet.family();
     let elsewhere = node.links.iter().any(|(name, link)| *name != IfName::LO && link.conf.forwarding);
     let key = match (family, elsewhere) {
         (Family::Ipv4, true) => forwarding_of(dev).unwrap_or(SysctlKey::IPV4_FORWARD),
@@ -608,11 +632,11 @@ pub(crate) fn conf_key(dev: IfName, key: &str) -> Option<SysctlKey> {
     format!("net.ipv4.conf.{}.{key}", dev.as_str().replace('.', "/")).parse().ok()
 }
 
-fn is_link_local(addr: IpAddr) -> bool {
+pub(crate) fn is_link_local(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
-fn forwards(node: &NodeState, family: Family, input: IfName) -> bool {
+pub(crate) fn forwards(node: &NodeState, family: Family, input: IfName) -> bool {
     match family {
         Family::Ipv4 => node.links.get(&input).is_some_and(|link| link.conf.forwarding),
         Family::Ipv6 => node.forwards_ipv6,
@@ -628,7 +652,7 @@ fn disbelief(node: &NodeState, packet: &Packet, input: IfName, output: Option<If
 }
 
 /// The destinations of the table `main`.
-fn known(node: &NodeState, family: Family) -> Vec<hopyard_net::IpNet> {
+pub(crate) fn known(node: &NodeState, family: Family) -> Vec<hopyard_net::IpNet> {
     let main = node.routes.iter().filter(|route| {
         let link_local =
             matches!(route.key.prefix, hopyard_net::IpNet::V6(net) if net.network().is_unicast_link_local());

@@ -1,9 +1,12 @@
-//! Namespaces of a test's own, in which it is root and no name of anybody else is.
+//! A machine of a test's own, as far as networks, mounts and processes go.
+#![allow(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 
 use super::{is_root, text};
+
+pub(crate) const HOP: &str = env!("CARGO_BIN_EXE_hop");
 
 /// A machine of its own, as far as names go. Ends with the value, and with all that runs in it.
 pub(crate) struct Machine {
@@ -13,7 +16,7 @@ pub(crate) struct Machine {
 }
 
 /// What there is on it, beside an empty /run and an /etc that can be written to.
-const SETUP: &str = "mount -t tmpfs -o mode=755 none /run && mkdir /run/upper /run/work && \
+pub(crate) const SETUP: &str = "mount -t tmpfs -o mode=755 none /run && mkdir /run/upper /run/work && \
     echo nameserver 198.51.100.1 > /run/upper/resolv.conf && \
     mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work none /etc && echo && exec cat";
 

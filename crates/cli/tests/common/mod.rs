@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
 pub(crate) mod machine;
+pub(crate) mod systemd;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

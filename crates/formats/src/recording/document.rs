@@ -135,6 +135,7 @@ enum Kind {
     /// The other end; `null`: it is not in the file.
     Veth(Option<Text<End>>),
     Bridge,
+    Lent,
     Other(String),
 }
 
@@ -320,6 +321,7 @@ impl From<&LinkState> for Interface {
                 LinkKind::Loopback => Kind::Loopback,
                 LinkKind::Veth { peer } => Kind::Veth(peer.clone().map(|peer| Text(End(peer)))),
                 LinkKind::Bridge => Kind::Bridge,
+                LinkKind::Lent => Kind::Lent,
                 LinkKind::Other(name) => Kind::Other(name.clone()),
             },
             mac: mac.map(|mac| Text(Mac(mac))),
@@ -342,6 +344,7 @@ impl From<Interface> for LinkState {
                 Kind::Loopback => LinkKind::Loopback,
                 Kind::Veth(peer) => LinkKind::Veth { peer: peer.map(|Text(End(peer))| peer) },
                 Kind::Bridge => LinkKind::Bridge,
+                Kind::Lent => LinkKind::Lent,
                 Kind::Other(name) => LinkKind::Other(name),
             },
             mac: link.mac.map(|Text(Mac(mac))| mac),

@@ -59,7 +59,9 @@ impl RtSocket {
     /// The namespace that it is in. Only who has rights there may ask the socket; anybody may open its own.
     pub(crate) fn namespace(&self) -> io::Result<OwnedFd> {
         match namespace_of_socket(self.0.as_fd()) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && self.is_here()? => crate::pin::own_network(),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && self.is_here()? => {
+                crate::pin::own_network()
+            }
             namespace => namespace,
         }
     }
@@ -92,6 +94,31 @@ impl RtSocket {
         }
         batch.clear();
         Ok(())
+    }
+
+    /// Sends a batch that the kernel takes as one, all of it or nothing, in one datagram.
+    ///
+    /// # Errors
+    /// It could not be sent, and nothing was done.
+    pub(crate) fn submit_whole(
+        &self,
+        batch: &Batch,
+        inbox: &mut Inbox,
+        refused: &mut dyn FnMut(u32, Refusal),
+    ) -> Result<(), Refusal> {
+        if batch.is_full() {
+            let size = batch.bytes().len().saturating_mul(2);
+            // Beyond `net.core.wmem_max` it takes a right that only the machine's root has.
+            rustix::net::sockopt::set_socket_send_buffer_size_force(&self.0, size)
+                .or_else(|_| rustix::net::sockopt::set_socket_send_buffer_size(&self.0, size))?;
+        }
+        self.send(batch.bytes())?;
+        Ok(self.drain(inbox, refused)?)
+    }
+
+    /// Its descriptor.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.0
     }
 
     /// Sends one request and returns all messages that answer it, decoded; a dump until its end.

@@ -114,6 +114,20 @@ impl World {
         Ok(())
     }
 
+    /// The firewall of a namespace; `None`: it may not be read.
+    ///
+    /// # Errors
+    /// There is no such namespace, or it cannot be entered.
+    pub fn firewall(&self, name: &NsName) -> Result<Option<Ruleset>, KernelError> {
+        let reading = |refusal: Refusal| refusal.while_doing(format!("read the firewall of {name}"));
+        let space = self.space(name).map_err(reading)?;
+        let read = || {
+            namespace::enter(space.socket.namespace()?)?;
+            read_firewall(&mut Inbox::default())
+        };
+        visit(&self.realm, read).map_err(reading)?.map_err(reading)
+    }
+
     /// Asks the kernel of a node what it does with a packet that came in there, or is the node's own.
     ///
     /// # Errors
