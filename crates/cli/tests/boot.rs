@@ -219,6 +219,10 @@ fn without_systemd_the_unit_can_be_printed() {
     let file = place.file("p.hop.yaml", &format!("name: {name}\nlinks: [a -- b]\n"));
     let unit = place.hop(&["enable", "--print", &file]);
     assert!(unit.contains(&format!(" boot run {name}\n")), "{unit}");
+    let file =
+        place.file("u.hop.yaml", &format!("name: {name}\nnodes: {{ a: {{ uplink: true }}, b: }}\nlinks: [a -- b]\n"));
+    let unit = place.hop(&["enable", "--print", &file]);
+    assert_eq!(unit.contains("After=network-online.target\n"), common::is_root(), "{unit}");
     if std::path::Path::new("/run/systemd/system").exists() {
         println!("skipped: enabling without systemd: it runs here");
         return;

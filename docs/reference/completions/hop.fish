@@ -43,6 +43,8 @@ complete -c hop -n "__fish_hop_needs_command" -f -a "ping" -d 'Measure who reach
 complete -c hop -n "__fish_hop_needs_command" -f -a "why" -d 'Say why one node does not reach another: hop by hop, there and back, with the smallest repair'
 complete -c hop -n "__fish_hop_needs_command" -f -a "record" -d 'Write a network down as it is now, in one file that `hop why --from` explains anywhere'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ns" -d 'Namespaces by name, as `ip netns` has them: what one makes, the other sees, enters and deletes'
+complete -c hop -n "__fish_hop_needs_command" -f -a "attach" -d 'Make a running container a node of a running lab'
+complete -c hop -n "__fish_hop_needs_command" -f -a "detach" -d 'Make an attached node one as any other again'
 complete -c hop -n "__fish_hop_needs_command" -f -a "enable" -d 'Bring a lab up whenever the machine starts'
 complete -c hop -n "__fish_hop_needs_command" -f -a "disable" -d 'Do not bring a lab up any more when the machine starts'
 complete -c hop -n "__fish_hop_needs_command" -f -a "unit" -d 'Make a service of systemd run in a node'
@@ -237,6 +239,21 @@ always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -l bare -d 'Let it be down and have nothing, as after `ip link set DEV netns NAME`'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand attach" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand attach" -l container -d 'A container of podman or docker, or a machine of systemd-nspawn' -r
+complete -c hop -n "__fish_hop_using_subcommand attach" -l pid -d 'Any process, by its number' -r
+complete -c hop -n "__fish_hop_using_subcommand attach" -l engine -d 'Ask this one for the container' -r -f -a "podman\t''
+docker\t''
+machinectl\t''"
+complete -c hop -n "__fish_hop_using_subcommand attach" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand attach" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand detach" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand detach" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand detach" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand enable" -l name -d 'Call the lab NAME, whatever the topology says' -r
 complete -c hop -n "__fish_hop_using_subcommand enable" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''

@@ -48,6 +48,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         scope: manager.scope(),
         records: records.as_deref(),
         interfaces: &interfaces,
+        uplink: lab.nodes().iter().any(|node| node.uplink),
     };
     if args.print {
         ui.text(&manager.text_of(&unit, &text).map_err(runtime::Error::from)?)?;

@@ -33,6 +33,8 @@ pub struct LabUnit<'a> {
     pub records: Option<&'a Path>,
     /// Interfaces of the machine that it takes: they must be there before.
     pub interfaces: &'a [IfName],
+    /// Does a node have a way out by the host's network?
+    pub uplink: bool,
 }
 
 /// A service that is to run in a node.
@@ -67,6 +69,14 @@ impl LabUnit<'_> {
             for dev in self.interfaces {
                 let device = format!("sys-subsystem-net-devices-{}.device", escaped(dev.as_str()));
                 add(&mut text, format_args!("Wants={device}\nAfter={device}"));
+            }
+        }
+        if self.uplink && self.scope == Scope::System {
+            // These throw away all rules that they have not made themselves when they start.
+            text.push_str("After=nftables.service firewalld.service\n");
+            if self.interfaces.is_empty() {
+                // The nodes ask the host's resolvers, which it has to know by then.
+                text.push_str("Wants=network-online.target\nAfter=network-online.target\n");
             }
         }
         text.push_str("\n[Service]\nType=notify\n");

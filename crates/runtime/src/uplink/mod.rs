@@ -2,7 +2,7 @@
 //!
 //! As root it is a veth pair, and the host masquerades what comes out of it, in a table that a socket of the
 //! keeper owns: both go with the lab, whatever ends it. What the host must be told besides, to forward, is
-//! in [`host`]. As an ordinary user it is the program `pasta`, which runs among the processes of the lab.
+//! in `host.rs`. As an ordinary user it is the program `pasta`, which runs among the processes of the lab.
 //!
 //! To the rest of the lab the interface does not exist: plans neither make nor remove it.
 
