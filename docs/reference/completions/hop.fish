@@ -150,7 +150,8 @@ complete -c hop -n "__fish_hop_using_subcommand why" -l ns -d 'SRC and DST are n
 complete -c hop -n "__fish_hop_using_subcommand why" -l no-probe -d 'Send no packet: only compute and ask'
 complete -c hop -n "__fish_hop_using_subcommand why" -l probe -d 'With --ns: send a packet also from the machine\'s own network, and where it leaves what is known'
 complete -c hop -n "__fish_hop_using_subcommand why" -l fix -d 'Make the changes, and take them back if a packet shows that they do not help'
-complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand why" -l explain -d 'Below the answer, teach: what each kernel does with the packet, in its order, and where that is written'
+complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON; `hop schema --why` says in which form'
 complete -c hop -n "__fish_hop_using_subcommand why" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand record" -s o -l output -d 'The file; `-` is standard output. Without this, NAME.snapshot.json in the current directory' -r -F
 complete -c hop -n "__fish_hop_using_subcommand record" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''

@@ -25,12 +25,11 @@ pub(super) fn look(args: &Args, path: &Path) -> Result<(Report, Scene), CliError
         read.map_err(|problem| CliError::Topology { problems: vec![problem], source: Box::new(source) })?;
     let from = node(&snapshot, declared.as_ref(), &args.source)?;
     let target = Target::parse(&args.to, false)?;
-    let (dst, wanted) = match target.host.parse::<IpAddr>() {
-        Ok(address) => (address, owner_of(&snapshot, declared.as_ref(), address)),
-        Err(_) => {
-            let node = node(&snapshot, declared.as_ref(), &target.host)?;
-            (args.address_of(&target.host, &addresses(&snapshot, declared.as_ref(), &node))?, Some(node))
-        }
+    let (dst, wanted) = if let Ok(address) = target.host.parse::<IpAddr>() {
+        (address, owner_of(&snapshot, declared.as_ref(), address))
+    } else {
+        let node = node(&snapshot, declared.as_ref(), &target.host)?;
+        (args.address_of(&target.host, &addresses(&snapshot, declared.as_ref(), &node))?, Some(node))
     };
     let query = Query { from, packet: args.packet(&target, dst)?, wanted };
     let drift = declared.as_ref().map_or(&[][..], |declared| &declared.drift);
