@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Shell(commands::shell::Args),
     Ping(commands::ping::Args),
     Why(commands::why::Args),
+    Check(commands::check::Args),
     Ns(commands::ns::Args),
     Doctor(commands::doctor::Args),
     Schema(commands::schema::Args),

@@ -4,6 +4,7 @@
 //! effect, and everything here can be repeated.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod doctor;
 mod error;
 mod home;

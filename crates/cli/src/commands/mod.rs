@@ -1,5 +1,6 @@
 //! One file a command: its arguments with their help, and what it does.
 
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod diff;
 pub(crate) mod doctor;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command, ui: &mut Ui) -> Result<u8, CliError> {
         Command::Exec(args) => exec::run(&args, ui),
         Command::Shell(args) => shell::run(&args, ui),
         Command::Ping(args) => ping::run(&args, ui),
+        Command::Check(args) => check::run(&args, ui),
         Command::Why(args) => why::run(&args, ui),
         Command::Ns(args) => ns::run(args.command, ui),
         Command::Doctor(args) => doctor::run(&args, ui),

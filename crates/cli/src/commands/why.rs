@@ -2,7 +2,7 @@
 
 mod file;
 mod json;
-mod words;
+pub(super) mod words;
 
 use std::net::IpAddr;
 

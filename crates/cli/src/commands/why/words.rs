@@ -81,7 +81,7 @@ pub(super) fn verdict(report: &Report) -> String {
 }
 
 /// `h2 has no route back to 10.0.1.2`.
-pub(super) fn sentence(verdict: &Verdict, trouble: &Trouble) -> String {
+pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> String {
     let walk = match &verdict.back {
         Some(back) if trouble.back => back,
         _ => &verdict.there,
