@@ -92,7 +92,7 @@ impl Matrix {
     /// All pairs of different nodes, by source: the places of source and target, and what becomes of it.
     pub fn pairs(&self) -> impl Iterator<Item = (usize, usize, Cell<'_>)> {
         let all =
-            (0..self.targets.len()).flat_map(|target| (0..self.sources.len()).map(move |source| (source, target)));
+            (0..self.sources.len()).flat_map(|source| (0..self.targets.len()).map(move |target| (source, target)));
         all.map(|(source, target)| (source, target, self.get(source, target))).filter(|(.., cell)| *cell != Cell::Own)
     }
 

@@ -40,6 +40,7 @@ complete -c hop -n "__fish_hop_needs_command" -f -a "exec" -d 'Run a command in 
 complete -c hop -n "__fish_hop_needs_command" -f -a "shell" -d 'Open a shell in a node'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ping" -d 'Measure who reaches whom: one pair of nodes, or all of them'
 complete -c hop -n "__fish_hop_needs_command" -f -a "why" -d 'Say why one node does not reach another: hop by hop, there and back, with the smallest repair'
+complete -c hop -n "__fish_hop_needs_command" -f -a "check" -d 'Say who reaches whom: predicted for all pairs of nodes, and tried'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ns" -d 'Namespaces by name, as `ip netns` has them: what one makes, the other sees, enters and deletes'
 complete -c hop -n "__fish_hop_needs_command" -f -a "doctor" -d 'Find out, by doing it, whether this machine can run labs for you, and what to do where it cannot'
 complete -c hop -n "__fish_hop_needs_command" -f -a "schema" -d 'Print the JSON Schema of the topology file, for editors'
@@ -132,6 +133,16 @@ complete -c hop -n "__fish_hop_using_subcommand why" -l no-probe -d 'Send no pac
 complete -c hop -n "__fish_hop_using_subcommand why" -l fix -d 'Make the changes, and take them back if a packet shows that they do not help'
 complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand why" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand check" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand check" -s W -l timeout -d 'How long to wait for an expected answer, in milliseconds' -r
+complete -c hop -n "__fish_hop_using_subcommand check" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand check" -s 4 -l ipv4-only -d 'IPv4 only'
+complete -c hop -n "__fish_hop_using_subcommand check" -s 6 -l ipv6-only -d 'IPv6 only'
+complete -c hop -n "__fish_hop_using_subcommand check" -l no-probe -d 'Send no packet: only predict'
+complete -c hop -n "__fish_hop_using_subcommand check" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"

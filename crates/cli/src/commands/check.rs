@@ -230,7 +230,7 @@ fn print(
         Some(_) => "not all as predicted",
     };
     let verb = if pairs.len() == 1 { "reaches" } else { "reach" };
-    ui.line(format_args!("{reached} of {} {verb} each other, {how}, {took}", count(pairs.len(), "pair", "pairs")))
+    ui.line(format_args!("{reached} of {} {verb} each other, {how}, in {took}", count(pairs.len(), "pair", "pairs")))
 }
 
 /// The command that says more of a pair.
