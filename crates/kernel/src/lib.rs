@@ -4,6 +4,7 @@
 //! files of a user.
 
 pub mod cleanup;
+pub mod counters;
 mod decode;
 mod encode;
 mod enter;

@@ -7,7 +7,7 @@ mod probe;
 use std::net::IpAddr;
 
 pub use fix::{Fixed, fix};
-pub use probe::{Passing, Seen, SeenAt};
+pub use probe::{Asking, Passing, Seen, SeenAt};
 
 use hopyard_explain::{
     Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Verdict, explain, owner, repair,

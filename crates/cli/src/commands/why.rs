@@ -1,5 +1,6 @@
 //! `hop why`.
 
+mod evidence;
 mod file;
 mod json;
 pub(super) mod words;
