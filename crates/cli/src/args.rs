@@ -11,7 +11,8 @@ use crate::commands;
 A TOPOLOGY is a file (three.hop.yaml, a Topology Zoo .graphml) or written on the spot:
   'home -- near -- far'  chain:5  ring:5  star:8  grid:3x3  tree:2x3  mesh:4  fat-tree:4
 
-Exit status: 0 done; 1 failed; 2 the input is wrong. `exec`, `shell` and `run` end as the command does.")]
+Exit status: 0 done; 1 failed; 2 the input is wrong. `exec`, `shell`, `run` and
+`sandbox` end as the command does.")]
 pub(crate) struct Args {
     /// Colours: `auto` is on a terminal only.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
@@ -32,10 +33,16 @@ pub(crate) enum Command {
     Diff(commands::diff::Args),
     Exec(commands::exec::Args),
     Shell(commands::shell::Args),
+    Sandbox(commands::sandbox::Args),
     Ping(commands::ping::Args),
     Why(commands::why::Args),
     Check(commands::check::Args),
+    Record(commands::record::Args),
     Ns(commands::ns::Args),
+    Enable(commands::enable::Args),
+    Disable(commands::disable::Args),
+    Unit(commands::unit::Args),
+    Boot(commands::boot::Args),
     Doctor(commands::doctor::Args),
     Schema(commands::schema::Args),
     Completions(commands::completions::Args),

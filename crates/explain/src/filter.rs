@@ -17,9 +17,13 @@ pub(crate) struct Seen<'a> {
     pub(crate) knows_connection: bool,
 }
 
+/// What is said where nobody has read the rules.
+pub(crate) const UNREAD: &str = "its firewall could not be read, and may decide";
+
 /// Runs the chains of a hook. `None`: the packet goes on.
 pub(crate) fn check(hook: Hook, seen: Seen<'_>) -> Option<Reason> {
-    let rules = seen.node.firewall.as_ref()?;
+    // Not to be confused with a firewall that has no rules.
+    let Some(rules) = &seen.node.firewall else { return Some(Reason::Undecided(UNREAD.to_owned())) };
     let own = if seen.packet.family() == Family::Ipv4 { "ip" } else { "ip6" };
     let at_interface = matches!(hook, Hook::Ingress | Hook::Egress);
     let is_here = |chain: &&Chain| {
@@ -51,7 +55,7 @@ pub(crate) fn check(hook: Hook, seen: Seen<'_>) -> Option<Reason> {
             }
             continue;
         }
-        match run(rules, chain, &seen, 0) {
+        match run(rules, chain, &seen, 0, &mut { RULES }) {
             Outcome::Drop { chain, rule, rejects } => return Some(firewall(chain, Some(rule), rejects)),
             Outcome::Beyond(what) => return Some(Reason::Undecided(what)),
             Outcome::End if base.drops => return Some(firewall(chain, None, false)),
@@ -76,12 +80,20 @@ enum Outcome<'a> {
 /// As deep as the kernel lets chains jump (`NFT_JUMP_STACK_SIZE`).
 const DEEPEST: usize = 16;
 
-fn run<'a>(rules: &'a Ruleset, chain: &'a Chain, seen: &Seen<'_>, depth: usize) -> Outcome<'a> {
+/// So many rules are looked at for one packet: many more than a firewall has, and far fewer than chains that
+/// jump to each other again and again could make of them.
+const RULES: usize = 1_000_000;
+
+fn run<'a>(rules: &'a Ruleset, chain: &'a Chain, seen: &Seen<'_>, depth: usize, budget: &mut usize) -> Outcome<'a> {
     let beyond = |rule: &Rule, what: &str| {
         let Chain { family, table, name, .. } = chain;
         Outcome::Beyond(format!("rule {} of {family} {table} {name}: {what}", rule.handle))
     };
     for rule in &chain.rules {
+        if *budget == 0 {
+            return beyond(rule, "too many rules are jumped to");
+        }
+        *budget -= 1;
         match apply(rule, seen) {
             Applied::Not => {}
             Applied::Reject => return Outcome::Drop { chain, rule: rule.handle, rejects: true },
@@ -98,7 +110,7 @@ fn run<'a>(rules: &'a Ruleset, chain: &'a Chain, seen: &Seen<'_>, depth: usize) 
                     let Some(target) = target.filter(|_| depth < DEEPEST) else {
                         return beyond(rule, "a jump that leads nowhere");
                     };
-                    match run(rules, target, seen, depth + 1) {
+                    match run(rules, target, seen, depth + 1, budget) {
                         Outcome::End if matches!(verdict, RuleVerdict::Jump(_)) => {}
                         outcome => return outcome,
                     }
@@ -177,13 +189,27 @@ fn apply<'a>(rule: &'a Rule, seen: &Seen<'_>) -> Applied<'a> {
                     return Applied::Not;
                 }
             }
-            RuleStep::Pass => {}
+            RuleStep::Immediate { register, value } => match room(&mut memory, *register, value.len()) {
+                Some(room) => room.copy_from_slice(value),
+                None => return Applied::Unknown("a register that is none".to_owned()),
+            },
+            RuleStep::Counter | RuleStep::Pass => {}
+            RuleStep::Nat(_) => return not_understood("nat"),
+            RuleStep::Masquerade => return not_understood("masq"),
+            RuleStep::Redirect { .. } => return not_understood("redir"),
+            RuleStep::TransparentProxy { .. } => return not_understood("tproxy"),
+            RuleStep::DestinationType { .. } => return not_understood("fib"),
             RuleStep::Reject { .. } => return Applied::Reject,
             RuleStep::Verdict(verdict) => return Applied::Verdict(verdict),
-            RuleStep::Unknown(what) => return Applied::Unknown(format!("`{what}` is not understood")),
+            RuleStep::Unknown(what) => return not_understood(what),
         }
     }
     Applied::Not
+}
+
+/// By the kernel's name of the instruction.
+fn not_understood<'a>(what: &str) -> Applied<'a> {
+    Applied::Unknown(format!("`{what}` is not understood"))
 }
 
 /// Bytes of registers. Numbers 1 to 4 are the old ones of 16 bytes, from 8 on those of four bytes,

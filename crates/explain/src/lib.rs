@@ -6,6 +6,7 @@
 //! Pure. Knows nothing of sockets and of where a snapshot comes from; says nothing in words.
 #![forbid(unsafe_code)]
 
+mod code;
 mod derive;
 mod edit;
 mod filter;
@@ -18,6 +19,7 @@ mod segment;
 mod verdict;
 mod walk;
 
+pub use code::Code;
 pub use derive::derive;
 pub use edit::Edit;
 pub use matrix::{Cause, Cell, Matrix, Target, matrix};

@@ -701,11 +701,15 @@ fn filters_frames(node: &NodeState) -> Option<String> {
         let base = chain.base.as_ref().is_some_and(|base| base.drops || !chain.rules.is_empty());
         base && chain.family != "arp" && !own
     };
-    let chain = node.firewall.as_ref()?.chains.iter().find(decides)?;
+    let Some(rules) = &node.firewall else { return Some(filter::UNREAD.to_owned()) };
+    let chain = rules.chains.iter().find(decides)?;
     Some(format!("chain {} {} {} may look at frames", chain.family, chain.table, chain.name))
 }
 
 fn undecided(segment: &Segment) -> Reason {
+    if let Some(by) = &segment.outside {
+        return Reason::LeavesKnown { by: by.clone() };
+    }
     Reason::Undecided(segment.beyond.clone().unwrap_or_else(|| "the segment".to_owned()))
 }
 

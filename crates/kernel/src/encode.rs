@@ -335,6 +335,16 @@ fn via(hop: &NextHop, own: Family) -> Option<RouteAttribute> {
     })
 }
 
+/// `ip route add local default dev lo`: a namespace that takes in whatever comes.
+pub(crate) fn every_address_is_local(of: Family, lo: IfIndex) -> RouteNetlinkMessage {
+    let mut message = route_entry(&RouteKey::main(of.default_prefix()));
+    message.header.protocol = RouteProtocol::Static;
+    message.header.kind = RouteType::Local;
+    message.header.scope = RouteScope::Host;
+    message.attributes.push(RouteAttribute::Oif(lo));
+    RouteNetlinkMessage::NewRoute(message)
+}
+
 /// A dump of all interfaces, without their counters.
 pub(crate) fn get_links() -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();

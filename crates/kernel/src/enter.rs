@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString, OsString};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 use crate::Failure;
 use crate::failure::Doing;
 use crate::pidfd::Process;
-use crate::supervise::{SignalMask, wait_and_forward};
+use crate::supervise::{Children, SignalMask, wait_and_forward};
 use crate::tie::Tie;
 
 /// What a process that runs in a node should find.
@@ -80,10 +80,28 @@ impl Entry {
         rustix::system::sethostname(&name[..name.len().min(HOST_NAME_MAX)]).doing("set the host name")?;
         // The lab's /proc shows the lab's processes, and this is not one of them; the keeper is, and this
         // mount namespace is a copy of its own.
-        mount_sysfs(c"sysfs", "/proc/1/mountinfo")?;
+        mount_sysfs(c"sysfs", "/proc/1/mountinfo", MountFlags::empty())?;
         rustix::process::chdir(&self.cwd)
             .doing(format!("go to the directory {} inside the lab", self.cwd.display()))?;
         self.identity.as_ref().map_or(Ok(()), |identity| identity.assume(self.user_namespace, &own))
+    }
+
+    /// Moves this process to where the node's network and the lab's files are, and no further: for work of
+    /// ours that asks and connects as a program in the node would. There is no way back.
+    ///
+    /// The process must have one thread.
+    ///
+    /// # Errors
+    /// What could not be done. The process may be half-way in then, and should end.
+    pub fn enter_to_look(&self) -> Result<(), Failure> {
+        if self.user_namespace {
+            rustix::thread::move_into_thread_name_spaces(self.keeper.as_fd(), ThreadNameSpaceType::USER)
+                .doing("enter the lab's user namespace")?;
+        }
+        rustix::thread::move_into_thread_name_spaces(self.keeper.as_fd(), ThreadNameSpaceType::MOUNT)
+            .doing("enter the lab's mount namespace")?;
+        rustix::thread::move_into_link_name_space(self.net.as_fd(), Some(LinkNameSpaceType::Network))
+            .doing("enter the node's network namespace")
     }
 
     /// A command that runs in the node, in the lab's pid namespace, and ends with this process.
@@ -105,6 +123,38 @@ impl Entry {
         }
         command
     }
+}
+
+/// A command that serves a lab from outside of its network: it stays in the caller's network namespace, and
+/// has the rights, the files and the processes of the lab. It ends with the lab, whatever ends that. At a path,
+/// where a file must be, it alone finds a network namespace, by which it can name a node.
+///
+/// May be spawned from a process with many threads.
+pub fn helper(
+    keeper: Process,
+    user_namespace: bool,
+    (node, place): (OwnedFd, PathBuf),
+    program: impl Into<OsString>,
+) -> Command {
+    let mut command = Command::new(program.into());
+    // SAFETY: what runs between fork and exec uses the allocator, which glibc's fork leaves usable, and
+    // no lock of the parent's. It has one thread, and shares nothing.
+    unsafe {
+        command.pre_exec(move || {
+            if user_namespace {
+                rustix::thread::move_into_thread_name_spaces(keeper.as_fd(), ThreadNameSpaceType::USER)?;
+            }
+            let shared = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::PROCESS_ID;
+            rustix::thread::move_into_thread_name_spaces(keeper.as_fd(), shared)?;
+            rustix::process::chdir("/")?;
+            fork_into_pid_namespace()?;
+            rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)?;
+            // Only here, for the lab's /proc knows the lab's processes.
+            rustix::mount::mount_bind(format!("/proc/self/fd/{}", node.as_raw_fd()), &place)?;
+            Ok(())
+        });
+    }
+    command
 }
 
 /// What a process finds in a network namespace that belongs to no lab: as ip-netns(8) has it, but that
@@ -139,7 +189,7 @@ impl NetworkEntry {
         rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
             .doing("make the view of the namespace")?;
         let source = CString::new(self.name.as_bytes()).doing("name the source of /sys")?;
-        mount_sysfs(&source, "/proc/self/mountinfo")?;
+        mount_sysfs(&source, "/proc/self/mountinfo", MountFlags::empty())?;
         for (file, covered) in &self.covers {
             rustix::mount::mount_bind(file, covered).doing(format!(
                 "put {} in the place of {}",
@@ -176,7 +226,7 @@ fn fork_into_pid_namespace() -> io::Result<()> {
             // of it is open, `spawn` does not return.
             // SAFETY: nothing in this process uses a descriptor from here on.
             unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
-            let status = wait_and_forward(child).unwrap_or(255 << 8);
+            let status = wait_and_forward(child, Children::One).unwrap_or(255 << 8);
             if libc::WIFSIGNALED(status) {
                 let signal = libc::WTERMSIG(status);
                 before.restore().ok();
@@ -195,7 +245,7 @@ fn fork_into_pid_namespace() -> io::Result<()> {
 
 /// Replaces /sys by one that shows the interfaces of the network namespace that this process is
 /// in, and keeps what is mounted below it (cgroup, bpf, tracefs), which `ip netns exec` loses.
-fn mount_sysfs(source: &CStr, table: &str) -> Result<(), Failure> {
+pub(crate) fn mount_sysfs(source: &CStr, table: &str, more: MountFlags) -> Result<(), Failure> {
     const SYS: &str = "/sys";
     let mut kept: Vec<(PathBuf, OwnedFd)> = Vec::new();
     for point in mounts_below(SYS, table).doing("read the table of mounts")? {
@@ -208,7 +258,7 @@ fn mount_sysfs(source: &CStr, table: &str) -> Result<(), Failure> {
         }
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount(source, SYS, "sysfs", flags, None).doing("mount the node's /sys")?;
+    rustix::mount::mount(source, SYS, "sysfs", flags | more, None).doing("mount the node's /sys")?;
     for (point, tree) in kept {
         let moved =
             rustix::mount::move_mount(&tree, "", rustix::fs::CWD, &point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);

@@ -24,7 +24,9 @@ use rustix::net::{
 use rustix::thread::UnshareFlags;
 
 use crate::Failure;
+use crate::etc;
 use crate::failure::Doing;
+use crate::leash::{self, IdMaps};
 use crate::pidfd::Process;
 use crate::pin::NSFS;
 use crate::realm::Realm;
@@ -92,7 +94,7 @@ impl Keeper {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .doing("make a pair of sockets")?;
-        let maps = spec.user_namespace.then(IdMaps::of_caller);
+        let maps = spec.user_namespace.then(IdMaps::root_for_caller);
         // SAFETY: the child runs `launch`, which ends in `_exit`. Where this process has other
         // threads, glibc's fork leaves the allocator usable in the child, and `launch` takes no
         // lock of this process's.
@@ -292,22 +294,10 @@ fn await_ready(leash: OwnedFd) -> Result<(Process, OwnedFd), Failure> {
                 let pid = pid.try_into().map(i32::from_ne_bytes).unwrap_or_default();
                 process = Some(Process::open(pid).doing("take hold of the lab's keeper")?);
             }
-            [b'E', a, b, c, d, doing @ ..] => {
-                let cause = io::Error::from_raw_os_error(i32::from_ne_bytes([*a, *b, *c, *d]));
-                return Err(Failure { doing: String::from_utf8_lossy(doing).into_owned().into(), cause });
-            }
             [b'R'] => ready = true,
-            _ => return Err(io::Error::other("it ended without a word")).doing(START),
+            other => return Err(leash::failure(other, START)),
         }
     }
-}
-
-fn say_failure(leash: &OwnedFd, failure: &Failure) {
-    let mut message = vec![b'E'];
-    message.extend(failure.cause.raw_os_error().unwrap_or(libc::EIO).to_ne_bytes());
-    message.extend(failure.doing.bytes().take(200));
-    // The starter may be gone; then nobody wants to know.
-    rustix::net::send(leash, &message, SendFlags::NOSIGNAL).ok();
 }
 
 fn wait_for_child(pid: i32) {
@@ -316,34 +306,6 @@ fn wait_for_child(pid: i32) {
     while unsafe { libc::waitpid(pid, &raw mut status, 0) } == -1
         && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
     {}
-}
-
-/// The lines that make the caller root in its user namespace (user_namespaces(7)).
-struct IdMaps {
-    uid: String,
-    gid: String,
-}
-
-impl IdMaps {
-    fn of_caller() -> Self {
-        IdMaps {
-            uid: format!("0 {} 1\n", rustix::process::geteuid().as_raw()),
-            gid: format!("0 {} 1\n", rustix::process::getegid().as_raw()),
-        }
-    }
-
-    fn write(&self) -> Result<(), Failure> {
-        // Without this an ordinary user may not write the second map.
-        write_file("/proc/self/setgroups", "deny").doing("give up setgroups in the user namespace")?;
-        write_file("/proc/self/uid_map", &self.uid).doing("map the user into the user namespace")?;
-        write_file("/proc/self/gid_map", &self.gid).doing("map the group into the user namespace")
-    }
-}
-
-fn write_file(path: &str, text: &str) -> io::Result<()> {
-    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(&file, text.as_bytes())?;
-    Ok(())
 }
 
 /// In the forked child: makes the namespaces, forks the keeper into them and ends.
@@ -356,7 +318,7 @@ fn launch(spec: &KeeperSpec<'_>, maps: Option<&IdMaps>, listener: &OwnedFd, leas
         }
     });
     match outcome {
-        Err(failure) => say_failure(&leash, &failure),
+        Err(failure) => leash::say_failure(&leash, &failure),
         Ok(0) => keep(spec, listener, leash),
         Ok(pid) => {
             let mut message = [b'P', 0, 0, 0, 0];
@@ -382,9 +344,9 @@ fn make_namespaces(maps: Option<&IdMaps>) -> Result<(), Failure> {
 /// The keeper's life.
 fn keep(spec: &KeeperSpec<'_>, listener: &OwnedFd, leash: OwnedFd) -> ! {
     match settle_in(spec, &leash) {
-        Err(failure) => say_failure(&leash, &failure),
+        Err(failure) => leash::say_failure(&leash, &failure),
         Ok(home) => {
-            let started = close_everything_but([listener, &leash]).is_ok()
+            let started = leash::close_everything_but([listener, &leash]).is_ok()
                 && rustix::net::send(&leash, b"R", SendFlags::NOSIGNAL).is_ok();
             if !started || serve(listener, leash) {
                 home.remove_files();
@@ -496,7 +458,8 @@ fn settle_in(spec: &KeeperSpec<'_>, leash: &OwnedFd) -> Result<Home, Failure> {
     raise_descriptor_limit();
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .doing("keep the lab's mounts from the host")?;
-    make_etc(&spec.dir.join(VIEW), spec.user_namespace)?;
+    let files = ETC_FILES.map(|file| (file, ""));
+    etc::cover(&spec.dir.join(VIEW), spec.user_namespace, &files, MountFlags::empty())?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("proc", "/proc", "proc", flags, None).doing("mount /proc for the lab's processes")?;
     rustix::process::chdir("/").doing("leave the working directory")?;
@@ -511,55 +474,6 @@ fn settle_in(spec: &KeeperSpec<'_>, leash: &OwnedFd) -> Result<Home, Failure> {
     Ok(home)
 }
 
-/// Puts an overlay on /etc, with files of the lab's own for names and resolvers.
-///
-/// Not binds over single files: those vanish when the host replaces a file by renaming another
-/// over it, and the lab would see the host's resolver again.
-fn make_etc(view: &Path, user_namespace: bool) -> Result<(), Failure> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    rustix::mount::mount("hopyard", view, "tmpfs", flags, Some(c"mode=0755"))
-        .doing("mount a file system for the lab's view")?;
-    // Relative names below keep commas and colons of the path out of the mount options.
-    rustix::process::chdir(view).doing("enter the lab's view")?;
-    for dir in ["upper", "work"] {
-        rustix::fs::mkdir(dir, Mode::from_raw_mode(0o755)).doing("make the directories of the lab's /etc")?;
-    }
-    // Whatever the starter's umask, others in the lab must be able to read these.
-    for file in ETC_FILES {
-        let mode = Mode::from_raw_mode(0o644);
-        let file = rustix::fs::open(format!("upper/{file}"), OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, mode)
-            .doing("make the files of the lab's /etc")?;
-        rustix::fs::fchmod(&file, mode).doing("make the files of the lab's /etc readable")?;
-    }
-    rustix::fs::chmod("upper", Mode::from_raw_mode(0o755)).doing("make the lab's /etc readable")?;
-    let options = if user_namespace {
-        c"lowerdir=/etc,upperdir=upper,workdir=work,userxattr"
-    } else {
-        c"lowerdir=/etc,upperdir=upper,workdir=work"
-    };
-    let overlay = rustix::mount::mount("hopyard", "/etc", "overlay", flags, Some(options));
-    let Err(errno) = overlay else { return Ok(()) };
-    // In a container /etc/hosts and others are mounts themselves, which an overlay must not cover in
-    // a user namespace; but just because they are mounts, nobody can rename over them.
-    for file in ETC_FILES {
-        let target = Path::new("/etc").join(file);
-        let is_mount_or_missing = !target.exists() || is_mount_point(&target);
-        if !is_mount_or_missing && matches!(file, "resolv.conf" | "hosts") {
-            return Err(errno).doing("mount an overlay on /etc");
-        }
-        if target.exists() {
-            rustix::mount::mount_bind(format!("upper/{file}"), &target).doing(format!("cover {}", target.display()))?;
-        }
-    }
-    Ok(())
-}
-
-fn is_mount_point(path: &Path) -> bool {
-    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-    rustix::fs::statx(rustix::fs::CWD, path, flags, rustix::fs::StatxFlags::empty())
-        .is_ok_and(|stat| stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
-}
-
 /// A lab needs a descriptor a node, and the usual soft limit is 1024: raises it as far as it goes,
 /// and says how far that is.
 pub fn raise_descriptor_limit() -> u64 {
@@ -568,21 +482,6 @@ pub fn raise_descriptor_limit() -> u64 {
     // Refused only where it already is what it can be.
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).ok();
     limit.maximum.unwrap_or(u64::MAX)
-}
-
-/// Descriptors that the starter had open, a test runner's pipes for instance, must not live on in
-/// the keeper.
-fn close_everything_but(keep: [&OwnedFd; 2]) -> io::Result<()> {
-    let mut numbers = keep.map(|fd| fd.as_raw_fd().cast_unsigned());
-    numbers.sort_unstable();
-    let [first, second] = numbers;
-    for (from, to) in [(3, first - 1), (first + 1, second - 1), (second + 1, u32::MAX)] {
-        // SAFETY: this process has one thread, which uses no descriptor but the two that stay.
-        if from <= to && unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(())
 }
 
 /// Serves until the starter is gone without having released the keeper, or until somebody asks it to
@@ -646,10 +545,10 @@ fn answer(client: &OwnedFd) -> Option<()> {
         [b'D', numbers @ ..] => {
             for number in decode_numbers(numbers) {
                 if let Ok(number) = RawFd::try_from(number)
-                    && is_namespace(number)
+                    && (is_namespace(number) || is_netlink(number))
                 {
-                    // SAFETY: only descriptors that a request handed over are namespaces, and only
-                    // requests name them.
+                    // SAFETY: only descriptors that a request handed over are namespaces or sockets of
+                    // netlink, and only requests name them.
                     drop(unsafe { OwnedFd::from_raw_fd(number) });
                 }
             }
@@ -667,6 +566,13 @@ fn is_namespace(number: RawFd) -> bool {
     // SAFETY: used for one call; if nothing is open by that number, fstatfs says so.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     number > 2 && rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == NSFS)
+}
+
+/// Is it a socket of netlink? Such a one may own a table of the host's firewall.
+fn is_netlink(number: RawFd) -> bool {
+    // SAFETY: used for one call; if nothing is open by that number, getsockopt says so.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    number > 2 && rustix::net::sockopt::socket_domain(fd).is_ok_and(|domain| domain == AddressFamily::NETLINK)
 }
 
 fn wanted_signals() -> io::Result<OwnedFd> {

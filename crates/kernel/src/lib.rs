@@ -3,6 +3,8 @@
 //! The only crate with `unsafe`. Knows namespaces, processes and mounts, but nothing of labs or
 //! files of a user.
 
+pub mod agent;
+mod child;
 pub mod cleanup;
 pub mod counters;
 mod decode;
@@ -10,11 +12,13 @@ mod encode;
 mod enter;
 mod errno;
 mod error;
+mod etc;
 mod failure;
 pub mod holders;
 pub mod icmp;
 mod inside;
 pub mod keeper;
+mod leash;
 mod links;
 mod listeners;
 mod memory_files;
@@ -22,11 +26,12 @@ pub mod moving;
 mod namespace;
 mod netconf;
 mod netlink;
-mod nftables;
+pub mod nftables;
 mod pidfd;
 pub mod pin;
 mod realm;
 pub mod rights;
+pub mod sandbox;
 mod settle;
 mod supervise;
 mod sysctl;
@@ -37,7 +42,7 @@ pub mod users;
 pub mod watch;
 mod world;
 
-pub use enter::{Entry, Identity, NetworkEntry, enter_network};
+pub use enter::{Entry, Identity, NetworkEntry, enter_network, helper};
 pub use errno::Errno;
 pub use error::{ApplyError, KernelError};
 pub use failure::Failure;

@@ -21,8 +21,21 @@ const FORWARDED: [i32; 6] = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SI
 ///
 /// # Errors
 /// The command cannot be started.
-pub fn supervise(mut command: Command) -> io::Result<u8> {
-    let before = SignalMask::block()?;
+pub fn supervise(command: Command) -> io::Result<u8> {
+    let foreground = Foreground::begin()?;
+    let child = spawn(command, &foreground.before);
+    foreground.end(child, Children::One)
+}
+
+/// As [`supervise`], for the first process of a pid namespace: takes the status of every process that ends
+/// there without a parent. `started` is called when the command runs.
+pub(crate) fn supervise_as_init(command: Command, before: &SignalMask, started: impl FnOnce()) -> io::Result<u8> {
+    let child = spawn(command, before)?;
+    started();
+    wait_and_forward(child, Children::All).map(exit_status)
+}
+
+fn spawn(mut command: Command, before: &SignalMask) -> io::Result<i32> {
     let restored = before.0;
     let tie = Tie::to_caller()?;
     // SAFETY: between fork and exec only system calls are made.
@@ -32,19 +45,48 @@ pub fn supervise(mut command: Command) -> io::Result<u8> {
             SignalMask(restored).restore()
         });
     }
-    let terminal = Terminal::of_caller();
-    let child = command.spawn();
-    let status = child.and_then(|child| {
-        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-        wait_and_forward(pid)
-    });
-    if let Some(terminal) = terminal {
-        terminal.take_back();
-    }
-    before.restore()?;
-    let status = ExitStatus::from_raw(status?);
+    i32::try_from(command.spawn()?.id()).map_err(io::Error::other)
+}
+
+/// By the shell's convention: 128 and the signal's number for what a signal ended.
+fn exit_status(status: i32) -> u8 {
+    let status = ExitStatus::from_raw(status);
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
-    Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+}
+
+/// What this process does while it is there for a child in the foreground: signals wait for
+/// [`wait_and_forward`], and the terminal is known, to be taken back.
+pub(crate) struct Foreground {
+    pub(crate) before: SignalMask,
+    terminal: Option<Terminal>,
+}
+
+impl Foreground {
+    /// Before the child is started.
+    pub(crate) fn begin() -> io::Result<Self> {
+        let before = SignalMask::block()?;
+        Ok(Foreground { before, terminal: Terminal::of_caller() })
+    }
+
+    /// Waits for the child, where there is one, and is as before; the exit status by the shell's convention.
+    pub(crate) fn end(self, child: io::Result<i32>, children: Children) -> io::Result<u8> {
+        let status = child.and_then(|child| wait_and_forward(child, children));
+        if let Some(terminal) = self.terminal {
+            terminal.take_back();
+        }
+        self.before.restore()?;
+        status.map(exit_status)
+    }
+}
+
+/// Whose end is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Children {
+    /// That child's alone.
+    One,
+    /// That child's, and the status of all others that end meanwhile is taken.
+    All,
 }
 
 /// The controlling terminal, and the process group in its foreground.
@@ -116,15 +158,18 @@ fn waited_for() -> libc::sigset_t {
 }
 
 /// Waits for a child, passing signals on to it; returns its wait status. The signals must be blocked.
-pub(crate) fn wait_and_forward(child: i32) -> io::Result<i32> {
+pub(crate) fn wait_and_forward(child: i32, children: Children) -> io::Result<i32> {
     let set = waited_for();
+    let whom = if children == Children::All { -1 } else { child };
     loop {
         let mut status = 0;
         // SAFETY: asks for the status of a child of this process.
-        match unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } {
+        match unsafe { libc::waitpid(whom, &raw mut status, libc::WNOHANG) } {
             0 => {}
             -1 => return Err(io::Error::last_os_error()),
-            _ => return Ok(status),
+            ended if ended == child => return Ok(status),
+            // An orphan; there may be more.
+            _ => continue,
         }
         let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
         // SAFETY: waits for a signal of the set and writes what is known of it.

@@ -7,27 +7,33 @@
 //! Pure. Knows nothing of labs, files or sockets; the caller brings the state.
 #![forbid(unsafe_code)]
 
+mod allow;
 mod execute;
 mod link;
 mod name;
+mod nat;
 mod op;
 mod route;
 mod ruleset;
 mod snapshot;
 mod state;
 mod sysctl;
+mod transport;
 
+pub use allow::{Allow, AllowError, Hosts, is_outside};
 pub use execute::Refused;
 pub use link::{AltName, Link, LinkKind, MacAddr, MacAddrError, Mtu, MtuError};
 pub use name::{IfName, IfNameError, NsName, NsNameError};
+pub use nat::{Nat, NatRule, Service, masquerade_from};
 pub use op::{Endpoint, Op, VethEnd};
 pub use route::{Family, NextHop, Route, RouteKey, RouteKind};
-pub use ruleset::{BaseChain, Chain, Comparison, Hook, Loaded, Rule, RuleStep, RuleVerdict, Ruleset};
+pub use ruleset::{BaseChain, Chain, Comparison, Hook, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset};
 pub use snapshot::{
     FibAction, FibRoute, IfAddress, Ipv4Conf, LinkState, Listener, Neighbour, NodeState, PolicyRule, RuleAction,
     Snapshot,
 };
 pub use state::{NetState, NsState};
 pub use sysctl::{SysctlKey, SysctlKeyError};
+pub use transport::Transport;
 
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Family;
+
 /// All chains of a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruleset {
@@ -123,8 +125,41 @@ pub enum RuleStep {
         /// With what.
         with: Vec<u8>,
     },
-    /// Goes on, whatever the packet: a counter, a log entry.
+    /// Puts a constant into a register.
+    Immediate {
+        /// Which register.
+        register: u32,
+        /// Its bytes.
+        value: Vec<u8>,
+    },
+    /// Asks the routing tables what kind of address the destination is (`fib daddr type`): 2 is one
+    /// of the node's own (`RTN_LOCAL`), in the byte order of the machine.
+    DestinationType {
+        /// Which register.
+        register: u32,
+    },
+    /// Counts packets and bytes; what it has counted is not kept.
+    Counter,
+    /// Goes on, whatever the packet: a log entry.
     Pass,
+    /// Translates an address, and with it all packets of the connection, there and back.
+    Nat(NatStep),
+    /// Gives the packet the address of the interface that it leaves by.
+    Masquerade,
+    /// Sends the packet to the node itself.
+    Redirect {
+        /// The register with the port; `None`: the packet's.
+        port: Option<u32>,
+    },
+    /// Hands the packet to a local socket as it is (`tproxy`).
+    TransparentProxy {
+        /// Of which kind of packets; `None`: both.
+        family: Option<Family>,
+        /// The register with the address of the socket.
+        address: Option<u32>,
+        /// The register with its port.
+        port: Option<u32>,
+    },
     /// Drops the packet and answers.
     Reject {
         /// By a TCP reset; else by ICMP.
@@ -134,6 +169,19 @@ pub enum RuleStep {
     Verdict(RuleVerdict),
     /// Something that is not understood, by the kernel's name for it.
     Unknown(String),
+}
+
+/// A translation of addresses, of which each is in registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatStep {
+    /// Of the destination; else of the source.
+    pub destination: bool,
+    /// Of which kind of packets.
+    pub family: Family,
+    /// The register with the new address; `None`: the address stays.
+    pub address: Option<u32>,
+    /// The register with the new port; `None`: the port stays, where that is free.
+    pub port: Option<u32>,
 }
 
 /// Something about a packet.

@@ -11,6 +11,7 @@ mod diff;
 mod fabric;
 mod hash;
 mod mac;
+mod nat;
 mod neighbour;
 mod origin;
 mod routing;

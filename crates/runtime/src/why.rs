@@ -1,13 +1,18 @@
 //! Why one node does not reach another: what the model computes from a snapshot, what each node's
 //! own kernel answers, and where the two differ.
 
+mod elsewhere;
 mod fix;
 mod probe;
+mod recorded;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+pub use elsewhere::{Elsewhere, Place, Probing};
 pub use fix::{Fixed, fix};
 pub use probe::{Asking, Passing, Seen, SeenAt};
+pub use recorded::{Network, computed, main_addresses, record};
 
 use hopyard_explain::{
     Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Verdict, explain, owner, repair,
@@ -84,6 +89,8 @@ pub struct Report {
     pub repair: Option<Repair>,
     /// The node that has the destination address.
     pub owner: Option<NsName>,
+    /// What all of it was computed from.
+    pub snapshot: Snapshot,
 }
 
 impl Report {
@@ -110,25 +117,38 @@ pub fn why(
 ) -> Result<Report, Error> {
     let from = running.node(from)?;
     let mut world = running.world()?;
-    let mut query = Query { from, packet, wanted };
-    let snapshot = read(&world, &query)?;
-    query.packet.src = source(&mut world, &snapshot, &query)?;
-    let (verdict, choices) = follow(&mut world, &snapshot, &query)?;
+    let query = Query { from, packet, wanted };
+    let snapshot = world.snapshot(&SnapshotScope::default())?;
+    look_into(&mut world, snapshot, query, |_| by_probe, |world| drift(running, world))
+}
+
+/// The same in any namespaces. `by_probe` says whether a packet may be sent, when it is known where it would
+/// go; `drift`, what would have to be done to make the network as it was declared.
+fn look_into(
+    world: &mut World,
+    mut snapshot: Snapshot,
+    mut query: Query,
+    by_probe: impl FnOnce(&Verdict) -> bool,
+    drift: impl FnOnce(&mut World) -> Result<Vec<Op>, Error>,
+) -> Result<Report, Error> {
+    add_listeners(world, &mut snapshot, &query)?;
+    query.packet.src = source(world, &snapshot, &query)?;
+    let (verdict, choices) = follow(world, &snapshot, &query)?;
     let mut disagreements = Vec::new();
-    let asked = ask(&mut world, &verdict, &mut disagreements)?;
+    let asked = ask(world, &verdict, &mut disagreements)?;
     let repair = match verdict.outcome() {
         Outcome::Yes => None,
-        _ => repair(&snapshot, &query, &choices, &drift(running, &mut world)?),
+        _ => repair(&snapshot, &query, &choices, &drift(world)?),
     };
-    let owner = query.wanted.clone().or_else(|| owner(&snapshot, packet.dst));
+    let owner = query.wanted.clone().or_else(|| owner(&snapshot, query.packet.dst));
     let mut seen = None;
-    if by_probe {
+    if by_probe(&verdict) {
         let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
-        let probed = probe::probe(&world, &snapshot, &query, &verdict, target, token())?;
+        let probed = probe::probe(world, &snapshot, &query, &verdict, target, token())?;
         disagreements.extend(probe::compare(&query, &verdict, target, &probed));
         seen = Some(probed);
     }
-    Ok(Report { query, verdict, asked, seen, disagreements, repair, owner })
+    Ok(Report { query, verdict, asked, seen, disagreements, repair, owner, snapshot })
 }
 
 /// What no other probe has.
@@ -140,18 +160,19 @@ fn token() -> [u8; 8] {
     token
 }
 
-/// The network as it is now.
-fn read(world: &World, query: &Query) -> Result<Snapshot, Error> {
-    let mut scope = SnapshotScope::default();
-    let mut snapshot = world.snapshot(&scope)?;
-    if query.packet.protocol != Protocol::Icmp {
-        // Where it ends is not known before it is walked.
-        let verdict = explain(&snapshot, query, &Choices::new());
-        scope.listeners.extend(verdict.there.last().map(|hop| hop.node.clone()));
-        scope.listeners.extend(query.wanted.clone().or_else(|| owner(&snapshot, query.packet.dst)));
-        snapshot = world.snapshot(&scope)?;
+/// Adds who listens where the packet ends, if that matters.
+fn add_listeners(world: &World, snapshot: &mut Snapshot, query: &Query) -> Result<(), Error> {
+    if query.packet.protocol == Protocol::Icmp {
+        return Ok(());
     }
-    Ok(snapshot)
+    // Where it ends is not known before it is walked.
+    let verdict = explain(snapshot, query, &Choices::new());
+    let mut ends: BTreeSet<NsName> = verdict.there.last().map(|hop| hop.node.clone()).into_iter().collect();
+    ends.extend(query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst)));
+    for (name, listeners) in world.listeners(&ends)? {
+        snapshot.nodes.entry(name).or_default().listeners = Some(listeners);
+    }
+    Ok(())
 }
 
 /// What would have to be done to make the network as it was declared.

@@ -1,5 +1,6 @@
 //! `hop ls`.
 
+use hopyard::runtime::boot::{self, Manager};
 use hopyard::runtime::{Home, Running};
 use serde::Serialize;
 
@@ -25,11 +26,14 @@ struct Row {
     source: String,
     /// Does it end with the command that started it?
     ephemeral: bool,
+    /// Does it come up by itself?
+    enabled: bool,
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let home = Home::of_caller()?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
+    let manager = Manager::of_caller();
     let row = |lab: &Running| {
         let record = lab.record();
         Row {
@@ -40,6 +44,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
             keeper: lab.keeper().pid(),
             source: record.source.clone(),
             ephemeral: record.ephemeral,
+            enabled: boot::is_enabled(&manager, lab.name()),
         }
     };
     let (labs, unreadable) = Running::all(&home)?;
@@ -59,7 +64,11 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let width = rows.iter().map(|row| row.lab.len()).max().unwrap_or(0).max(3);
     ui.line(format_args!("{:width$}  NODES  LINKS  AGE      FROM", "LAB"))?;
     for row in rows {
-        let from = if row.ephemeral { format!("{} (until its command ends)", row.source) } else { row.source };
+        let from = match (row.ephemeral, row.enabled) {
+            (true, _) => format!("{} (until its command ends)", row.source),
+            (_, true) => format!("{} (enabled)", row.source),
+            _ => row.source,
+        };
         ui.line(format_args!("{:width$}  {:5}  {:5}  {:7}  {from}", row.lab, row.nodes, row.links, age(row.age_s)))?;
     }
     Ok(0)

@@ -1,20 +1,26 @@
 //! One file a command: its arguments with their help, and what it does.
 
+pub(crate) mod boot;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod diff;
+pub(crate) mod disable;
 pub(crate) mod doctor;
 pub(crate) mod down;
+pub(crate) mod enable;
 pub(crate) mod exec;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod ns;
 pub(crate) mod ping;
 pub(crate) mod plan;
+pub(crate) mod record;
 pub(crate) mod run;
+pub(crate) mod sandbox;
 pub(crate) mod schema;
 pub(crate) mod shell;
 pub(crate) mod show;
+pub(crate) mod unit;
 pub(crate) mod up;
 pub(crate) mod why;
 
@@ -34,10 +40,16 @@ pub(crate) fn run(command: Command, ui: &mut Ui) -> Result<u8, CliError> {
         Command::Diff(args) => diff::run(&args, ui),
         Command::Exec(args) => exec::run(&args, ui),
         Command::Shell(args) => shell::run(&args, ui),
+        Command::Sandbox(args) => sandbox::run(&args, ui),
         Command::Ping(args) => ping::run(&args, ui),
         Command::Check(args) => check::run(&args, ui),
         Command::Why(args) => why::run(&args, ui),
+        Command::Record(args) => record::run(&args, ui),
         Command::Ns(args) => ns::run(args.command, ui),
+        Command::Enable(args) => enable::run(&args, ui),
+        Command::Disable(args) => disable::run(&args, ui),
+        Command::Unit(args) => unit::run(&args, ui),
+        Command::Boot(args) => boot::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Schema(args) => schema::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),

@@ -106,6 +106,7 @@ fn node_in_full(ui: &mut Ui, lab: &Lab, name: &str, ns: &NsState) -> Result<(), 
             LinkKind::Veth { peer: None } => {
                 words.extend(declared_peer(lab, name, *dev).map(|peer| format!("to {peer}")));
             }
+            LinkKind::Lent => words.push("of the machine".to_owned()),
             LinkKind::Bridge => words.push("bridge".to_owned()),
             LinkKind::Loopback => {}
             LinkKind::Other(kind) => words.push(kind.clone()),
@@ -124,6 +125,14 @@ fn node_in_full(ui: &mut Ui, lab: &Lab, name: &str, ns: &NsState) -> Result<(), 
     }
     for ((dev, address), mac) in &ns.neighbours {
         ui.line(format_args!("  neighbour  {address}  {mac}  on {dev}"))?;
+    }
+    if let Some(nat) = &ns.nat {
+        for rule in &nat.rules {
+            ui.line(format_args!("  nat  {rule}"))?;
+        }
+        if nat.foreign {
+            ui.line("  nat  and rules that are not of hop, in `table inet hopyard`")?;
+        }
     }
     for (key, value) in &ns.sysctls {
         ui.line(format_args!("  sysctl  {key} = {value}"))?;

@@ -85,6 +85,31 @@ impl RtSocket {
         Ok(())
     }
 
+    /// Sends a batch that the kernel takes as one, all of it or nothing, in one datagram.
+    ///
+    /// # Errors
+    /// It could not be sent, and nothing was done.
+    pub(crate) fn submit_whole(
+        &self,
+        batch: &Batch,
+        inbox: &mut Inbox,
+        refused: &mut dyn FnMut(u32, Refusal),
+    ) -> Result<(), Refusal> {
+        if batch.is_full() {
+            let size = batch.bytes().len().saturating_mul(2);
+            // Beyond `net.core.wmem_max` it takes a right that only the machine's root has.
+            rustix::net::sockopt::set_socket_send_buffer_size_force(&self.0, size)
+                .or_else(|_| rustix::net::sockopt::set_socket_send_buffer_size(&self.0, size))?;
+        }
+        self.send(batch.bytes())?;
+        Ok(self.drain(inbox, refused)?)
+    }
+
+    /// Its descriptor.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     /// Sends one request and returns all messages that answer it, decoded; a dump until its end.
     pub(crate) fn ask(
         &self,

@@ -2,28 +2,44 @@
 //! own instructions. What is not understood keeps its name, so that whoever follows a packet knows
 //! where to stop.
 
-use hopyard_net::{BaseChain, Chain, Comparison, Hook, Loaded, Rule, RuleStep, RuleVerdict, Ruleset};
+use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset};
 use netlink_packet_core::NlasIterator;
 
+use super::encode::table_request;
+use super::{
+    HEADER_BYTES, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, TableName,
+    family_name,
+};
+use crate::Errno;
 use crate::error::Refusal;
 use crate::netlink::{Answers, Batch, DUMP, Inbox, RtSocket, Step};
 
-// linux/netfilter/nfnetlink.h and nf_tables.h.
-const NFNL_SUBSYS_NFTABLES: u16 = 10 << 8;
-const NFT_MSG_NEWCHAIN: u16 = NFNL_SUBSYS_NFTABLES | 3;
-const NFT_MSG_GETCHAIN: u16 = NFNL_SUBSYS_NFTABLES | 4;
-const NFT_MSG_NEWRULE: u16 = NFNL_SUBSYS_NFTABLES | 6;
-const NFT_MSG_GETRULE: u16 = NFNL_SUBSYS_NFTABLES | 7;
-/// `struct nfgenmsg`: family, version, resource.
-const HEADER_BYTES: usize = 4;
 /// Length and kind.
 const ATTRIBUTE_HEADER_BYTES: usize = 4;
 
 /// All chains of the network namespace that the calling thread is in.
 pub(crate) fn read(inbox: &mut Inbox) -> Result<Ruleset, Refusal> {
+    read_by(&RtSocket::open_for(Some(rustix::net::netlink::NETFILTER))?, inbox)
+}
+
+/// The chains of one table there; `None`: there is no such table.
+pub(crate) fn read_table(table: &TableName, inbox: &mut Inbox) -> Result<Option<Vec<Chain>>, Refusal> {
     let socket = RtSocket::open_for(Some(rustix::net::netlink::NETFILTER))?;
+    let mut batch = Batch::default();
+    batch.push_bytes(1, NFT_MSG_GETTABLE, 0, &table_request(table));
+    match socket.converse(&batch, 0, inbox, &mut |_| Ok(())) {
+        Ok(()) => {}
+        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(None),
+        Err(refusal) => return Err(refusal),
+    }
+    let mut chains = read_by(&socket, inbox)?.chains;
+    chains.retain(|chain| chain.family == table.family && chain.table == table.name);
+    Ok(Some(chains))
+}
+
+fn read_by(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ruleset, Refusal> {
     let mut rules = Ruleset::default();
-    dump(&socket, NFT_MSG_GETCHAIN, inbox, &mut |found| match found {
+    dump(socket, NFT_MSG_GETCHAIN, inbox, &mut |found| match found {
         None => rules.chains.clear(),
         Some((NFT_MSG_NEWCHAIN, payload)) => rules.chains.extend(chain(payload)),
         Some(_) => {}
@@ -31,7 +47,7 @@ pub(crate) fn read(inbox: &mut Inbox) -> Result<Ruleset, Refusal> {
     if rules.chains.is_empty() {
         return Ok(rules);
     }
-    dump(&socket, NFT_MSG_GETRULE, inbox, &mut |found| match found {
+    dump(socket, NFT_MSG_GETRULE, inbox, &mut |found| match found {
         None => rules.chains.iter_mut().for_each(|chain| chain.rules.clear()),
         Some((NFT_MSG_NEWRULE, payload)) => {
             if let Some((family, table, name, rule)) = rule(payload)
@@ -83,19 +99,6 @@ fn text(value: &[u8]) -> String {
 /// Numbers are in network byte order here.
 fn number(value: &[u8]) -> Option<u32> {
     value.first_chunk().copied().map(u32::from_be_bytes)
-}
-
-fn family_name(family: u8) -> String {
-    match family {
-        1 => "inet",
-        2 => "ip",
-        3 => "arp",
-        5 => "netdev",
-        7 => "bridge",
-        10 => "ip6",
-        other => return format!("family {other}"),
-    }
-    .to_owned()
 }
 
 fn chain(payload: &[u8]) -> Option<Chain> {
@@ -155,8 +158,14 @@ fn step(element: &[u8]) -> RuleStep {
         "bitwise" => bitwise(data),
         "cmp" => compare(data),
         "immediate" => immediate(data),
+        "fib" => destination_type(data),
+        "nat" => translation(data),
+        "masq" => (data.is_empty()).then_some(RuleStep::Masquerade),
+        "redir" => redirect(data),
+        "tproxy" => Some(transparent_proxy(data)),
         "reject" => Some(RuleStep::Reject { reset: find(data, 1).and_then(number) == Some(1) }),
-        "counter" | "log" => Some(RuleStep::Pass),
+        "counter" => Some(RuleStep::Counter),
+        "log" => Some(RuleStep::Pass),
         _ => None,
     };
     read.unwrap_or(RuleStep::Unknown(name))
@@ -221,7 +230,10 @@ fn value(data: &[u8]) -> Option<Vec<u8>> {
 fn immediate(data: &[u8]) -> Option<RuleStep> {
     /// A verdict, rather than a value for a register.
     const VERDICT: u16 = 2;
-    let verdict = find(find(data, 2)?, VERDICT)?;
+    let inner = find(data, 2)?;
+    let Some(verdict) = find(inner, VERDICT) else {
+        return Some(RuleStep::Immediate { register: find(data, 1).and_then(number)?, value: value(inner)? });
+    };
     let chain = || find(verdict, 2).map(text);
     Some(RuleStep::Verdict(match find(verdict, 1).and_then(number)?.cast_signed() {
         0 => RuleVerdict::Drop,
@@ -232,6 +244,52 @@ fn immediate(data: &[u8]) -> Option<RuleStep> {
         -5 => RuleVerdict::Return,
         _ => return None,
     }))
+}
+
+fn destination_type(data: &[u8]) -> Option<RuleStep> {
+    const ADDRESS_TYPE: u32 = 3;
+    const DESTINATION: u32 = 2;
+    let part = |kind| find(data, kind).and_then(number);
+    let asked = part(2)? == ADDRESS_TYPE && part(3)? == DESTINATION;
+    asked.then_some(RuleStep::DestinationType { register: part(1)? })
+}
+
+fn family(number: u32) -> Option<Family> {
+    match number {
+        2 => Some(Family::Ipv4),
+        10 => Some(Family::Ipv6),
+        _ => None,
+    }
+}
+
+fn translation(data: &[u8]) -> Option<RuleStep> {
+    /// `NF_NAT_RANGE_MAP_IPS` and `NF_NAT_RANGE_PROTO_SPECIFIED` say what the registers say.
+    const PLAIN: u32 = 3;
+    let part = |kind| find(data, kind).and_then(number);
+    if part(7).unwrap_or_default() & !PLAIN != 0 {
+        return None;
+    }
+    // Of a range of addresses or ports one is chosen.
+    let one = |least, most| match (part(least), part(most)) {
+        (least, most) if most.is_some() && most != least => None,
+        (least, _) => Some(least),
+    };
+    let destination = part(1)? == 1;
+    Some(RuleStep::Nat(NatStep { destination, family: family(part(2)?)?, address: one(3, 4)?, port: one(5, 6)? }))
+}
+
+fn redirect(data: &[u8]) -> Option<RuleStep> {
+    /// `NF_NAT_RANGE_PROTO_SPECIFIED`.
+    const PORT: u32 = 2;
+    let part = |kind| find(data, kind).and_then(number);
+    let plain = part(3).unwrap_or_default() & !PORT == 0 && (part(2).is_none() || part(1) == part(2));
+    plain.then_some(RuleStep::Redirect { port: part(1) })
+}
+
+fn transparent_proxy(data: &[u8]) -> RuleStep {
+    let part = |kind| find(data, kind).and_then(number);
+    let family = part(1).and_then(family);
+    RuleStep::TransparentProxy { family, address: part(2), port: part(3) }
 }
 
 #[cfg(test)]

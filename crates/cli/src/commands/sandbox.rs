@@ -1,0 +1,204 @@
+//! `hop sandbox`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+use hopyard::model::LabName;
+use hopyard::net::Allow;
+use hopyard::runtime::ns::EntryName;
+use hopyard::runtime::sandbox::{self, Attempt, Outside, Publish, Record, RunError, Tries, Wanted};
+use hopyard::runtime::{Home, Running};
+
+use super::exec::{cannot_start, current_dir};
+use crate::error::CliError;
+use crate::ui::Ui;
+
+/// Run a command that reaches nothing but what is allowed.
+///
+/// It has a network of its own. Without --allow that is a loopback and nothing else: no host, no resolver, no
+/// service of this machine, neither by an abstract socket nor by one in /run. No root is needed, for root
+/// neither: the command is whoever calls, without any capability. It sees the files of whoever calls, and
+/// may write to them.
+///
+/// The working directory, the terminal, signals and the exit status pass through. Everything ends with
+/// the command, and with this process.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The network outside: none, a node as LAB/NODE, or a NAME in /run/netns; this one, if not given.
+    #[arg(long, value_name = "NET")]
+    net: Option<String>,
+    /// What may be reached: HOST:PORT, HOST, ADDRESS, NETWORK/LENGTH, each with :PORT, /tcp, /udp, or any.
+    ///
+    /// A name is looked up outside when the command asks for it, and its addresses are open then, for
+    /// that port. Of an IPv6 address with a port the address stands in brackets: [2001:db8::1]:443.
+    #[arg(short, long, value_name = "WHAT")]
+    allow: Vec<Allow>,
+    /// A TCP port of the command that outside may reach: PORT, OUTER:INNER, ADDRESS:OUTER:INNER.
+    ///
+    /// Without an address, only on the loopback outside.
+    #[arg(short, long, value_name = "PORT")]
+    publish: Vec<Publish>,
+    /// List at the end what it tried to reach, and the options that would let it.
+    #[arg(short, long)]
+    record: bool,
+    /// Run in this directory instead of the current one.
+    #[arg(short = 'C', long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// The command and its arguments.
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
+    let (program, arguments) = args.command.split_first().ok_or_else(|| CliError::usage("no command was given"))?;
+    let cwd = match &args.cwd {
+        Some(dir) => std::path::absolute(dir).map_err(|error| CliError::failure(error.to_string()))?,
+        None => current_dir()?,
+    };
+    let wanted = Wanted {
+        allow: args.allow.clone(),
+        publish: args.publish.clone(),
+        outside: outside(args)?,
+        records: args.record,
+        cwd,
+    };
+    let mut command = Command::new(program);
+    command.args(arguments);
+    ui.finish()?;
+    let outcome = sandbox::run(&wanted, command).map_err(|error| match error {
+        RunError::Command(error) => cannot_start(program, &error),
+        other => error_of(other),
+    })?;
+    if let Some(record) = &outcome.record {
+        report(record, args, ui);
+    }
+    Ok(outcome.status)
+}
+
+fn outside(args: &Args) -> Result<Outside, CliError> {
+    let Some(net) = &args.net else { return Ok(Outside::Here) };
+    if net == "none" {
+        if let Some(allow) = args.allow.first() {
+            return Err(CliError::usage(format!("`--net none` has nothing outside, so `{allow}` cannot be allowed"))
+                .hint("without `--net` the network outside is this one"));
+        }
+        if !args.publish.is_empty() {
+            return Err(CliError::usage("`--net none` has nothing outside to publish a port to")
+                .hint("without `--net` the network outside is this one"));
+        }
+        return Ok(Outside::Here);
+    }
+    let Some((lab, node)) = net.split_once('/') else {
+        let name = EntryName::new(net).map_err(hopyard::runtime::Error::from)?;
+        return Ok(Outside::Named(name));
+    };
+    let lab: LabName = lab.parse().map_err(|error| CliError::usage(format!("{error}")))?;
+    let lab = Running::find(&Home::of_caller()?, &lab)?;
+    let node = lab.node(node)?.as_str().to_owned();
+    Ok(Outside::Node { lab: Box::new(lab), node })
+}
+
+fn error_of(error: RunError) -> CliError {
+    match error {
+        RunError::Runtime(error) => error.into(),
+        RunError::Publish { ref source, .. } => {
+            let hint = match source.kind() {
+                std::io::ErrorKind::AddrInUse => {
+                    "something listens there already; `--publish OTHER:PORT` takes another port"
+                }
+                std::io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 are root's; `--publish 8080:80` takes one that is not"
+                }
+                std::io::ErrorKind::AddrNotAvailable => "the address outside has to be one of this host or node",
+                _ => return CliError::failure(error.to_string()),
+            };
+            CliError::failure(error.to_string()).hint(hint)
+        }
+        other => CliError::failure(other.to_string()),
+    }
+}
+
+/// Beside what the command has printed.
+fn report(record: &Record, args: &Args, ui: &mut Ui) {
+    if record.tries.is_empty() {
+        ui.note("it tried to reach nothing");
+        return;
+    }
+    ui.note("it tried to reach:");
+    let rows: Vec<(String, String)> = record.tries.iter().map(|(attempt, tries)| row(attempt, *tries)).collect();
+    let width = rows.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
+    for (what, how) in rows {
+        ui.note(format_args!("  {what:width$}  {how}"));
+    }
+    let needed = record.needed();
+    let is_new = |allow: &Allow| !args.allow.contains(allow);
+    if record.tries.values().all(|tries| tries.refused == 0) && !needed.iter().any(is_new) {
+        return;
+    }
+    if needed.is_empty() {
+        return;
+    }
+    let mut words = vec!["hop".to_owned(), "sandbox".to_owned()];
+    if let Some(net) = &args.net {
+        words.extend(["--net".to_owned(), net.clone()]);
+    }
+    words.extend(needed.iter().flat_map(|allow| ["--allow".to_owned(), allow.to_string()]));
+    for publish in &args.publish {
+        words.extend(["--publish".to_owned(), publish.to_string()]);
+    }
+    if let Some(dir) = &args.cwd {
+        words.extend(["--cwd".to_owned(), dir.display().to_string()]);
+    }
+    words.push("--".to_owned());
+    words.extend(args.command.iter().map(|word| word.to_string_lossy().into_owned()));
+    let line: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+    ui.note(format_args!("to allow just that:\n  {}", line.join(" ")));
+}
+
+fn row(attempt: &Attempt, tries: Tries) -> (String, String) {
+    let times = |count: u64| if count == 1 { String::new() } else { format!(" {count} times") };
+    let how = match tries {
+        Tries { allowed, refused: 0 } => format!("allowed{}", times(allowed)),
+        Tries { allowed: 0, refused } => format!("refused{}", times(refused)),
+        Tries { allowed, refused } => format!("allowed{}, refused{}", times(allowed), times(refused)),
+    };
+    match attempt {
+        Attempt::Reach { host, port, transport } => {
+            let host = host.to_string();
+            let host = if host.contains(':') { format!("[{host}]") } else { host };
+            (format!("{host}:{port}/{transport}"), how)
+        }
+        Attempt::LookUp(name) => (name.clone(), format!("looked up, {how}")),
+        Attempt::Other { to, protocol } => {
+            let protocol = match protocol {
+                1 | 58 => "ping".to_owned(),
+                number => format!("IP protocol {number}"),
+            };
+            (format!("{to} {protocol}"), format!("{how}; a sandbox passes TCP and UDP on, nothing else"))
+        }
+    }
+}
+
+/// A word as a shell reads it again.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_shell() {
+        assert_eq!(quoted("10.0.0.0/8:443"), "10.0.0.0/8:443");
+        assert_eq!(quoted("[fd00::1]:80"), "'[fd00::1]:80'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+}

@@ -1,0 +1,170 @@
+//! Giving up for good what a process could leave its sandbox with.
+#![allow(unsafe_code)]
+
+use std::io;
+
+use rustix::thread::CapabilitySets;
+
+use crate::Failure;
+use crate::failure::Doing;
+
+/// Gives up all capabilities, in every set in which they could come back; from here on no program has more
+/// rights than who starts it (`no_new_privs`), and none opens a socket that no network namespace holds.
+///
+/// Of root what is left is that it owns files.
+pub(super) fn confine() -> Result<(), Failure> {
+    const DOING: &str = "give up all capabilities";
+    // Root's programs have no capabilities by being root's, and nobody changes that again (capabilities(7)).
+    const SECURE_BITS: libc::c_ulong = 0b1110_1111;
+    rustix::thread::set_no_new_privs(true).doing("forbid new privileges")?;
+    rustix::thread::clear_ambient_capability_set().doing(DOING)?;
+    prctl(libc::PR_SET_SECUREBITS, SECURE_BITS).doing(DOING)?;
+    for capability in 0.. {
+        match prctl(libc::PR_CAPBSET_DROP, capability) {
+            // Behind the last one that this kernel has.
+            Err(error) if capability > 0 && error.raw_os_error() == Some(libc::EINVAL) => break,
+            dropped => dropped.doing(DOING)?,
+        }
+    }
+    let none = rustix::thread::CapabilitySet::empty();
+    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+        .doing(DOING)?;
+    filter_calls().doing("forbid what no namespace confines")
+}
+
+fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: these options take a number and touch no memory.
+    if unsafe { libc::prctl(option, value, 0, 0, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// `AUDIT_ARCH_…` (linux/audit.h) of the system calls that this program makes.
+const ARCHITECTURE: Option<u32> = if cfg!(target_arch = "x86_64") {
+    Some(0xc000_003e)
+} else if cfg!(target_arch = "aarch64") {
+    Some(0xc000_00b7)
+} else if cfg!(target_arch = "riscv64") {
+    Some(0xc000_00f3)
+} else {
+    None
+};
+
+/// Families that a network namespace confines. Not, above all, vsock(7), which leads to the hypervisor
+/// from everywhere.
+const FAMILIES: [i32; 5] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
+
+/// A filter of system calls (seccomp(2)), which all programs of the sandbox inherit:
+///
+/// * socket(2) and socketpair(2) of the families above only, and io_uring, which makes sockets past every filter, not
+///   at all;
+/// * no input is typed into the terminal (`TIOCSTI`, `TIOCLINUX`), which a shell outside would read;
+/// * system calls of another architecture fail: this filter knows the numbers of one.
+fn filter_calls() -> io::Result<()> {
+    /// Offsets in `struct seccomp_data`; the low half of an argument comes first in little endian.
+    const NUMBER: u32 = 0;
+    const ARCH: u32 = 4;
+    const FIRST: u32 = 16;
+    const SECOND: u32 = 24;
+    /// x32: the same architecture with other numbers.
+    const X32: u32 = 0x4000_0000;
+    const TIOCLINUX: u32 = 0x541c;
+    let architecture = ARCHITECTURE.ok_or(io::ErrorKind::Unsupported)?;
+    let mut program = Program::default();
+    program.load(ARCH);
+    program.unless_equal_return(architecture, libc::ENOSYS);
+    program.load(NUMBER);
+    if cfg!(target_arch = "x86_64") {
+        program.if_at_least_return(X32, libc::ENOSYS);
+    }
+    program.if_equal_return(number(libc::SYS_io_uring_setup), libc::EPERM);
+    for call in [libc::SYS_socket, libc::SYS_socketpair] {
+        // Behind the check: the load of the argument, one comparison a family, the refusal, the permission.
+        program.unless_equal_skip(number(call), u8::try_from(FAMILIES.len()).unwrap_or(u8::MAX) + 3);
+        program.load(FIRST);
+        for (at, family) in FAMILIES.iter().enumerate() {
+            program.if_equal_skip(family.cast_unsigned(), u8::try_from(FAMILIES.len() - at).unwrap_or(u8::MAX));
+        }
+        program.refuse(libc::EAFNOSUPPORT);
+        program.permit();
+    }
+    program.unless_equal_skip(number(libc::SYS_ioctl), 4);
+    program.load(SECOND);
+    program.if_equal_skip(u32::try_from(libc::TIOCSTI).unwrap_or(u32::MAX), 1);
+    program.unless_equal_skip(TIOCLINUX, 1);
+    program.refuse(libc::EPERM);
+    program.permit();
+    program.install()
+}
+
+fn number(call: libc::c_long) -> u32 {
+    u32::try_from(call).unwrap_or(u32::MAX)
+}
+
+/// Instructions of classic BPF.
+#[derive(Default)]
+struct Program(Vec<libc::sock_filter>);
+
+impl Program {
+    fn push(&mut self, code: u32, jump_if: u8, jump_else: u8, value: u32) {
+        let code = u16::try_from(code).unwrap_or(u16::MAX);
+        self.0.push(libc::sock_filter { code, jt: jump_if, jf: jump_else, k: value });
+    }
+
+    fn load(&mut self, offset: u32) {
+        self.push(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    }
+
+    fn if_equal_skip(&mut self, value: u32, count: u8) {
+        self.push(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, count, 0, value);
+    }
+
+    fn unless_equal_skip(&mut self, value: u32, count: u8) {
+        self.push(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, count, value);
+    }
+
+    fn if_equal_return(&mut self, value: u32, errno: i32) {
+        self.unless_equal_skip(value, 1);
+        self.refuse(errno);
+    }
+
+    fn unless_equal_return(&mut self, value: u32, errno: i32) {
+        self.if_equal_skip(value, 1);
+        self.refuse(errno);
+    }
+
+    fn if_at_least_return(&mut self, value: u32, errno: i32) {
+        self.push(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, value);
+        self.refuse(errno);
+    }
+
+    fn refuse(&mut self, errno: i32) {
+        self.push(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned());
+    }
+
+    fn permit(&mut self) {
+        self.push(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW);
+    }
+
+    fn install(mut self) -> io::Result<()> {
+        let program = libc::sock_fprog {
+            len: u16::try_from(self.0.len()).map_err(io::Error::other)?,
+            filter: self.0.as_mut_ptr(),
+        };
+        // SAFETY: the program lives through the call; its length is given. Speculation stays as it is, for
+        // no secret is kept from the confined process in its own memory.
+        let set = unsafe {
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+                &raw const program,
+            )
+        };
+        if set != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,199 @@
+//! The files that a sandbox sees: its user's, without the sockets of the machine's services.
+//!
+//! A socket that has a path is reached from every network namespace. So /run, where services have theirs,
+//! is an empty one of the sandbox's own, and every other socket that is bound on the machine just now is
+//! covered where it is.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+use super::SandboxSpec;
+use crate::enter::mount_sysfs;
+use crate::failure::Doing;
+use crate::{Failure, etc};
+
+const RUN: &str = "/run";
+/// What of /run is no service: programs and drivers of NixOS, and the disks of who sits before the machine.
+const KEPT: [&str; 2] = ["media", "wrappers"];
+
+/// Makes the view in the mount namespace of this process, which is its own.
+pub(super) fn make(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
+    // What is mounted on the host later still shows; what is mounted here does not show there.
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .doing("keep the sandbox's mounts from the host")?;
+    // A place that every machine has. The overlay keeps what it needs of the file system there.
+    let run = Path::new(RUN);
+    let kept = keep()?;
+    etc::cover(run, spec.user_namespace, spec.etc, MountFlags::RDONLY)?;
+    rustix::process::chdir("/").doing("leave the sandbox's /run")?;
+    rustix::mount::unmount(run, UnmountFlags::DETACH).doing("uncover /run")?;
+    make_run(&kept)?;
+    cover_sockets(spec)?;
+    mount_proc(spec)?;
+    let read_only = MountFlags::RDONLY;
+    mount_sysfs(c"sysfs", "/proc/self/mountinfo", read_only)?;
+    if !spec.user_namespace {
+        make_read_only("/sys").doing("make /sys read-only")?;
+    }
+    // By its path: what this process has inherited may be a directory that is covered now.
+    rustix::process::chdir(spec.cwd).doing(format!("go to the directory {} inside the sandbox", spec.cwd.display()))
+}
+
+/// What stays of /run.
+enum Kept {
+    Link { name: OsString, target: OsString },
+    Tree { name: &'static str, tree: OwnedFd },
+}
+
+fn keep() -> Result<Vec<Kept>, Failure> {
+    const DOING: &str = "look at /run";
+    let mut kept = Vec::new();
+    let entries = match std::fs::read_dir(RUN) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(kept),
+        entries => entries.doing(DOING)?,
+    };
+    for entry in entries {
+        let entry = entry.doing(DOING)?;
+        if entry.file_type().is_ok_and(|kind| kind.is_symlink())
+            && let Ok(target) = std::fs::read_link(entry.path())
+        {
+            kept.push(Kept::Link { name: entry.file_name(), target: target.into_os_string() });
+        }
+    }
+    for name in KEPT {
+        use rustix::mount::OpenTreeFlags as Flags;
+        let path = Path::new(RUN).join(name);
+        let flags =
+            Flags::OPEN_TREE_CLONE | Flags::OPEN_TREE_CLOEXEC | Flags::AT_RECURSIVE | Flags::AT_SYMLINK_NOFOLLOW;
+        if path.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+            let tree =
+                rustix::mount::open_tree(rustix::fs::CWD, &path, flags).doing(format!("keep {}", path.display()))?;
+            kept.push(Kept::Tree { name, tree });
+        }
+    }
+    Ok(kept)
+}
+
+fn make_run(kept: &[Kept]) -> Result<(), Failure> {
+    const DOING: &str = "make the sandbox's /run";
+    let run = Path::new(RUN);
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("hopyard", run, "tmpfs", flags, Some(c"mode=0755")).doing(DOING)?;
+    let make = |path: &Path, mode: u32| -> Result<(), Failure> {
+        let mode = Mode::from_raw_mode(mode);
+        rustix::fs::mkdir(path, mode).doing(DOING)?;
+        // Whatever the umask.
+        rustix::fs::chmod(path, mode).doing(DOING)
+    };
+    make(&run.join("lock"), 0o1777)?;
+    make(&run.join("user"), 0o755)?;
+    // Where XDG_RUNTIME_DIR points, of the Base Directory Specification.
+    make(&run.join("user").join(rustix::process::geteuid().as_raw().to_string()), 0o700)?;
+    for kept in kept {
+        match kept {
+            Kept::Link { name, target } => match rustix::fs::symlink(target, run.join(name)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno).doing(DOING),
+            },
+            Kept::Tree { name, tree } => {
+                let path = run.join(name);
+                make(&path, 0o755)?;
+                let empty = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                rustix::mount::move_mount(tree, "", rustix::fs::CWD, &path, empty)
+                    .doing(format!("put {} back", path.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Covers the sockets, and the directories in which services of a session make theirs.
+fn cover_sockets(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
+    const DOING: &str = "cover the sockets of the machine's services";
+    /// Something to cover with: a file that is no socket, and a directory with nothing in it.
+    const FILE: &str = "/run/.nothing";
+    const DIR: &str = "/run/.nowhere";
+    rustix::fs::open(FILE, OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).doing(DOING)?;
+    rustix::fs::mkdir(DIR, Mode::from_raw_mode(0o555)).doing(DOING)?;
+    for dir in spec.cover_dirs {
+        cover(dir, FileType::Directory, DIR).doing(format!("cover {}", dir.display()))?;
+    }
+    for socket in spec.cover_sockets {
+        cover(socket, FileType::Socket, FILE).doing(format!("cover {}", socket.display()))?;
+    }
+    // What is mounted stays.
+    rustix::fs::unlink(FILE).doing(DOING)?;
+    rustix::fs::rmdir(DIR).doing(DOING)
+}
+
+fn cover(path: &Path, kind: FileType, with: &str) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(found) => found,
+        // It has gone, or the user cannot get there either.
+        Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        Err(errno) => return Err(errno),
+    };
+    if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != kind {
+        return Ok(());
+    }
+    match rustix::mount::mount_bind(with, format!("/proc/self/fd/{}", found.as_raw_fd())) {
+        // It has been removed since.
+        Err(Errno::NOENT) => Ok(()),
+        covered => covered,
+    }
+}
+
+fn mount_proc(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("proc", "/proc", "proc", flags, None).doing("mount /proc for the sandbox's processes")?;
+    if spec.user_namespace {
+        return Ok(());
+    }
+    // Files of the whole machine, to which root may write without any capability.
+    for path in ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"] {
+        if Path::new(path).exists() {
+            rustix::mount::mount_bind(path, path)
+                .and_then(|()| make_read_only(path))
+                .doing(format!("make {path} read-only"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes what is mounted there, and below, read-only.
+fn make_read_only(path: &str) -> rustix::io::Result<()> {
+    super::calls::make_mounts_read_only(Path::new(path))
+}
+
+/// The paths of all sockets that are bound in the caller's network namespace, but for those below /run.
+///
+/// # Errors
+/// The kernel's table cannot be read.
+pub fn bound_sockets() -> io::Result<Vec<PathBuf>> {
+    // unix(7): the eighth field is the path, and it may contain blanks.
+    const FIELDS_BEFORE: usize = 7;
+    let table = std::fs::read("/proc/net/unix")?;
+    let path_of = |line: &[u8]| -> Option<PathBuf> {
+        let mut rest = line;
+        for _ in 0..FIELDS_BEFORE {
+            rest = rest.trim_ascii_start();
+            rest = &rest[rest.iter().position(|&byte| byte == b' ')?..];
+        }
+        let path = PathBuf::from(OsString::from_vec(rest.strip_prefix(b" ")?.to_owned()));
+        // Of others (abstract ones, and relative paths) the first byte is another.
+        let covered = path.starts_with(RUN) || path.starts_with("/var/run");
+        (path.as_os_str().as_bytes().first() == Some(&b'/') && !covered).then_some(path)
+    };
+    let mut paths: Vec<PathBuf> = table.split(|&byte| byte == b'\n').skip(1).filter_map(path_of).collect();
+    paths.sort();
+    paths.dedup();
+    Ok(paths)
+}

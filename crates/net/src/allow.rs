@@ -1,0 +1,310 @@
+//! What a process in a sandbox may reach: `example.org:443`, `10.0.0.0/8`, `[fd00::1]:53/udp`, `any`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use thiserror::Error;
+
+use crate::Transport;
+
+/// A set of destinations, in the words in which `hop sandbox --allow` takes them.
+///
+/// Its [`Display`](fmt::Display) is such a word again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Allow {
+    /// Which hosts.
+    pub hosts: Hosts,
+    /// Which port; `None`: all.
+    pub port: Option<u16>,
+    /// Over which protocol; `None`: both.
+    pub transport: Option<Transport>,
+}
+
+/// Hosts, by address or by name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hosts {
+    /// All of them.
+    Any,
+    /// Those with an address in this network.
+    Net(IpNet),
+    /// The one of that name, in lower case, whatever its addresses are at the time.
+    Name(String),
+}
+
+/// Why a text names no destinations.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AllowError {
+    /// There is nothing.
+    #[error("it names no host; write HOST:PORT, an address, a network such as 10.0.0.0/8, or `any`")]
+    Empty,
+    /// A URL.
+    #[error("`{text}` is a URL; write its host and port, as in `example.org:443`")]
+    Url {
+        /// What was given.
+        text: String,
+    },
+    /// No port.
+    #[error("`{port}` is no port; ports are 1 to 65535")]
+    Port {
+        /// What was given for one.
+        port: String,
+    },
+    /// No protocol.
+    #[error("`{transport}` is neither a prefix length nor a protocol; protocols are `tcp` and `udp`")]
+    Transport {
+        /// What was given for one.
+        transport: String,
+    },
+    /// Neither an address nor a name.
+    #[error("`{host}` is neither a host name nor an address")]
+    Host {
+        /// What was given for one.
+        host: String,
+    },
+    /// Destinations that cannot lie outside.
+    #[error(
+        "`{host}` is the sandbox's own loopback; what listens on a loopback outside is reached by nobody there \
+         unless it listens on another address, too"
+    )]
+    Loopback {
+        /// What was given.
+        host: String,
+    },
+    /// Destinations that are more than one host.
+    #[error("`{host}` is a group of hosts; a sandbox reaches single hosts only")]
+    Group {
+        /// What was given.
+        host: String,
+    },
+}
+
+impl FromStr for Allow {
+    type Err = AllowError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains("://") {
+            return Err(AllowError::Url { text: text.to_owned() });
+        }
+        let (rest, transport) = match text.rsplit_once('/') {
+            Some((rest, "tcp")) => (rest, Some(Transport::Tcp)),
+            Some((rest, "udp")) => (rest, Some(Transport::Udp)),
+            // Of a network the prefix length, perhaps with a port behind it.
+            Some((_, length)) if length.starts_with(|c: char| c.is_ascii_digit()) => (text, None),
+            Some((_, transport)) => return Err(AllowError::Transport { transport: transport.to_owned() }),
+            None => (text, None),
+        };
+        let (host, port) = split_port(rest)?;
+        Ok(Allow { hosts: hosts(host)?, port, transport })
+    }
+}
+
+/// Splits a port off; colons of a bare IPv6 address are its own.
+fn split_port(text: &str) -> Result<(&str, Option<u16>), AllowError> {
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let bad = || AllowError::Host { host: text.to_owned() };
+        let (host, behind) = rest.split_once(']').ok_or_else(bad)?;
+        match behind {
+            "" => (host, None),
+            _ => (host, Some(behind.strip_prefix(':').ok_or_else(bad)?)),
+        }
+    } else {
+        match text.split_once(':') {
+            Some((host, port)) if !port.contains(':') => (host, Some(port)),
+            _ => (text, None),
+        }
+    };
+    let number = |port: &str| match port.parse::<u16>() {
+        // A sign is no digit.
+        Ok(number) if number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()) => Ok(number),
+        _ => Err(AllowError::Port { port: port.to_owned() }),
+    };
+    Ok((host, port.map(number).transpose()?))
+}
+
+fn hosts(host: &str) -> Result<Hosts, AllowError> {
+    match host {
+        "" => return Err(AllowError::Empty),
+        "any" => return Ok(Hosts::Any),
+        _ => {}
+    }
+    let net = host.parse::<IpNet>().ok().or_else(|| host.parse::<IpAddr>().ok().map(IpNet::from));
+    if let Some(net) = net {
+        let (net, host) = (net.trunc(), host.to_owned());
+        let is_single = net.prefix_len() == net.max_prefix_len();
+        // Within larger networks the relay leaves them out by itself.
+        return match net.network() {
+            addr if addr.to_canonical().is_loopback() => Err(AllowError::Loopback { host }),
+            addr if addr.is_multicast() => Err(AllowError::Group { host }),
+            addr if is_single && !is_outside(addr) => Err(AllowError::Host { host }),
+            _ => Ok(Hosts::Net(net)),
+        };
+    }
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    if name == "localhost" || name.ends_with(".localhost") {
+        return Err(AllowError::Loopback { host: host.to_owned() });
+    }
+    if !is_name(&name) {
+        return Err(AllowError::Host { host: host.to_owned() });
+    }
+    Ok(Hosts::Name(name))
+}
+
+/// A host name (RFC 1123, section 2.1), with the underscore that some have.
+fn is_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // The last label of a name has a letter; otherwise it is an address with a mistake in it.
+    let last_is_a_number = name.rsplit('.').next().is_none_or(|label| label.bytes().all(|b| b.is_ascii_digit()));
+    name.len() <= 253 && name.split('.').all(is_label) && !last_is_a_number
+}
+
+/// Can a single host outside of a sandbox have this address? Not the loopback, nobody, everybody, a group, or
+/// an IPv4 address in the clothes of an IPv6 one, by which a socket would reach all of those.
+pub fn is_outside(addr: IpAddr) -> bool {
+    let nobody_or_all = match addr {
+        // 0.0.0.0/8 is "this host" (RFC 6890).
+        IpAddr::V4(addr) => addr.octets()[0] == 0 || addr.is_broadcast(),
+        IpAddr::V6(addr) => addr.is_unspecified() || addr.to_ipv4_mapped().is_some(),
+    };
+    !(nobody_or_all || addr.is_loopback() || addr.is_multicast())
+}
+
+impl Allow {
+    /// Is that port of that protocol in it?
+    pub fn has_port(&self, port: u16, transport: Transport) -> bool {
+        self.port.is_none_or(|own| own == port) && self.transport.is_none_or(|own| own == transport)
+    }
+
+    /// The name, if it is one.
+    pub fn name(&self) -> Option<&str> {
+        match &self.hosts {
+            Hosts::Name(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Is the address in it by its number?
+    pub fn has_address(&self, addr: IpAddr) -> bool {
+        match &self.hosts {
+            Hosts::Any => true,
+            Hosts::Net(net) => net.contains(&addr),
+            Hosts::Name(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Allow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.hosts, self.port) {
+            (Hosts::Net(IpNet::V6(_)), Some(_)) => write!(f, "[{}]", self.hosts)?,
+            (hosts, _) => write!(f, "{hosts}")?,
+        }
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        self.transport.map_or(Ok(()), |transport| write!(f, "/{transport}"))
+    }
+}
+
+impl fmt::Display for Hosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hosts::Any => f.write_str("any"),
+            Hosts::Net(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
+            Hosts::Net(net) => write!(f, "{net}"),
+            Hosts::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_read_and_written_alike() {
+        for text in [
+            "any",
+            "any:53/udp",
+            "example.org",
+            "example.org:443",
+            "far:80/tcp",
+            "10.0.0.1",
+            "10.0.0.1:80",
+            "10.0.0.0/8",
+            "10.0.0.0/8:443",
+            "10.0.0.0/8:443/tcp",
+            "10.0.0.0/8/udp",
+            "fd00::1",
+            "fd00::/8",
+            "[fd00::1]:53/udp",
+            "[fd00::/8]:53",
+            "0.0.0.0/0",
+            "::/0",
+            "_dmarc.example.org",
+        ] {
+            let allow: Allow = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(allow.to_string(), text);
+        }
+        assert_eq!("Example.ORG.:443".parse::<Allow>().unwrap().to_string(), "example.org:443");
+        assert_eq!("10.1.2.3/8".parse::<Allow>().unwrap().to_string(), "10.0.0.0/8");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, part) in [
+            ("", "names no host"),
+            (":80", "names no host"),
+            ("https://example.org/x", "is a URL"),
+            ("example.org:0", "`0` is no port"),
+            ("example.org:+80", "`+80` is no port"),
+            ("example.org:http", "`http` is no port"),
+            ("example.org:65536", "`65536` is no port"),
+            ("example.org/sctp", "`sctp` is neither"),
+            ("10.0.0.0/33", "neither a host name nor an address"),
+            ("10.0.0.256:80", "neither a host name nor an address"),
+            ("[fd00::1", "neither a host name nor an address"),
+            ("[fd00::1]80", "neither a host name nor an address"),
+            ("a b:80", "neither a host name nor an address"),
+            ("-x:80", "neither a host name nor an address"),
+            ("$(id)", "neither a host name nor an address"),
+            ("127.0.0.1:80", "own loopback"),
+            ("::1", "own loopback"),
+            ("[::ffff:127.0.0.1]:80", "own loopback"),
+            ("localhost:80", "own loopback"),
+            ("224.0.0.1", "group of hosts"),
+            ("0.0.0.0:80", "neither a host name nor an address"),
+            ("::ffff:10.0.0.1", "neither a host name nor an address"),
+        ] {
+            let error = text.parse::<Allow>().unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_ports_are_in_it_or_not() {
+        let allow: Allow = "10.0.0.0/8:443/tcp".parse().unwrap();
+        assert!(allow.has_address("10.9.9.9".parse().unwrap()));
+        assert!(!allow.has_address("11.0.0.1".parse().unwrap()));
+        assert!(allow.has_port(443, Transport::Tcp));
+        assert!(!allow.has_port(443, Transport::Udp));
+        assert!(!allow.has_port(80, Transport::Tcp));
+    }
+
+    #[test]
+    fn what_no_single_host_has_is_not_outside() {
+        for text in ["127.9.9.9", "0.0.0.0", "255.255.255.255", "224.0.0.9", "::1", "::", "ff02::1", "::ffff:127.0.0.1"]
+        {
+            assert!(!is_outside(text.parse().unwrap()), "{text}");
+        }
+        for text in ["10.0.0.1", "8.8.8.8", "169.254.1.1", "fd00::1", "2001:db8::1"] {
+            assert!(is_outside(text.parse().unwrap()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What a sandbox may reach, at this moment: the names that are allowed have other addresses tomorrow.
+//!
+//! Pure; the time is given.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use hopyard_kernel::agent::Found;
+use hopyard_net::{Allow, Hosts, Transport, is_outside};
+
+/// For so long what was found of a name is taken for true.
+pub(super) const FRESH: Duration = Duration::from_secs(5);
+/// For so long an address stays open that a name had: programs keep addresses, and names that stand for
+/// many hosts show some of them at a time.
+const KEPT: Duration = Duration::from_mins(10);
+/// So many names are known at a time, where all are allowed.
+const MOST_NAMES: usize = 4096;
+/// 198.18.0.0/15, set aside for measurements (RFC 2544): no packet goes there.
+const STAND_INS: [u8; 2] = [198, 18];
+
+/// What may be reached.
+#[derive(Debug)]
+pub(super) struct Policy {
+    allow: Vec<Allow>,
+    /// Those that are allowed by name come first, and have their numbers for ever.
+    names: Vec<Name>,
+    numbers: HashMap<String, u32>,
+    by_name: usize,
+    /// Stand-ins for names that may not be reached, where it is recorded what a program would do with them.
+    stand_ins: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Name {
+    name: String,
+    /// When it was last found to have which address.
+    addresses: HashMap<IpAddr, Instant>,
+    latest: Option<(Instant, Found)>,
+    is_asked: bool,
+}
+
+impl Name {
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.latest.as_ref().is_some_and(|(at, _)| now.saturating_duration_since(*at) < FRESH)
+    }
+}
+
+/// May something be reached?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// It may.
+    Allowed,
+    /// It may not.
+    Denied,
+    /// That depends on names that have to be looked up first, or again; by number.
+    Unknown(Vec<u32>),
+}
+
+/// What is answered to a question for a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// What was found, or stands in for it.
+    Known(Found),
+    /// It has to be looked up first, under that number.
+    LookUp(u32),
+    /// There is no such name in this sandbox.
+    Denied,
+}
+
+impl Policy {
+    /// `records`: names that may not be reached get an address nevertheless, which leads nowhere.
+    pub(super) fn new(allow: &[Allow], records: bool) -> Self {
+        let mut policy = Policy {
+            allow: allow.to_vec(),
+            names: Vec::new(),
+            numbers: HashMap::new(),
+            by_name: 0,
+            stand_ins: records.then(Vec::new),
+        };
+        for name in allow.iter().filter_map(Allow::name) {
+            policy.number_of(name);
+        }
+        policy.by_name = policy.names.len();
+        policy
+    }
+
+    fn number_of(&mut self, name: &str) -> u32 {
+        if let Some(&number) = self.numbers.get(name) {
+            return number;
+        }
+        // There are fewer names than that.
+        let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.names.push(Name { name: name.to_owned(), ..Name::default() });
+        self.numbers.insert(name.to_owned(), number);
+        number
+    }
+
+    fn name(&self, name: &str) -> Option<(u32, &Name)> {
+        let &number = self.numbers.get(name)?;
+        Some((number, self.names.get(number as usize)?))
+    }
+
+    pub(super) fn decide(&self, to: SocketAddr, transport: Transport, now: Instant) -> Decision {
+        if !is_outside(to.ip()) || self.stand_in(to.ip()).is_some() {
+            return Decision::Denied;
+        }
+        let rules: Vec<&Allow> = self.allow.iter().filter(|allow| allow.has_port(to.port(), transport)).collect();
+        if rules.iter().any(|allow| allow.has_address(to.ip())) {
+            return Decision::Allowed;
+        }
+        let mut unknown = Vec::new();
+        for (number, name) in rules.iter().filter_map(|allow| self.name(allow.name()?)) {
+            match name.addresses.get(&to.ip()) {
+                Some(&seen) if now.saturating_duration_since(seen) < KEPT => return Decision::Allowed,
+                _ if name.is_fresh(now) || unknown.contains(&number) => {}
+                _ => unknown.push(number),
+            }
+        }
+        if unknown.is_empty() { Decision::Denied } else { Decision::Unknown(unknown) }
+    }
+
+    /// What to answer to a question for a name, in lower case.
+    pub(super) fn answer(&mut self, name: &str, now: Instant) -> Answer {
+        if !self.numbers.contains_key(name) && self.allow.iter().any(|allow| allow.hosts == Hosts::Any) {
+            if self.names.len() >= MOST_NAMES {
+                self.forget_names();
+            }
+            self.number_of(name);
+        }
+        match self.name(name) {
+            Some((_, Name { latest: Some((_, found)), .. })) if self.is_fresh(name, now) => {
+                Answer::Known(found.clone())
+            }
+            Some((number, _)) => Answer::LookUp(number),
+            None => self.answer_denied(name),
+        }
+    }
+
+    fn is_fresh(&self, name: &str, now: Instant) -> bool {
+        self.name(name).is_some_and(|(_, name)| name.is_fresh(now))
+    }
+
+    /// Forgets what is not allowed by its own name. What is being looked up for them then finds nobody.
+    fn forget_names(&mut self) {
+        let by_name = self.by_name;
+        self.names.truncate(by_name);
+        self.numbers.retain(|_, number| (*number as usize) < by_name);
+    }
+
+    fn answer_denied(&mut self, name: &str) -> Answer {
+        let Some(stand_ins) = &mut self.stand_ins else { return Answer::Denied };
+        let at = stand_ins.iter().position(|known| known == name).unwrap_or_else(|| {
+            stand_ins.push(name.to_owned());
+            stand_ins.len() - 1
+        });
+        // The first of them is x.x.0.1.
+        match u16::try_from(at + 1) {
+            Ok(number) => {
+                let [high, low] = number.to_be_bytes();
+                let addr = Ipv4Addr::new(STAND_INS[0], STAND_INS[1], high, low);
+                Answer::Known(Found::Addresses(vec![addr.into()]))
+            }
+            Err(_) => Answer::Denied,
+        }
+    }
+
+    /// The name for which an address stands in.
+    pub(super) fn stand_in(&self, addr: IpAddr) -> Option<&str> {
+        let IpAddr::V4(addr) = addr else { return None };
+        let [a, b, high, low] = addr.octets();
+        let at = usize::from(u16::from_be_bytes([high, low])).checked_sub(1)?;
+        ([a, b] == STAND_INS).then_some(())?;
+        self.stand_ins.as_ref()?.get(at).map(String::as_str)
+    }
+
+    /// The name by which an address was given to the sandbox: one that is allowed by name for that port comes
+    /// first.
+    pub(super) fn name_of(&self, to: SocketAddr, transport: Transport) -> Option<&str> {
+        if let Some(name) = self.stand_in(to.ip()) {
+            return Some(name);
+        }
+        let has = |name: &&Name| name.addresses.contains_key(&to.ip());
+        let by_rule = self.allow.iter().filter(|allow| allow.has_port(to.port(), transport));
+        let by_rule = by_rule.filter_map(|allow| self.name(allow.name()?)).map(|(_, name)| name).find(has);
+        by_rule.or_else(|| self.names.iter().find(has)).map(|name| name.name.as_str())
+    }
+
+    /// The name of that number, if nobody has asked for it yet.
+    pub(super) fn begin_look_up(&mut self, number: u32) -> Option<&str> {
+        let name = self.names.get_mut(number as usize).filter(|name| !name.is_asked)?;
+        name.is_asked = true;
+        Some(&name.name)
+    }
+
+    /// Takes in what was found; `None`: nobody wants to know any more.
+    pub(super) fn found(&mut self, number: u32, found: Found, now: Instant) -> Option<&str> {
+        let name = self.names.get_mut(number as usize)?;
+        name.is_asked = false;
+        if let Found::Addresses(addresses) = &found {
+            name.addresses.retain(|_, &mut seen| now.saturating_duration_since(seen) < KEPT);
+            name.addresses.extend(addresses.iter().map(|&addr| (addr, now)));
+        }
+        name.latest = Some((now, found));
+        Some(&name.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(rules: &[&str], records: bool) -> Policy {
+        Policy::new(&rules.iter().map(|rule| rule.parse().unwrap()).collect::<Vec<_>>(), records)
+    }
+
+    fn to(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn addresses(list: &[&str]) -> Found {
+        Found::Addresses(list.iter().map(|addr| addr.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn nothing_is_reached_by_default() {
+        let mut policy = policy(&[], false);
+        let now = Instant::now();
+        assert_eq!(policy.decide(to("10.0.0.1:80"), Transport::Tcp, now), Decision::Denied);
+        assert_eq!(policy.answer("example.org", now), Answer::Denied);
+    }
+
+    #[test]
+    fn any_is_not_what_no_host_has() {
+        let policy = policy(&["any"], false);
+        let now = Instant::now();
+        assert_eq!(policy.decide(to("10.0.0.1:80"), Transport::Udp, now), Decision::Allowed);
+        for text in ["127.0.0.1:80", "0.0.0.0:80", "[::1]:80", "[::ffff:127.0.0.1]:80", "224.0.0.1:80"] {
+            assert_eq!(policy.decide(to(text), Transport::Tcp, now), Decision::Denied, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_opens_its_addresses_for_its_port_alone() {
+        let mut policy = policy(&["example.org:443"], false);
+        let now = Instant::now();
+        assert_eq!(policy.decide(to("10.0.0.1:443"), Transport::Tcp, now), Decision::Unknown(vec![0]));
+        assert_eq!(policy.decide(to("10.0.0.1:80"), Transport::Tcp, now), Decision::Denied);
+        assert_eq!(policy.answer("example.org", now), Answer::LookUp(0));
+        assert_eq!(policy.begin_look_up(0), Some("example.org"));
+        assert_eq!(policy.begin_look_up(0), None);
+        policy.found(0, addresses(&["10.0.0.1"]), now);
+        assert_eq!(policy.answer("example.org", now), Answer::Known(addresses(&["10.0.0.1"])));
+        assert_eq!(policy.decide(to("10.0.0.1:443"), Transport::Tcp, now), Decision::Allowed);
+        assert_eq!(policy.decide(to("10.0.0.2:443"), Transport::Tcp, now), Decision::Denied);
+        assert_eq!(policy.answer("example.com", now), Answer::Denied);
+    }
+
+    #[test]
+    fn a_name_is_followed_when_it_moves() {
+        let mut policy = policy(&["example.org:443"], false);
+        let start = Instant::now();
+        policy.found(0, addresses(&["10.0.0.1"]), start);
+        // Another address: only a new look can tell.
+        let later = start + FRESH;
+        assert_eq!(policy.decide(to("10.0.0.2:443"), Transport::Tcp, later), Decision::Unknown(vec![0]));
+        policy.found(0, addresses(&["10.0.0.2"]), later);
+        assert_eq!(policy.decide(to("10.0.0.2:443"), Transport::Tcp, later), Decision::Allowed);
+        // Somebody may still use the old one, but not for ever.
+        assert_eq!(policy.decide(to("10.0.0.1:443"), Transport::Tcp, later), Decision::Allowed);
+        let end = start + KEPT;
+        policy.found(0, addresses(&["10.0.0.2"]), end);
+        assert_eq!(policy.decide(to("10.0.0.1:443"), Transport::Tcp, end), Decision::Denied);
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_looked_up_keeps_what_it_had() {
+        let mut policy = policy(&["example.org"], false);
+        let start = Instant::now();
+        policy.found(0, addresses(&["10.0.0.1"]), start);
+        policy.found(0, Found::Failed("no server".into()), start + FRESH);
+        assert_eq!(policy.decide(to("10.0.0.1:1"), Transport::Udp, start + FRESH), Decision::Allowed);
+    }
+
+    #[test]
+    fn a_recorder_gives_stand_ins_that_lead_nowhere() {
+        let mut policy = policy(&["any"], true);
+        let now = Instant::now();
+        assert_eq!(policy.answer("example.org", now), Answer::LookUp(0));
+        let mut policy = self::policy(&["example.org"], true);
+        let Answer::Known(Found::Addresses(first)) = policy.answer("a.test", now) else { panic!("no stand-in") };
+        assert_eq!(policy.answer("a.test", now), Answer::Known(Found::Addresses(first.clone())));
+        assert_ne!(policy.answer("b.test", now), Answer::Known(Found::Addresses(first.clone())));
+        let stand_in = SocketAddr::new(first[0], 443);
+        assert_eq!(policy.name_of(stand_in, Transport::Tcp), Some("a.test"));
+        assert_eq!(policy.decide(stand_in, Transport::Tcp, now), Decision::Denied);
+    }
+
+    #[test]
+    fn names_without_end_are_forgotten_but_not_the_allowed_ones() {
+        let mut policy = policy(&["example.org:443", "any:53"], false);
+        let now = Instant::now();
+        for number in 0..MOST_NAMES + 10 {
+            policy.answer(&format!("n{number}.test"), now);
+        }
+        assert!(policy.names.len() <= MOST_NAMES);
+        assert_eq!(policy.answer("example.org", now), Answer::LookUp(0));
+    }
+}
