@@ -6,7 +6,7 @@ mod common;
 use std::process::{Child, Command, Stdio};
 
 use common::machine::{HOP, Machine};
-use common::systemd::Disk;
+use common::systemd::{Disk, HOP as HOP_THERE};
 use common::{Place, is_root, text, unique, wait_until};
 
 const LAB: &str =
@@ -329,4 +329,32 @@ fn a_container_of_podman_joins_a_lab_both_ways() {
     assert!(machine.sh("podman exec other ip -br link show dev eth0").contains("eth0"));
     machine.sh("podman rm -f other >/dev/null");
     machine.hop(&["down", "--wait"]);
+}
+
+#[test]
+fn a_machine_of_systemd_nspawn_joins_a_lab() {
+    if is_root() && !std::path::Path::new("/usr/bin/systemd-nspawn").exists() {
+        assert!(std::env::var_os("REQUIRE_LABS").is_none(), "REQUIRE_LABS is set, but there is no systemd-nspawn");
+        println!("skipped: a machine of systemd-nspawn: there is none here");
+        return;
+    }
+    let Some(disk) = Disk::new() else { return };
+    disk.with_bus();
+    std::fs::write(disk.path("etc/att.hop.yaml"), LAB).unwrap();
+    let machine = disk.start();
+    machine.hop(&["up", "/etc/att.hop.yaml"]);
+    machine.sh("mkdir -p /srv/box && cd /srv/box && mkdir -p usr etc && : >etc/os-release
+         for dir in bin sbin lib lib64; do ln -s usr/$dir $dir; done
+         systemd-run --quiet --unit=box systemd-nspawn --quiet --directory=/srv/box --bind-ro=/usr \
+             --private-network --machine=box --as-pid2 sleep 1000");
+    wait_until("the machine runs", || machine.output("machinectl", &["show", "box"]).status.success());
+    let said = machine.output(HOP_THERE, &["attach", "far", "--container", "box"]);
+    assert!(
+        said.status.success(),
+        "{said:?} {}",
+        machine.sh("systemctl status box --no-pager; journalctl -u box --no-pager || true")
+    );
+    assert!(machine.hop(&["ping", "--all"]).contains("12 of 12"));
+    machine.hop(&["down"]);
+    machine.run("machinectl", &["terminate", "box"]);
 }

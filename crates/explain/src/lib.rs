@@ -29,4 +29,4 @@ pub use reason::{ArpRefusal, Reason};
 pub use repair::{Repair, Stage, repair};
 pub use steps::{Part, Step, steps, table_name};
 pub use verdict::{Outcome, Query, Trouble, Verdict, explain, owner};
-pub use walk::{Choices, End, Hop, Trace, Walk, walk};
+pub use walk::{Choices, End, Hop, Trace, Translated, Walk, walk};

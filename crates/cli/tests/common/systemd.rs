@@ -129,6 +129,18 @@ impl Disk {
         Some(disk)
     }
 
+    /// With D-Bus, which systemd-machined needs.
+    pub(crate) fn with_bus(&self) {
+        for unit in ["dbus.service", "dbus.socket"] {
+            std::fs::remove_file(self.path("etc/systemd/system").join(unit)).unwrap();
+        }
+        for (file, line) in [("passwd", "messagebus:x:101:101::/:/bin/false\n"), ("group", "messagebus:x:101:\n")] {
+            let path = self.path("etc").join(file);
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, text + line).unwrap();
+        }
+    }
+
     fn possible() -> Result<(), &'static str> {
         if !is_root() {
             return Err("starting a systemd takes root");
