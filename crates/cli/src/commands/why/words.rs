@@ -31,7 +31,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) ->
         for line in changes(report, repair, scene) {
             ui.line(line)?;
         }
-        if offer && repair.edits().all(|edit| edit.op().is_some()) {
+        if offer && repair.edits().all(|edit| scene.may_make(edit)) {
             ui.hint("`--fix` makes the changes, and proves them with a packet");
         }
     } else if let Some(text) = no_change(report) {
