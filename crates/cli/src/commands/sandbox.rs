@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use hopyard::model::LabName;
-use hopyard::net::Allow;
+use hopyard::net::{Allow, Hosts};
 use hopyard::runtime::ns::EntryName;
 use hopyard::runtime::sandbox::{self, Attempt, Outside, Publish, Record, RunError, Tries, Wanted};
 use hopyard::runtime::{Home, Running};
@@ -122,7 +122,13 @@ fn report(record: &Record, args: &Args, ui: &mut Ui) {
         return;
     }
     ui.note("it tried to reach:");
-    let rows: Vec<(String, String)> = record.tries.iter().map(|(attempt, tries)| row(attempt, *tries)).collect();
+    // That a name was looked up goes without saying where it was used.
+    let is_used = |name: &str| {
+        let is_it = |attempt: &Attempt| matches!(attempt, Attempt::Reach { host: Hosts::Name(used), .. } if used == name);
+        record.tries.keys().any(is_it)
+    };
+    let shown = record.tries.iter().filter(|(attempt, _)| !matches!(attempt, Attempt::LookUp(name) if is_used(name)));
+    let rows: Vec<(String, String)> = shown.map(|(attempt, tries)| row(attempt, *tries)).collect();
     let width = rows.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
     for (what, how) in rows {
         ui.note(format_args!("  {what:width$}  {how}"));

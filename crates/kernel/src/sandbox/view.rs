@@ -116,33 +116,37 @@ fn make_run(kept: &[Kept]) -> Result<(), Failure> {
 /// Covers the sockets, and the directories in which services of a session make theirs.
 fn cover_sockets(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
     const DOING: &str = "cover the sockets of the machine's services";
-    /// Something to cover with: a file that is no socket, and a directory with nothing in it.
+    /// What covers: a file that is no socket, and directories of the sandbox's own.
     const FILE: &str = "/run/.nothing";
-    const DIR: &str = "/run/.nowhere";
-    rustix::fs::open(FILE, OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).doing(DOING)?;
-    rustix::fs::mkdir(DIR, Mode::from_raw_mode(0o555)).doing(DOING)?;
-    for dir in spec.cover_dirs {
-        cover(dir, FileType::Directory, DIR).doing(format!("cover {}", dir.display()))?;
+    const DIRS: &str = "/run/.covers";
+    rustix::fs::mkdir(DIRS, Mode::from_raw_mode(0o755)).doing(DOING)?;
+    for (number, dir) in spec.cover_dirs.iter().enumerate() {
+        let with = format!("{DIRS}/{number}");
+        let Some(covered) = open_to_cover(dir, FileType::Directory).doing(DOING)? else { continue };
+        let mode = rustix::fs::fstat(&covered).doing(DOING)?.st_mode & 0o7777;
+        rustix::fs::mkdir(&with, Mode::RWXU).doing(DOING)?;
+        rustix::fs::chmod(&with, Mode::from_raw_mode(mode)).doing(DOING)?;
+        cover(&covered, &with).doing(format!("cover {}", dir.display()))?;
     }
+    rustix::fs::open(FILE, OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).doing(DOING)?;
     for socket in spec.cover_sockets {
-        cover(socket, FileType::Socket, FILE).doing(format!("cover {}", socket.display()))?;
+        let Some(covered) = open_to_cover(socket, FileType::Socket).doing(DOING)? else { continue };
+        cover(&covered, FILE).doing(format!("cover {}", socket.display()))?;
     }
     // What is mounted stays.
-    rustix::fs::unlink(FILE).doing(DOING)?;
-    rustix::fs::rmdir(DIR).doing(DOING)
+    rustix::fs::unlink(FILE).doing(DOING)
 }
 
-fn cover(path: &Path, kind: FileType, with: &str) -> rustix::io::Result<()> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let found = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(found) => found,
-        // It has gone, or the user cannot get there either.
-        Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-        Err(errno) => return Err(errno),
-    };
-    if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != kind {
-        return Ok(());
+/// `None`: there is no such thing, or the user cannot get there either.
+fn open_to_cover(path: &Path, kind: FileType) -> rustix::io::Result<Option<OwnedFd>> {
+    match rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(found) if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) == kind => Ok(Some(found)),
+        Ok(_) | Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
+        Err(errno) => Err(errno),
     }
+}
+
+fn cover(found: &OwnedFd, with: &str) -> rustix::io::Result<()> {
     match rustix::mount::mount_bind(with, format!("/proc/self/fd/{}", found.as_raw_fd())) {
         // It has been removed since.
         Err(Errno::NOENT) => Ok(()),
