@@ -9,6 +9,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAdd
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -123,6 +124,7 @@ fn acts_in_a_sandbox() {
     let words: Vec<&str> = act.split(' ').collect();
     let outcome = match words.as_slice() {
         ["tcp", to] => tcp(to),
+        ["listen", to] => listen(to),
         ["udp", to] => udp(to, b"hello"),
         ["large", to] => udp(to, &[b'x'; 20_000]).map(|heard| heard.len().to_string()),
         ["many", count, to] => many(count.parse().unwrap(), to),
@@ -143,6 +145,15 @@ fn tcp(to: &str) -> std::io::Result<String> {
     stream.write_all(b"hello")?;
     // The server answers when it has seen this end.
     stream.shutdown(Shutdown::Write)?;
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard)?;
+    Ok(heard)
+}
+
+/// What comes, until it ends.
+fn listen(to: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(to)?;
+    stream.write_all(b"hello")?;
     let mut heard = String::new();
     stream.read_to_string(&mut heard)?;
     Ok(heard)
@@ -349,7 +360,7 @@ fn a_break_outside_is_a_break_inside() {
         let (mut stream, _) = listener.accept().unwrap();
         stream.read_exact(&mut [0]).unwrap();
     });
-    assert_eq!(lab.says(&["--allow", "any"], &["tcp", &to]), "Connection reset by peer (os error 104)");
+    assert_eq!(lab.says(&["--allow", "any"], &["listen", &to]), "Connection reset by peer (os error 104)");
     breaker.join().unwrap();
 }
 
@@ -471,6 +482,19 @@ fn status_signals_streams_and_directory_pass_through() {
     let pid = i32::try_from(child.id()).unwrap();
     assert!(Command::new("kill").args(["-TERM", &pid.to_string()]).status().unwrap().success());
     assert_eq!(child.wait_with_output().map(|output| output.status.code()).unwrap(), Some(3));
+}
+
+#[test]
+fn the_terminals_signals_end_the_command_and_not_the_relay() {
+    let place = Place::new();
+    let mut command = place.command(&["sandbox", "--record", "sh", "-c", "trap 'exit 9' INT; echo ready; sleep 1000"]);
+    // A process group of its own stands for the one in the foreground.
+    let child = ready(command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let group = format!("-{}", child.id());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "it tried to reach nothing\n");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use hopyard::model::LabName;
 use hopyard::net::{Allow, Hosts};
+use hopyard::runtime::doctor::sandbox_fix;
 use hopyard::runtime::ns::EntryName;
 use hopyard::runtime::sandbox::{self, Attempt, Outside, Publish, Record, RunError, Tries, Wanted};
 use hopyard::runtime::{Home, Running};
@@ -90,7 +91,7 @@ fn outside(args: &Args) -> Result<Outside, CliError> {
         return Ok(Outside::Here);
     }
     let Some((lab, node)) = net.split_once('/') else {
-        let name = EntryName::new(net).map_err(hopyard::runtime::Error::from)?;
+        let name = EntryName::new(net)?;
         return Ok(Outside::Named(name));
     };
     let lab: LabName = lab.parse().map_err(|error| CliError::usage(format!("{error}")))?;
@@ -100,12 +101,19 @@ fn outside(args: &Args) -> Result<Outside, CliError> {
 }
 
 fn error_of(error: RunError) -> CliError {
+    if let Some(fix) = sandbox_fix(&error) {
+        return CliError::failure(error.to_string()).hint(fix);
+    }
     match error {
         RunError::Runtime(error) => error.into(),
         RunError::Publish { ref source, .. } => {
             let hint = match source.kind() {
-                std::io::ErrorKind::AddrInUse => "something listens there already; `--publish OTHER:PORT` takes another port",
-                std::io::ErrorKind::PermissionDenied => "ports below 1024 are root's; `--publish 8080:80` takes one that is not",
+                std::io::ErrorKind::AddrInUse => {
+                    "something listens there already; `--publish OTHER:PORT` takes another port"
+                }
+                std::io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 are root's; `--publish 8080:80` takes one that is not"
+                }
                 std::io::ErrorKind::AddrNotAvailable => "the address outside has to be one of this host or node",
                 _ => return CliError::failure(error.to_string()),
             };
@@ -124,7 +132,8 @@ fn report(record: &Record, args: &Args, ui: &mut Ui) {
     ui.note("it tried to reach:");
     // That a name was looked up goes without saying where it was used.
     let is_used = |name: &str| {
-        let is_it = |attempt: &Attempt| matches!(attempt, Attempt::Reach { host: Hosts::Name(used), .. } if used == name);
+        let is_it =
+            |attempt: &Attempt| matches!(attempt, Attempt::Reach { host: Hosts::Name(used), .. } if used == name);
         record.tries.keys().any(is_it)
     };
     let shown = record.tries.iter().filter(|(attempt, _)| !matches!(attempt, Attempt::LookUp(name) if is_used(name)));

@@ -12,8 +12,7 @@ use std::path::Path;
 /// Makes the mount at that path, and those below it, read-only (mount_setattr(2)).
 pub(super) fn make_mounts_read_only(path: &Path) -> rustix::io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| rustix::io::Errno::INVAL)?;
-    let attributes =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: path and attributes live through the call, and the size is theirs.
     let set = unsafe {
         libc::syscall(
@@ -38,10 +37,8 @@ pub(super) fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value:
 
 /// Only frames that the program accepts reach the socket (`SO_ATTACH_FILTER`, socket(7)).
 pub(super) fn attach_filter(socket: BorrowedFd<'_>, program: &mut [libc::sock_filter]) -> io::Result<()> {
-    let program = libc::sock_fprog {
-        len: u16::try_from(program.len()).map_err(io::Error::other)?,
-        filter: program.as_mut_ptr(),
-    };
+    let program =
+        libc::sock_fprog { len: u16::try_from(program.len()).map_err(io::Error::other)?, filter: program.as_mut_ptr() };
     set_bytes(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
@@ -87,7 +84,7 @@ pub(super) fn receive_from_to(
     let length = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
     let Ok(length) = usize::try_from(length) else { return Err(io::Error::last_os_error()) };
     // SAFETY: it was zero, which is valid, and the kernel has written an address.
-    let from = address(unsafe { from.assume_init_ref() });
+    let from = address_in(unsafe { from.assume_init_ref() });
     let mut to = None;
     // SAFETY: the header is as the kernel has left it, and these go through what it points to.
     unsafe {
@@ -97,12 +94,14 @@ pub(super) fn receive_from_to(
                 ((*header).cmsg_level, (*header).cmsg_type),
                 (libc::SOL_IP, libc::IP_ORIGDSTADDR) | (libc::SOL_IPV6, libc::IPV6_ORIGDSTADDR)
             );
-            let data = usize::try_from((*header).cmsg_len).unwrap_or(0).saturating_sub(header_bytes());
+            #[allow(clippy::useless_conversion, reason = "it has 32 bits in another libc")]
+            let length = usize::try_from((*header).cmsg_len).unwrap_or(0);
+            let data = length.saturating_sub(header_bytes());
             if is_address {
                 let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
                 let size = data.min(size_of_val(&storage));
                 std::ptr::copy_nonoverlapping(libc::CMSG_DATA(header), storage.as_mut_ptr().cast::<u8>(), size);
-                to = address(storage.assume_init_ref());
+                to = address_in(storage.assume_init_ref());
             }
             header = libc::CMSG_NXTHDR(&raw const message, header);
         }
@@ -116,7 +115,8 @@ fn header_bytes() -> usize {
     unsafe { libc::CMSG_LEN(0) as usize }
 }
 
-fn address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+/// The address in it, of either family.
+pub(crate) fn address_in(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match i32::from(storage.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says what it is; the storage is larger, and aligned for all.

@@ -130,11 +130,7 @@ impl Gate {
     ///
     /// # Errors
     /// Those of recvmsg(2).
-    pub fn receive(
-        &self,
-        socket: usize,
-        buffer: &mut [u8],
-    ) -> io::Result<Option<(usize, SocketAddr, SocketAddr)>> {
+    pub fn receive(&self, socket: usize, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr, SocketAddr)>> {
         let Some(socket) = self.datagrams.get(socket) else { return Ok(None) };
         match receive_from_to(socket, buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -362,8 +358,7 @@ fn firewall() -> Transaction {
     const SYN: u8 = 0x02;
     const SYN_ACK: u8 = 0x12;
     let equal = |with: &[u8]| RuleStep::Compare { register: REGISTER, how: Comparison::Equal, with: with.to_vec() };
-    let protocol =
-        |number: u8| [RuleStep::Load { register: REGISTER, what: Loaded::Layer4Protocol }, equal(&[number])];
+    let protocol = |number: u8| [RuleStep::Load { register: REGISTER, what: Loaded::Layer4Protocol }, equal(&[number])];
     let wants_connection = [
         RuleStep::Payload { register: REGISTER, base: TRANSPORT, offset: 13, length: 1 },
         RuleStep::Bitwise { from: REGISTER, to: REGISTER, mask: vec![SYN_ACK], xor: vec![0] },
@@ -461,7 +456,8 @@ fn tap_filter() -> [libc::sock_filter; 19] {
         /*  1 */ if_equal(0x0800, 1, 0),
         /*  2 */ if_equal(0x86dd, 8, 14),
         // IPv4: the protocol; of TCP, the flags of what is no later fragment.
-        /*  3 */ load(libc::BPF_B, 23),
+        /*  3 */
+        load(libc::BPF_B, 23),
         /*  4 */ if_equal(17, 12, 0),
         /*  5 */ if_equal(6, 0, 12),
         /*  6 */ load(libc::BPF_H, 20),
@@ -475,7 +471,8 @@ fn tap_filter() -> [libc::sock_filter; 19] {
         /* 13 */ if_equal(6, 0, 4),
         /* 14 */ load(libc::BPF_B, 14 + 40 + 13),
         // Of the flags, SYN without ACK.
-        /* 15 */ op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, 0x12),
+        /* 15 */
+        op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, 0x12),
         /* 16 */ if_equal(0x02, 1, 0),
         /* 17 */ give(0),
         /* 18 */ give(u32::MAX),

@@ -36,6 +36,7 @@ use crate::supervise::{Children, Foreground, SignalMask, supervise_as_init};
 use crate::tie::Tie;
 use crate::{Failure, Realm};
 
+pub(crate) use calls::address_in;
 pub use frame::{Seen, Unreachable};
 pub use gate::{GATE_ADDRESSES, Gate, Request, SANDBOX_ADDRESSES};
 pub use view::bound_sockets;
@@ -262,10 +263,9 @@ fn prepare(spec: &SandboxSpec<'_>, maps: Option<&IdMaps>) -> Result<Option<Gate>
     let network = if spec.gate { gate::make().map(Some) } else { gate::make_closed().map(|()| None) };
     let gate = network.map_err(|error| match error {
         gate::NetworkError::System(failure) => failure,
-        gate::NetworkError::Kernel(error) => Failure {
-            doing: error.doing.clone().into(),
-            cause: io::Error::from_raw_os_error(error.errno.raw()),
-        },
+        gate::NetworkError::Kernel(error) => {
+            Failure { doing: error.doing.clone().into(), cause: io::Error::from_raw_os_error(error.errno.raw()) }
+        }
     })?;
     view::make(spec)?;
     Ok(gate)

@@ -43,8 +43,7 @@ pub(super) fn make(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
         make_read_only("/sys").doing("make /sys read-only")?;
     }
     // By its path: what this process has inherited may be a directory that is covered now.
-    rustix::process::chdir(spec.cwd)
-        .doing(format!("go to the directory {} inside the sandbox", spec.cwd.display()))
+    rustix::process::chdir(spec.cwd).doing(format!("go to the directory {} inside the sandbox", spec.cwd.display()))
 }
 
 /// What stays of /run.
@@ -71,9 +70,11 @@ fn keep() -> Result<Vec<Kept>, Failure> {
     for name in KEPT {
         use rustix::mount::OpenTreeFlags as Flags;
         let path = Path::new(RUN).join(name);
-        let flags = Flags::OPEN_TREE_CLONE | Flags::OPEN_TREE_CLOEXEC | Flags::AT_RECURSIVE | Flags::AT_SYMLINK_NOFOLLOW;
+        let flags =
+            Flags::OPEN_TREE_CLONE | Flags::OPEN_TREE_CLOEXEC | Flags::AT_RECURSIVE | Flags::AT_SYMLINK_NOFOLLOW;
         if path.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-            let tree = rustix::mount::open_tree(rustix::fs::CWD, &path, flags).doing(format!("keep {}", path.display()))?;
+            let tree =
+                rustix::mount::open_tree(rustix::fs::CWD, &path, flags).doing(format!("keep {}", path.display()))?;
             kept.push(Kept::Tree { name, tree });
         }
     }
@@ -163,9 +164,9 @@ fn mount_proc(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
     // Files of the whole machine, to which root may write without any capability.
     for path in ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"] {
         if Path::new(path).exists() {
-            rustix::mount::mount_bind(path, path).and_then(|()| make_read_only(path)).doing(format!(
-                "make {path} read-only"
-            ))?;
+            rustix::mount::mount_bind(path, path)
+                .and_then(|()| make_read_only(path))
+                .doing(format!("make {path} read-only"))?;
         }
     }
     Ok(())

@@ -33,7 +33,7 @@ pub(super) struct Policy {
 
 #[derive(Debug, Default)]
 struct Name {
-    name: String,
+    text: String,
     /// When it was last found to have which address.
     addresses: HashMap<IpAddr, Instant>,
     latest: Option<(Instant, Found)>,
@@ -91,7 +91,7 @@ impl Policy {
         }
         // There are fewer names than that.
         let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
-        self.names.push(Name { name: name.to_owned(), ..Name::default() });
+        self.names.push(Name { text: name.to_owned(), ..Name::default() });
         self.numbers.insert(name.to_owned(), number);
         number
     }
@@ -183,14 +183,14 @@ impl Policy {
         let has = |name: &&Name| name.addresses.contains_key(&to.ip());
         let by_rule = self.allow.iter().filter(|allow| allow.has_port(to.port(), transport));
         let by_rule = by_rule.filter_map(|allow| self.name(allow.name()?)).map(|(_, name)| name).find(has);
-        by_rule.or_else(|| self.names.iter().find(has)).map(|name| name.name.as_str())
+        by_rule.or_else(|| self.names.iter().find(has)).map(|name| name.text.as_str())
     }
 
     /// The name of that number, if nobody has asked for it yet.
     pub(super) fn begin_look_up(&mut self, number: u32) -> Option<&str> {
         let name = self.names.get_mut(number as usize).filter(|name| !name.is_asked)?;
         name.is_asked = true;
-        Some(&name.name)
+        Some(&name.text)
     }
 
     /// Takes in what was found; `None`: nobody wants to know any more.
@@ -202,7 +202,7 @@ impl Policy {
             name.addresses.extend(addresses.iter().map(|&addr| (addr, now)));
         }
         name.latest = Some((now, found));
-        Some(&name.name)
+        Some(&name.text)
     }
 }
 
