@@ -79,7 +79,7 @@ impl Lab {
         let socket = self.inside("far", || UdpSocket::bind((addr, 0)).unwrap());
         let at = socket.local_addr().unwrap();
         std::thread::spawn(move || {
-            let mut buffer = [0; 65_536];
+            let mut buffer = vec![0; 65_536];
             while let Ok((length, from)) = socket.recv_from(&mut buffer) {
                 let answer = [b"heard ", &buffer[..length]].concat();
                 socket.send_to(&answer[..answer.len().min(60_000)], from).ok();
@@ -126,7 +126,7 @@ fn acts_in_a_sandbox() {
         ["tcp", to] => tcp(to),
         ["listen", to] => listen(to),
         ["udp", to] => udp(to, b"hello"),
-        ["large", to] => udp(to, &[b'x'; 20_000]).map(|heard| heard.len().to_string()),
+        ["large", to] => udp(to, &vec![b'x'; 20_000]).map(|heard| heard.len().to_string()),
         ["many", count, to] => many(count.parse().unwrap(), to),
         ["answer", port] => answer(port.parse().unwrap()),
         ["abstract", name] => {
@@ -166,7 +166,7 @@ fn udp(to: &str, what: &[u8]) -> std::io::Result<String> {
     socket.connect(to)?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
     socket.send(what)?;
-    let mut heard = [0; 65_536];
+    let mut heard = vec![0; 65_536];
     let length = socket.recv(&mut heard)?;
     Ok(String::from_utf8_lossy(&heard[..length]).into_owned())
 }
@@ -521,14 +521,13 @@ fn whoever_is_killed_leaves_nothing() {
         command.args(["--allow", "any", "--publish", "8081", "--", "sh", "-c", &script]).stdout(Stdio::piped());
         let mut child = ready(command.spawn().unwrap());
         assert!(running().len() >= 3, "hop, its agents, the first process, the shell");
-        let victim = match whom {
-            "hop" => child.id().to_string(),
-            _ => {
-                let children = format!("/proc/{0}/task/{0}/children", child.id());
-                let children = std::fs::read_to_string(children).unwrap();
-                let name = |pid: &&str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
-                children.split_whitespace().find(|pid| name(pid) == "hop-sandbox\n").unwrap().to_owned()
-            }
+        let own = child.id();
+        let victim = if whom == "hop" {
+            own.to_string()
+        } else {
+            let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
+            let name = |pid: &&str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+            children.split_whitespace().find(|pid| name(pid) == "hop-sandbox\n").unwrap().to_owned()
         };
         assert!(Command::new("kill").args(["-9", &victim]).status().unwrap().success());
         let status = child.wait().unwrap();

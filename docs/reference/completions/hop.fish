@@ -38,6 +38,7 @@ complete -c hop -n "__fish_hop_needs_command" -f -a "plan" -d 'Print what `hop u
 complete -c hop -n "__fish_hop_needs_command" -f -a "diff" -d 'Show what differs between a running lab and what was declared: what was changed by hand, and what the lab itself lost'
 complete -c hop -n "__fish_hop_needs_command" -f -a "exec" -d 'Run a command in a node'
 complete -c hop -n "__fish_hop_needs_command" -f -a "shell" -d 'Open a shell in a node'
+complete -c hop -n "__fish_hop_needs_command" -f -a "sandbox" -d 'Run a command that reaches nothing but what is allowed'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ping" -d 'Measure who reaches whom: one pair of nodes, or all of them'
 complete -c hop -n "__fish_hop_needs_command" -f -a "why" -d 'Say why one node does not reach another: hop by hop, there and back, with the smallest repair'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ns" -d 'Namespaces by name, as `ip netns` has them: what one makes, the other sees, enters and deletes'
@@ -110,6 +111,15 @@ complete -c hop -n "__fish_hop_using_subcommand shell" -l color -d 'Colours: `au
 always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand shell" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -l net -d 'The network outside: none, a node as LAB/NODE, or a NAME in /run/netns; this one, if not given' -r
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -s a -l allow -d 'What may be reached: HOST:PORT, HOST, ADDRESS, NETWORK/LENGTH, each with :PORT, /tcp, /udp, or any' -r
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -s p -l publish -d 'A TCP port of the command that outside may reach: PORT, OUTER:INNER, ADDRESS:OUTER:INNER' -r
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -s C -l cwd -d 'Run in this directory instead of the current one' -r -F
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -s r -l record -d 'List at the end what it tried to reach, and the options that would let it'
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand ping" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand ping" -s c -l count -d 'How many requests to send, one after the other\'s answer' -r
 complete -c hop -n "__fish_hop_using_subcommand ping" -s W -l timeout -d 'How long to wait for an answer, in milliseconds' -r
