@@ -406,6 +406,21 @@ fn no_socket_of_the_machine_is_a_way_out() {
 }
 
 #[test]
+fn a_sandbox_in_a_node_covers_the_sockets_of_the_machine_too() {
+    let lab = Lab::new();
+    let path = lab.place.path().join("agent");
+    let _agent = UnixListener::bind(&path).unwrap();
+    let hop = env!("CARGO_BIN_EXE_hop").to_owned();
+    let act = ["unix", lab.place.path().to_str().unwrap(), "agent"];
+    let in_node = |args: &[&str]| {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        said(&acting(&lab.place, &args, &act).output().unwrap())
+    };
+    assert_eq!(in_node(&["exec", "home"]), "connected", "it is there");
+    assert_eq!(in_node(&["exec", "home", "--", &hop, "sandbox"]), FORBIDDEN[1]);
+}
+
+#[test]
 fn a_directory_that_is_covered_is_not_entered_by_the_back_door() {
     let place = Place::new();
     let runtime = place.path().join("runtime");
@@ -487,7 +502,13 @@ fn status_signals_streams_and_directory_pass_through() {
 #[test]
 fn the_terminals_signals_end_the_command_and_not_the_relay() {
     let place = Place::new();
-    let mut command = place.command(&["sandbox", "--record", "sh", "-c", "trap 'exit 9' INT; echo ready; sleep 1000"]);
+    let mut command = place.command(&[
+        "sandbox",
+        "--record",
+        "sh",
+        "-c",
+        "trap 'exit 9' INT; echo ready; while :; do sleep 0.1; done",
+    ]);
     // A process group of its own stands for the one in the foreground.
     let child = ready(command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     let group = format!("-{}", child.id());

@@ -18,7 +18,7 @@ mod snapshot;
 mod state;
 mod sysctl;
 
-pub use allow::{Allow, AllowError, Hosts, Transport, is_outside};
+pub use allow::{Allow, AllowError, Hosts, Transport, is_host_name, is_outside};
 pub use execute::Refused;
 pub use link::{AltName, Link, LinkKind, MacAddr, MacAddrError, Mtu, MtuError};
 pub use name::{IfName, IfNameError, NsName, NsNameError};

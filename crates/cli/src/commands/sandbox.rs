@@ -18,9 +18,8 @@ use crate::ui::Ui;
 /// Run a command that reaches nothing but what is allowed.
 ///
 /// It has a network of its own. Without --allow that is a loopback and nothing else: no host, no resolver, no
-/// service of this machine, neither by an abstract socket nor by one in /run. No root is needed, for root
-/// neither: the command is whoever calls, without any capability. It sees the files of whoever calls, and
-/// may write to them.
+/// service of this machine, neither by an abstract socket nor by one in /run. No root is needed. The command
+/// runs as you, without any capability; it sees your files, and may write to them.
 ///
 /// The working directory, the terminal, signals and the exit status pass through. Everything ends with
 /// the command, and with this process.

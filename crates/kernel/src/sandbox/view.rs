@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::SandboxSpec;
 use crate::enter::mount_sysfs;
@@ -28,12 +28,10 @@ pub(super) fn make(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
     // What is mounted on the host later still shows; what is mounted here does not show there.
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .doing("keep the sandbox's mounts from the host")?;
-    // A place that every machine has. The overlay keeps what it needs of the file system there.
-    let run = Path::new(RUN);
     let kept = keep()?;
-    etc::cover(run, spec.user_namespace, spec.etc, MountFlags::RDONLY)?;
-    rustix::process::chdir("/").doing("leave the sandbox's /run")?;
-    rustix::mount::unmount(run, UnmountFlags::DETACH).doing("uncover /run")?;
+    // A place that every machine has. What is there for the overlay lies below another /run afterwards:
+    // to unmount it would take a grace period of RCU.
+    etc::cover(Path::new(RUN), spec.user_namespace, spec.etc, MountFlags::RDONLY)?;
     make_run(&kept)?;
     cover_sockets(spec)?;
     mount_proc(spec)?;
@@ -177,14 +175,17 @@ fn make_read_only(path: &str) -> rustix::io::Result<()> {
     super::calls::make_mounts_read_only(Path::new(path))
 }
 
-/// The paths of all sockets that are bound in the caller's network namespace, but for those below /run.
+/// The paths of all sockets that are bound in the caller's network namespace and in that of the first process,
+/// which is the machine's or the lab's; but for those below /run.
 ///
 /// # Errors
 /// The kernel's table cannot be read.
 pub fn bound_sockets() -> io::Result<Vec<PathBuf>> {
     // unix(7): the eighth field is the path, and it may contain blanks.
     const FIELDS_BEFORE: usize = 7;
-    let table = std::fs::read("/proc/net/unix")?;
+    let mut table = std::fs::read("/proc/net/unix")?;
+    // Where a caller may not look at that process, the sockets of its own network are all that is known.
+    table.extend(std::fs::read("/proc/1/net/unix").unwrap_or_default());
     let path_of = |line: &[u8]| -> Option<PathBuf> {
         let mut rest = line;
         for _ in 0..FIELDS_BEFORE {
@@ -196,7 +197,7 @@ pub fn bound_sockets() -> io::Result<Vec<PathBuf>> {
         let covered = path.starts_with(RUN) || path.starts_with("/var/run");
         (path.as_os_str().as_bytes().first() == Some(&b'/') && !covered).then_some(path)
     };
-    let mut paths: Vec<PathBuf> = table.split(|&byte| byte == b'\n').skip(1).filter_map(path_of).collect();
+    let mut paths: Vec<PathBuf> = table.split(|&byte| byte == b'\n').filter_map(path_of).collect();
     paths.sort();
     paths.dedup();
     Ok(paths)

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hopyard_kernel::agent::Found;
-use hopyard_net::{Allow, Hosts, Transport, is_outside};
+use hopyard_net::{Allow, Hosts, Transport, is_host_name, is_outside};
 
 /// For so long what was found of a name is taken for true.
 pub(super) const FRESH: Duration = Duration::from_secs(5);
@@ -122,6 +122,10 @@ impl Policy {
 
     /// What to answer to a question for a name, in lower case.
     pub(super) fn answer(&mut self, name: &str, now: Instant) -> Answer {
+        // What else a question may have in it is not for a resolver, nor for a terminal.
+        if !is_host_name(name) {
+            return Answer::Denied;
+        }
         if !self.numbers.contains_key(name) && self.allow.iter().any(|allow| allow.hosts == Hosts::Any) {
             if self.names.len() >= MOST_NAMES {
                 self.forget_names();
@@ -294,6 +298,14 @@ mod tests {
         let stand_in = SocketAddr::new(first[0], 443);
         assert_eq!(policy.name_of(stand_in, Transport::Tcp), Some("a.test"));
         assert_eq!(policy.decide(stand_in, Transport::Tcp, now), Decision::Denied);
+    }
+
+    #[test]
+    fn what_is_no_host_name_is_nobody() {
+        let mut policy = policy(&["any"], true);
+        for name in ["\u{1b}[2J.test", "a b", "127.0.0.1", "", "x..y", "-x.test"] {
+            assert_eq!(policy.answer(name, Instant::now()), Answer::Denied, "{name:?}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl Relay {
                 Answer::LookUp(_) => true,
                 Answer::Known(found) => !self.stands_in(found),
             };
-            self.record.note(Attempt::LookUp(question.name.clone()), allowed);
+            self.record.note(Attempt::LookUp(question.name.escape_debug().to_string()), allowed);
         }
         match answer {
             Answer::Known(found) => self.reply(ends, question.answer(Some(&found))),
