@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hopyard::explain::{Cell, Target, derive, matrix};
 use hopyard::formats::{self, SourceFile};
 use hopyard::model::Lab;
-use hopyard::net::NetState;
+use hopyard::net::{Family, NetState, Snapshot};
 use hopyard::plan::Wanted;
 use hopyard::runtime::ping::{Probe, ping};
 use hopyard::runtime::{Home, Running};
@@ -82,6 +83,52 @@ pub(crate) fn plan(topology: &str) -> Result<Planned, Failure> {
         most_routes: routes.into_iter().max().unwrap_or(0),
         operations,
     })
+}
+
+/// What it takes to say who reaches whom, without a kernel.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Predicted {
+    /// From the snapshot to the last pair, in seconds.
+    pub(crate) seconds: f64,
+    /// In all tables of all nodes.
+    pub(crate) routes: usize,
+    /// There and back, in both families.
+    pub(crate) pairs: usize,
+    pub(crate) reached: usize,
+    /// Those that were walked one by one.
+    pub(crate) walked: usize,
+}
+
+/// Says who reaches whom in a topology that was planned.
+pub(crate) fn pairs(topology: &str) -> Result<Predicted, Failure> {
+    let lab = lab(topology)?;
+    let Wanted { state, .. } = desired(&lab)?;
+    let network = derive(&state, None);
+    let nodes: Vec<hopyard::net::NsName> = lab.nodes().iter().map(|node| node.name.clone()).collect();
+    let mut targets = Vec::new();
+    for node in &nodes {
+        let links = state.namespaces.get(node).into_iter().flat_map(|space| space.links.values());
+        let addresses: Vec<IpAddr> = links.flat_map(|link| &link.addresses).map(hopyard::net::IpNet::addr).collect();
+        for family in Family::BOTH {
+            let first = addresses.iter().find(|addr| Family::of(**addr) == family);
+            targets.extend(first.map(|addr| Target { node: node.clone(), addr: *addr }));
+        }
+    }
+    Ok(predict(&network, &nodes, &targets))
+}
+
+/// Predicts all pairs, and takes the time.
+pub(crate) fn predict(network: &Snapshot, nodes: &[hopyard::net::NsName], targets: &[Target]) -> Predicted {
+    let started = Instant::now();
+    let all = matrix(network, nodes, targets);
+    let seconds = started.elapsed().as_secs_f64();
+    Predicted {
+        seconds,
+        routes: network.nodes.values().map(|node| node.routes.len()).sum(),
+        pairs: all.pairs().count(),
+        reached: all.pairs().filter(|(.., cell)| *cell == Cell::Reached).count(),
+        walked: all.walked(),
+    }
 }
 
 /// Reads a topology, as `hop` does.

@@ -90,6 +90,9 @@ enum Child {
     /// Plan a topology.
     #[command(hide = true)]
     Plan { topology: String },
+    /// Say who reaches whom in a topology, without a kernel.
+    #[command(hide = true)]
+    Pairs { topology: String },
     /// Write a course for the comparison program, to run it by hand.
     #[command(hide = true)]
     Course { topology: String, from: String, to: String, file: PathBuf },
@@ -152,6 +155,7 @@ fn run() -> Result<usize, Failure> {
             child::answer(out, &child::up(hop, name, from, to, topology)?)?;
         }
         Some(Child::Plan { topology }) => child::answer(out, &child::plan(topology)?)?,
+        Some(Child::Pairs { topology }) => child::answer(out, &child::pairs(topology)?)?,
         Some(Child::Course { topology, from, to, file }) => {
             let wanted = child::desired(&child::lab(topology)?)?;
             let packet = measure::first_packet(&wanted, from, to)?;

@@ -7,6 +7,8 @@ use hopyard::kernel::Errno;
 use hopyard::model::Problem;
 use hopyard::net::Op;
 use hopyard::runtime;
+use hopyard::runtime::attach::AttachError;
+use hopyard::runtime::boot::BootError;
 use hopyard::runtime::ns::NsError;
 
 use crate::source::Source;
@@ -136,7 +138,16 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
             | NsError::NoProcess { .. }
             | NsError::NoInterface { .. }
             | NsError::IsThere { .. },
-        ) => USAGE,
+        )
+        | Error::Attach(
+            AttachError::NotAttached { .. }
+            | AttachError::BadName { .. }
+            | AttachError::NoContainer { .. }
+            | AttachError::Ambiguous { .. },
+        )
+        | Error::Boot(BootError::NotEnabled { .. } | BootError::BadService { .. } | BootError::NoService { .. }) => {
+            USAGE
+        }
         _ => FAILURE,
     }
 }
@@ -179,10 +190,34 @@ fn hint(error: &runtime::Error) -> Option<String> {
             errno => resource_hint(errno.raw()),
         },
         Error::Ns(error) => ns_hint(error),
+        Error::Boot(error) => boot_hint(error),
+        Error::Attach(error) => attach_hint(error),
+        Error::NotLent { .. } => Some("without `interfaces` in the file it runs for you as well".to_owned()),
+        Error::LentElsewhere { .. } => {
+            Some("take the lab down where it was brought up; inside of a container that is in the container".to_owned())
+        }
+        Error::Uplink(error) => uplink_hint(error),
         Error::Kernel(error) => resource_hint(error.errno().raw()),
         Error::System(failure) => failure.errno().and_then(|errno| resource_hint(errno.raw())),
         Error::Io { source, .. } => source.raw_os_error().and_then(resource_hint),
         _ => None,
+    }
+}
+
+/// The way out, of what concerns ways out of a lab.
+fn uplink_hint(error: &runtime::UplinkError) -> Option<String> {
+    use runtime::UplinkError;
+    match error {
+        UplinkError::NoPasta => Some("install the package `passt`, or bring the lab up as root".to_owned()),
+        UplinkError::NoTun { .. } => Some(
+            "as root: `chmod 0666 /dev/net/tun`, as most systems have it; `modprobe tun` where it is missing"
+                .to_owned(),
+        ),
+        UplinkError::Elsewhere => Some("leave the network namespace that this shell is in".to_owned()),
+        UplinkError::Pasta { .. } => {
+            Some("it goes by the host's default route; `ip route` shows whether there is one".to_owned())
+        }
+        UplinkError::NoAddresses { .. } => None,
     }
 }
 
@@ -227,6 +262,50 @@ fn ns_hint(error: &NsError) -> Option<String> {
         NsError::OfLab { lab: None, .. } => Some("`hop down` of whoever brought the lab up takes it down".to_owned()),
         _ => None,
     }
+}
+
+/// The way out, of what concerns containers.
+fn attach_hint(error: &AttachError) -> Option<String> {
+    Some(match error {
+        AttachError::IsAttached { node, .. } => format!("`hop detach {node}` makes it a node as any other again"),
+        AttachError::IsHost { .. } => "start it with `--network none`, or with a network of its own".to_owned(),
+        AttachError::NotYours { .. } => {
+            "as root it can be attached to a lab of root's; without root, `hop exec NODE CMD` starts a program in a node"
+                .to_owned()
+        }
+        AttachError::NameTaken { node, dev, .. } => format!(
+            "give the node's interface another name, as in `{node}:lab0 -- ...`, or start the container with \
+             `--network none`: then it has no `{dev}`"
+        ),
+        AttachError::HasOutside { node, .. } => format!("link `{node}` to another node that has it"),
+        AttachError::InUse { .. } => "end them first: they would be left in a network without links".to_owned(),
+        AttachError::NoContainer { .. } => "`--pid NUMBER` attaches any process".to_owned(),
+        AttachError::Ambiguous { engines: (first, _), .. } => format!("`--engine {first}` says which one is meant"),
+        _ => return None,
+    })
+}
+
+/// The way out, of what concerns systemd.
+fn boot_hint(error: &BootError) -> Option<String> {
+    let text = match error {
+        BootError::NoSystemd => "`--print` prints the unit; elsewhere, have the machine run `hop up` when it starts",
+        BootError::NoUserManager { .. } => {
+            "it is there where you have logged in, not after `su`; `loginctl enable-linger` keeps it from then on"
+        }
+        BootError::Foreign { path } => {
+            return Some(format!("`--force` replaces it; look at it first: `cat {}`", path.display()));
+        }
+        BootError::BadPath { .. } => "a path of letters, digits and `/ . _ - + @` can",
+        BootError::NoProgram { .. } => "start it again by its path",
+        BootError::Systemctl { .. } => "`journalctl -xe` may say more, with `--user` for a unit of yours",
+        BootError::NotEnabled { lab } => return Some(format!("`hop enable {lab}` has it come up before the service")),
+        BootError::NoService { .. } => "`systemctl list-unit-files --type service` lists those that there are",
+        BootError::UserService => {
+            "let the service begin with `ExecStart=/path/of/hop exec LAB/NODE`, and its command behind it"
+        }
+        BootError::BadService { .. } | BootError::KeeperKilled { .. } => return None,
+    };
+    Some(text.to_owned())
 }
 
 /// Limits of the machine, by the error numbers with which they show.

@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod error;
+mod new_file;
 mod source;
 mod target;
 mod ui;
@@ -22,6 +23,10 @@ fn main() -> ExitCode {
         }
     };
     let mut ui = ui::Ui::new(args.color);
+    // What a lab that was killed has left of the host's settings.
+    if let Err(error) = hopyard::runtime::uplink::heal() {
+        ui.note(format_args!("warning: {error}"));
+    }
     let result = commands::run(args.command, &mut ui).and_then(|status| ui.finish().map(|()| status));
     match result {
         Ok(status) => ExitCode::from(status),

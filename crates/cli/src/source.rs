@@ -43,7 +43,8 @@ impl TopologyArgs {
             let read = formats::inline(&self.topology);
             (SourceFile::inline(self.topology.as_str()), read)
         } else {
-            let file = read_file(Path::new(&self.topology))?;
+            const HINT: &str = "a topology is a file, or inline: 'home -- near -- far', chain:5, ring:5, star:8, grid:3x3, tree:2x3, mesh:4, fat-tree:4";
+            let file = read_file(Path::new(&self.topology), HINT)?;
             let read = formats::read(&file);
             (file, read)
         };
@@ -75,19 +76,14 @@ impl TopologyArgs {
     }
 }
 
-fn read_file(path: &Path) -> Result<SourceFile, CliError> {
+/// Reads a file. `hint` is the way out where there is none.
+pub(crate) fn read_file(path: &Path, hint: &str) -> Result<SourceFile, CliError> {
     use std::io::Read;
     let shown = path.display();
     let cannot = |error: std::io::Error| {
         let not_found = error.kind() == std::io::ErrorKind::NotFound;
         let error = CliError::usage(format!("cannot read {shown}: {error}"));
-        if not_found {
-            error.hint(
-                "a topology is a file, or inline: 'home -- near -- far', chain:5, ring:5, star:8, grid:3x3, tree:2x3, mesh:4, fat-tree:4",
-            )
-        } else {
-            error
-        }
+        if not_found { error.hint(hint) } else { error }
     };
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(cannot)?;

@@ -13,11 +13,14 @@
 //!   name, the commands below find it under that name.
 //! - ```` ```rust ````: stands in this file word for word, hence compiles and runs.
 //! - `console,root`: needs root, so it runs in namespaces of its own, for an ordinary user too.
+//! - `console,boot`: runs as root on a machine that systemd has started, with a user `someone` (`common/systemd.rs`).
 //! - `console,norun`: is not run.
 //!
 //! What cannot run for lack of a tool or a right is skipped, and the reason printed; where
 //! `REQUIRE_LABS` is set that is a failure. `UPDATE=1` rewrites the generated reference.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
+
+mod common;
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -34,7 +37,7 @@ const TIMEOUT_S: &str = "180";
 /// Where programs are, whoever runs the tests.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Programs that are not everywhere, and that a page may use.
-const TOOLS: &[&str] = &["ip", "ping", "sysctl", "python3", "getent"];
+const TOOLS: &[&str] = &["ip", "ping", "sysctl", "python3", "getent", "podman"];
 
 // ---------------------------------------------------------------------------------- the tests
 
@@ -87,6 +90,7 @@ fn the_generated_reference_is_current() {
         ("completions/_hop", &["completions", "zsh"]),
         ("completions/hop.fish", &["completions", "fish"]),
         ("hop.schema.json", &["schema"]),
+        ("why.schema.json", &["schema", "--why"]),
     ] {
         let output = place.hop(args);
         assert!(output.status.success(), "{path}: {}", text(&output));
@@ -159,10 +163,14 @@ fn pages() -> Vec<PathBuf> {
 fn run_page(path: &Path, how: How) -> Vec<String> {
     let name = path.strip_prefix(root()).unwrap().display().to_string();
     let text = fs::read_to_string(path).unwrap();
-    let (mut steps, mut as_root) = (Vec::new(), Vec::new());
+    let (mut steps, mut as_root, mut booted) = (Vec::new(), Vec::new(), Vec::new());
     let mut failures = Vec::new();
     for block in blocks(&text) {
-        let steps = if block.has("root") { &mut as_root } else { &mut steps };
+        let steps = match () {
+            () if block.has("root") => &mut as_root,
+            () if block.has("boot") => &mut booted,
+            () => &mut steps,
+        };
         let place = format!("{name}:{}", block.line);
         match block.language() {
             _ if block.has("norun") => {}
@@ -181,6 +189,9 @@ fn run_page(path: &Path, how: How) -> Vec<String> {
     }
     if !as_root.is_empty() {
         failures.extend(Place::new().run(&name, &as_root, how.root()));
+    }
+    if !booted.is_empty() {
+        failures.extend(run_booted(&name, &booted));
     }
     failures
 }
@@ -436,27 +447,57 @@ impl Place {
             script.push_str("mount -t tmpfs -o mode=755 none /run || exit 99\n");
         }
         let out = self.path("out");
-        for (at, step) in steps.iter().enumerate() {
-            let out = out.join(at.to_string());
-            let out = out.display();
-            writeln!(script, "{{\n{}\n}} >{out} 2>&1 </dev/null\necho $? >{out}.status", step.script).unwrap();
-        }
+        script.push_str(&script_of(steps, &out));
         let mut words: Vec<&str> = vec!["timeout", "--kill-after=5", TIMEOUT_S];
         words.extend(within);
         words.extend(["sh", "-c", &script]);
         let output = self.command(words[0]).args(&words[1..]).output().unwrap();
-        let mut failures = Vec::new();
-        if !output.status.success() {
-            failures.push(format!("{page}: the shell ends with {}\n{}", output.status, text(&output)));
-        }
-        for (at, step) in steps.iter().enumerate() {
-            let printed = fs::read(out.join(at.to_string())).unwrap_or_default();
-            let status =
-                fs::read_to_string(out.join(format!("{at}.status"))).ok().and_then(|text| text.trim().parse().ok());
-            failures.extend(step.check(page, &String::from_utf8_lossy(&printed), status));
-        }
-        failures
+        check_all(page, steps, &output, &out)
     }
+}
+
+/// Runs steps on a machine that systemd has started.
+fn run_booted(page: &str, steps: &[Step]) -> Vec<String> {
+    let Some(disk) = common::systemd::Disk::new() else { return Vec::new() };
+    if let Some(tool) = missing_tool(steps) {
+        skip(page, &format!("{} commands: there is no `{tool}` here", steps.len()));
+        return Vec::new();
+    }
+    let (home, shown) = (disk.path("home/page"), Path::new("/home/page"));
+    fs::create_dir(&home).unwrap();
+    let machine = disk.start();
+    if steps.iter().any(|step| step.script.contains("podman ")) {
+        machine.sh(common::systemd::PODMAN);
+    }
+    let script = format!("cd {}\n{}", shown.display(), script_of(steps, shown));
+    let output = machine.output("timeout", &["--kill-after=5", TIMEOUT_S, "sh", "-c", &script]);
+    check_all(page, steps, &output, &home)
+}
+
+/// Runs each step, and leaves in a directory what it prints and how it ends.
+fn script_of(steps: &[Step], out: &Path) -> String {
+    let mut script = String::new();
+    for (at, step) in steps.iter().enumerate() {
+        let out = out.join(at.to_string());
+        let out = out.display();
+        writeln!(script, "{{\n{}\n}} >{out} 2>&1 </dev/null\necho $? >{out}.status", step.script).unwrap();
+    }
+    script
+}
+
+/// What is not as it should be.
+fn check_all(page: &str, steps: &[Step], output: &Output, out: &Path) -> Vec<String> {
+    let mut failures = Vec::new();
+    if !output.status.success() {
+        failures.push(format!("{page}: the shell ends with {}\n{}", output.status, text(output)));
+    }
+    for (at, step) in steps.iter().enumerate() {
+        let printed = fs::read(out.join(at.to_string())).unwrap_or_default();
+        let status =
+            fs::read_to_string(out.join(format!("{at}.status"))).ok().and_then(|text| text.trim().parse().ok());
+        failures.extend(step.check(page, &String::from_utf8_lossy(&printed), status));
+    }
+    failures
 }
 
 impl Drop for Place {

@@ -206,7 +206,7 @@ fn set_up(snapshot: &mut Snapshot, at: &Endpoint, up: bool) {
     }
 }
 
-fn set_sysctl(node: &mut NodeState, key: &SysctlKey, value: &str) {
+pub(crate) fn set_sysctl(node: &mut NodeState, key: &SysctlKey, value: &str) {
     let number: u8 = value.parse().unwrap_or_default();
     if *key == SysctlKey::IPV4_FORWARD {
         // One switch for all interfaces.
@@ -245,7 +245,7 @@ fn host_route(net: IpNet) -> RouteKey {
     RouteKey { prefix, table: FibRoute::LOCAL, metric: 0 }
 }
 
-fn add_address(node: &mut NodeState, dev: IfName, net: IpNet) {
+pub(crate) fn add_address(node: &mut NodeState, dev: IfName, net: IpNet) {
     let Some(link) = node.links.get_mut(&dev) else { return };
     if link.addresses.iter().any(|own| own.net == net) {
         return;

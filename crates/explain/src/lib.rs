@@ -6,19 +6,27 @@
 //! Pure. Knows nothing of sockets and of where a snapshot comes from; says nothing in words.
 #![forbid(unsafe_code)]
 
+mod code;
+mod derive;
 mod edit;
 mod filter;
 mod lookup;
+mod matrix;
 mod packet;
 mod reason;
 mod repair;
 mod segment;
+mod steps;
 mod verdict;
 mod walk;
 
+pub use code::Code;
+pub use derive::derive;
 pub use edit::Edit;
+pub use matrix::{Cause, Cell, Matrix, Target, matrix};
 pub use packet::{Packet, Protocol};
 pub use reason::{ArpRefusal, Reason};
 pub use repair::{Repair, Stage, repair};
+pub use steps::{Part, Step, steps, table_name};
 pub use verdict::{Outcome, Query, Trouble, Verdict, explain, owner};
-pub use walk::{Choices, End, Hop, Trace, Walk, walk};
+pub use walk::{Choices, End, Hop, Trace, Translated, Walk, walk};

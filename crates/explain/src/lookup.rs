@@ -105,18 +105,18 @@ fn in_table<'a>(
             let (new, old) = (route.key.prefix.prefix_len(), best.key.prefix.prefix_len());
             new > old || new == old && route.metric() < best.metric()
         });
-        if better && is_usable(node, route, question) {
+        if better && is_usable(node, route, question.output) {
             best = Some(route);
         }
     }
     best.filter(|route| suppress.is_none_or(|most| u32::from(route.key.prefix.prefix_len()) > most))
 }
 
-fn is_usable(node: &NodeState, route: &FibRoute, question: &Question<'_>) -> bool {
+pub(crate) fn is_usable(node: &NodeState, route: &FibRoute, output: Option<IfName>) -> bool {
     match &route.action {
-        FibAction::Route(RouteKind::Unicast(hops)) => hops.iter().any(|hop| hop_is_usable(node, hop, question.output)),
+        FibAction::Route(RouteKind::Unicast(hops)) => hops.iter().any(|hop| hop_is_usable(node, hop, output)),
         // Of `lo`, so not through another interface.
-        FibAction::Local => question.output.is_none_or(|dev| dev == IfName::LO),
+        FibAction::Local => output.is_none_or(|dev| dev == IfName::LO),
         _ => true,
     }
 }
@@ -156,7 +156,7 @@ pub(crate) fn source(node: &NodeState, route: &FibRoute, hop: Option<&NextHop>, 
 
 /// The first address of the interface, one of the gateway's network rather than another; where it
 /// has none, the first one of another interface.
-fn source_v4(node: &NodeState, dev: IfName, towards: IpAddr) -> Option<IpAddr> {
+pub(crate) fn source_v4(node: &NodeState, dev: IfName, towards: IpAddr) -> Option<IpAddr> {
     let candidates = |link: &LinkState| -> Vec<IpNet> {
         let fit = link.addresses.iter().filter(|own| own.net.addr().is_ipv4() && !own.secondary && !own.host_only);
         fit.map(|own| own.net).collect()

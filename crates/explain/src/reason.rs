@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use hopyard_net::{Endpoint, FibRoute, Hook, IfName, IpNet, Listener, MacAddr, NsName, PolicyRule, SysctlKey};
 use serde::Serialize;
 
+use crate::Code;
+
 /// Why a packet ends at a node. [`code`](Reason::code) is stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -146,6 +148,11 @@ pub enum Reason {
     },
     /// The node has no address to send from.
     SourceAddress,
+    /// It leaves what is known: by an interface of which the other end cannot be seen.
+    LeavesKnown {
+        /// The interface.
+        by: Endpoint,
+    },
     /// What decides is not understood.
     Undecided(String),
 }
@@ -171,46 +178,52 @@ pub enum ArpRefusal {
 }
 
 impl Reason {
-    /// Its name, which does not change. `back`: it is about the answer.
+    /// Its name, which does not change, as a text. `back`: it is about the answer.
     pub fn code(&self, back: bool) -> &'static str {
+        self.kind(back).as_str()
+    }
+
+    /// The same, as one of a closed list.
+    pub fn kind(&self, back: bool) -> Code {
         match self {
-            Reason::NoRoute { down: Some(_), .. } | Reason::LinkDown(_) => "link-down",
-            Reason::NoRoute { .. } if back => "no-return-route",
-            Reason::NoRoute { .. } => "no-route",
+            Reason::NoRoute { down: Some(_), .. } | Reason::LinkDown(_) => Code::LinkDown,
+            Reason::NoRoute { .. } if back => Code::NoReturnRoute,
+            Reason::NoRoute { .. } => Code::NoRoute,
             Reason::RouteRefuses(route) => match &route.action {
-                hopyard_net::FibAction::Route(hopyard_net::RouteKind::Unreachable) => "unreachable",
-                hopyard_net::FibAction::Route(hopyard_net::RouteKind::Prohibit) => "prohibit",
-                _ => "blackhole",
+                hopyard_net::FibAction::Route(hopyard_net::RouteKind::Unreachable) => Code::Unreachable,
+                hopyard_net::FibAction::Route(hopyard_net::RouteKind::Prohibit) => Code::Prohibit,
+                _ => Code::Blackhole,
             },
-            Reason::PolicyRule(_) => "policy-rule",
-            Reason::ForwardingOff { .. } => "forwarding-off",
-            Reason::NotAnOwner => "not-an-owner",
-            Reason::RpFilter { .. } => "rp-filter",
-            Reason::LocalSource => "local-source",
-            Reason::NoCarrier { .. } => "no-carrier",
-            Reason::NeighbourUnresolved { .. } => "neighbour-unresolved",
-            Reason::ArpRefused { .. } => "arp-refused",
-            Reason::WrongMask { .. } => "wrong-mask",
-            Reason::DuplicateAddress { .. } => "duplicate-address",
-            Reason::WrongNeighbour { permanent: true, .. } => "wrong-static-neighbour",
-            Reason::WrongNeighbour { .. } => "stale-neighbour",
-            Reason::Firewall { .. } => "firewall",
-            Reason::TooBig { .. } => "mtu",
-            Reason::MtuMismatch { .. } => "mtu-mismatch",
-            Reason::Loop(_) => "ttl-loop",
-            Reason::TtlExpired => "ttl-expired",
-            Reason::NoListener { .. } => "no-listener",
-            Reason::WrongBindAddress { .. } => "wrong-bind-address",
-            Reason::WrongNode { .. } if back => "return-to-wrong-node",
-            Reason::WrongNode { .. } => "wrong-node",
-            Reason::SourceAddress => "source-address",
-            Reason::Undecided(_) => "undecided",
+            Reason::PolicyRule(_) => Code::PolicyRule,
+            Reason::ForwardingOff { .. } => Code::ForwardingOff,
+            Reason::NotAnOwner => Code::NotAnOwner,
+            Reason::RpFilter { .. } => Code::RpFilter,
+            Reason::LocalSource => Code::LocalSource,
+            Reason::NoCarrier { .. } => Code::NoCarrier,
+            Reason::NeighbourUnresolved { .. } => Code::NeighbourUnresolved,
+            Reason::ArpRefused { .. } => Code::ArpRefused,
+            Reason::WrongMask { .. } => Code::WrongMask,
+            Reason::DuplicateAddress { .. } => Code::DuplicateAddress,
+            Reason::WrongNeighbour { permanent: true, .. } => Code::WrongStaticNeighbour,
+            Reason::WrongNeighbour { .. } => Code::StaleNeighbour,
+            Reason::Firewall { .. } => Code::Firewall,
+            Reason::TooBig { .. } => Code::Mtu,
+            Reason::MtuMismatch { .. } => Code::MtuMismatch,
+            Reason::Loop(_) => Code::TtlLoop,
+            Reason::TtlExpired => Code::TtlExpired,
+            Reason::NoListener { .. } => Code::NoListener,
+            Reason::WrongBindAddress { .. } => Code::WrongBindAddress,
+            Reason::WrongNode { .. } if back => Code::ReturnToWrongNode,
+            Reason::WrongNode { .. } => Code::WrongNode,
+            Reason::SourceAddress => Code::SourceAddress,
+            Reason::LeavesKnown { .. } => Code::LeavesKnown,
+            Reason::Undecided(_) => Code::Undecided,
         }
     }
 
     /// Does it leave open whether the packet arrives?
     pub fn is_undecided(&self) -> bool {
         // Which of two answers comes first is chance.
-        matches!(self, Reason::Undecided(_) | Reason::DuplicateAddress { .. })
+        matches!(self, Reason::Undecided(_) | Reason::LeavesKnown { .. } | Reason::DuplicateAddress { .. })
     }
 }

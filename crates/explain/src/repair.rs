@@ -252,6 +252,7 @@ impl<'a> Context<'a> {
             | Reason::NoListener { .. }
             | Reason::WrongBindAddress { .. }
             | Reason::SourceAddress
+            | Reason::LeavesKnown { .. }
             | Reason::Undecided(_) => {}
         }
         self.straighten(&mut found);
@@ -272,7 +273,7 @@ impl<'a> Context<'a> {
                 nodes.extend(wired.ends.values().flat_map(|way| way.switches.iter().cloned()));
             }
             // Where the answer should go has no address of its own.
-            Reason::Undecided(_) => nodes.extend(self.target.clone()),
+            Reason::Undecided(_) | Reason::LeavesKnown { .. } => nodes.extend(self.target.clone()),
             // A route elsewhere on the way led here.
             Reason::Loop(_)
             | Reason::NotAnOwner

@@ -17,6 +17,8 @@ pub(crate) struct Segment {
     pub(crate) down: Vec<Endpoint>,
     /// Why it is not known whether frames get through.
     pub(crate) beyond: Option<String>,
+    /// An interface by which they leave what is known.
+    pub(crate) outside: Option<Endpoint>,
 }
 
 /// What a frame meets on the way to an end.
@@ -108,6 +110,7 @@ fn leave(
     let Some(peer) = peer_of(link) else {
         if !matches!(link.kind, LinkKind::Loopback) {
             found.beyond.get_or_insert_with(|| format!("{by} leads out of what is known"));
+            found.outside.get_or_insert_with(|| by.clone());
         }
         return;
     };

@@ -333,6 +333,28 @@ fn the_firewall_is_run_in_each_hook() {
     check(&["r2 filter forward accept l4proto icmp accept masquerade"], &a_to_b(), "yes", &[]);
 }
 
+/// Not to be taken for one without rules.
+#[test]
+fn a_firewall_that_nobody_could_read_leaves_it_open() {
+    let mut net = chain();
+    net.nodes.get_mut("r2").unwrap().firewall = None;
+    assert_eq!(verdict(&net, &a_to_b()), "? there r2 undecided");
+    // What ends it before is certain.
+    type_in(&mut net, "r1 noroute 10.0.3.0/24");
+    assert_eq!(verdict(&net, &a_to_b()), "there r1 no-route");
+}
+
+#[test]
+fn a_cable_that_leads_elsewhere_leaves_what_is_known() {
+    let mut net = chain();
+    net.nodes.get_mut("r2").unwrap().links.get_mut(&"rb".parse::<hopyard_net::IfName>().unwrap()).unwrap().kind =
+        hopyard_net::LinkKind::Veth { peer: None };
+    assert_eq!(verdict(&net, &a_to_b()), "? there r2 leaves-known");
+    assert_eq!(commands(&net, &a_to_b()), Vec::<String>::new());
+    // What comes not as far is answered.
+    assert_eq!(verdict(&net, &ask("a", "10.0.2.2")), "yes");
+}
+
 #[test]
 fn a_broadcast_is_not_followed() {
     let mut net = chain();

@@ -21,6 +21,7 @@
 //! | `unused-data`, `ports`, `directed`, `nested-graph`, `several-graphs` (warnings) | what a lab has no room for |
 //! | `self-loop`, `dangling-edge`, `duplicate-id` (warnings) | edges that are left out, or lead elsewhere |
 //! | `hyperedge` (warning) | a hyperedge that could not become a switch |
+//! | `not-a-recording`, `later-version`, `bad-version`, `bad-recording` | a recording that cannot be read |
 //! | `no-coordinates`, `isolated`, `disconnected` (warnings) | what is missing in the file itself |
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ mod import;
 mod inline;
 mod lab_name;
 mod links;
+pub mod recording;
 mod render;
 mod source;
 mod yaml;

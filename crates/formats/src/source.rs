@@ -72,6 +72,14 @@ impl SourceFile {
         (line, before.chars().count() + 1)
     }
 
+    /// The byte at a line and a column, both from 1; the column counts bytes, as a reader of JSON does.
+    /// Beyond the end of the line or the text it is the end.
+    pub(crate) fn offset(&self, line: usize, column: usize) -> u32 {
+        let start = line.checked_sub(1).and_then(|at| self.lines.get(at)).copied().unwrap_or(self.text.len());
+        let within = column.saturating_sub(1).min(self.line_text(line).len());
+        u32::try_from(start + within).unwrap_or(u32::MAX)
+    }
+
     /// A line without its end; the first is 1.
     pub fn line_text(&self, line: usize) -> &str {
         let start = line.checked_sub(1).and_then(|at| self.lines.get(at));

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString, OsString};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -123,6 +123,38 @@ impl Entry {
         }
         command
     }
+}
+
+/// A command that serves a lab from outside of its network: it stays in the caller's network namespace, and
+/// has the rights, the files and the processes of the lab. It ends with the lab, whatever ends that. At a path,
+/// where a file must be, it alone finds a network namespace, by which it can name a node.
+///
+/// May be spawned from a process with many threads.
+pub fn helper(
+    keeper: Process,
+    user_namespace: bool,
+    (node, place): (OwnedFd, PathBuf),
+    program: impl Into<OsString>,
+) -> Command {
+    let mut command = Command::new(program.into());
+    // SAFETY: what runs between fork and exec uses the allocator, which glibc's fork leaves usable, and
+    // no lock of the parent's. It has one thread, and shares nothing.
+    unsafe {
+        command.pre_exec(move || {
+            if user_namespace {
+                rustix::thread::move_into_thread_name_spaces(keeper.as_fd(), ThreadNameSpaceType::USER)?;
+            }
+            let shared = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::PROCESS_ID;
+            rustix::thread::move_into_thread_name_spaces(keeper.as_fd(), shared)?;
+            rustix::process::chdir("/")?;
+            fork_into_pid_namespace()?;
+            rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)?;
+            // Only here, for the lab's /proc knows the lab's processes.
+            rustix::mount::mount_bind(format!("/proc/self/fd/{}", node.as_raw_fd()), &place)?;
+            Ok(())
+        });
+    }
+    command
 }
 
 /// What a process finds in a network namespace that belongs to no lab: as ip-netns(8) has it, but that

@@ -49,6 +49,8 @@ impl KernelError {
                 self.errno.is_unsupported() || self.errno == Errno::NODEV && self.kernel_said.is_none()
             }
             Some(Op::SetSysctl { .. }) => self.errno == Errno::NOENT,
+            // The kind of a chain that it does not know is "not found", like a file.
+            Some(Op::SetNat { .. }) => self.errno.is_unsupported() || self.errno == Errno::NOENT,
             _ => self.errno.is_unsupported(),
         }
     }
@@ -59,6 +61,9 @@ impl fmt::Display for KernelError {
         write!(f, "cannot {}: ", self.doing)?;
         match self.op.as_deref() {
             Some(Op::SetSysctl { .. }) if self.is_unsupported() => f.write_str("no such sysctl in this namespace")?,
+            Some(Op::SetNat { .. }) if self.is_unsupported() => {
+                f.write_str("this kernel translates no addresses (CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT)")?;
+            }
             Some(Op::AddBridge(_)) if self.is_unsupported() => f.write_str("this kernel has no bridges")?,
             Some(Op::AddVeth { .. }) if self.is_unsupported() => f.write_str("this kernel has no veth links")?,
             _ => return self.write_answer(f),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -99,6 +99,28 @@ pub fn networks_of(pid: i32) -> io::Result<BTreeSet<NamespaceId>> {
     let own = rustix::fs::stat(format!("/proc/{pid}/ns/net"))?;
     let own = NamespaceId { device: own.st_dev, inode: own.st_ino };
     Ok(threads(pid).map(|(_, id)| id).chain([own]).collect())
+}
+
+/// The network namespaces that processes are in, open, each once and with the first process that is in it.
+/// Those that the caller may not open are left out.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn networks_of_all() -> io::Result<Vec<(i32, OwnedFd)>> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for pid in numbers(Path::new("/proc"))? {
+        // Most are where another one is, and need not be opened.
+        let Some(id) = NamespaceId::at(&PathBuf::from(format!("/proc/{pid}/ns/net"))) else { continue };
+        if !seen.contains(&id)
+            && let Ok(network) = crate::pin::network_of(pid)
+            && NamespaceId::of(network.as_fd())? == id
+        {
+            seen.insert(id);
+            found.push((pid, network));
+        }
+    }
+    Ok(found)
 }
 
 /// What keeps the namespaces alive, this process apart. What the caller may not see is not among it.

@@ -545,10 +545,10 @@ fn answer(client: &OwnedFd) -> Option<()> {
         [b'D', numbers @ ..] => {
             for number in decode_numbers(numbers) {
                 if let Ok(number) = RawFd::try_from(number)
-                    && is_namespace(number)
+                    && (is_namespace(number) || is_netlink(number))
                 {
-                    // SAFETY: only descriptors that a request handed over are namespaces, and only
-                    // requests name them.
+                    // SAFETY: only descriptors that a request handed over are namespaces or sockets of
+                    // netlink, and only requests name them.
                     drop(unsafe { OwnedFd::from_raw_fd(number) });
                 }
             }
@@ -566,6 +566,13 @@ fn is_namespace(number: RawFd) -> bool {
     // SAFETY: used for one call; if nothing is open by that number, fstatfs says so.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     number > 2 && rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == NSFS)
+}
+
+/// Is it a socket of netlink? Such a one may own a table of the host's firewall.
+fn is_netlink(number: RawFd) -> bool {
+    // SAFETY: used for one call; if nothing is open by that number, getsockopt says so.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    number > 2 && rustix::net::sockopt::socket_domain(fd).is_ok_and(|domain| domain == AddressFamily::NETLINK)
 }
 
 fn wanted_signals() -> io::Result<OwnedFd> {

@@ -4,6 +4,8 @@
 //! files of a user.
 
 pub mod agent;
+mod arrival;
+mod child;
 pub mod cleanup;
 mod decode;
 mod encode;
@@ -40,7 +42,8 @@ pub mod users;
 pub mod watch;
 mod world;
 
-pub use enter::{Entry, Identity, NetworkEntry, enter_network};
+pub use arrival::wait_for_interfaces;
+pub use enter::{Entry, Identity, NetworkEntry, enter_network, helper};
 pub use errno::Errno;
 pub use error::{ApplyError, KernelError};
 pub use failure::Failure;

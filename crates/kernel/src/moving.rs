@@ -217,6 +217,11 @@ impl Space {
 }
 
 impl Settings {
+    /// Has it nothing, and is down?
+    pub fn is_bare(&self) -> bool {
+        !self.up && self.addresses.is_empty()
+    }
+
     /// For a file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut batch = Batch::default();

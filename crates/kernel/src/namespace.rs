@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
@@ -16,10 +16,19 @@ pub(crate) fn create() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the calling thread into a network namespace.
+/// Takes the calling thread into a network namespace. That in which it is already, it may always enter.
 pub(crate) fn enter(namespace: impl AsFd) -> io::Result<()> {
-    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-    Ok(())
+    match rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)) {
+        Err(rustix::io::Errno::PERM) if is_here(namespace.as_fd())? => Ok(()),
+        entered => Ok(entered?),
+    }
+}
+
+/// Is the calling thread in that namespace?
+fn is_here(namespace: BorrowedFd<'_>) -> io::Result<bool> {
+    let here = rustix::fs::stat("/proc/thread-self/ns/net")?;
+    let there = rustix::fs::fstat(namespace)?;
+    Ok((here.st_dev, here.st_ino) == (there.st_dev, there.st_ino))
 }
 
 /// Sees to it that this process may have so many more files open, as far as its hard limit goes.

@@ -4,13 +4,14 @@
 //! a name that is no namespace. Here a name comes and goes in one step, by a rule of the kernel: what is a
 //! mount point in the caller's own mount namespace can be neither renamed nor removed; where it is one in
 //! others only, it can, and the mounts follow the file or go with it (since Linux 3.18). So a name
-//! is prepared on a file of another name, and given from [`Backstage`], where nothing is mounted on it.
+//! is prepared on a file of another name, and given from [`behind`], where nothing is mounted on it.
 #![allow(unsafe_code)]
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -21,7 +22,7 @@ use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, Unmoun
 use rustix::thread::UnshareFlags;
 
 use crate::failure::Doing;
-use crate::{Failure, namespace};
+use crate::{Failure, child, namespace};
 
 /// `NSFS_MAGIC` (linux/magic.h): the file system of namespace files.
 pub(crate) const NSFS: FsWord = 0x6e73_6673;
@@ -61,7 +62,11 @@ pub fn own_network() -> io::Result<OwnedFd> {
     Ok(File::open("/proc/thread-self/ns/net")?.into())
 }
 
-fn is_network(fd: BorrowedFd<'_>) -> io::Result<bool> {
+/// Is it a network namespace?
+///
+/// # Errors
+/// Those of fstatfs(2) and ioctl(2).
+pub fn is_network(fd: BorrowedFd<'_>) -> io::Result<bool> {
     if rustix::fs::fstatfs(fd)?.f_type != NSFS {
         return Ok(false);
     }
@@ -154,32 +159,32 @@ pub fn pin(namespace: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &OsStr) -> io::
     Ok(mounted?)
 }
 
+/// Takes back what [`pin`] has made, where there is no way [`behind`].
+pub fn unpin(path: &Path) {
+    // Somebody else may have done it.
+    rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).ok();
+    rustix::fs::unlink(path).ok();
+}
+
 fn detached_mount(namespace: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     rustix::mount::open_tree(namespace, "", flags)
 }
 
-/// A thread in a mount namespace of its own, from where names are moved and removed.
+/// The directory as it is in a mount namespace of its own, from where names are moved and removed.
 #[derive(Debug)]
 pub struct Backstage {
-    work: mpsc::Sender<Work>,
+    dir: OwnedFd,
+    path: PathBuf,
 }
 
 /// What a [`Backstage`] is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scene {
-    /// New names: what was there before may stay mounted there.
+    /// New names: what is mounted elsewhere stays mounted, so that files are found by their paths.
     Coming,
-    /// Names that are to go: nothing is mounted there but the directory.
+    /// Names that are to go: nothing at all is mounted there but the directory, however often a name is.
     Going,
-}
-
-type Work = Box<dyn FnOnce(&Behind) + Send>;
-
-/// The directory as it is there.
-struct Behind {
-    dir: OwnedFd,
-    path: PathBuf,
 }
 
 /// A file of the directory, seen from where nothing is mounted on it.
@@ -191,40 +196,39 @@ pub struct Bare {
     pub made: SystemTime,
 }
 
-impl Backstage {
-    /// Behind a directory.
-    ///
-    /// # Errors
-    /// The rights are missing, or no thread could be started.
-    pub fn of(dir: &Path, scene: Scene) -> Result<Self, Failure> {
-        const DOING: &str = "make a mount namespace in which names can be moved";
-        let (work, works) = mpsc::channel::<Work>();
-        let (tell, told) = mpsc::sync_channel(1);
-        let dir = dir.to_owned();
-        let body = move || match go_behind(&dir, scene) {
-            Ok(behind) => {
-                if tell.send(Ok(())).is_ok() {
-                    for work in works {
-                        work(&behind);
-                    }
-                }
-            }
-            // Whoever does not wait for it need not know.
-            Err(error) => drop(tell.send(Err(error))),
-        };
-        std::thread::Builder::new().name("hop-backstage".to_owned()).spawn(body).doing(DOING)?;
-        told.recv().map_err(io::Error::other).doing(DOING)?.doing(DOING)?;
-        Ok(Backstage { work })
+/// Does something behind a directory. `work` sees the caller's memory and file descriptors, but is in
+/// another process, so it must not start threads, and cannot mount anything that the caller sees.
+///
+/// # Errors
+/// The rights are missing, or no process could be made.
+pub fn behind<R>(dir: &Path, scene: Scene, work: impl FnOnce(&Backstage) -> R) -> Result<R, Failure> {
+    let work = || {
+        let stage = Backstage::of(dir, scene)?;
+        Ok(catch_unwind(AssertUnwindSafe(|| work(&stage))))
+    };
+    // The kernel frees a mount namespace in half a millisecond and more, and what has been done is done.
+    match child::run_and_leave(work).doing("make a mount namespace in which names can be moved")? {
+        Ok(result) => Ok(result),
+        Err(panic) => resume_unwind(panic),
     }
+}
 
-    fn run<R: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Behind) -> rustix::io::Result<R> + Send + 'static,
-    ) -> io::Result<R> {
-        let (tell, told) = mpsc::sync_channel(1);
-        let work: Work = Box::new(move |behind| drop(tell.send(work(behind))));
-        self.work.send(work).map_err(|_| io::Error::other("the thread has ended"))?;
-        Ok(told.recv().map_err(io::Error::other)??)
+impl Backstage {
+    /// Takes the calling process there.
+    fn of(dir: &Path, scene: Scene) -> rustix::io::Result<Self> {
+        // SAFETY: the process has one thread; it gets a mount namespace and a working directory of its own.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
+        // Nothing that is mounted from here on shows here, nor the other way round.
+        rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        let mut path = dir.to_owned();
+        match scene {
+            // With all that is mounted in it; below is the same directory.
+            Scene::Coming => rustix::mount::unmount(dir, UnmountFlags::DETACH)?,
+            Scene::Going if leave_all_behind(dir)? => path = "/".into(),
+            Scene::Going => {}
+        }
+        let dir = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Backstage { dir, path })
     }
 
     /// Gives a file another name, together with all that is mounted on it.
@@ -232,7 +236,7 @@ impl Backstage {
     /// # Errors
     /// `EEXIST`: that name is taken.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        self.rename_with(from, to, RenameFlags::NOREPLACE)
+        Ok(rustix::fs::renameat_with(&self.dir, from, &self.dir, to, RenameFlags::NOREPLACE)?)
     }
 
     /// Gives two files each other's names, together with all that is mounted on them.
@@ -240,12 +244,7 @@ impl Backstage {
     /// # Errors
     /// `ENOENT`: one of them is not there.
     pub fn exchange(&self, one: &OsStr, other: &OsStr) -> io::Result<()> {
-        self.rename_with(one, other, RenameFlags::EXCHANGE)
-    }
-
-    fn rename_with(&self, from: &OsStr, to: &OsStr, how: RenameFlags) -> io::Result<()> {
-        let (from, to) = (from.to_owned(), to.to_owned());
-        self.run(move |Behind { dir, .. }| rustix::fs::renameat_with(dir, &from, dir, &to, how))
+        Ok(rustix::fs::renameat_with(&self.dir, one, &self.dir, other, RenameFlags::EXCHANGE)?)
     }
 
     /// Removes a file, together with all that is mounted on it, however often and in whichever mount
@@ -254,18 +253,15 @@ impl Backstage {
     /// # Errors
     /// Those of unlink(2).
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
-        let name = name.to_owned();
-        self.run(move |Behind { dir, path }| {
-            let remove = || rustix::fs::unlinkat(dir, &name, AtFlags::empty());
-            match remove() {
-                Err(rustix::io::Errno::BUSY) => {}
-                removed => return removed,
-            }
-            // Mounted here as well, by having been there before.
-            let path = path.join(&name);
-            while rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
-            remove()
-        })
+        let remove = || rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
+        match remove() {
+            Err(rustix::io::Errno::BUSY) => {}
+            removed => return Ok(removed?),
+        }
+        // Mounted here as well, by having been there before.
+        let path = self.path.join(name);
+        while rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+        Ok(remove()?)
     }
 
     /// The file itself, whatever is mounted on it.
@@ -273,31 +269,19 @@ impl Backstage {
     /// # Errors
     /// There is none.
     pub fn look(&self, name: &OsStr) -> io::Result<Bare> {
-        let name: OsString = name.to_owned();
-        let stat = self.run(move |Behind { dir, .. }| rustix::fs::statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW))?;
+        let stat = rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let made =
-            Duration::new(u64::try_from(stat.st_mtime).unwrap_or(0), u32::try_from(stat.st_mtime_nsec).unwrap_or(0));
         Ok(Bare {
             is_name: matches!(kind, FileType::RegularFile | FileType::Symlink),
-            made: SystemTime::UNIX_EPOCH + made,
+            made: time_of(stat.st_mtime, stat.st_mtime_nsec),
         })
     }
 }
 
-/// Takes the calling thread there.
-fn go_behind(dir: &Path, scene: Scene) -> io::Result<Behind> {
-    // SAFETY: the thread is this module's own; it gets a mount namespace and a working directory of its
-    // own, and shares all else as before.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
-    // Nothing that is mounted from here on shows here, nor the other way round.
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    let mut path = dir.to_owned();
-    if scene == Scene::Going && leave_all_behind(dir)? {
-        path = "/".into();
-    }
-    let dir = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(Behind { dir, path })
+/// A time of a file, as stat(2) gives it.
+pub fn time_of(seconds: i64, nanoseconds: impl TryInto<u32>) -> SystemTime {
+    let since = Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds.try_into().unwrap_or(0));
+    SystemTime::UNIX_EPOCH + since
 }
 
 /// Makes the directory the root, and is rid of all other mounts. `false`: the present root is no mount, as

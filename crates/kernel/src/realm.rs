@@ -1,18 +1,15 @@
 //! Where namespaces may be made and entered: with the rights of the caller, or those that the owner
 //! of a user namespace has in it.
-#![allow(unsafe_code)]
 
-use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
 
+use crate::child;
 use crate::failure::Doing;
-use crate::tie::Tie;
 
 /// The rights with which the namespaces of a lab are made and entered.
 ///
@@ -33,9 +30,6 @@ struct Foreign {
     /// A process in it, whose mount and pid namespace belong to it as well.
     member: Option<OwnedFd>,
 }
-
-/// Room for the work of a child process: as much as a thread has by default.
-const STACK_BYTES: usize = 2 << 20;
 
 impl Realm {
     /// The caller's own rights.
@@ -104,7 +98,7 @@ impl Realm {
 
 impl Foreign {
     fn run<W: FnOnce() -> R, R>(&self, work: W) -> io::Result<std::thread::Result<R>> {
-        in_child_process(|| {
+        child::run(|| {
             // Alone first: joining it gives the rights to join the others.
             move_into_link_name_space(self.user_namespace.as_fd(), Some(LinkNameSpaceType::User))?;
             let Some(member) = &self.member else { return Ok(catch_unwind(AssertUnwindSafe(work))) };
@@ -115,99 +109,13 @@ impl Foreign {
                 rustix::process::chdir(&directory).ok();
             }
             // Only a child is in the pid namespace.
-            in_child_process(|| Ok(catch_unwind(AssertUnwindSafe(work))))
+            child::run(|| Ok(catch_unwind(AssertUnwindSafe(work))))
         })
     }
 }
 
-/// What passes between the two processes, by memory.
-struct Parcel<W, R> {
-    tie: Tie,
-    work: Option<W>,
-    result: Option<io::Result<R>>,
-}
-
-/// Runs `work` in a process of its own that shares memory and file descriptors with this one.
-fn in_child_process<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<R> {
-    let stack = Stack::new()?;
-    let mut parcel = Parcel { tie: Tie::to_caller()?, work: Some(work), result: None };
-    // No CLONE_FS and no CLONE_THREAD: only a process of one thread with a root directory of its own
-    // may join a user namespace. No exit signal: the program's own SIGCHLD handling is not disturbed.
-    let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
-    // SAFETY: the child runs `child_main` on a stack of its own that outlives it, and `parcel` is
-    // used by the child alone until it has ended: CLONE_VFORK suspends this thread until then. The
-    // child uses this thread's thread-local storage, which this thread cannot touch meanwhile.
-    let pid = unsafe { libc::clone(child_main::<W, R>, stack.top(), flags, (&raw mut parcel).cast::<c_void>()) };
-    if pid < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    loop {
-        let mut status = 0;
-        // SAFETY: waits for the child just made; __WALL because it has no exit signal.
-        let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
-        if waited == pid {
-            break;
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-    parcel.result.unwrap_or_else(|| Err(io::Error::other("the process that entered the user namespace was killed")))
-}
-
-extern "C" fn child_main<W: FnOnce() -> io::Result<R>, R>(parcel: *mut c_void) -> i32 {
-    // SAFETY: `in_child_process` passes a parcel of this very type and does not touch it meanwhile.
-    let parcel = unsafe { &mut *parcel.cast::<Parcel<W, R>>() };
-    // It shares the program's descriptors: outliving it, it would keep what they hold, a lab included.
-    parcel.result = match parcel.tie.hold() {
-        Ok(()) => parcel.work.take().map(|work| work()),
-        Err(error) => Some(Err(error)),
-    };
-    // SAFETY: ends this process at once; exit handlers and buffers belong to the other one.
-    unsafe { libc::_exit(0) }
-}
-
-/// Memory for a stack, with a page below it that may not be touched.
-struct Stack {
-    base: *mut c_void,
-}
-
-const GUARD_BYTES: usize = 64 << 10;
-
-impl Stack {
-    fn new() -> io::Result<Self> {
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::STACK;
-        // SAFETY: a new anonymous mapping at a place of the kernel's choice.
-        let base = unsafe {
-            rustix::mm::mmap_anonymous(
-                std::ptr::null_mut(),
-                GUARD_BYTES + STACK_BYTES,
-                ProtFlags::READ | ProtFlags::WRITE,
-                flags,
-            )
-        }?;
-        let stack = Stack { base };
-        // SAFETY: the lowest pages of the mapping just made.
-        unsafe { rustix::mm::mprotect(base, GUARD_BYTES, MprotectFlags::empty()) }?;
-        Ok(stack)
-    }
-
-    /// Its high end: stacks grow downwards on every architecture that Rust's Linux targets have.
-    fn top(&self) -> *mut c_void {
-        self.base.wrapping_byte_add(GUARD_BYTES + STACK_BYTES)
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // SAFETY: the mapping that `new` made, which nobody uses any more.
-        let unmapped = unsafe { rustix::mm::munmap(self.base, GUARD_BYTES + STACK_BYTES) };
-        debug_assert!(unmapped.is_ok(), "a mapping of our own can be unmapped");
-    }
-}
-
 #[cfg(test)]
+#[allow(unsafe_code)]
 mod tests {
     use super::*;
 

@@ -35,6 +35,15 @@ pub fn find(user: &str) -> io::Result<Option<Identity>> {
     }
 }
 
+/// The name of a user; `None`: there is none, or the database cannot be read.
+pub fn name_of(uid: u32) -> Option<String> {
+    let found = by(|entry, buffer, len, result| {
+        // SAFETY: all pointers are valid for the call; see `by`.
+        unsafe { libc::getpwuid_r(uid, entry, buffer, len, result) }
+    });
+    found.ok().flatten()?.name.into_string().ok()
+}
+
 struct Found {
     name: CString,
     uid: u32,
@@ -96,6 +105,8 @@ mod tests {
         assert!(root.groups.contains(&0));
         assert_eq!(find("0").unwrap().unwrap().groups, root.groups);
         assert!(find("no-such-user").unwrap().is_none());
+        assert_eq!(name_of(0).as_deref(), Some("root"));
+        assert_eq!(name_of(4_000_000), None);
         let stranger = find("4000000").unwrap().unwrap();
         assert_eq!((stranger.uid, stranger.groups.len()), (4_000_000, 0));
     }

@@ -1,6 +1,8 @@
 //! The namespaces of a lab, open: changed by lists of operations, and read back.
 
 mod apply;
+mod beside;
+mod lend;
 mod observe;
 mod peers;
 mod phase;

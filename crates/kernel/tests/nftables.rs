@@ -3,11 +3,15 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hopyard_kernel::nftables::{NftSocket, Owner, TableName, Transaction};
 use hopyard_kernel::{SnapshotScope, World};
-use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, NatStep, Op, Rule, RuleStep, RuleVerdict};
+use hopyard_net::{
+    BaseChain, Chain, Comparison, Family, Hook, Loaded, Nat, NatRule, NatStep, Op, Rule, RuleStep, RuleVerdict,
+    Service, Transport,
+};
 use support::{apply, inside, parse, realms, run_inside, some_realm, until};
 
 fn chain(name: &str, hook: Option<(Hook, &str, i32, bool)>, rules: Vec<Vec<RuleStep>>) -> Chain {
@@ -240,5 +244,62 @@ fn a_table_that_a_socket_owns_goes_with_it() {
         assert_eq!(tables(&mut world), chains().len(), "{how}");
         drop(socket);
         assert!(until(Duration::from_secs(5), || tables(&mut world) == 0), "{how}: the table is still there");
+    }
+}
+
+/// A rule of each kind, and both ways to match a prefix.
+fn nat() -> Nat {
+    let tcp = |port| Some(Service { transport: Transport::Tcp, port });
+    let to = |address: Option<&str>, service, to: &str, port| NatRule::Destination {
+        address: address.map(parse),
+        service,
+        to: parse(to),
+        port,
+    };
+    let out = parse("eth1");
+    Nat::new(vec![
+        to(None, tcp(8080), "10.0.0.5", Some(80)),
+        to(None, tcp(8080), "fd00::5", Some(80)),
+        to(Some("192.0.2.7"), Some(Service { transport: Transport::Udp, port: 53 }), "10.0.0.5", None),
+        to(Some("2001:db8::7"), tcp(80), "fd00::5", Some(99)),
+        to(Some("192.0.2.10"), None, "10.0.0.5", None),
+        NatRule::Source { out, from: Some(parse("10.0.0.5/32")), to: parse("192.0.2.10") },
+        NatRule::Source { out, from: Some(parse("10.0.0.0/24")), to: parse("192.0.2.1") },
+        NatRule::Source { out, from: None, to: parse("2001:db8::1") },
+        NatRule::Masquerade { out, from: Some(parse("10.0.0.0/22")) },
+        NatRule::Masquerade { out, from: Some(parse("fd00::/61")) },
+        NatRule::Masquerade { out: parse("it's.2"), from: None },
+    ])
+}
+
+#[test]
+fn the_line_that_an_operation_displays_does_what_the_operation_does() {
+    for (how, realm) in realms() {
+        let mut world = World::new(realm);
+        let set = |ns: &str, replace| Op::SetNat { ns: parse(ns), nat: nat(), replace };
+        apply(&mut world, &[Op::AddNs(parse("a")), Op::AddNs(parse("b")), set("a", false)]);
+        for replace in [false, true] {
+            let line = set("b", replace).to_string();
+            let line = line.strip_prefix("ip netns exec b ").unwrap();
+            let output = run_inside(&world, "b", &["sh", "-c", line]);
+            assert!(output.status.success(), "{how}: {line}\n{}", String::from_utf8_lossy(&output.stderr));
+        }
+        // What is made anew in the place of the old is the same again.
+        apply(&mut world, &[set("a", true)]);
+        let state = world.observe(&BTreeMap::new()).unwrap();
+        for ns in ["a", "b"] {
+            assert_eq!(state.namespaces[ns].nat, Some(nat()), "{how}: {ns}");
+        }
+        // Somebody's hand in our table is seen; another table is not ours.
+        run_inside(&world, "a", &["nft", "add rule inet hopyard postrouting counter"]);
+        run_inside(&world, "b", &["nft", "add table inet mine"]);
+        let state = world.observe(&BTreeMap::new()).unwrap();
+        assert!(state.namespaces["a"].nat.as_ref().unwrap().foreign, "{how}");
+        assert_eq!(state.namespaces["b"].nat, Some(nat()), "{how}");
+        apply(&mut world, &[Op::DelNat(parse("a")), Op::DelNat(parse("b"))]);
+        let state = world.observe(&BTreeMap::new()).unwrap();
+        assert!(state.namespaces.values().all(|space| space.nat.is_none()), "{how}");
+        let left = run_inside(&world, "b", &["nft", "list", "tables"]);
+        assert_eq!(String::from_utf8(left.stdout).unwrap(), "table inet mine\n", "{how}");
     }
 }

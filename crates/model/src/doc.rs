@@ -96,12 +96,48 @@ pub struct NodeDoc {
     pub forward: Option<Spanned<bool>>,
     /// `auto`, `none`, or addresses for `lo`.
     pub loopback: Vec<Spanned<String>>,
+    /// Interfaces of the machine that it is lent.
+    pub interfaces: Vec<Spanned<String>>,
     /// Further addresses: interface, address with prefix length.
     pub addresses: Vec<(Spanned<String>, Spanned<String>)>,
     /// Sysctls: name, value.
     pub sysctls: Vec<(Spanned<String>, Spanned<String>)>,
     /// Routes in the words of ip-route(8): `10.0.2.0/24 via 10.0.1.1`, `default via near dev eth0`.
     pub routes: Vec<Spanned<String>>,
+    /// What it translates.
+    pub nat: NatDoc,
+    /// Has it a way out of the lab?
+    pub uplink: Option<Spanned<bool>>,
+}
+
+/// What a node translates, as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NatDoc {
+    /// What leaves by an interface gets the address of that.
+    pub masquerade: Vec<NatSourceDoc>,
+    /// What leaves by an interface gets another source.
+    pub snat: Vec<NatSourceDoc>,
+    /// What goes to an address: address, and node or address that it goes to instead.
+    pub dnat: Vec<(Spanned<String>, Spanned<String>)>,
+    /// An address that stands for another node, both ways: address, and node or address.
+    pub floating: Vec<(Spanned<String>, Spanned<String>)>,
+    /// A port: `[ADDRESS:]PORT[/tcp|/udp]`, and `NODE|ADDRESS[:PORT]`.
+    pub publish: Vec<(Spanned<String>, Spanned<String>)>,
+    /// The whole.
+    pub span: Option<Span>,
+}
+
+/// A source that is replaced, as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NatSourceDoc {
+    /// The interface by which it leaves.
+    pub out: Option<Spanned<String>>,
+    /// From where; absent: whatever the source.
+    pub from: Option<Spanned<String>>,
+    /// The new source.
+    pub to: Option<Spanned<String>>,
+    /// The whole entry.
+    pub span: Option<Span>,
 }
 
 /// What a link or a switch says of one family.

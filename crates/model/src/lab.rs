@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use hopyard_net::{AltName, Family, IfName, IpNet, Ipv4Net, Ipv6Net, MacAddr, Mtu, NsName, SysctlKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{LabName, Span};
+use crate::{LabName, NodeNat, Span};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -276,14 +276,35 @@ pub struct Node {
     pub forward: Option<bool>,
     /// Addresses for `lo` beside 127.0.0.1 and ::1; `None`: the plan chooses whether one is needed.
     pub loopback: Option<Vec<IpNet>>,
+    /// Interfaces of the machine that it is lent.
+    #[serde(default)]
+    pub interfaces: Vec<IfName>,
     /// Further addresses of interfaces.
     pub addresses: BTreeMap<IfName, Vec<IpNet>>,
     /// Sysctls.
     pub sysctls: BTreeMap<SysctlKey, String>,
     /// Routes given by hand.
     pub routes: Vec<StaticRoute>,
+    /// What it translates.
+    #[serde(default, skip_serializing_if = "NodeNat::is_empty")]
+    pub nat: NodeNat,
+    /// Has it a way out of the lab, by an interface [`Node::UPLINK`] that leads to the host?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uplink: bool,
     /// Its place in the text.
     pub origin: Option<Span>,
+}
+
+impl Node {
+    /// The name of the interface that leads out of the lab.
+    pub const UPLINK: &'static str = "uplink";
+
+    /// Does the file say that it forwards packets of IPv4 or IPv6?
+    pub(crate) fn forwards(&self) -> bool {
+        let by_sysctl = |family: &Family| self.sysctls.get(&family.forwarding_key()).map(|value| value.trim() != "0");
+        let said = self.forward.or(self.role.map(|role| role == Role::Router)).unwrap_or(false);
+        said || Family::BOTH.iter().filter_map(by_sysctl).any(|on| on)
+    }
 }
 
 /// A route given by hand.

@@ -9,17 +9,21 @@
 
 mod build;
 mod doc;
+mod domains;
 mod lab;
 mod name;
+mod nat;
 mod nearest;
 mod problem;
 mod resolve;
 
-pub use doc::{AddressingDoc, EndDoc, FamilyDoc, LabDoc, LinkDoc, NodeDoc, Spanned, SwitchDoc};
+pub use doc::{AddressingDoc, EndDoc, FamilyDoc, LabDoc, LinkDoc, NatDoc, NatSourceDoc, NodeDoc, Spanned, SwitchDoc};
+pub use domains::Domains;
 pub use lab::{
     Addressing, AddressingMode, End, Iface, Lab, Link, LinkAddresses, LinkId, Multipath, NeighbourMode, Node, NodeId,
     Role, Routing, StaticRoute, StaticRouteKind, Switch, SwitchAddresses, SwitchId, Vertex, Via,
 };
 pub use name::{LabName, LabNameError, stable_hash};
+pub use nat::{NatDestination, NatFloating, NatSource, NatTarget, NodeNat};
 pub use nearest::{did_you_mean, nearest};
 pub use problem::{Code, Problem, Severity, Span, sort_by_place};

@@ -25,11 +25,14 @@
 //! | `role-conflict`, `forward-conflict` | a host that shall forward, a router that shall not |
 //! | `bad-sysctl` | no sysctl of a namespace, or a value that is no line of text |
 //! | `bad-route`, `duplicate-route` | a route that ip-route(8) would not take, or not twice |
+//! | `bad-nat`, `duplicate-nat` | a translation of addresses that nftables could not do, or not twice |
 //! | `not-a-neighbour` | a route via a node to which there is no link |
 
 mod addresses;
 mod cables;
+mod lent;
 mod links;
+mod nat;
 mod nodes;
 mod routes;
 mod segments;
@@ -37,14 +40,15 @@ mod vertices;
 
 use hopyard_net::{Family, IpNet, Ipv4Net, Ipv6Net};
 
-use self::addresses::AddressBook;
+use self::addresses::{AddressBook, Places};
 use self::cables::Cables;
 use self::segments::Segments;
 use self::vertices::Vertices;
+use crate::domains::{Domains, Joint};
 use crate::nearest::did_you_mean;
 use crate::problem::sort_by_place;
 use crate::{
-    Addressing, AddressingMode, Lab, LabDoc, LabName, Multipath, NeighbourMode, Problem, Routing, Span, Spanned,
+    Addressing, AddressingMode, Lab, LabDoc, LabName, Multipath, NeighbourMode, Node, Problem, Routing, Span, Spanned,
 };
 
 /// Up to here a lab that a person wrote keeps its addresses when a line is added.
@@ -89,7 +93,8 @@ impl LabDoc {
         let switches = segments.switches(&vertices, &cables, &addressing, &mut book, problems);
         let links = links::all(&cables, &vertices, &segments, switches.as_deref(), &addressing, &mut book, problems);
         let nodes = nodes::all(&vertices, &cables, &segments, &mut book, problems);
-        book.check_prefixes(problems);
+        let domains = domains(&cables, &segments, routing, nodes.as_deref());
+        book.check(&domains, problems);
 
         Some(Lab {
             name: name?,
@@ -102,6 +107,32 @@ impl LabDoc {
             addressing,
         })
     }
+}
+
+/// Who shares addresses with whom. Where a node is not known, all share them.
+fn domains(cables: &Cables<'_>, segments: &Segments, routing: Routing, nodes: Option<&[Node]>) -> Places {
+    let count = cables.list.len() + segments.len();
+    let of_node: Vec<Vec<usize>> = cables
+        .at_node
+        .iter()
+        .map(|ends| ends.iter().map(|(cable, _)| segments.network(cables, *cable)).collect())
+        .collect();
+    let joints: Vec<Joint> = cables
+        .at_node
+        .iter()
+        .enumerate()
+        .map(|(at, ends)| {
+            let node = nodes.and_then(|nodes| nodes.get(at));
+            let outside = node.map(|node| node.nat.outside()).unwrap_or_default();
+            let network = |(cable, end): &(usize, usize)| {
+                let name = cables.list[*cable].ends[*end].iface.name;
+                (segments.network(cables, *cable), outside.contains(&name))
+            };
+            let forwards = routing == Routing::Auto || node.is_none_or(Node::forwards);
+            Joint { networks: ends.iter().map(network).collect(), forwards }
+        })
+        .collect();
+    Places { domains: Domains::new(count, &joints), of_node }
 }
 
 fn lab_name(name: Option<&Spanned<String>>, problems: &mut Vec<Problem>) -> Option<LabName> {

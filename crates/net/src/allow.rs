@@ -7,6 +7,8 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use thiserror::Error;
 
+use crate::Transport;
+
 /// A set of destinations, in the words in which `hop sandbox --allow` takes them.
 ///
 /// Its [`Display`](fmt::Display) is such a word again.
@@ -29,15 +31,6 @@ pub enum Hosts {
     Net(IpNet),
     /// The one of that name, in lower case, whatever its addresses are at the time.
     Name(String),
-}
-
-/// What has ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
 }
 
 /// Why a text names no destinations.
@@ -227,15 +220,6 @@ impl fmt::Display for Hosts {
             Hosts::Net(net) => write!(f, "{net}"),
             Hosts::Name(name) => f.write_str(name),
         }
-    }
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Transport::Tcp => "tcp",
-            Transport::Udp => "udp",
-        })
     }
 }
 

@@ -58,6 +58,19 @@ impl NetState {
                 Ok(())
             }
             Op::AddVeth { a, b } => self.add_veth(a, b),
+            Op::TakeLink(at) => {
+                let state = self.ns_mut(&at.ns)?;
+                state.name_is_free(at.dev.as_str())?;
+                state.links.insert(at.dev, Link::new(LinkKind::Lent));
+                Ok(())
+            }
+            Op::ReturnLink(at) => match self.link_mut(at)?.kind {
+                LinkKind::Lent => {
+                    self.forget_link(at);
+                    Ok(())
+                }
+                _ => Err(format!("{at} is none of the machine's")),
+            },
             Op::DelLink(at) => self.del_link(at),
             Op::AddAltName { at, name } => {
                 let state = self.ns_mut(&at.ns)?;
@@ -123,6 +136,19 @@ impl NetState {
             Op::DelNeigh { at, addr } => match self.ns_mut(&at.ns)?.neighbours.remove(&(at.dev, *addr)) {
                 Some(_) => Ok(()),
                 None => Err(format!("{at} has no neighbour {addr}")),
+            },
+            Op::SetNat { ns, nat, replace } => {
+                let state = self.ns_mut(ns)?;
+                if state.nat.is_some() != *replace {
+                    let is = if *replace { "no" } else { "a" };
+                    return Err(format!("{ns} has {is} table that translates addresses"));
+                }
+                state.nat = Some(nat.clone());
+                Ok(())
+            }
+            Op::DelNat(ns) => match self.ns_mut(ns)?.nat.take() {
+                Some(_) => Ok(()),
+                None => Err(format!("{ns} translates no addresses")),
             },
         }
     }

@@ -11,17 +11,20 @@ mod allow;
 mod execute;
 mod link;
 mod name;
+mod nat;
 mod op;
 mod route;
 mod ruleset;
 mod snapshot;
 mod state;
 mod sysctl;
+mod transport;
 
-pub use allow::{Allow, AllowError, Hosts, Transport, is_host_name, is_outside};
+pub use allow::{Allow, AllowError, Hosts, is_host_name, is_outside};
 pub use execute::Refused;
 pub use link::{AltName, Link, LinkKind, MacAddr, MacAddrError, Mtu, MtuError};
 pub use name::{IfName, IfNameError, NsName, NsNameError};
+pub use nat::{Nat, NatRule, Service, masquerade_from};
 pub use op::{Endpoint, Op, VethEnd};
 pub use route::{Family, NextHop, Route, RouteKey, RouteKind};
 pub use ruleset::{BaseChain, Chain, Comparison, Hook, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset};
@@ -31,5 +34,6 @@ pub use snapshot::{
 };
 pub use state::{NetState, NsState};
 pub use sysctl::{SysctlKey, SysctlKeyError};
+pub use transport::Transport;
 
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};

@@ -207,6 +207,8 @@ pub enum LinkKind {
     },
     /// A software switch.
     Bridge,
+    /// An interface of the machine that the namespace was lent. What it is matters to nobody here.
+    Lent,
     /// Anything else that was found, by the kernel's name for it; never wanted.
     Other(String),
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{AltName, IfName, MacAddr, Mtu, NsName, Route, RouteKey, SysctlKey};
+use crate::{AltName, IfName, MacAddr, Mtu, Nat, NsName, Route, RouteKey, SysctlKey};
 
 /// An interface in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,6 +62,10 @@ pub enum Op {
         /// The other.
         b: VethEnd,
     },
+    /// Moves an interface of the machine into the namespace, where it is down and has nothing.
+    TakeLink(Endpoint),
+    /// Gives an interface back to the machine.
+    ReturnLink(Endpoint),
     /// Removes an interface; of a veth pair, both ends.
     DelLink(Endpoint),
     /// Gives an interface a second name.
@@ -150,6 +154,18 @@ pub enum Op {
         /// The neighbour's address.
         addr: IpAddr,
     },
+    /// Makes the table that translates addresses, in the place of the one that is there: at once,
+    /// without a moment in which there is none. Connections that are translated stay as they are.
+    SetNat {
+        /// The namespace.
+        ns: NsName,
+        /// What it translates.
+        nat: Nat,
+        /// Is there such a table?
+        replace: bool,
+    },
+    /// Removes the table that translates addresses.
+    DelNat(NsName),
 }
 
 impl Op {
@@ -158,11 +174,15 @@ impl Op {
         match self {
             Op::AddNs(ns)
             | Op::DelNs(ns)
+            | Op::DelNat(ns)
+            | Op::SetNat { ns, .. }
             | Op::SetSysctl { ns, .. }
             | Op::SetRoute { ns, .. }
             | Op::DelRoute { ns, .. } => ns,
             Op::AddVeth { a, .. } => &a.at.ns,
             Op::AddBridge(at)
+            | Op::TakeLink(at)
+            | Op::ReturnLink(at)
             | Op::DelLink(at)
             | Op::AddAltName { at, .. }
             | Op::DelAltName { at, .. }
@@ -185,6 +205,8 @@ impl Op {
             Op::SetSysctl { ns, key, value } => format!("set {key} = {value} in {ns}"),
             Op::AddBridge(at) => format!("create bridge {at}"),
             Op::AddVeth { a, b } => format!("create link {} -- {}", a.at, b.at),
+            Op::TakeLink(at) => format!("take the machine's interface {} into {}", at.dev, at.ns),
+            Op::ReturnLink(at) => format!("give the interface {} of {} back to the machine", at.dev, at.ns),
             Op::DelLink(at) => format!("remove interface {at}"),
             Op::AddAltName { at, name } => format!("name {at} also {name}"),
             Op::DelAltName { at, name } => format!("take the name {name} from {at}"),
@@ -200,13 +222,15 @@ impl Op {
             Op::DelRoute { ns, key } => format!("remove the route to {key} from {ns}"),
             Op::SetNeigh { at, addr, .. } => format!("set the neighbour {addr} of {at}"),
             Op::DelNeigh { at, addr } => format!("remove the neighbour {addr} of {at}"),
+            Op::SetNat { ns, .. } => format!("translate addresses in {ns}"),
+            Op::DelNat(ns) => format!("stop translating addresses in {ns}"),
         }
     }
 }
 
 impl fmt::Display for Op {
     /// The line that a person would have typed: ip-link(8), ip-address(8), ip-route(8),
-    /// ip-neighbour(8), ip-netns(8), sysctl(8).
+    /// ip-neighbour(8), ip-netns(8), sysctl(8), nft(8).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Op::AddNs(ns) => write!(f, "ip netns add {ns}"),
@@ -227,6 +251,8 @@ impl fmt::Display for Op {
                 write_veth_end(f, b)?;
                 write!(f, " netns {}", b.at.ns)
             }
+            Op::TakeLink(at) => write!(f, "ip link set {} netns {}", at.dev, at.ns),
+            Op::ReturnLink(at) => write!(f, "ip -n {} link set {} netns 1", at.ns, at.dev),
             Op::DelLink(at) => write!(f, "ip -n {} link delete {}", at.ns, at.dev),
             Op::AddAltName { at, name } => write!(f, "ip -n {} link property add dev {} altname {name}", at.ns, at.dev),
             Op::DelAltName { at, name } => write!(f, "ip -n {} link property del dev {} altname {name}", at.ns, at.dev),
@@ -250,6 +276,15 @@ impl fmt::Display for Op {
                 write!(f, "ip -n {} neigh replace {addr} lladdr {mac} dev {} nud permanent", at.ns, at.dev)
             }
             Op::DelNeigh { at, addr } => write!(f, "ip -n {} neigh delete {addr} dev {}", at.ns, at.dev),
+            Op::SetNat { ns, nat, replace } => {
+                write!(f, "ip netns exec {ns} nft '")?;
+                if *replace {
+                    write!(f, "delete table inet {}; ", Nat::TABLE)?;
+                }
+                // An interface may be named with this mark, too.
+                write!(f, "{}'", nat.to_string().replace('\'', r"'\''"))
+            }
+            Op::DelNat(ns) => write!(f, "ip netns exec {ns} nft delete table inet {}", Nat::TABLE),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{IfName, Link, LinkKind, MacAddr, NsName, Route, RouteKey, SysctlKey};
+use crate::{IfName, Link, LinkKind, MacAddr, Nat, NsName, Route, RouteKey, SysctlKey};
 
 /// What a set of namespaces looks like.
 ///
@@ -32,6 +32,9 @@ pub struct NsState {
     pub neighbours: BTreeMap<(IfName, IpAddr), MacAddr>,
     /// Sysctls that somebody asked about, as text without the final newline.
     pub sysctls: BTreeMap<SysctlKey, String>,
+    /// What it translates, in the table that is ours; `None`: there is no such table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<Nat>,
 }
 
 impl Default for NsState {
@@ -42,6 +45,7 @@ impl Default for NsState {
             routes: BTreeMap::new(),
             neighbours: BTreeMap::new(),
             sysctls: BTreeMap::new(),
+            nat: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! What is right already is not touched. What a step makes the kernel throw away (the routes of
 //! a removed link) is not removed by a step of its own, and comes back where it is still wanted.
 //! The order: removals first, innermost first; then namespaces and their own sysctls, bridges
-//! and links; then each namespace from its interfaces outwards to its routes.
+//! and links; then each namespace from its interfaces outwards to its routes, but address translation first.
 //!
 //! What `wanted` leaves open is not compared: a MAC or MTU of `None`, and sysctls that it does
 //! not name.
@@ -43,6 +43,9 @@ pub fn diff(found: &NetState, wanted: &NetState) -> Vec<Op> {
     }
     for side in &sides {
         side.add_veths(wanted, &mut ops);
+    }
+    for side in &sides {
+        side.take_lent(&mut ops);
     }
     for side in &sides {
         side.set_up(&mut ops);
@@ -120,11 +123,23 @@ impl Doomed {
                         && found.namespaces.get(&peer.ns).is_some_and(|have| have.links.contains_key(&peer.dev))
                 });
                 if !with_its_peer {
-                    ops.push(Op::DelLink(Endpoint { ns: ns.clone(), dev: *dev }));
+                    let at = Endpoint { ns: ns.clone(), dev: *dev };
+                    let is_lent = found.namespaces.get(ns).is_some_and(|have| is_lent(have, *dev));
+                    ops.push(if is_lent { Op::ReturnLink(at) } else { Op::DelLink(at) });
                 }
             }
         }
+        // The machine's own do not end with a namespace.
+        for (ns, have) in found.namespaces.iter().filter(|(ns, _)| !wanted.namespaces.contains_key(*ns)) {
+            let lent = have.links.keys().filter(|dev| is_lent(have, **dev));
+            ops.extend(lent.map(|dev| Op::ReturnLink(Endpoint { ns: ns.clone(), dev: *dev })));
+        }
     }
+}
+
+/// Is it an interface of the machine?
+fn is_lent(have: &NsState, dev: IfName) -> bool {
+    have.links.get(&dev).is_some_and(|link| link.kind == LinkKind::Lent)
 }
 
 /// Does the other end of a veth pair, too, know of this one?
@@ -234,8 +249,17 @@ impl<'a> Side<'a> {
         }
     }
 
+    fn take_lent(&self, ops: &mut Vec<Op>) {
+        for (dev, link) in &self.want.links {
+            if link.kind == LinkKind::Lent && self.have_link(*dev).is_none() {
+                ops.push(Op::TakeLink(self.at(*dev)));
+            }
+        }
+    }
+
     /// Everything inside the namespace, from the interfaces outwards.
     fn set_up(&self, ops: &mut Vec<Op>) {
+        self.set_nat(ops);
         let mut lost = Vec::new();
         for (dev, want) in &self.want.links {
             self.set_link(*dev, want, &mut lost, ops);
@@ -251,6 +275,18 @@ impl<'a> Side<'a> {
         self.set_sysctls(true, ops);
         self.set_neighbours(&lost, ops);
         self.set_routes(&lost, ops);
+    }
+
+    /// Before the first packet: a connection that began without it goes on without it.
+    fn set_nat(&self, ops: &mut Vec<Op>) {
+        let have = self.have.and_then(|have| have.nat.as_ref());
+        match &self.want.nat {
+            want if want.as_ref() == have => {}
+            Some(nat) => {
+                ops.push(Op::SetNat { ns: self.ns.clone(), nat: nat.clone(), replace: have.is_some() });
+            }
+            None => ops.push(Op::DelNat(self.ns.clone())),
+        }
     }
 
     fn set_link(&self, dev: IfName, want: &Link, lost: &mut Vec<Lost>, ops: &mut Vec<Op>) {

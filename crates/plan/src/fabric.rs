@@ -3,8 +3,8 @@
 //! A *network* is what IP calls a link: one wire between two nodes, or one segment, which is all
 //! the switches that are joined to each other and every node at them.
 
-use hopyard_model::{Lab, Role, Routing, Vertex};
-use hopyard_net::{Family, IfName, SysctlKey};
+use hopyard_model::{Domains, Lab, LinkAddresses, Role, Routing, SwitchAddresses, Vertex};
+use hopyard_net::{Family, IfName, IpNet, SysctlKey};
 
 /// A value for each family, IPv4 first.
 pub(crate) type PerFamily<T> = [T; 2];
@@ -60,6 +60,8 @@ pub(crate) struct Fabric<'a> {
     pub(crate) ports_of: Vec<Vec<usize>>,
     /// Does each node forward?
     pub(crate) forwards: Vec<PerFamily<bool>>,
+    /// Which networks share one space of addresses.
+    domains: Domains,
 }
 
 impl<'a> Fabric<'a> {
@@ -70,8 +72,14 @@ impl<'a> Fabric<'a> {
             networks: Vec::new(),
             ports_of: vec![Vec::new(); lab.nodes().len()],
             forwards: Vec::new(),
+            domains: Domains::default(),
         };
         fabric.find_networks();
+        let mut network_of = vec![0; lab.links().len()];
+        for port in &fabric.ports {
+            network_of[port.link] = port.net;
+        }
+        fabric.domains = lab.domains(fabric.networks.len(), &|link| network_of[link]);
         fabric.forwards = (0..lab.nodes().len()).map(|node| fabric.forwarding(node)).collect();
         fabric
     }
@@ -130,12 +138,58 @@ impl<'a> Fabric<'a> {
         ports.iter().enumerate().filter(|&it| first(it)).take(2).count()
     }
 
+    /// The domain of a network.
+    pub(crate) fn domain(&self, net: usize) -> usize {
+        self.domains.of(net)
+    }
+
+    /// The domains of all networks, each once.
+    pub(crate) fn domains(&self) -> Vec<usize> {
+        self.domains.all()
+    }
+
+    /// The ports of a node behind which is what it hides: it forwards, and what leaves by its other ports
+    /// has another source.
+    pub(crate) fn inner_ports(&self, node: usize) -> impl Iterator<Item = usize> {
+        let outside = self.lab.nodes()[node].nat.outside();
+        let (outer, inner): (Vec<usize>, Vec<usize>) =
+            self.ports_of[node].iter().partition(|&&port| outside.contains(&self.ports[port].iface));
+        let hides = (!outer.is_empty() || self.lab.nodes()[node].uplink) && self.forwards[node] != [false; 2];
+        let beyond: Vec<usize> = outer.iter().map(|&port| self.domain(self.ports[port].net)).collect();
+        // Where there is another way around it, it hides nothing.
+        inner.into_iter().filter(move |&port| hides && !beyond.contains(&self.domain(self.ports[port].net)))
+    }
+
+    /// The prefixes that the file gives for the network of a port.
+    pub(crate) fn given_prefixes(&self, port: usize) -> Vec<IpNet> {
+        let mut all = Vec::new();
+        for &other in &self.networks[self.ports[port].net].ports {
+            let it = &self.ports[other];
+            for family in Family::BOTH {
+                match self.lab.links()[it.link].addresses(family) {
+                    LinkAddresses::Prefix(net) => all.push(net),
+                    LinkAddresses::Pair(pair) if other == port => all.push(pair[it.end].trunc()),
+                    LinkAddresses::One(net) if other == port => all.push(net.trunc()),
+                    _ => {}
+                }
+            }
+        }
+        for &switch in &self.networks[self.ports[port].net].switches {
+            for family in Family::BOTH {
+                if let SwitchAddresses::Prefix(net) = self.lab.switches()[switch].addresses(family) {
+                    all.push(net);
+                }
+            }
+        }
+        all
+    }
+
     fn forwarding(&self, node: usize) -> PerFamily<bool> {
         let it = &self.lab.nodes()[node];
         let chosen = match (it.forward, it.role, self.lab.routing()) {
             (Some(forward), ..) => forward,
             (None, Some(role), _) => role == Role::Router,
-            (None, None, Routing::Auto) => self.degree(node) >= 2,
+            (None, None, Routing::Auto) => self.degree(node) + usize::from(it.uplink) >= 2,
             (None, None, Routing::None) => false,
         };
         let told = |key: SysctlKey| it.sysctls.get(&key).map(|value| value.trim() != "0");

@@ -9,8 +9,10 @@
 mod address;
 mod diff;
 mod fabric;
+pub mod foreign;
 mod hash;
 mod mac;
+mod nat;
 mod neighbour;
 mod origin;
 mod routing;

@@ -17,6 +17,8 @@ pub struct Origins {
     pub interfaces: BTreeMap<Endpoint, Span>,
     /// Of routes given by hand.
     pub routes: BTreeMap<(NsName, RouteKey), Span>,
+    /// Of the translation of addresses.
+    pub nat: BTreeMap<NsName, Span>,
 }
 
 impl Origins {
@@ -24,8 +26,10 @@ impl Origins {
     pub fn of(&self, op: &Op) -> Option<Span> {
         let specific = match op {
             Op::SetRoute { ns, route } => self.routes.get(&(ns.clone(), route.key.clone())),
+            Op::SetNat { ns, .. } => self.nat.get(ns),
             Op::AddVeth { a, .. } => self.interfaces.get(&a.at),
             Op::AddBridge(at)
+            | Op::TakeLink(at)
             | Op::AddAltName { at, .. }
             | Op::SetMac { at, .. }
             | Op::SetMtu { at, .. }
@@ -36,11 +40,13 @@ impl Origins {
             Op::AddNs(_)
             | Op::DelNs(_)
             | Op::SetSysctl { .. }
+            | Op::ReturnLink(_)
             | Op::DelLink(_)
             | Op::DelAltName { .. }
             | Op::DelAddr { .. }
             | Op::DelRoute { .. }
-            | Op::DelNeigh { .. } => None,
+            | Op::DelNeigh { .. }
+            | Op::DelNat(_) => None,
         };
         specific.or_else(|| self.namespaces.get(op.ns())).copied()
     }

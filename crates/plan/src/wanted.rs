@@ -10,7 +10,7 @@ use hopyard_net::{
 
 use crate::address::{self, Addresses};
 use crate::fabric::Fabric;
-use crate::{Origins, mac, neighbour, routing, statics};
+use crate::{Origins, mac, nat, neighbour, routing, statics};
 
 /// The network that a lab asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,10 @@ pub fn desired(lab: &Lab) -> Result<Wanted, Vec<Problem>> {
             space.sysctls.insert(family.forwarding_key(), u8::from(forwards).to_string());
         }
         space.sysctls.extend(node.sysctls.clone());
+        space.nat = nat::rules(&fabric, &addresses, at, &mut problems);
+        if let Some(origin) = node.nat.origin.filter(|_| space.nat.is_some()) {
+            wanted.origins.nat.insert(node.name.clone(), origin);
+        }
         for (route, given) in statics::routes(&fabric, &addresses, at, &mut problems) {
             if let Some(origin) = given.origin {
                 wanted.origins.routes.insert((node.name.clone(), route.key.clone()), origin);
@@ -120,11 +124,16 @@ fn set_addresses(
         link.addresses.extend(addresses.ports[port].iter().flatten());
         space.links.insert(it.iface, link);
     }
+    for dev in &fabric.lab.nodes()[node].interfaces {
+        let mut lent = Link::new(LinkKind::Lent);
+        lent.up = true;
+        space.links.insert(*dev, lent);
+    }
     if let Some(lo) = space.links.get_mut(&IfName::LO) {
         lo.up = true;
         lo.addresses.extend(&addresses.loopbacks[node]);
     }
-    for (dev, net) in &addresses.further[node] {
+    for (dev, net) in addresses.further[node].iter().chain(&addresses.floating[node]) {
         if let Some(link) = space.links.get_mut(dev) {
             link.addresses.insert(*net);
         }
@@ -223,6 +232,12 @@ fn origins(lab: &Lab, origins: &mut Origins) {
         for end in &link.ends {
             let at = Endpoint { ns: lab.vertex_name(end.vertex).clone(), dev: end.iface.name };
             origins.interfaces.extend(link.origin.map(|origin| (at, origin)));
+        }
+    }
+    for node in lab.nodes() {
+        for dev in &node.interfaces {
+            let at = Endpoint { ns: node.name.clone(), dev: *dev };
+            origins.interfaces.extend(node.origin.map(|origin| (at, origin)));
         }
     }
     for switch in lab.switches() {

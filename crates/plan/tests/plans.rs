@@ -4,8 +4,8 @@
 
 mod common;
 
-use hopyard_model::{EndDoc, FamilyDoc, Lab, LabDoc, LinkDoc, NodeDoc, Problem, SwitchDoc};
-use hopyard_net::{NetState, Op};
+use hopyard_model::{EndDoc, FamilyDoc, Lab, LabDoc, LinkDoc, NatDoc, NatSourceDoc, NodeDoc, Problem, SwitchDoc};
+use hopyard_net::{Family, NetState, Op};
 use hopyard_plan::{Wanted, desired, diff};
 
 fn end(text: &str) -> EndDoc {
@@ -275,4 +275,99 @@ fn a_large_lab_needs_no_room_in_the_neighbour_table() {
     let count = |text: &str| some(&desired(&common::lab(text)).unwrap(), " neigh ").len();
     assert_eq!(count("chain:100"), 0);
     assert_eq!(count("chain:400"), 2 * 2 * 399);
+}
+
+/// ```text
+///  a1 -- ra -- net -- isp -- web
+///  b1 -- rb -- net
+/// ```
+fn behind_nat() -> LabDoc {
+    let text = |text: &str| Some(FamilyDoc::Prefix(text.into()));
+    let link = |a: (&str, &str), b: (&str, &str), ipv4: Option<FamilyDoc>| LinkDoc {
+        ends: [a, b].map(|(node, iface)| EndDoc { node: node.into(), iface: Some(iface.into()) }),
+        ipv4,
+        ipv6: text("none"),
+        ..LinkDoc::default()
+    };
+    let masquerade = || vec![NatSourceDoc { out: Some("out".into()), ..NatSourceDoc::default() }];
+    let floating = vec![("192.0.2.10".into(), "a1".into())];
+    let nat = |floating| NatDoc { masquerade: masquerade(), floating, ..NatDoc::default() };
+    LabDoc {
+        name: Some("x".into()),
+        nodes: vec![
+            node("a1"),
+            node("b1"),
+            node("a2"),
+            NodeDoc { nat: nat(floating), ..node("ra") },
+            NodeDoc { nat: nat(Vec::new()), ..node("rb") },
+            node("isp"),
+            node("web"),
+        ],
+        switches: vec![SwitchDoc { name: "net".into(), ipv4: Some("192.0.2.0/24".into()), ..SwitchDoc::default() }],
+        links: vec![
+            link(("a1", "eth0"), ("ra", "in"), text("10.0.0.0/24")),
+            link(("b1", "eth0"), ("rb", "in"), text("10.0.0.0/24")),
+            link(("a2", "eth0"), ("a1", "eth1"), text("10.1.0.0/24")),
+            link(("ra", "out"), ("net", "p0"), None),
+            link(("rb", "out"), ("net", "p1"), None),
+            link(("isp", "eth0"), ("net", "p2"), None),
+            link(("isp", "eth1"), ("web", "eth0"), text("198.51.100.0/24")),
+        ],
+        ..LabDoc::default()
+    }
+}
+
+#[test]
+fn nobody_outside_has_a_route_to_what_is_hidden_and_everybody_inside_has_one_out() {
+    let (lab, problems) = behind_nat().resolve().unwrap();
+    assert_eq!(problems, []);
+    let wanted = desired(&lab).unwrap();
+    let routes = |ns: &str| -> Vec<String> {
+        let routes = wanted.state.namespaces[ns].routes.values();
+        let of_ipv4 = routes.filter(|route| route.key.family() == Family::Ipv4);
+        // Addresses of `lo` are chosen.
+        of_ipv4.map(ToString::to_string).filter(|it| !it.contains("/32")).collect()
+    };
+    assert_eq!(routes("a1"), ["default via 10.0.0.2 dev eth0"]);
+    assert_eq!(routes("a2"), ["default via 10.1.0.2 dev eth0"]);
+    assert_eq!(routes("b1"), ["default via 10.0.0.2 dev eth0"]);
+    let isp = routes("isp");
+    assert!(!isp.iter().any(|route| route.starts_with("10.") || route.starts_with("default")), "{isp:?}");
+    let [ra, rb] = ["ra", "rb"].map(routes);
+    assert!(ra.iter().any(|route| route.starts_with("198.51.100.0/24")), "{ra:?}");
+    assert!(ra.iter().any(|route| route.starts_with("10.1.0.0/24 via 10.0.0.1 dev in")), "{ra:?}");
+    assert!(!rb.iter().any(|route| route.starts_with("10.")), "{rb:?}");
+}
+
+#[test]
+fn a_floating_address_is_one_of_the_router_and_stands_for_the_node_behind_it() {
+    let (lab, _) = behind_nat().resolve().unwrap();
+    let wanted = desired(&lab).unwrap();
+    let ra = &wanted.state.namespaces["ra"];
+    assert!(ra.links[&"out".parse().unwrap()].addresses.contains(&"192.0.2.10/32".parse().unwrap()));
+    let rules: Vec<String> = ra.nat.as_ref().unwrap().rules.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        rules,
+        [
+            "ip daddr 192.0.2.10 dnat ip to 10.0.0.1",
+            "oifname \"out\" ip saddr 10.0.0.1 snat ip to 192.0.2.10",
+            "oifname \"out\" masquerade",
+        ]
+    );
+    let set = diff(&NetState::default(), &wanted.state);
+    let first = |is: &dyn Fn(&Op) -> bool| set.iter().position(is).unwrap();
+    let of_ra = |op: &Op| op.ns().as_str() == "ra";
+    let nat = first(&|op| of_ra(op) && matches!(op, Op::SetNat { .. }));
+    let up = first(&|op| of_ra(op) && matches!(op, Op::SetUp { .. }));
+    assert!(nat < up, "a connection that began before it would stay as it is");
+}
+
+#[test]
+fn a_floating_address_on_no_given_network_is_refused() {
+    let mut doc = behind_nat();
+    doc.nodes[3].nat.floating[0].0 = "203.0.113.10".into();
+    let (lab, _) = doc.resolve().unwrap();
+    let problems = desired(&lab).unwrap_err();
+    assert_eq!(problems.len(), 1);
+    assert_eq!(problems[0].message, "`ra` is on no network whose prefix the file gives and that has `203.0.113.10`");
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::random::sketch;
 use common::{Walker, lab};
 use hopyard_model::{EndDoc, Lab, LinkDoc, NodeDoc, Routing};
-use hopyard_net::{Endpoint, Family, IpNet, LinkKind, Mtu, NetState, Op};
+use hopyard_net::{Endpoint, Family, IpNet, LinkKind, Mtu, Nat, NatRule, NetState, Op};
 use hopyard_plan::{desired, diff};
 use proptest::prelude::*;
 
@@ -41,6 +41,18 @@ fn describe(lab: &Lab) -> String {
     let plan =
         plan.iter().filter(|op| !matches!(op, Op::AddVeth { .. } | Op::SetUp { .. })).map(|op| format!("{op}\n"));
     links.chain(plan).collect()
+}
+
+/// Lets some namespaces translate addresses: two bits of `which` for each of the first eight.
+fn translate(state: &mut NetState, which: u16) {
+    for (at, space) in state.namespaces.values_mut().take(8).enumerate() {
+        let masquerade = |out: &str| NatRule::Masquerade { out: out.parse().unwrap(), from: None };
+        space.nat = match (which >> (2 * at)) & 3 {
+            0 => Some(Nat::new(vec![masquerade("eth0")])),
+            1 => Some(Nat::new(vec![masquerade("eth1"), masquerade("eth0")])),
+            _ => None,
+        };
+    }
 }
 
 /// What a careless person could do to a running lab.
@@ -126,9 +138,11 @@ proptest! {
     }
 
     #[test]
-    fn a_plan_leads_to_what_is_wanted(sketches in (sketch(), sketch())) {
+    fn a_plan_leads_to_what_is_wanted(sketches in (sketch(), sketch()), translating in any::<(u16, u16)>()) {
         let (Some(a), Some(b)) = (sketches.0.lab(), sketches.1.lab()) else { return Ok(()) };
-        let (a, b) = (plan(&a)?, plan(&b)?);
+        let (mut a, mut b) = (plan(&a)?, plan(&b)?);
+        translate(&mut a, translating.0);
+        translate(&mut b, translating.1);
         let mut state = NetState::default();
         change(&mut state, &a)?;
         prop_assert_eq!(diff(&state, &a), vec![]);

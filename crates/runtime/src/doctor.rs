@@ -14,6 +14,7 @@ use crate::home::Home;
 use crate::lifecycle::{Lifetime, up};
 use crate::ping::{Outcome as Echo, Probe, ping};
 use crate::sandbox::{self, Outcome, Outside, RunError, Wanted};
+use crate::uplink::{self, Readiness, UplinkError};
 
 /// What one check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +45,31 @@ pub fn examine(home: &Home) -> Vec<Finding> {
     let mut findings = vec![rights_of_caller(home)];
     findings.extend(trial(home));
     findings.push(sandbox());
-    findings.extend([descriptors(), mounts(), neighbours(), bridge_ports(), namespaces(), memory()]);
+    findings.extend([descriptors(), mounts(), neighbours(), bridge_ports(), namespaces(), memory(), way_out(home)]);
     findings
+}
+
+/// Could a node of a lab have an uplink?
+fn way_out(home: &Home) -> Finding {
+    let found = |verdict, detail: String, fix: Option<&str>| Finding {
+        subject: "uplink",
+        verdict,
+        detail,
+        fix: fix.map(str::to_owned),
+    };
+    if home.is_privileged() {
+        return found(Verdict::Good, "by a veth pair, and a masquerade on the host".to_owned(), None);
+    }
+    match uplink::readiness() {
+        Readiness::Ready(program) => found(Verdict::Good, format!("by {}", program.display()), None),
+        Readiness::Missing(why) => {
+            let fix = match &why {
+                UplinkError::NoPasta => "install it: the package is named `passt`",
+                _ => "as root: chmod 0666 /dev/net/tun",
+            };
+            found(Verdict::Limited, format!("none: {why}"), Some(fix))
+        }
+    }
 }
 
 fn rights_of_caller(home: &Home) -> Finding {

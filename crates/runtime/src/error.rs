@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use hopyard_kernel::cleanup::PendingError;
 use hopyard_kernel::{ApplyError, Errno, Failure, KernelError};
 use hopyard_model::{LabName, Problem, Span};
-use hopyard_net::{NsName, Op};
+use hopyard_net::{IfName, NsName, Op};
 use thiserror::Error;
 
+use crate::attach::AttachError;
+use crate::boot::BootError;
 use crate::ns::NsError;
+use crate::uplink::UplinkError;
 
 /// Why something could not be done with a lab.
 #[derive(Debug, Error)]
@@ -95,6 +98,31 @@ pub enum Error {
     /// Something about a namespace that has a name.
     #[error(transparent)]
     Ns(#[from] NsError),
+    /// A container cannot be a node.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// Something about systemd.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// An ordinary user's lab cannot have an interface of the machine.
+    #[error("`{node}` cannot have the machine's interface `{dev}`: that takes root")]
+    NotLent {
+        /// The node that asks for it.
+        node: NsName,
+        /// The interface.
+        dev: IfName,
+    },
+    /// An interface cannot be given back from here.
+    #[error("the interface `{dev}` of `{node}` came from another network namespace than this one")]
+    LentElsewhere {
+        /// The node that has it.
+        node: NsName,
+        /// The interface.
+        dev: IfName,
+    },
+    /// There is no way out of a lab.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
     /// The record of a lab cannot be understood.
     #[error("the record {} cannot be read: {why}", .path.display())]
     Record {

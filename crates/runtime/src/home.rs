@@ -83,7 +83,7 @@ impl Home {
     }
 
     /// The directory of a lab, whether or not it exists.
-    pub(crate) fn dir_of(&self, lab: &LabName) -> PathBuf {
+    pub fn dir_of(&self, lab: &LabName) -> PathBuf {
         self.root.join(lab.as_str())
     }
 

@@ -4,9 +4,12 @@
 //! effect, and everything here can be repeated.
 #![forbid(unsafe_code)]
 
+pub mod attach;
+pub mod boot;
 pub mod doctor;
 mod error;
 mod home;
+mod lent;
 mod lifecycle;
 mod netns_dir;
 pub mod ns;
@@ -14,6 +17,7 @@ pub mod ping;
 mod record;
 mod running;
 pub mod sandbox;
+pub mod uplink;
 mod view;
 pub mod why;
 
@@ -23,3 +27,4 @@ pub use hopyard_kernel::keeper::raise_descriptor_limit as keep_room_for_files;
 pub use lifecycle::{Difference, Down, Lifetime, Tied, Up, difference, down, up};
 pub use record::{Contents, KeeperId, Record, Stage};
 pub use running::Running;
+pub use uplink::{HostStep, UplinkError};

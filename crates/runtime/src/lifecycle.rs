@@ -1,5 +1,6 @@
 //! Bringing labs up, changing them while they run, and taking them down.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -13,11 +14,14 @@ use hopyard_model::{Lab, LabName, Problem, Span};
 use hopyard_net::{NetState, NsName, Op};
 use hopyard_plan::{Origins, Wanted};
 
+use crate::attach::Attachments;
 use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir};
+use crate::lent::{self, Loans};
 use crate::netns_dir;
 use crate::record::{Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
 use crate::running::Running;
+use crate::uplink::{self, HostStep};
 use crate::view;
 
 /// How long a lab lives.
@@ -40,6 +44,8 @@ pub struct Up {
     pub existed: bool,
     /// What was changed, in order. Empty: it was as wanted.
     pub steps: Vec<Op>,
+    /// What was done on the host, for nodes with a way out.
+    pub host: Vec<HostStep>,
     /// Every node and its addresses, the main one of each family first.
     pub hosts: Vec<(NsName, Vec<IpAddr>)>,
     /// What is to know about the lab.
@@ -59,6 +65,8 @@ pub struct Tied {
 pub struct Difference {
     /// The steps from what is to what is wanted.
     pub steps: Vec<Op>,
+    /// What is missing on the host, for nodes with a way out.
+    pub host: Vec<HostStep>,
     /// Which place in the topology asked for what.
     pub origins: Origins,
     /// Does a lab of that name run?
@@ -73,6 +81,7 @@ pub struct Difference {
 /// Of a lab that did not run before, nothing is left then. One that did run keeps the steps that
 /// were done; another `up` finishes it.
 pub fn up(home: &Home, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up, Error> {
+    lent::require_rights(home, lab)?;
     let dir = home.lock(lab.name())?;
     let record = Record::read(dir.path())?;
     let keeper = match &record {
@@ -111,14 +120,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// The lab cannot be planned, or the running one not be looked at.
 pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
-    let wanted = hopyard_plan::desired(lab).map_err(Error::Plan)?;
-    let (found, running) = match Running::find(home, lab.name()) {
-        Ok(running) => (running.observe(&mut running.world()?, &wanted.state)?, true),
-        Err(Error::NotRunning { .. }) => (NetState::default(), false),
+    let mut wanted = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let opening = || "open the host's network namespace".to_owned();
+    let (found, uplinks, host, running) = match Running::find(home, lab.name()) {
+        Ok(running) => {
+            let (mut found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
+            let attached = Attachments::read(&home.dir_of(lab.name()))?;
+            attached.set_aside(&mut found, &mut wanted.state)?;
+            attached.forget_ended(&mut found)?;
+            (found, uplinks, uplink::host::of_keeper(running.keeper()), true)
+        }
+        Err(Error::NotRunning { .. }) => (NetState::default(), BTreeSet::new(), uplink::host::own(), false),
         Err(error) => return Err(error),
     };
     let steps = hopyard_plan::diff(&found, &wanted.state);
-    Ok(Difference { steps, origins: wanted.origins, running, warnings: wanted.warnings })
+    let missing = &uplink::wanted(lab) - &uplinks;
+    let mut warnings = wanted.warnings;
+    let host = if missing.is_empty() {
+        Vec::new()
+    } else {
+        let plan = uplink::plan(home, lab, &wanted.state, &missing, host.context(opening)?)?;
+        let steps = plan.steps().cloned().collect();
+        warnings.extend(plan.warnings);
+        steps
+    };
+    Ok(Difference { steps, host, origins: wanted.origins, running, warnings })
 }
 
 fn start(home: &Home, dir: LabDir, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up, Error> {
@@ -151,8 +177,10 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     let keeper = keeper.ready()?;
     record.keeper = Some(KeeperId::of(keeper.process()));
     record.write(dir.path())?;
-    let (steps, Wanted { state, origins, hosts, warnings, .. }) = plan.map_err(Error::Plan)?;
+    let (steps, Wanted { state, origins, hosts, mut warnings, .. }) = plan.map_err(Error::Plan)?;
     let mut world = World::new(keeper.realm().clone());
+    let mut loans = Loans::default();
+    loans.note(dir.path(), &steps)?;
     // The names need no more than the numbers, and while links are made a processor is idle.
     let expected = Held { nodes: state.namespaces.keys().cloned().zip(keeper::FIRST_HELD..).collect() };
     std::thread::scope(|scope| {
@@ -160,14 +188,25 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         let applied = apply(&mut world, &steps, &origins, false);
         let named = names.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         applied.and(named)
-    })?;
-    let held = hold(dir.path(), &world, state.namespaces.keys())?;
-    held.write(dir.path())?;
-    if held != expected {
-        link_names(home, lab.name(), keeper.process(), &held)?;
-    }
-    view::write(keeper.process(), lab.name(), &hosts)?;
-    Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
+    })
+    .and_then(|()| loans.settle(dir.path(), &steps, &world, &state))
+    // Before the keeper ends, and the namespaces with it.
+    .inspect_err(|_| loans.bring_back(&mut world).unwrap_or_default())?;
+    let mut finish = || -> Result<Vec<HostStep>, Error> {
+        let held = hold(dir.path(), &world, state.namespaces.keys())?;
+        held.write(dir.path())?;
+        if held != expected {
+            link_names(home, lab.name(), keeper.process(), &held)?;
+        }
+        let host = connect(home, dir, keeper.process(), lab, &state, &uplink::wanted(lab), &world, &mut warnings)?;
+        let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty())?;
+        let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
+        view::write(keeper.process(), for_services, lab.name(), &hosts, &resolvers)?;
+        Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
+        Ok(host)
+    };
+    let finished = finish();
+    let host = finished.inspect_err(|_| loans.bring_back(&mut world).unwrap_or_default())?;
     let (process, keeper) = match lifetime {
         Lifetime::UntilDown => (keeper.release()?, None),
         Lifetime::Tied => {
@@ -183,14 +222,43 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     let running = Running::new(dir.path().to_owned(), record, process)?;
     // From here on nothing fails: its end takes the lock that is held here.
     let tied = keeper.map(|keeper| Tied { keeper: Some(keeper), home: home.clone(), name: lab.name().clone() });
-    Ok(Up { running, tied, existed: false, steps, hosts, warnings })
+    Ok(Up { running, tied, existed: false, steps, host, hosts, warnings })
+}
+
+/// Gives nodes their way out.
+#[expect(clippy::too_many_arguments, reason = "it is a piece of two functions")]
+fn connect(
+    home: &Home,
+    dir: &LabDir,
+    keeper: &Process,
+    lab: &Lab,
+    state: &NetState,
+    missing: &BTreeSet<NsName>,
+    world: &World,
+    warnings: &mut Vec<Problem>,
+) -> Result<Vec<HostStep>, Error> {
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let host = uplink::host::of_keeper(keeper).context(|| "open the host's network namespace".to_owned())?;
+    let mut plan = uplink::plan(home, lab, state, missing, host)?;
+    let nodes = missing.iter().map(|name| Ok((name.clone(), world.ns_fd(name)?)));
+    let nodes = nodes.collect::<Result<BTreeMap<_, _>, Error>>()?;
+    uplink::connect(home, dir.path(), keeper, &nodes, &plan)?;
+    warnings.append(&mut plan.warnings);
+    Ok(plan.steps().cloned().collect())
 }
 
 fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, source: &str) -> Result<Up, Error> {
-    let Wanted { state, origins, hosts, warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let Wanted { mut state, origins, hosts, mut warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
+    let mut attached = Attachments::read(dir.path())?;
+    warnings.extend(attached.release_gone(dir.path(), running.realm(), &state)?);
+    attached.check(lab)?;
     let mut world = running.world()?;
-    let found = running.observe(&mut world, &state)?;
+    let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
+    let wanted_uplinks = uplink::wanted(lab);
+    attached.set_aside(&mut found, &mut state)?;
     let steps = hopyard_plan::diff(&found, &state);
 
     let mut record = running.record().clone();
@@ -198,12 +266,18 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     (record.nodes, record.links) = (lab.nodes().len(), lab.links().len());
     // First: whatever happens on the way, what is wanted is on record, and `hop diff` compares with it.
     Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
+    uplink::disconnect(home, dir.path(), running.keeper(), &mut world, &wanted_uplinks, &uplinks)?;
     if !steps.is_empty() {
         record.stage = Stage::Changing;
         record.write(dir.path())?;
         let leaving = found.namespaces.keys().filter(|name| !state.namespaces.contains_key(*name));
         let leaving = leaving.map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
+        let mut loans = Loans::read(dir.path())?;
+        loans.note(dir.path(), &steps)?;
+        attached.note(dir.path(), &state, false)?;
         apply(&mut world, &steps, &origins, true)?;
+        loans.settle(dir.path(), &steps, &world, &state)?;
+        attached.note(dir.path(), &state, true)?;
         // A node that goes takes its processes with it; they would hold its namespace, unseen.
         for namespace in leaving {
             let doing = || "end the processes of a node that is no more".to_owned();
@@ -224,11 +298,29 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         keeper::drop_held(dir.path(), &gone)?;
         link_names(home, lab.name(), running.keeper(), &held)?;
     }
-    view::write(running.keeper(), lab.name(), &hosts)?;
+    let missing = &wanted_uplinks - &uplinks;
+    let host = connect(home, dir, running.keeper(), lab, &state, &missing, &world, &mut warnings)?;
+    let resolvers = uplink::resolvers(home, dir.path(), !wanted_uplinks.is_empty())?;
+    view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts, &resolvers)?;
     record.stage = Stage::Up;
     record.write(dir.path())?;
     let running = Running::find(home, lab.name())?;
-    Ok(Up { running, tied: None, existed: true, steps, hosts, warnings })
+    Ok(Up { running, tied: None, existed: true, steps, host, hosts, warnings })
+}
+
+/// Takes hold of a running lab, alone.
+pub(crate) fn take(home: &Home, lab: &LabName) -> Result<(LabDir, Record, Running), Error> {
+    let none = || Error::NotRunning { name: lab.clone() };
+    let dir = home.lock_existing(lab)?.ok_or_else(none)?;
+    let running = Running::find(home, lab)?;
+    Ok((dir, running.record().clone(), running))
+}
+
+/// [`up`] of a running lab whose directory is held already.
+pub(crate) fn change_locked(home: &Home, dir: &LabDir, record: Record, lab: &Lab, source: &str) -> Result<Up, Error> {
+    let keeper = record.keeper.map(KeeperId::find_alive).transpose()?.flatten();
+    let keeper = keeper.ok_or_else(|| Error::NotRunning { name: lab.name().clone() })?;
+    change(home, dir, record, keeper, lab, source)
 }
 
 fn apply(world: &mut World, steps: &[Op], origins: &Origins, was_running: bool) -> Result<(), Error> {
@@ -312,6 +404,15 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     // ending by itself, and has built nothing.
     let id = record.and_then(|record| record.keeper);
     let keeper = id.map(KeeperId::find).transpose()?.flatten();
+    let alive = id.map(KeeperId::find_alive).transpose()?.flatten();
+    lent::return_all(dir.path(), alive.as_ref())?;
+    if let Some(keeper) = &alive {
+        Attachments::clean_all(dir.path(), &keeper::realm_of(keeper)?)?;
+    } else if home.is_privileged() {
+        Attachments::clean_all(dir.path(), &Realm::host())?;
+    }
+    // The host that it came from, which only its keeper knows.
+    let host = keeper.as_ref().map_or_else(uplink::host::own, uplink::host::of_keeper).ok();
     let was_unknown = keeper.is_none() && keeper::end_unknown(dir.path())?;
     if let Some(keeper) = &keeper {
         let doing = || format!("end the lab's keeper, process {}", keeper.pid());
@@ -327,6 +428,9 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
             None => netns_dir::remove_dangling(&dir.lab_prefix()),
         };
         removed.context(|| format!("remove the lab's names from {}", links.display()))?;
+    }
+    if let Some(host) = host.filter(|_| home.is_privileged()) {
+        uplink::host::heal(home, &host)?;
     }
     for file in FILES {
         match std::fs::remove_file(dir.path().join(file)) {

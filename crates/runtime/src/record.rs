@@ -10,7 +10,10 @@ use hopyard_model::{Lab, LabName};
 use hopyard_net::NsName;
 use serde::{Deserialize, Serialize};
 
+use crate::attach::{ATTACHED, ATTACHED_NEW};
 use crate::error::{Error, IoContext};
+use crate::lent::{LENT, LENT_NEW};
+use crate::uplink;
 
 /// What is to know of every running lab. Small, whatever the lab's size: every `hop exec` reads it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,7 +93,24 @@ const CONTENTS_NEW: &str = "lab.json.new";
 pub(crate) const NODES: &str = "nodes";
 const NODES_NEW: &str = "nodes.new";
 /// All of them, for removal.
-pub(crate) const FILES: [&str; 7] = [RECORD, RECORD_NEW, CONTENTS, CONTENTS_NEW, NODES, NODES_NEW, "ctl"];
+pub(crate) const FILES: [&str; 16] = [
+    RECORD,
+    RECORD_NEW,
+    CONTENTS,
+    CONTENTS_NEW,
+    NODES,
+    NODES_NEW,
+    LENT,
+    LENT_NEW,
+    ATTACHED,
+    ATTACHED_NEW,
+    uplink::FILE,
+    uplink::FILE_NEW,
+    "ctl",
+    "hosts",
+    "nsswitch.conf",
+    "resolv.conf",
+];
 /// The directories in it.
 pub(crate) const DIRS: [&str; 1] = ["view"];
 
@@ -141,7 +161,7 @@ impl Contents {
     }
 }
 
-fn read_json<T: for<'de> Deserialize<'de>>(dir: &Path, name: &str) -> Result<Option<T>, Error> {
+pub(crate) fn read_json<T: for<'de> Deserialize<'de>>(dir: &Path, name: &str) -> Result<Option<T>, Error> {
     let path = dir.join(name);
     match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -152,7 +172,7 @@ fn read_json<T: for<'de> Deserialize<'de>>(dir: &Path, name: &str) -> Result<Opt
     }
 }
 
-fn write_json(dir: &Path, name: &str, temporary: &str, value: &impl Serialize) -> Result<(), Error> {
+pub(crate) fn write_json(dir: &Path, name: &str, temporary: &str, value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_vec(value).map_err(io::Error::from).context(|| "write down the lab".to_owned())?;
     replace(dir, name, temporary, &text)
 }

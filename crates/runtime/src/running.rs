@@ -1,6 +1,6 @@
 //! A lab that runs, as any later process finds it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -12,7 +12,9 @@ use hopyard_net::{Family, NetState, NsName};
 
 use crate::error::{Error, IoContext};
 use crate::home::Home;
+use crate::lent::Loans;
 use crate::record::{Contents, Held, KeeperId, Record, Stage};
+use crate::uplink;
 
 /// A running lab.
 #[derive(Debug)]
@@ -177,13 +179,25 @@ impl Running {
     /// # Errors
     /// Those of netlink.
     pub fn observe(&self, world: &mut World, wanted: &NetState) -> Result<NetState, Error> {
+        Ok(self.observe_all(world, wanted)?.0)
+    }
+
+    /// The same, and the nodes that have a way out of the lab.
+    pub(crate) fn observe_all(
+        &self,
+        world: &mut World,
+        wanted: &NetState,
+    ) -> Result<(NetState, BTreeSet<NsName>), Error> {
         let sysctls: BTreeMap<_, _> = wanted
             .namespaces
             .iter()
             .filter(|(_, state)| !state.sysctls.is_empty())
             .map(|(name, state)| (name.clone(), state.sysctls.keys().cloned().collect()))
             .collect();
-        Ok(world.observe(&sysctls)?)
+        let mut found = world.observe(&sysctls)?;
+        Loans::read(&self.dir)?.mark(&mut found, wanted);
+        let uplinks = uplink::strip(&mut found, wanted);
+        Ok((found, uplinks))
     }
 
     /// The node of that name.

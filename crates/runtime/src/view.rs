@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use hopyard_kernel::{Process, keeper};
 use hopyard_model::LabName;
@@ -11,18 +12,49 @@ use hopyard_net::NsName;
 
 use crate::error::{Error, IoContext};
 
-/// Writes them through the keeper's eyes, where they cover the host's.
-pub(crate) fn write(keeper: &Process, lab: &LabName, hosts: &[(NsName, Vec<IpAddr>)]) -> Result<(), Error> {
+/// Files of a root's lab that services of the machine can be given (`hop unit`), and where each belongs: a mount of
+/// the keeper's cannot be bound elsewhere.
+pub(crate) const FOR_SERVICES: [(&str, &str); 3] =
+    [("hosts", "/etc/hosts"), ("nsswitch.conf", "/etc/nsswitch.conf"), ("resolv.conf", "/etc/resolv.conf")];
+
+/// Writes them through the keeper's eyes, where they cover the host's, and for services into the lab's directory,
+/// if that is given.
+pub(crate) fn write(
+    keeper: &Process,
+    dir: Option<&Path>,
+    lab: &LabName,
+    hosts: &[(NsName, Vec<IpAddr>)],
+    resolvers: &[IpAddr],
+) -> Result<(), Error> {
+    // Whatever the caller's umask: services have users of their own.
+    let readable = fs::Permissions::from_mode(0o644);
     for file in keeper::ETC_FILES {
         let text = match file {
             "hosts" => hosts_text(lab, hosts),
             "nsswitch.conf" => nsswitch_text(),
+            _ if !resolvers.is_empty() => resolver_text(lab, resolvers),
             _ => format!("# The lab {lab} has no resolver; the names of its nodes are in /etc/hosts.\n"),
         };
         let path = PathBuf::from(format!("/proc/{}/root/etc/{file}", keeper.pid()));
-        fs::write(&path, text).context(|| format!("write /etc/{file} of the lab"))?;
+        fs::write(&path, &text).context(|| format!("write /etc/{file} of the lab"))?;
+        if let Some(dir) = dir {
+            // In place: a service sees the very file.
+            let copy = dir.join(file);
+            let write = || fs::write(&copy, &text).and_then(|()| fs::set_permissions(&copy, readable.clone()));
+            write().context(|| format!("write {}", copy.display()))?;
+        }
     }
     Ok(())
+}
+
+/// resolv.conf(5).
+fn resolver_text(lab: &LabName, resolvers: &[IpAddr]) -> String {
+    let mut text = format!("# The resolvers of the host, which the lab {lab} reaches by its uplink.\n");
+    for resolver in resolvers {
+        // Writing to a String cannot fail.
+        writeln!(text, "nameserver {resolver}").ok();
+    }
+    text
 }
 
 /// hosts(5).

@@ -1,13 +1,18 @@
 //! Why one node does not reach another: what the model computes from a snapshot, what each node's
 //! own kernel answers, and where the two differ.
 
+mod elsewhere;
 mod fix;
 mod probe;
+mod recorded;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+pub use elsewhere::{Elsewhere, Place, Probing};
 pub use fix::{Fixed, fix};
 pub use probe::{Passing, Seen, SeenAt};
+pub use recorded::{Network, computed, main_addresses, record};
 
 use hopyard_explain::{
     Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Verdict, explain, owner, repair,
@@ -84,6 +89,8 @@ pub struct Report {
     pub repair: Option<Repair>,
     /// The node that has the destination address.
     pub owner: Option<NsName>,
+    /// What all of it was computed from.
+    pub snapshot: Snapshot,
 }
 
 impl Report {
@@ -110,25 +117,38 @@ pub fn why(
 ) -> Result<Report, Error> {
     let from = running.node(from)?;
     let mut world = running.world()?;
-    let mut query = Query { from, packet, wanted };
-    let snapshot = read(&world, &query)?;
-    query.packet.src = source(&mut world, &snapshot, &query)?;
-    let (verdict, choices) = follow(&mut world, &snapshot, &query)?;
+    let query = Query { from, packet, wanted };
+    let snapshot = world.snapshot(&SnapshotScope::default())?;
+    look_into(&mut world, snapshot, query, |_| by_probe, |world| drift(running, world))
+}
+
+/// The same in any namespaces. `by_probe` says whether a packet may be sent, when it is known where it would
+/// go; `drift`, what would have to be done to make the network as it was declared.
+fn look_into(
+    world: &mut World,
+    mut snapshot: Snapshot,
+    mut query: Query,
+    by_probe: impl FnOnce(&Verdict) -> bool,
+    drift: impl FnOnce(&mut World) -> Result<Vec<Op>, Error>,
+) -> Result<Report, Error> {
+    add_listeners(world, &mut snapshot, &query)?;
+    query.packet.src = source(world, &snapshot, &query)?;
+    let (verdict, choices) = follow(world, &snapshot, &query)?;
     let mut disagreements = Vec::new();
-    let asked = ask(&mut world, &verdict, &mut disagreements)?;
+    let asked = ask(world, &verdict, &mut disagreements)?;
     let repair = match verdict.outcome() {
         Outcome::Yes => None,
-        _ => repair(&snapshot, &query, &choices, &drift(running, &mut world)?),
+        _ => repair(&snapshot, &query, &choices, &drift(world)?),
     };
-    let owner = query.wanted.clone().or_else(|| owner(&snapshot, packet.dst));
+    let owner = query.wanted.clone().or_else(|| owner(&snapshot, query.packet.dst));
     let mut seen = None;
-    if by_probe {
+    if by_probe(&verdict) {
         let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
-        let probed = probe::probe(&world, &snapshot, &query, &verdict, target, token())?;
+        let probed = probe::probe(world, &snapshot, &query, &verdict, target, token())?;
         disagreements.extend(probe::compare(&query, &verdict, target, &probed));
         seen = Some(probed);
     }
-    Ok(Report { query, verdict, asked, seen, disagreements, repair, owner })
+    Ok(Report { query, verdict, asked, seen, disagreements, repair, owner, snapshot })
 }
 
 /// What no other probe has.
@@ -140,18 +160,19 @@ fn token() -> [u8; 8] {
     token
 }
 
-/// The network as it is now.
-fn read(world: &World, query: &Query) -> Result<Snapshot, Error> {
-    let mut scope = SnapshotScope::default();
-    let mut snapshot = world.snapshot(&scope)?;
-    if query.packet.protocol != Protocol::Icmp {
-        // Where it ends is not known before it is walked.
-        let verdict = explain(&snapshot, query, &Choices::new());
-        scope.listeners.extend(verdict.there.last().map(|hop| hop.node.clone()));
-        scope.listeners.extend(query.wanted.clone().or_else(|| owner(&snapshot, query.packet.dst)));
-        snapshot = world.snapshot(&scope)?;
+/// Adds who listens where the packet ends, if that matters.
+fn add_listeners(world: &World, snapshot: &mut Snapshot, query: &Query) -> Result<(), Error> {
+    if query.packet.protocol == Protocol::Icmp {
+        return Ok(());
     }
-    Ok(snapshot)
+    // Where it ends is not known before it is walked.
+    let verdict = explain(snapshot, query, &Choices::new());
+    let mut ends: BTreeSet<NsName> = verdict.there.last().map(|hop| hop.node.clone()).into_iter().collect();
+    ends.extend(query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst)));
+    for (name, listeners) in world.listeners(&ends)? {
+        snapshot.nodes.entry(name).or_default().listeners = Some(listeners);
+    }
+    Ok(())
 }
 
 /// What would have to be done to make the network as it was declared.
@@ -184,7 +205,7 @@ fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verd
     for _ in 0..QUESTIONS {
         let verdict = explain(snapshot, query, &choices);
         let walks = std::iter::once((&verdict.there, false)).chain(verdict.back.iter().map(|back| (back, true)));
-        let mut open = walks.flat_map(|(walk, back)| walk.hops.iter().map(move |hop| (walk.packet, hop, back)));
+        let mut open = walks.flat_map(|(walk, back)| walk.hops.iter().map(move |hop| (hop.routed, hop, back)));
         let open = open.find(|(packet, hop, _)| {
             is_known_choice(hop, packet) && !choices.contains_key(&(hop.node.clone(), packet.dst))
         });
@@ -235,15 +256,15 @@ fn ask(world: &mut World, verdict: &Verdict, disagreements: &mut Vec<Disagreemen
             if matches!(&hop.end, Some(End::Dropped(Reason::Loop(_)))) {
                 continue;
             }
-            let answer = ask_hop(world, &walk.packet, hop, back)?;
-            if !agrees(hop, &answer, &walk.packet) {
+            let answer = ask_hop(world, &hop.routed, hop, back)?;
+            if !agrees(hop, &answer, &hop.routed) {
                 let node = hop.node.clone();
                 disagreements.push(Disagreement::Routing { back, node, answer: answer.clone() });
             }
             if let (RouteAnswer::On { src: Some(kernel), .. }, None, false) = (&answer, hop.input, back)
-                && Some(*kernel) != walk.packet.src
+                && Some(*kernel) != hop.routed.src
             {
-                disagreements.push(Disagreement::Source { model: walk.packet.src, kernel: *kernel });
+                disagreements.push(Disagreement::Source { model: hop.routed.src, kernel: *kernel });
             }
             asked.push(Asked { back, hop: at, answer });
         }

@@ -41,9 +41,16 @@ complete -c hop -n "__fish_hop_needs_command" -f -a "shell" -d 'Open a shell in 
 complete -c hop -n "__fish_hop_needs_command" -f -a "sandbox" -d 'Run a command that reaches nothing but what is allowed'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ping" -d 'Measure who reaches whom: one pair of nodes, or all of them'
 complete -c hop -n "__fish_hop_needs_command" -f -a "why" -d 'Say why one node does not reach another: hop by hop, there and back, with the smallest repair'
+complete -c hop -n "__fish_hop_needs_command" -f -a "record" -d 'Write a network down as it is now, in one file that `hop why --from` explains anywhere'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ns" -d 'Namespaces by name, as `ip netns` has them: what one makes, the other sees, enters and deletes'
+complete -c hop -n "__fish_hop_needs_command" -f -a "attach" -d 'Make a running container a node of a running lab'
+complete -c hop -n "__fish_hop_needs_command" -f -a "detach" -d 'Make an attached node one as any other again'
+complete -c hop -n "__fish_hop_needs_command" -f -a "enable" -d 'Bring a lab up whenever the machine starts'
+complete -c hop -n "__fish_hop_needs_command" -f -a "disable" -d 'Do not bring a lab up any more when the machine starts'
+complete -c hop -n "__fish_hop_needs_command" -f -a "unit" -d 'Make a service of systemd run in a node'
+complete -c hop -n "__fish_hop_needs_command" -f -a "boot" -d 'What the units that `hop enable` writes run; nothing to type'
 complete -c hop -n "__fish_hop_needs_command" -f -a "doctor" -d 'Find out, by doing it, whether this machine can run labs for you, and what to do where it cannot'
-complete -c hop -n "__fish_hop_needs_command" -f -a "schema" -d 'Print the JSON Schema of the topology file, for editors'
+complete -c hop -n "__fish_hop_needs_command" -f -a "schema" -d 'Print the JSON Schema of the topology file, for editors; or of what a command prints, for programs'
 complete -c hop -n "__fish_hop_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c hop -n "__fish_hop_needs_command" -f -a "man" -d 'Print the manual page, hop(1), with a section for every command: `hop man | man -l -`'
 complete -c hop -n "__fish_hop_using_subcommand up" -l name -d 'Call the lab NAME, whatever the topology says' -r
@@ -133,15 +140,26 @@ complete -c hop -n "__fish_hop_using_subcommand ping" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand ping" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand why" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand why" -l size -d 'How long the packet is, in bytes with its IP header; it may not be cut on the way. Not for TCP' -r
+complete -c hop -n "__fish_hop_using_subcommand why" -l from -d 'Explain what `hop record` has written, here or elsewhere: nobody is asked, and nothing sent' -r -F
 complete -c hop -n "__fish_hop_using_subcommand why" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand why" -s 4 -l ipv4-only -d 'The target\'s IPv4 address'
 complete -c hop -n "__fish_hop_using_subcommand why" -s 6 -l ipv6-only -d 'The target\'s IPv6 address; without this, IPv4 where it has both'
+complete -c hop -n "__fish_hop_using_subcommand why" -l ns -d 'SRC and DST are namespaces: names in /run/netns, `pid:1234`, a path, or `host` for the machine\'s own network. With them comes all that cables lead to from there'
 complete -c hop -n "__fish_hop_using_subcommand why" -l no-probe -d 'Send no packet: only compute and ask'
+complete -c hop -n "__fish_hop_using_subcommand why" -l probe -d 'With --ns: send a packet also from the machine\'s own network, and where it leaves what is known'
 complete -c hop -n "__fish_hop_using_subcommand why" -l fix -d 'Make the changes, and take them back if a packet shows that they do not help'
-complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand why" -l explain -d 'Below the answer, teach: what each kernel does with the packet, in its order, and where that is written'
+complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON; `hop schema --why` says in which form'
 complete -c hop -n "__fish_hop_using_subcommand why" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand record" -s o -l output -d 'The file; `-` is standard output. Without this, NAME.snapshot.json in the current directory' -r -F
+complete -c hop -n "__fish_hop_using_subcommand record" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand record" -l force -d 'Replace the file if it is there already'
+complete -c hop -n "__fish_hop_using_subcommand record" -l ns -d 'Namespaces instead of a lab, as for `hop why --ns`, with all that cables lead to from there'
+complete -c hop -n "__fish_hop_using_subcommand record" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand ns; and not __fish_seen_subcommand_from add delete del list ls exec identify pids attach set monitor move" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -221,6 +239,65 @@ always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -l bare -d 'Let it be down and have nothing, as after `ip link set DEV netns NAME`'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand attach" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand attach" -l container -d 'A container of podman or docker, or a machine of systemd-nspawn' -r
+complete -c hop -n "__fish_hop_using_subcommand attach" -l pid -d 'Any process, by its number' -r
+complete -c hop -n "__fish_hop_using_subcommand attach" -l engine -d 'Ask this one for the container' -r -f -a "podman\t''
+docker\t''
+machinectl\t''"
+complete -c hop -n "__fish_hop_using_subcommand attach" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand attach" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand detach" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand detach" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand detach" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand enable" -l name -d 'Call the lab NAME, whatever the topology says' -r
+complete -c hop -n "__fish_hop_using_subcommand enable" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand enable" -s 4 -l ipv4-only -d 'IPv4 only: choose no IPv6 addresses'
+complete -c hop -n "__fish_hop_using_subcommand enable" -s 6 -l ipv6-only -d 'IPv6 only: choose no IPv4 addresses'
+complete -c hop -n "__fish_hop_using_subcommand enable" -l now -d 'Bring it up now as well, or change the running lab into it'
+complete -c hop -n "__fish_hop_using_subcommand enable" -l print -d 'Write nothing; print the unit'
+complete -c hop -n "__fish_hop_using_subcommand enable" -l force -d 'Replace files that somebody has edited'
+complete -c hop -n "__fish_hop_using_subcommand enable" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand disable" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand disable" -l now -d 'Take them down now as well'
+complete -c hop -n "__fish_hop_using_subcommand disable" -l force -d 'Remove files that somebody has edited, too'
+complete -c hop -n "__fish_hop_using_subcommand disable" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand unit" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand unit" -s n -l node -d 'The node, as NODE or LAB/NODE' -r
+complete -c hop -n "__fish_hop_using_subcommand unit" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand unit" -l install -d 'Write the drop-in; the service runs in the node when it is started the next time'
+complete -c hop -n "__fish_hop_using_subcommand unit" -l remove -d 'Remove the drop-in'
+complete -c hop -n "__fish_hop_using_subcommand unit" -l force -d 'Replace or remove a drop-in that somebody has edited'
+complete -c hop -n "__fish_hop_using_subcommand unit" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand boot; and not __fish_seen_subcommand_from run reload stop" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand boot; and not __fish_seen_subcommand_from run reload stop" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand boot; and not __fish_seen_subcommand_from run reload stop" -f -a "run" -d 'Bring the lab up, or adopt it; end when it does'
+complete -c hop -n "__fish_hop_using_subcommand boot; and not __fish_seen_subcommand_from run reload stop" -f -a "reload" -d 'Change the running lab into what its topology says'
+complete -c hop -n "__fish_hop_using_subcommand boot; and not __fish_seen_subcommand_from run reload stop" -f -a "stop" -d 'Take the lab down, unless the unit is only being restarted'
+complete -c hop -n "__fish_hop_using_subcommand boot; and __fish_seen_subcommand_from run" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand boot; and __fish_seen_subcommand_from run" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand boot; and __fish_seen_subcommand_from reload" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand boot; and __fish_seen_subcommand_from reload" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand boot; and __fish_seen_subcommand_from stop" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand boot; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
 complete -c hop -n "__fish_hop_using_subcommand doctor" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -228,6 +305,7 @@ complete -c hop -n "__fish_hop_using_subcommand doctor" -s h -l help -d 'Print h
 complete -c hop -n "__fish_hop_using_subcommand schema" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand schema" -l why -d 'That of `hop why --json`'
 complete -c hop -n "__fish_hop_using_subcommand schema" -s h -l help -d 'Print help'
 complete -c hop -n "__fish_hop_using_subcommand completions" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''

@@ -24,6 +24,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let home = Home::of_caller()?;
     let running = args.lab.find(&home)?;
     let difference = runtime::difference(&home, &running.contents()?.lab)?;
+    let all = difference.steps.len() + difference.host.len();
     if args.json {
         let text =
             serde_json::to_string_pretty(&difference.steps).map_err(|error| CliError::failure(error.to_string()))?;
@@ -32,7 +33,10 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         for step in &difference.steps {
             ui.line(step)?;
         }
-        match difference.steps.len() {
+        for step in &difference.host {
+            ui.line(step)?;
+        }
+        match all {
             0 => ui.note(format_args!("{} is as declared", running.name())),
             n => ui.note(format_args!(
                 "{} from {} as it is to what was declared",
@@ -41,5 +45,5 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
             )),
         }
     }
-    Ok(u8::from(!difference.steps.is_empty()))
+    Ok(u8::from(all > 0))
 }

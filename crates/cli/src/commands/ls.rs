@@ -1,5 +1,8 @@
 //! `hop ls`.
 
+use hopyard::model::LabName;
+use hopyard::runtime::attach::{self, Attachment};
+use hopyard::runtime::boot::{self, Manager};
 use hopyard::runtime::{Home, Running};
 use serde::Serialize;
 
@@ -25,14 +28,41 @@ struct Row {
     source: String,
     /// Does it end with the command that started it?
     ephemeral: bool,
+    /// Does it come up by itself?
+    enabled: bool,
+    /// Nodes that are containers.
+    attached: Vec<Attached>,
+}
+
+#[derive(Serialize)]
+struct Attached {
+    node: String,
+    what: String,
+    running: bool,
+}
+
+impl Attached {
+    fn of(it: &Attachment) -> Result<Self, CliError> {
+        Ok(Attached { node: it.node.to_string(), what: it.label.clone(), running: it.is_running()? })
+    }
+
+    fn line(&self, lab: &str) -> String {
+        let Attached { node, what, running } = self;
+        if *running {
+            format!("{lab}/{node} is {what}")
+        } else {
+            format!("{lab}/{node} was {what}, which has ended; `hop up` or `hop detach` makes it a node again")
+        }
+    }
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let home = Home::of_caller()?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
+    let manager = Manager::of_caller();
     let row = |lab: &Running| {
         let record = lab.record();
-        Row {
+        Ok(Row {
             lab: lab.name().to_string(),
             nodes: record.nodes,
             links: record.links,
@@ -40,18 +70,21 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
             keeper: lab.keeper().pid(),
             source: record.source.clone(),
             ephemeral: record.ephemeral,
-        }
+            enabled: boot::is_enabled(&manager, lab.name()),
+            attached: attach::attachments(&home, lab.name())?.iter().map(Attached::of).collect::<Result<_, _>>()?,
+        })
     };
     let (labs, unreadable) = Running::all(&home)?;
     for error in unreadable {
         CliError::from(error).report(ui);
     }
-    let rows: Vec<Row> = labs.iter().map(row).collect();
+    let rows: Vec<Row> = labs.iter().map(row).collect::<Result<_, CliError>>()?;
     if args.json {
         let text = serde_json::to_string_pretty(&rows).map_err(|error| CliError::failure(error.to_string()))?;
         ui.line(text)?;
         return Ok(0);
     }
+    let attached: Vec<String> = rows.iter().flat_map(|row| row.attached.iter().map(|it| it.line(&row.lab))).collect();
     if rows.is_empty() {
         ui.note("no lab is running; `hop up TOPOLOGY` brings one up, `hop up chain:3` for a try");
         return Ok(0);
@@ -59,10 +92,20 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let width = rows.iter().map(|row| row.lab.len()).max().unwrap_or(0).max(3);
     ui.line(format_args!("{:width$}  NODES  LINKS  AGE      FROM", "LAB"))?;
     for row in rows {
-        let from = if row.ephemeral { format!("{} (until its command ends)", row.source) } else { row.source };
+        let from = match (row.ephemeral, row.enabled) {
+            (true, _) => format!("{} (until its command ends)", row.source),
+            (_, true) => format!("{} (enabled)", row.source),
+            _ => row.source,
+        };
         ui.line(format_args!("{:width$}  {:5}  {:5}  {:7}  {from}", row.lab, row.nodes, row.links, age(row.age_s)))?;
     }
+    attached.iter().try_for_each(|line| ui.line(line))?;
     Ok(0)
+}
+
+/// Which nodes of a lab are containers; a line each.
+pub(crate) fn note_attached(home: &Home, lab: &LabName) -> Result<Vec<String>, CliError> {
+    attach::attachments(home, lab)?.iter().map(|it| Ok(Attached::of(it)?.line(lab.as_str()))).collect()
 }
 
 /// The two largest units, as people say it.

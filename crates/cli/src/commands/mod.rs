@@ -1,20 +1,27 @@
 //! One file a command: its arguments with their help, and what it does.
 
+pub(crate) mod attach;
+pub(crate) mod boot;
 pub(crate) mod completions;
+pub(crate) mod detach;
 pub(crate) mod diff;
+pub(crate) mod disable;
 pub(crate) mod doctor;
 pub(crate) mod down;
+pub(crate) mod enable;
 pub(crate) mod exec;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod ns;
 pub(crate) mod ping;
 pub(crate) mod plan;
+pub(crate) mod record;
 pub(crate) mod run;
 pub(crate) mod sandbox;
 pub(crate) mod schema;
 pub(crate) mod shell;
 pub(crate) mod show;
+pub(crate) mod unit;
 pub(crate) mod up;
 pub(crate) mod why;
 
@@ -37,7 +44,14 @@ pub(crate) fn run(command: Command, ui: &mut Ui) -> Result<u8, CliError> {
         Command::Sandbox(args) => sandbox::run(&args, ui),
         Command::Ping(args) => ping::run(&args, ui),
         Command::Why(args) => why::run(&args, ui),
+        Command::Record(args) => record::run(&args, ui),
         Command::Ns(args) => ns::run(args.command, ui),
+        Command::Attach(args) => attach::run(&args, ui),
+        Command::Detach(args) => detach::run(&args, ui),
+        Command::Enable(args) => enable::run(&args, ui),
+        Command::Disable(args) => disable::run(&args, ui),
+        Command::Unit(args) => unit::run(&args, ui),
+        Command::Boot(args) => boot::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Schema(args) => schema::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),

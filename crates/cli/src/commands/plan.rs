@@ -33,9 +33,13 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     for step in &difference.steps {
         ui.line(step)?;
     }
+    for step in &difference.host {
+        ui.line(step)?;
+    }
     let name = source.lab.name();
-    let steps = count(difference.steps.len(), "step", "steps");
-    ui.note(match (difference.running, difference.steps.len()) {
+    let all = difference.steps.len() + difference.host.len();
+    let steps = count(all, "step", "steps");
+    ui.note(match (difference.running, all) {
         (true, 0) => format!("{name} is up as the topology says"),
         (true, _) => format!("{steps} from {name} as it runs to what the topology says"),
         (false, _) => format!("{steps} to bring {name} up"),

@@ -6,6 +6,7 @@ use hopyard::model::Lab;
 use hopyard::net::{IfName, LinkKind, NetState, NsState, SysctlKey};
 use hopyard::runtime::Home;
 
+use super::ls::note_attached;
 use crate::error::CliError;
 use crate::target::LabArg;
 use crate::ui::Ui;
@@ -42,6 +43,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         ui.line(text)?;
         return Ok(0);
     }
+    let is_whole = node.is_none();
     match node {
         Some(_) => {
             let lab = &running.contents()?.lab;
@@ -49,6 +51,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         }
         None => lab_in_brief(ui, running.name().as_str(), &running.record().source, &state)?,
     }
+    note_attached(&home, running.name())?.iter().filter(|_| is_whole).try_for_each(|line| ui.line(line))?;
     Ok(0)
 }
 
@@ -106,6 +109,7 @@ fn node_in_full(ui: &mut Ui, lab: &Lab, name: &str, ns: &NsState) -> Result<(), 
             LinkKind::Veth { peer: None } => {
                 words.extend(declared_peer(lab, name, *dev).map(|peer| format!("to {peer}")));
             }
+            LinkKind::Lent => words.push("of the machine".to_owned()),
             LinkKind::Bridge => words.push("bridge".to_owned()),
             LinkKind::Loopback => {}
             LinkKind::Other(kind) => words.push(kind.clone()),
@@ -124,6 +128,14 @@ fn node_in_full(ui: &mut Ui, lab: &Lab, name: &str, ns: &NsState) -> Result<(), 
     }
     for ((dev, address), mac) in &ns.neighbours {
         ui.line(format_args!("  neighbour  {address}  {mac}  on {dev}"))?;
+    }
+    if let Some(nat) = &ns.nat {
+        for rule in &nat.rules {
+            ui.line(format_args!("  nat  {rule}"))?;
+        }
+        if nat.foreign {
+            ui.line("  nat  and rules that are not of hop, in `table inet hopyard`")?;
+        }
     }
     for (key, value) in &ns.sysctls {
         ui.line(format_args!("  sysctl  {key} = {value}"))?;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hopyard::runtime::{self, Home, Lifetime};
+use hopyard::runtime::{self, Home, Lifetime, Up};
 
 use crate::error::{CliError, report_problems};
 use crate::source::TopologyArgs;
@@ -26,30 +26,57 @@ pub(crate) struct Args {
 const LISTED_STEPS: usize = 40;
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
+    let words = match (args.verbose, args.quiet) {
+        (true, _) => Words::Steps,
+        (false, false) => Words::Changes,
+        (false, true) => Words::None,
+    };
+    bring_up(None, &args.topology, words, ui).map(|_| 0)
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Words {
+    /// Every step.
+    Steps,
+    /// What is changed in a lab that ran already, as long as somebody can read it.
+    Changes,
+    /// Nothing but warnings.
+    None,
+}
+
+/// Brings a lab up; `home`: where its record is, if not in the caller's usual place.
+pub(crate) fn bring_up(
+    home: Option<&Home>,
+    topology: &TopologyArgs,
+    words: Words,
+    ui: &mut Ui,
+) -> Result<Up, CliError> {
     let started = Instant::now();
-    let source = args.topology.read(ui)?;
+    let source = topology.read(ui)?;
     refuse_inside()?;
-    let home = Home::of_caller()?;
-    let up = runtime::up(&home, &source.lab, &args.topology.place(&source), Lifetime::UntilDown)
+    let home = home.cloned().map_or_else(Home::of_caller, Ok)?;
+    let up = runtime::up(&home, &source.lab, &topology.place(&source), Lifetime::UntilDown)
         .map_err(|error| CliError::of_lab(error, &source))?;
     report_problems(ui, &up.warnings, &source.file);
-    // Of a lab that is new, the steps are the whole lab; of a change they are what is worth knowing,
-    // as long as somebody can read them.
-    let shown = match (args.verbose, up.existed && !args.quiet) {
-        (true, _) => up.steps.len(),
-        (false, true) => up.steps.len().min(LISTED_STEPS),
-        (false, false) => 0,
+    // Of a lab that is new, the steps are the whole lab; of a change they are what is worth knowing.
+    let inside = up.steps.iter().map(ToString::to_string);
+    let steps: Vec<String> = inside.chain(up.host.iter().map(ToString::to_string)).collect();
+    let shown = match (words, up.existed) {
+        (Words::Steps, _) => steps.len(),
+        (Words::Changes, true) => steps.len().min(LISTED_STEPS),
+        _ => 0,
     };
-    for step in &up.steps[..shown] {
+    for step in &steps[..shown] {
         ui.line(step)?;
     }
-    if (1..up.steps.len()).contains(&shown) {
-        ui.line(format_args!("… and {} more; --verbose lists all", up.steps.len() - shown))?;
+    if (1..steps.len()).contains(&shown) {
+        ui.line(format_args!("… and {} more; --verbose lists all", steps.len() - shown))?;
     }
-    if !args.quiet {
+    if words != Words::None {
         let name = up.running.name();
         let took = Took(started.elapsed());
-        match (up.existed, up.steps.len()) {
+        match (up.existed, steps.len()) {
             (false, _) => {
                 let lab = &source.lab;
                 let switches = if lab.switches().is_empty() {
@@ -67,7 +94,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
             }
         }
     }
-    Ok(0)
+    Ok(up)
 }
 
 /// A number and its noun.

@@ -1,19 +1,29 @@
 //! `hop why`.
 
+mod elsewhere;
 mod file;
 mod json;
+mod lesson;
+mod recording;
+mod scene;
 mod words;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use hopyard::explain::{Outcome, Packet, Protocol};
-use hopyard::net::{Family, NsName};
+use hopyard::net::Family;
 use hopyard::runtime::why::{Fixed, Report, fix, why};
-use hopyard::runtime::{Home, Running, keep_room_for_files};
+use hopyard::runtime::{Home, keep_room_for_files};
 
 use crate::error::CliError;
 use crate::target::LabArg;
 use crate::ui::Ui;
+use scene::Scene;
+
+pub(in crate::commands) use elsewhere::tell_of_closed;
+pub(in crate::commands) use file::File;
+pub(in crate::commands) use json::schema;
 
 /// Say why one node does not reach another: hop by hop, there and back, with the smallest repair.
 ///
@@ -37,18 +47,31 @@ pub(crate) struct Args {
     /// How long the packet is, in bytes with its IP header; it may not be cut on the way. Not for TCP.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(64..=65535))]
     size: Option<u32>,
+    /// SRC and DST are namespaces: names in /run/netns, `pid:1234`, a path, or `host` for the machine's own
+    /// network. With them comes all that cables lead to from there.
+    #[arg(long, conflicts_with = "lab")]
+    ns: bool,
+    /// Explain what `hop record` has written, here or elsewhere: nobody is asked, and nothing sent.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["lab", "ns", "probe", "no_probe", "fix"])]
+    from: Option<PathBuf>,
     /// Send no packet: only compute and ask.
     #[arg(long)]
     no_probe: bool,
+    /// With --ns: send a packet also from the machine's own network, and where it leaves what is known.
+    #[arg(long, requires = "ns", conflicts_with = "no_probe")]
+    probe: bool,
     /// Make the changes, and take them back if a packet shows that they do not help.
     #[arg(long, conflicts_with_all = ["no_probe", "json"])]
     fix: bool,
-    /// Print JSON.
+    /// Below the answer, teach: what each kernel does with the packet, in its order, and where that is written.
+    #[arg(long, conflicts_with = "json")]
+    explain: bool,
+    /// Print JSON; `hop schema --why` says in which form.
     #[arg(long)]
     json: bool,
     /// The node that sends, as NODE or LAB/NODE.
     #[arg(value_name = "SRC")]
-    from: String,
+    source: String,
     /// The node or address that should answer, with a port for TCP or UDP: `far`, `far:80/tcp`,
     /// `10.0.2.2:53/udp`, `[fd00::1]:80`.
     #[arg(value_name = "DST[:PORT[/PROTO]]")]
@@ -59,34 +82,42 @@ pub(crate) struct Args {
 const OPEN: u8 = 3;
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
-    let home = Home::of_caller()?;
     keep_room_for_files();
-    let (running, from) = args.lab.find_node(&home, &args.from)?;
-    let target = Target::parse(&args.to)?;
-    let (dst, wanted) = target.find(args, &running)?;
-    let mut packet = Packet::probe(dst, target.protocol, target.port);
-    if let Some(size) = args.size {
-        if target.protocol == Protocol::Tcp {
-            return Err(CliError::usage("--size is not for TCP, whose first segment has no content")
-                .hint("ask without a port, or for `/udp`"));
-        }
-        packet.length = size;
+    if let Some(path) = &args.from {
+        let (report, scene) = recording::look(args, path)?;
+        tell(args, ui, &report, &scene)?;
+        return Ok(status(&report));
     }
-    let report = why(&running, &from, packet, wanted, !args.no_probe)?;
-    let file = file::File::of(&running);
-    if args.json {
-        json::print(ui, &report, file.as_ref())?;
-    } else {
-        words::print(ui, &report, file.as_ref(), !args.fix)?;
+    if args.ns {
+        return elsewhere::run(args, ui);
     }
+    let home = Home::of_caller()?;
+    let (running, from) = args.lab.find_node(&home, &args.source)?;
+    let target = Target::parse(&args.to, false)?;
+    let (dst, wanted) = match target.host.parse::<IpAddr>() {
+        Ok(address) => (address, running.owner_of(address).cloned()),
+        Err(_) => (args.address_of(&target.host, &running.main_addresses(&target.host)?)?, target.host.parse().ok()),
+    };
+    let report = why(&running, &from, args.packet(&target, dst)?, wanted, !args.no_probe)?;
+    let scene = Scene { file: File::of(&running), ..Scene::default() };
+    tell(args, ui, &report, &scene)?;
     if args.fix && report.outcome() != Outcome::Yes {
-        return make_changes(ui, &home, &running, &report);
+        return made(ui, fix(&home, &running, &report)?, &report);
     }
     Ok(status(&report))
 }
 
-fn make_changes(ui: &mut Ui, home: &Home, running: &Running, report: &Report) -> Result<u8, CliError> {
-    match fix(home, running, report)? {
+fn tell(args: &Args, ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), CliError> {
+    if args.json {
+        return json::print(ui, report, scene);
+    }
+    words::print(ui, report, scene, !args.fix && args.from.is_none())?;
+    if args.explain { lesson::print(ui, report) } else { Ok(()) }
+}
+
+/// Says what became of the changes.
+fn made(ui: &mut Ui, fixed: Fixed, report: &Report) -> Result<u8, CliError> {
+    match fixed {
         Fixed::Works(after) => {
             ui.line(format_args!("done: {}", words::headline(&after)))?;
             Ok(status(&after))
@@ -99,7 +130,40 @@ fn make_changes(ui: &mut Ui, home: &Home, running: &Running, report: &Report) ->
             ui.hint(format_args!("nothing was changed: change {number} is about a firewall or a policy rule, which `hop why` leaves to you"));
             Ok(status(report))
         }
+        Fixed::OfHost(number) => {
+            ui.hint(format_args!(
+                "nothing was changed: change {number} is to the machine's own network, which `hop why` only looks at"
+            ));
+            Ok(status(report))
+        }
         Fixed::Nothing => Ok(status(report)),
+    }
+}
+
+impl Args {
+    /// What is sent.
+    fn packet(&self, target: &Target, dst: IpAddr) -> Result<Packet, CliError> {
+        let mut packet = Packet::probe(dst, target.protocol, target.port);
+        if let Some(size) = self.size {
+            if target.protocol == Protocol::Tcp {
+                return Err(CliError::usage("--size is not for TCP, whose first segment has no content")
+                    .hint("ask without a port, or for `/udp`"));
+            }
+            packet.length = size;
+        }
+        Ok(packet)
+    }
+
+    /// The one of a node's addresses that is meant.
+    fn address_of(&self, node: &str, addresses: &[IpAddr]) -> Result<IpAddr, CliError> {
+        let wanted = |address: &&IpAddr| match Family::of(**address) {
+            Family::Ipv4 => !self.ipv6_only,
+            Family::Ipv6 => !self.ipv4_only,
+        };
+        addresses.iter().find(wanted).copied().ok_or_else(|| {
+            let shows = if self.ns { "`ip address` in it" } else { "`hop show`" };
+            CliError::usage(format!("`{node}` has no such address")).hint(format!("{shows} lists the addresses"))
+        })
     }
 }
 
@@ -121,7 +185,12 @@ struct Target {
 }
 
 impl Target {
-    fn parse(text: &str) -> Result<Self, CliError> {
+    /// `in_ns`: a host may be `pid:1234`.
+    fn parse(text: &str, in_ns: bool) -> Result<Self, CliError> {
+        if let Some(process) = text.strip_prefix("pid:").filter(|_| in_ns) {
+            let target = Self::parse(process, false)?;
+            return Ok(Target { host: format!("pid:{}", target.host), ..target });
+        }
         let wrong = || {
             CliError::usage(format!("`{text}` is no target"))
                 .hint("write a node or an address, and a port for TCP or UDP: `far`, `far:80/tcp`, `[fd00::1]:53/udp`")
@@ -147,21 +216,6 @@ impl Target {
         let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
         if host.is_empty() { Err(wrong()) } else { Ok(Target { host, protocol, port }) }
     }
-
-    /// The address, and the node that it should lead to.
-    fn find(&self, args: &Args, running: &Running) -> Result<(IpAddr, Option<NsName>), CliError> {
-        if let Ok(address) = self.host.parse::<IpAddr>() {
-            return Ok((address, running.owner_of(address).cloned()));
-        }
-        let wanted = |address: &IpAddr| match Family::of(*address) {
-            Family::Ipv4 => !args.ipv6_only,
-            Family::Ipv6 => !args.ipv4_only,
-        };
-        let address = running.main_addresses(&self.host)?.into_iter().find(wanted).ok_or_else(|| {
-            CliError::usage(format!("`{}` has no such address", self.host)).hint("`hop show` lists the addresses")
-        })?;
-        Ok((address, self.host.parse().ok()))
-    }
 }
 
 #[cfg(test)]
@@ -181,10 +235,13 @@ mod tests {
             ("[fd00::1]:53/udp", "fd00::1", Protocol::Udp, 53),
         ];
         for (text, host, protocol, port) in cases {
-            assert_eq!(Target::parse(text).unwrap(), Target { host: host.to_owned(), protocol, port }, "{text}");
+            assert_eq!(Target::parse(text, false).unwrap(), Target { host: host.to_owned(), protocol, port }, "{text}");
         }
+        let process = Target { host: "pid:12".to_owned(), protocol: Protocol::Udp, port: 53 };
+        assert_eq!(Target::parse("pid:12:53/udp", true).unwrap(), process);
+        assert_eq!(Target::parse("pid:12", false).unwrap().port, 12, "a node may be called so");
         for bad in ["", ":80", "far:", "far:0", "far:http", "far:80/sctp", "[fd00::1", "[]", "far:70000", "[a]b"] {
-            assert!(Target::parse(bad).is_err(), "{bad:?} was accepted");
+            assert!(Target::parse(bad, false).is_err(), "{bad:?} was accepted");
         }
     }
 }

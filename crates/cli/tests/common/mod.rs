@@ -1,6 +1,9 @@
 //! A place of its own for a test: records, names, and the labs in it end with it.
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
+pub(crate) mod machine;
+pub(crate) mod systemd;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,6 +1,8 @@
 //! What a topology file says, as a document with a place for every value.
 
-use hopyard_model::{AddressingDoc, EndDoc, FamilyDoc, LabDoc, LinkDoc, NodeDoc, Problem, Spanned, SwitchDoc};
+use hopyard_model::{
+    AddressingDoc, EndDoc, FamilyDoc, LabDoc, LinkDoc, NatDoc, NatSourceDoc, NodeDoc, Problem, Spanned, SwitchDoc,
+};
 
 use super::fields::Fields;
 use super::tree::{self, Kind, Value};
@@ -10,7 +12,10 @@ use crate::links::{self, Line};
 // The keys of each mapping; the schema has the same, and a test compares them.
 pub(super) const LAB: &[&str] =
     &["name", "nodes", "switches", "links", "routing", "multipath", "neighbours", "addressing"];
-pub(super) const NODE: &[&str] = &["role", "forward", "loopback", "addresses", "sysctls", "routes"];
+pub(super) const NODE: &[&str] =
+    &["role", "forward", "loopback", "interfaces", "addresses", "sysctls", "routes", "nat", "uplink"];
+pub(super) const NAT: &[&str] = &["masquerade", "snat", "dnat", "floating", "publish"];
+pub(super) const SOURCE: &[&str] = &["out", "from", "to"];
 pub(super) const SWITCH: &[&str] = &["nodes", "ipv4", "ipv6", "mtu", "cost"];
 pub(super) const LINK: &[&str] = &["endpoints", "ipv4", "ipv6", "mac", "mtu", "cost"];
 pub(super) const ADDRESSING: &[&str] = &["ipv4", "ipv6", "mode"];
@@ -92,6 +97,7 @@ fn node(name: &Spanned<String>, value: &Value, problems: &mut Vec<Problem>) -> N
     doc.role = fields.take("role").and_then(|value| value.text("role", problems));
     doc.forward = fields.take("forward").and_then(|value| value.boolean("forward", problems));
     doc.loopback = fields.take("loopback").map(|value| value.texts("loopback", problems)).unwrap_or_default();
+    doc.interfaces = fields.take("interfaces").map(|value| value.texts("interfaces", problems)).unwrap_or_default();
     doc.routes = fields.take("routes").map(|value| value.texts("routes", problems)).unwrap_or_default();
     let addresses = fields.take("addresses").and_then(|value| value.map("addresses", problems));
     for (iface, value) in addresses.unwrap_or_default() {
@@ -102,8 +108,48 @@ fn node(name: &Spanned<String>, value: &Value, problems: &mut Vec<Problem>) -> N
     for (key, value) in sysctls.unwrap_or_default() {
         doc.sysctls.extend(value.text(&key.value, problems).map(|value| (key.clone(), value)));
     }
+    doc.uplink = fields.take("uplink").and_then(|value| value.boolean("uplink", problems));
+    if let Some(value) = fields.take("nat") {
+        doc.nat = nat(value, problems);
+    }
     fields.finish(problems);
     doc
+}
+
+fn nat(value: &Value, problems: &mut Vec<Problem>) -> NatDoc {
+    let mut doc = NatDoc { span: Some(value.span), ..NatDoc::default() };
+    let Some(entries) = value.map("nat", problems) else { return doc };
+    let mut fields = Fields::of("`nat`", entries, NAT);
+    let mut sources = |key, fields: &mut Fields<'_>| {
+        let list = fields.take(key).map(Value::one_or_list).unwrap_or_default();
+        list.iter().filter_map(|value| nat_source(key, value, problems)).collect()
+    };
+    doc.masquerade = sources("masquerade", &mut fields);
+    doc.snat = sources("snat", &mut fields);
+    let mut pairs = |key| {
+        let entries = fields.take(key).and_then(|value| value.map(key, problems)).unwrap_or_default();
+        let pair = |(from, to): &(Spanned<String>, Value)| Some((from.clone(), to.text(&from.value, problems)?));
+        entries.iter().filter_map(pair).collect()
+    };
+    doc.dnat = pairs("dnat");
+    doc.floating = pairs("floating");
+    doc.publish = pairs("publish");
+    fields.finish(problems);
+    doc
+}
+
+/// The name of an interface, or a mapping with more to say.
+fn nat_source(key: &'static str, value: &Value, problems: &mut Vec<Problem>) -> Option<NatSourceDoc> {
+    let mut doc = NatSourceDoc { span: Some(value.span), ..NatSourceDoc::default() };
+    let Kind::Map(entries) = &value.kind else {
+        doc.out = Some(value.text(key, problems)?);
+        return Some(doc);
+    };
+    let mut fields = Fields::of("a source", entries, SOURCE);
+    let mut text = |key| fields.take(key).and_then(|value| value.text(key, problems));
+    (doc.out, doc.from, doc.to) = (text("out"), text("from"), text("to"));
+    fields.finish(problems);
+    Some(doc)
 }
 
 /// Settings, or only a list of members.

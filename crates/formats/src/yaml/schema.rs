@@ -14,7 +14,7 @@ pub fn schema() -> String {
 mod tests {
     use serde_json::Value;
 
-    use super::super::read::{ADDRESSING, LAB, LINK, NODE, SWITCH};
+    use super::super::read::{ADDRESSING, LAB, LINK, NAT, NODE, SOURCE, SWITCH};
     use super::*;
 
     #[test]
@@ -24,6 +24,8 @@ mod tests {
             ("", LAB),
             ("/$defs/addressing", ADDRESSING),
             ("/$defs/node", NODE),
+            ("/$defs/nat", NAT),
+            ("/$defs/source", SOURCE),
             ("/$defs/switch/oneOf/2", SWITCH),
             ("/$defs/link/oneOf/1", LINK),
         ] {

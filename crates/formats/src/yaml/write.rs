@@ -3,8 +3,8 @@
 use std::fmt::{Display, Write};
 
 use hopyard_model::{
-    AddressingMode, End, Lab, Link, LinkAddresses, Multipath, NeighbourMode, Node, Role, Routing, StaticRoute,
-    StaticRouteKind, Switch, SwitchAddresses, Vertex, Via,
+    AddressingMode, End, Lab, Link, LinkAddresses, Multipath, NatDestination, NatTarget, NeighbourMode, Node, NodeNat,
+    Role, Routing, StaticRoute, StaticRouteKind, Switch, SwitchAddresses, Vertex, Via,
 };
 use hopyard_net::{Family, RouteKey};
 
@@ -82,6 +82,9 @@ impl Writer {
             Some([]) => self.line(4, "loopback: none"),
             Some(list) => self.line(4, format_args!("loopback: {}", flow(list))),
         }
+        if !node.interfaces.is_empty() {
+            self.line(4, format_args!("interfaces: {}", flow(&node.interfaces)));
+        }
         if !node.addresses.is_empty() {
             self.line(4, "addresses:");
             for (iface, list) in &node.addresses {
@@ -94,10 +97,59 @@ impl Writer {
                 self.line(6, format_args!("{}: {}", quoted(key.as_str()), quoted(value)));
             }
         }
+        if node.uplink {
+            self.line(4, "uplink: true");
+        }
+        self.nat(lab, &node.nat);
         if !node.routes.is_empty() {
             self.line(4, "routes:");
             for route in &node.routes {
                 self.line(6, format_args!("- {}", quoted(&words(lab, route))));
+            }
+        }
+    }
+
+    fn nat(&mut self, lab: &Lab, nat: &NodeNat) {
+        if nat.is_empty() {
+            return;
+        }
+        self.line(4, "nat:");
+        for key in ["masquerade", "snat"] {
+            let mut of_key = nat.sources.iter().filter(|it| it.to.is_some() == (key == "snat")).peekable();
+            if of_key.peek().is_some() {
+                self.line(6, format_args!("{key}:"));
+            }
+            for source in of_key {
+                let from = source.from.map(|from| format!(", from: \"{from}\"")).unwrap_or_default();
+                let to = source.to.map(|to| format!(", to: \"{to}\"")).unwrap_or_default();
+                self.line(8, format_args!("- {{ out: \"{}\"{from}{to} }}", source.out));
+            }
+        }
+        let target = |to: NatTarget, port: Option<u16>| match (to, port) {
+            (NatTarget::Node(id), None) => lab.node(id).name.to_string(),
+            (NatTarget::Node(id), Some(port)) => format!("{}:{port}", lab.node(id).name),
+            (NatTarget::Addr(addr), None) => addr.to_string(),
+            (NatTarget::Addr(addr), Some(port)) => std::net::SocketAddr::new(addr, port).to_string(),
+        };
+        let address = |it: &NatDestination| match (it.address, it.service) {
+            (Some(addr), Some(service)) => {
+                format!("{}/{}", std::net::SocketAddr::new(addr, service.port), service.transport)
+            }
+            (None, Some(service)) => format!("{}/{}", service.port, service.transport),
+            (Some(addr), None) => addr.to_string(),
+            (None, None) => String::new(),
+        };
+        let of_ports = |ports: bool| {
+            let list = nat.destinations.iter().filter(move |it| it.service.is_some() == ports);
+            list.map(|it| (address(it), target(it.to, it.port))).collect::<Vec<_>>()
+        };
+        let floating = nat.floating.iter().map(|it| (it.address.to_string(), target(it.to, None))).collect();
+        for (key, list) in [("dnat", of_ports(false)), ("floating", floating), ("publish", of_ports(true))] {
+            if !list.is_empty() {
+                self.line(6, format_args!("{key}:"));
+            }
+            for (from, to) in list {
+                self.line(8, format_args!("\"{from}\": \"{to}\""));
             }
         }
     }

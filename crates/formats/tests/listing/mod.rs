@@ -39,11 +39,23 @@ pub fn list(lab: &Lab) -> String {
             if let Some(list) = &node.loopback {
                 write!(line, " loopback={list:?}").unwrap();
             }
+            for dev in &node.interfaces {
+                write!(line, " lent={dev}").unwrap();
+            }
             for (iface, list) in &node.addresses {
                 write!(line, " {iface}={list:?}").unwrap();
             }
             for (key, value) in &node.sysctls {
                 write!(line, " {key}={value:?}").unwrap();
+            }
+            for it in &node.nat.sources {
+                write!(line, "\n  source {} {:?} {:?}", it.out, it.from, it.to).unwrap();
+            }
+            for it in &node.nat.destinations {
+                write!(line, "\n  destination {:?} {:?} {:?} {:?}", it.address, it.service, it.to, it.port).unwrap();
+            }
+            for it in &node.nat.floating {
+                write!(line, "\n  floating {} {:?}", it.address, it.to).unwrap();
             }
             for route in &node.routes {
                 write!(line, "\n  route {} {:?} metric={} table={}", route.to, route.kind, route.metric, route.table)

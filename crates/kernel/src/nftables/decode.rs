@@ -5,7 +5,12 @@
 use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset};
 use netlink_packet_core::NlasIterator;
 
-use super::{HEADER_BYTES, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, family_name};
+use super::encode::table_request;
+use super::{
+    HEADER_BYTES, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, TableName,
+    family_name,
+};
+use crate::Errno;
 use crate::error::Refusal;
 use crate::netlink::{Answers, Batch, DUMP, Inbox, RtSocket, Step};
 
@@ -14,9 +19,27 @@ const ATTRIBUTE_HEADER_BYTES: usize = 4;
 
 /// All chains of the network namespace that the calling thread is in.
 pub(crate) fn read(inbox: &mut Inbox) -> Result<Ruleset, Refusal> {
+    read_by(&RtSocket::open_for(Some(rustix::net::netlink::NETFILTER))?, inbox)
+}
+
+/// The chains of one table there; `None`: there is no such table.
+pub(crate) fn read_table(table: &TableName, inbox: &mut Inbox) -> Result<Option<Vec<Chain>>, Refusal> {
     let socket = RtSocket::open_for(Some(rustix::net::netlink::NETFILTER))?;
+    let mut batch = Batch::default();
+    batch.push_bytes(1, NFT_MSG_GETTABLE, 0, &table_request(table));
+    match socket.converse(&batch, 0, inbox, &mut |_| Ok(())) {
+        Ok(()) => {}
+        Err(refusal) if refusal.errno == Errno::NOENT => return Ok(None),
+        Err(refusal) => return Err(refusal),
+    }
+    let mut chains = read_by(&socket, inbox)?.chains;
+    chains.retain(|chain| chain.family == table.family && chain.table == table.name);
+    Ok(Some(chains))
+}
+
+fn read_by(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ruleset, Refusal> {
     let mut rules = Ruleset::default();
-    dump(&socket, NFT_MSG_GETCHAIN, inbox, &mut |found| match found {
+    dump(socket, NFT_MSG_GETCHAIN, inbox, &mut |found| match found {
         None => rules.chains.clear(),
         Some((NFT_MSG_NEWCHAIN, payload)) => rules.chains.extend(chain(payload)),
         Some(_) => {}
@@ -24,7 +47,7 @@ pub(crate) fn read(inbox: &mut Inbox) -> Result<Ruleset, Refusal> {
     if rules.chains.is_empty() {
         return Ok(rules);
     }
-    dump(&socket, NFT_MSG_GETRULE, inbox, &mut |found| match found {
+    dump(socket, NFT_MSG_GETRULE, inbox, &mut |found| match found {
         None => rules.chains.iter_mut().for_each(|chain| chain.rules.clear()),
         Some((NFT_MSG_NEWRULE, payload)) => {
             if let Some((family, table, name, rule)) = rule(payload)

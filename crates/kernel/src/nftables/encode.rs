@@ -211,6 +211,13 @@ impl NftSocket {
     }
 }
 
+/// The body of a request for a table.
+pub(super) fn table_request(table: &TableName) -> Vec<u8> {
+    let mut body = Attributes::of(table);
+    body.text(1, &table.name);
+    body.bytes
+}
+
 /// `struct nfgenmsg` of a batch's begin and end: it is for nftables.
 fn frame() -> [u8; HEADER_BYTES] {
     let [high, low] = NFNL_SUBSYS_NFTABLES.to_be_bytes();

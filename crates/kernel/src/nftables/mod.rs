@@ -6,12 +6,13 @@ mod encode;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 
-pub(crate) use decode::read;
+pub(crate) use decode::{read, read_table};
 pub use encode::{NftSocket, Owner, TableName, Transaction};
 
 // linux/netfilter/nfnetlink.h and nf_tables.h.
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_NEWTABLE: u16 = NFNL_SUBSYS_NFTABLES << 8;
+const NFT_MSG_GETTABLE: u16 = NFT_MSG_NEWTABLE | 1;
 const NFT_MSG_DELTABLE: u16 = NFT_MSG_NEWTABLE | 2;
 const NFT_MSG_NEWCHAIN: u16 = NFT_MSG_NEWTABLE | 3;
 const NFT_MSG_GETCHAIN: u16 = NFT_MSG_NEWTABLE | 4;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 
-use hopyard_net::{Endpoint, Family, IfName, IpNet, MacAddr, NsName, Op, SysctlKey, VethEnd};
+use hopyard_net::{Endpoint, Family, IfName, IpNet, MacAddr, Nat, NsName, Op, SysctlKey, VethEnd};
 
 use super::phase::{Kind, Phase, phases};
 use super::{Netns, World, in_parallel, no_such_node, visit};
@@ -12,6 +12,7 @@ use crate::encode::{self, NewEnd};
 use crate::error::Refusal;
 use crate::links::{IfIndex, LinkTable};
 use crate::netlink::{Batch, Inbox, RtSocket};
+use crate::nftables::{NftSocket, Owner, TableName, Transaction};
 use crate::sysctl::{FreshValues, SysctlFiles};
 use crate::{ApplyError, Errno, KernelError, decode, namespace};
 
@@ -29,10 +30,10 @@ const LINKS_AT_A_TIME: usize = 32;
 const DOOMED: u32 = 0x686f_70ff;
 
 /// Which operations failed.
-type Failures = Vec<(usize, Refusal)>;
+pub(super) type Failures = Vec<(usize, Refusal)>;
 
 /// Reports how many operations of a phase have been tried; the last report counts.
-type Progress<'a> = &'a mut dyn FnMut(usize);
+pub(super) type Progress<'a> = &'a mut dyn FnMut(usize);
 
 impl World {
     /// Carries out operations, in order as far as they depend on each other. `on` learns from time
@@ -61,6 +62,7 @@ impl World {
                 Kind::RemoveLinks => self.remove_links(ops, range, &mut report),
                 Kind::MakeSpaces => self.make_spaces(ops, range, &mut report),
                 Kind::MakeLinks => self.make_links(ops, range, &mut report),
+                Kind::MoveLinks => self.move_links(ops, range, &mut report),
                 Kind::Configure => self.configure(ops, range.filter(|at| !late.contains(at)), &mut report),
             };
             failures.retain(|(at, refusal)| !is_moot(&ops[*at], refusal.errno));
@@ -327,7 +329,8 @@ impl World {
         let spent = self.closer.start(groups.len());
         for (at, chunk) in groups.chunks(GROUPS_AT_A_TIME).enumerate() {
             let met = at * GROUPS_AT_A_TIME;
-            let enters = chunk.iter().any(|(_, group)| group.iter().any(|&at| matches!(ops[at], Op::SetSysctl { .. })));
+            let inside = |op: &Op| matches!(op, Op::SetSysctl { .. } | Op::SetNat { .. } | Op::DelNat(_));
+            let enters = chunk.iter().any(|(_, group)| group.iter().any(|&at| inside(&ops[at])));
             let work = |queue: &super::Queue<'_, Group>| {
                 let mut worker = Worker::new(SysctlFiles::new(spent.clone(), met));
                 while let Some((at, (name, group))) = queue.take() {
@@ -432,10 +435,11 @@ impl World {
 /// does, and when the kernel gets to that is its own affair.
 fn is_moot(op: &Op, errno: Errno) -> bool {
     let absent: &[i32] = match op {
-        Op::DelLink(_) | Op::DelAltName { .. } => &[libc::ENODEV],
+        Op::DelLink(_) | Op::ReturnLink(_) | Op::DelAltName { .. } => &[libc::ENODEV],
         Op::DelAddr { .. } => &[libc::ENODEV, libc::EADDRNOTAVAIL],
         Op::DelRoute { .. } => &[libc::ENODEV, libc::ESRCH],
         Op::DelNeigh { .. } => &[libc::ENODEV, libc::ENOENT],
+        Op::DelNat(_) => &[libc::ENOENT],
         _ => &[],
     };
     absent.contains(&errno.raw())
@@ -633,6 +637,11 @@ impl Worker {
                     self.flush(space, at);
                     self.set_sysctl(space, &mut inside, key, value)
                 }
+                Op::SetNat { nat, .. } => {
+                    self.flush(space, at);
+                    set_nat(space, Some(nat))
+                }
+                Op::DelNat(_) => set_nat(space, None),
                 op => self.request(&mut context, op, at),
             };
             if let Err(refusal) = result {
@@ -723,17 +732,36 @@ impl Worker {
             Op::DelRoute { key, .. } => encode::del_route(key),
             Op::SetNeigh { at, addr, mac } => encode::set_neigh(index(&at.dev)?, *addr, *mac),
             Op::DelNeigh { at, addr } => encode::del_neigh(index(&at.dev)?, *addr),
-            // Of other phases.
+            // Of other phases, or done already.
             Op::AddNs(_)
             | Op::DelNs(_)
             | Op::SetSysctl { .. }
+            | Op::SetNat { .. }
+            | Op::DelNat(_)
             | Op::AddBridge(_)
             | Op::AddVeth { .. }
+            | Op::TakeLink(_)
+            | Op::ReturnLink(_)
             | Op::DelLink(_) => return Ok(()),
         };
         self.batch.push(sequence(at), flags, request);
         Ok(())
     }
+}
+
+/// Replaces the table that translates addresses, whatever is in it, or removes it.
+fn set_nat(space: &Netns, nat: Option<&Nat>) -> Result<(), Refusal> {
+    namespace::enter(space.socket.namespace()?)?;
+    let table = TableName::inet(Nat::TABLE);
+    let mut transaction = Transaction::new();
+    match nat {
+        Some(nat) => {
+            transaction.replace_table(&table, Owner::Nobody);
+            transaction.add_chains(&nat.chains());
+        }
+        None => transaction.delete_table(&table),
+    }
+    NftSocket::open_here()?.submit(transaction)
 }
 
 /// What is known of the namespace that is being configured.

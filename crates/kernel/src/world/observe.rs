@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hopyard_net::{Endpoint, Family, IfName, Link, LinkKind, NetState, NsName, NsState, SysctlKey};
+use hopyard_net::{Endpoint, Family, IfName, Link, LinkKind, Nat, NetState, NsName, NsState, SysctlKey};
 use netlink_packet_core::NLM_F_DUMP;
 
 use super::peers::{Pairs, Space};
@@ -11,6 +11,7 @@ use crate::decode::{self, FoundKind, FoundLink};
 use crate::error::Refusal;
 use crate::links::IfIndex;
 use crate::netlink::{Inbox, RtSocket};
+use crate::nftables::{self, TableName};
 use crate::sysctl::SysctlFiles;
 use crate::{KernelError, encode, namespace, netconf};
 
@@ -46,7 +47,32 @@ impl World {
             state.namespaces.extend(result?);
         }
         self.read_sysctls(sysctls, &mut state)?;
+        self.read_nat(&mut state)?;
         Ok(state)
+    }
+
+    /// The tables that translate addresses: sockets of netfilter are opened in the namespaces.
+    fn read_nat(&self, state: &mut NetState) -> Result<(), KernelError> {
+        let spaces: Vec<(&NsName, &Netns)> = self.spaces.iter().collect();
+        let results = in_parallel(&spaces, |queue| {
+            let read_all = || {
+                let mut inbox = Inbox::default();
+                let mut found = Vec::new();
+                while let Some((_, (name, space))) = queue.take() {
+                    let nat = read_nat_of(space, &mut inbox)
+                        .map_err(|refusal| refusal.while_doing(format!("read the address translation of {name}")))?;
+                    found.extend(nat.map(|nat| ((*name).clone(), nat)));
+                }
+                Ok(found)
+            };
+            visit(&self.realm, read_all).map_err(|refusal| refusal.while_doing("read the nodes"))?
+        });
+        for result in results {
+            for (name, nat) in result? {
+                state.namespaces.entry(name).or_default().nat = Some(nat);
+            }
+        }
+        Ok(())
     }
 
     /// Those that no socket tells.
@@ -184,6 +210,16 @@ fn read_sysctls_of(space: &Netns, keys: &BTreeSet<SysctlKey>, files: &mut Sysctl
         }
     }
     Ok(values)
+}
+
+fn read_nat_of(space: &Netns, inbox: &mut Inbox) -> Result<Option<Nat>, Refusal> {
+    namespace::enter(space.socket.namespace()?)?;
+    match nftables::read_table(&TableName::inet(Nat::TABLE), inbox) {
+        Ok(chains) => Ok(chains.map(|chains| Nat::of_chains(&chains))),
+        // A kernel without nftables has no tables.
+        Err(refusal) if refusal.errno.is_unsupported() => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 /// The interfaces of the namespace of a socket.

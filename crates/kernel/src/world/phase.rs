@@ -15,6 +15,8 @@ pub(super) enum Kind {
     MakeSpaces,
     /// Interfaces are made.
     MakeLinks,
+    /// Interfaces come from the machine, or go there.
+    MoveLinks,
     /// Each operation concerns one namespace, and no other one sees it.
     Configure,
 }
@@ -35,6 +37,7 @@ pub(super) fn phases(ops: &[Op]) -> Vec<Phase> {
             Op::DelLink(_) => Kind::RemoveLinks,
             Op::AddNs(_) => Kind::MakeSpaces,
             Op::AddBridge(_) | Op::AddVeth { .. } => Kind::MakeLinks,
+            Op::TakeLink(_) | Op::ReturnLink(_) => Kind::MoveLinks,
             _ => Kind::Configure,
         };
         match phases.last_mut() {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hopyard_net::{Family, IfAddress, IfName, LinkState, NodeState, NsName, Ruleset, Snapshot, SysctlKey};
+use hopyard_net::{Family, IfAddress, IfName, LinkState, Listener, NodeState, NsName, Ruleset, Snapshot, SysctlKey};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteType, RouteVia};
 
@@ -77,6 +77,24 @@ impl World {
         Ok(snapshot)
     }
 
+    /// Reads the sockets that wait for packets, of these nodes alone.
+    ///
+    /// # Errors
+    /// There is no such node, or it could not be read.
+    pub fn listeners(&self, nodes: &BTreeSet<NsName>) -> Result<BTreeMap<NsName, Vec<Listener>>, KernelError> {
+        let read = || -> Result<BTreeMap<NsName, Vec<Listener>>, Refusal> {
+            let mut inbox = Inbox::default();
+            let mut found = BTreeMap::new();
+            for name in nodes {
+                namespace::enter(self.space(name)?.socket.namespace()?)?;
+                found.insert(name.clone(), listeners::read(&mut inbox)?);
+            }
+            Ok(found)
+        };
+        let doing = |refusal: Refusal| refusal.while_doing("read who listens in the nodes");
+        visit(&self.realm, read).map_err(doing)?.map_err(doing)
+    }
+
     /// The values of `net.ipv4.conf.all` that no socket tells.
     fn read_settings_of_all(&self, snapshot: &mut Snapshot) -> Result<(), KernelError> {
         let keys = ["net.ipv4.conf.all.arp_ignore", "net.ipv4.conf.all.accept_local"];
@@ -94,6 +112,20 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The firewall of a namespace; `None`: it may not be read.
+    ///
+    /// # Errors
+    /// There is no such namespace, or it cannot be entered.
+    pub fn firewall(&self, name: &NsName) -> Result<Option<Ruleset>, KernelError> {
+        let reading = |refusal: Refusal| refusal.while_doing(format!("read the firewall of {name}"));
+        let space = self.space(name).map_err(reading)?;
+        let read = || {
+            namespace::enter(space.socket.namespace()?)?;
+            read_firewall(&mut Inbox::default())
+        };
+        visit(&self.realm, read).map_err(reading)?.map_err(reading)
     }
 
     /// Asks the kernel of a node what it does with a packet that came in there, or is the node's own.

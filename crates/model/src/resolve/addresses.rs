@@ -1,10 +1,11 @@
 //! Addresses and prefixes given by hand: read, checked, and kept apart.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use hopyard_net::{Family, IpNet};
 
+use crate::domains::Domains;
 use crate::{Problem, Span, Spanned};
 
 /// A prefix with no bit set beyond its length.
@@ -107,7 +108,7 @@ fn no_net(text: &str, at: Option<Span>, family: Option<Family>) -> Problem {
 }
 
 /// Can an interface have this address?
-fn usable(net: IpNet) -> Result<(), String> {
+pub(super) fn usable(net: IpNet) -> Result<(), String> {
     let addr = net.addr();
     let no = |what: String| Err(format!("`{addr}` {what}"));
     if addr.is_unspecified() {
@@ -148,66 +149,145 @@ fn usable(net: IpNet) -> Result<(), String> {
     Ok(())
 }
 
+/// Where an address counts.
+#[derive(Clone, Debug)]
+pub(super) enum Spot {
+    /// On an interface of a node.
+    Port { node: usize, network: usize },
+    /// On a network.
+    Network(usize),
+    /// Wherever the node is.
+    Node(usize),
+    /// On the outer side of a node.
+    Outside { node: usize, outside: Vec<usize> },
+}
+
+/// Who shares addresses with whom.
+pub(super) struct Places {
+    pub(super) domains: Domains,
+    /// The networks of each node.
+    pub(super) of_node: Vec<Vec<usize>>,
+}
+
+impl Places {
+    /// The domains in which an address counts.
+    fn domains_of(&self, spot: &Spot) -> Vec<usize> {
+        let of = |networks: &[usize]| networks.iter().map(|&network| self.domains.of(network)).collect();
+        match spot {
+            Spot::Port { network, .. } | Spot::Network(network) => of(&[*network]),
+            Spot::Node(node) => of(&self.of_node[*node]),
+            Spot::Outside { outside, .. } => of(outside),
+        }
+    }
+
+    /// Would one address be two at the same place? A node cannot have it twice either.
+    fn meet(&self, a: &Spot, b: &Spot) -> bool {
+        let there = self.domains_of(b);
+        spot_node(a).is_some() && spot_node(a) == spot_node(b)
+            || self.domains_of(a).iter().any(|domain| there.contains(domain))
+            // Of nodes without a link nothing is known.
+            || there.is_empty()
+    }
+}
+
+fn spot_node(spot: &Spot) -> Option<usize> {
+    match spot {
+        Spot::Port { node, .. } | Spot::Node(node) | Spot::Outside { node, .. } => Some(*node),
+        Spot::Network(_) => None,
+    }
+}
+
+/// Something given by hand: the address or prefix, its place in the text, whose it is, where it counts.
+type Entry<T> = (T, Option<Span>, String, Spot);
+
 /// Every address and prefix given by hand, and for what.
 #[derive(Default)]
 pub(super) struct AddressBook {
-    addresses: HashMap<IpAddr, (Option<Span>, String)>,
-    prefixes: Vec<(IpNet, Option<Span>, String)>,
+    addresses: Vec<Entry<IpAddr>>,
+    prefixes: Vec<(IpNet, Option<Span>, String, usize)>,
 }
 
 impl AddressBook {
     /// Enters an address of an interface, which is named as in `near:eth0`.
-    pub(super) fn address(&mut self, net: IpNet, at: Option<Span>, owner: String, problems: &mut Vec<Problem>) {
-        let addr = net.addr();
-        let Some((first, who)) = self.addresses.get(&addr) else {
-            self.addresses.insert(addr, (at, owner));
-            return;
-        };
-        // Blame the later line, whichever was read first.
-        let ((at, owner), (first, who)) =
-            if *first > at { ((*first, who), (at, &owner)) } else { ((at, &owner), (*first, who)) };
-        let message = format!("address `{addr}` is given to `{owner}` and to `{who}`");
-        problems.push(
-            Problem::error("duplicate-address", at, message)
-                .also(first, format!("given to `{who}` here"))
-                .help("every interface needs its own"),
-        );
+    pub(super) fn address(&mut self, net: IpNet, at: Option<Span>, owner: String, spot: Spot) {
+        self.addresses.push((net.addr(), at, owner, spot));
     }
 
     /// Enters a prefix that a link or segment is to be numbered from.
-    pub(super) fn prefix(&mut self, net: IpNet, at: Option<Span>, owner: String) {
-        self.prefixes.push((net, at, owner));
+    pub(super) fn prefix(&mut self, net: IpNet, at: Option<Span>, owner: String, network: usize) {
+        self.prefixes.push((net, at, owner, network));
+    }
+
+    /// Reports what is given twice where it must be one thing.
+    pub(super) fn check(self, places: &Places, problems: &mut Vec<Problem>) {
+        let mut by_address: HashMap<IpAddr, Vec<&Entry<IpAddr>>> = HashMap::new();
+        for entry in &self.addresses {
+            let others = by_address.entry(entry.0).or_default();
+            match others.iter().find(|other| places.meet(&other.3, &entry.3)) {
+                Some(first) => problems.push(twice(first, entry)),
+                None => others.push(entry),
+            }
+        }
+        self.check_prefixes(places, problems);
     }
 
     /// Two links numbered from one prefix would get the same addresses.
-    pub(super) fn check_prefixes(mut self, problems: &mut Vec<Problem>) {
-        // Sorted by network and then by length, a prefix stands before all that it contains; so it
-        // is enough to compare each with the widest one that is still open.
-        self.prefixes.sort_by_key(|(net, at, _)| (net.network(), net.prefix_len(), *at));
-        let mut open: Option<&(IpNet, Option<Span>, String)> = None;
-        for entry in &self.prefixes {
-            let (net, at, owner) = entry;
-            let mut at = *at;
-            match open {
-                Some((wide, first, who)) if wide.contains(net) => {
-                    let mut first = *first;
-                    // Blame the later line, whichever is the wider.
-                    if first > at {
-                        std::mem::swap(&mut first, &mut at);
+    fn check_prefixes(self, places: &Places, problems: &mut Vec<Problem>) {
+        // A node that joins two domains is in both.
+        let mut of_domain: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut of_network: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (at, (.., network)) in self.prefixes.iter().enumerate() {
+            of_domain.entry(places.domains.of(*network)).or_default().push(at);
+            of_network.entry(*network).or_default().push(at);
+        }
+        let of_node = places.of_node.iter().map(|networks| {
+            let networks: BTreeSet<usize> = networks.iter().copied().collect();
+            networks.iter().filter_map(|network| of_network.get(network)).flatten().copied().collect()
+        });
+        let mut said = HashSet::new();
+        for mut group in of_domain.into_values().chain(of_node) {
+            // Sorted by network and then by length, a prefix stands before all that it contains; so it
+            // is enough to compare each with the widest one that is still open.
+            group.sort_by_key(|&at| {
+                (self.prefixes[at].0.network(), self.prefixes[at].0.prefix_len(), self.prefixes[at].1)
+            });
+            let mut open: Option<usize> = None;
+            for at in group {
+                match open {
+                    Some(wide) if self.prefixes[wide].0.contains(&self.prefixes[at].0) => {
+                        if said.insert((wide, at)) {
+                            problems.push(self.overlap(wide, at));
+                        }
                     }
-                    let message = if wide == net {
-                        format!("prefix `{net}` is given to {owner} and to {who}")
-                    } else {
-                        format!("prefix `{net}` of {owner} lies in `{wide}` of {who}")
-                    };
-                    problems.push(
-                        Problem::error("overlapping-prefix", at, message)
-                            .also(first, "overlaps with this one")
-                            .help("give each a prefix of its own, or let them be chosen"),
-                    );
+                    _ => open = Some(at),
                 }
-                _ => open = Some(entry),
             }
         }
     }
+
+    fn overlap(&self, wide: usize, inner: usize) -> Problem {
+        let (wide, first, who, _) = &self.prefixes[wide];
+        let (net, at, owner, _) = &self.prefixes[inner];
+        // Blame the later line, whichever is the wider.
+        let (first, at) = if first > at { (*at, *first) } else { (*first, *at) };
+        let message = if wide == net {
+            format!("prefix `{net}` is given to {owner} and to {who}")
+        } else {
+            format!("prefix `{net}` of {owner} lies in `{wide}` of {who}")
+        };
+        Problem::error("overlapping-prefix", at, message)
+            .also(first, "overlaps with this one")
+            .help("give each a prefix of its own, or let them be chosen; behind `nat` they may be the same")
+    }
+}
+
+fn twice(first: &Entry<IpAddr>, second: &Entry<IpAddr>) -> Problem {
+    // Blame the later line, whichever was read first.
+    let (first, second) = if first.1 > second.1 { (second, first) } else { (first, second) };
+    let (addr, at, owner, _) = second;
+    let (_, before, who, _) = first;
+    let message = format!("address `{addr}` is given to `{owner}` and to `{who}`");
+    Problem::error("duplicate-address", *at, message)
+        .also(*before, format!("given to `{who}` here"))
+        .help("every interface needs its own")
 }

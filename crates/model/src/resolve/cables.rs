@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use hopyard_net::{AltName, IfName};
 
 use super::hull;
+use super::lent::{self, Lent};
 use super::vertices::Vertices;
 use crate::name::stable_hash;
 use crate::{EndDoc, Iface, LabDoc, LinkDoc, NodeId, Problem, Span, Vertex};
@@ -21,6 +22,8 @@ pub(super) struct Cables<'a> {
     pub(super) list: Vec<Cable<'a>>,
     /// The ends at each node: cable and end.
     pub(super) at_node: Vec<Vec<(usize, usize)>>,
+    /// The machine's interfaces at each node.
+    lent: Vec<Vec<Iface>>,
     /// Links that have an end that nothing is known of: only their values can be checked.
     pub(super) dangling: Vec<&'a LinkDoc>,
     /// Nodes at the known ends of those: an interface that they lack may be there.
@@ -58,6 +61,11 @@ impl<'a> Cables<'a> {
         let mut dangling = Vec::new();
         let loose = loose(doc, vertices, &mut dangling, problems);
         let mut names = Names::default();
+        let mut lent = vec![Vec::new(); vertices.nodes.len()];
+        for Lent { node, name, at } in lent::all(vertices, problems) {
+            names.taken.insert((Vertex::Node(node), name), at);
+            lent[node.index()].push(Iface { name, long: None });
+        }
         names.take_given(&loose, vertices, problems);
 
         let mut list = Vec::with_capacity(loose.len());
@@ -77,7 +85,7 @@ impl<'a> Cables<'a> {
             Vertex::Switch(_) => None,
         });
         let incomplete = nodes.collect();
-        Cables { list, at_node, dangling, incomplete }
+        Cables { list, at_node, lent, dangling, incomplete }
     }
 
     /// The interface of a node that has this name, short or long; `lo` is not among them.
@@ -89,7 +97,13 @@ impl<'a> Cables<'a> {
 
     /// The interfaces of a node.
     pub(super) fn ifaces(&self, node: NodeId) -> impl Iterator<Item = &Iface> {
-        self.at_node[node.index()].iter().map(|&(cable, end)| &self.list[cable].ends[end].iface)
+        let ends = self.at_node[node.index()].iter().map(|&(cable, end)| &self.list[cable].ends[end].iface);
+        ends.chain(&self.lent[node.index()])
+    }
+
+    /// Those that are the machine's.
+    pub(super) fn lent(&self, node: NodeId) -> impl Iterator<Item = IfName> + '_ {
+        self.lent[node.index()].iter().map(|iface| iface.name)
     }
 }
 

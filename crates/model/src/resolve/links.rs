@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hopyard_net::{Family, IpNet, MacAddr, Mtu};
 
-use super::addresses::{self, AddressBook};
+use super::addresses::{self, AddressBook, Spot};
 use super::cables::{Cable, CableEnd, Cables};
 use super::segments::{Segments, given_prefix};
 use super::vertices::Vertices;
@@ -27,7 +27,7 @@ pub(super) fn all(
             mac(given, problems);
         }
     }
-    let mut reader = Reader { vertices, segments, switches, addressing, book, macs: HashMap::new() };
+    let mut reader = Reader { vertices, cables, segments, switches, addressing, book, macs: HashMap::new() };
     let links = cables.list.iter().enumerate().map(|(at, cable)| reader.link(at, cable, problems)).collect();
     if cables.dangling.is_empty() { Some(links) } else { None }
 }
@@ -35,6 +35,7 @@ pub(super) fn all(
 /// What the links are read against.
 struct Reader<'r, 'a> {
     vertices: &'r Vertices<'a>,
+    cables: &'r Cables<'a>,
     segments: &'r Segments,
     switches: Option<&'r [Switch]>,
     addressing: &'r Addressing,
@@ -103,8 +104,8 @@ impl Reader<'_, '_> {
             };
             let Some(given) = given else { continue };
             let addresses = match [a.vertex, b.vertex] {
-                [Vertex::Node(_), Vertex::Node(_)] => self.between_nodes(family, given, cable, problems),
-                [Vertex::Node(_), Vertex::Switch(_)] => self.at_switch(family, given, cable, switch, problems),
+                [Vertex::Node(_), Vertex::Node(_)] => self.between_nodes(family, given, at, problems),
+                [Vertex::Node(_), Vertex::Switch(_)] => self.at_switch(family, given, at, switch, problems),
                 [Vertex::Switch(_), _] => between_switches(given, problems),
             };
             match family {
@@ -132,13 +133,14 @@ impl Reader<'_, '_> {
         &mut self,
         family: Family,
         given: &FamilyDoc,
-        cable: &Cable<'_>,
+        at: usize,
         problems: &mut Vec<Problem>,
     ) -> LinkAddresses {
+        let cable = &self.cables.list[at];
         let prefix = match given {
             FamilyDoc::Prefix(given) if given.value == "none" => return LinkAddresses::None,
             FamilyDoc::Prefix(given) => given,
-            FamilyDoc::Each(list) => return self.pair(family, list, given.span().or(cable.at), cable, problems),
+            FamilyDoc::Each(list) => return self.pair(family, list, given.span().or(cable.at), at, problems),
         };
         if let Ok(net) = prefix.value.parse::<IpNet>()
             && net.trunc() != net
@@ -155,7 +157,7 @@ impl Reader<'_, '_> {
         match addresses::prefix_for(prefix, family, 2, problems) {
             Some(net) => {
                 let [a, b] = cable.ends.each_ref().map(|end| self.vertices.text(end.vertex));
-                self.book.prefix(net, prefix.span, format!("the link `{a} -- {b}`"));
+                self.book.prefix(net, prefix.span, format!("the link `{a} -- {b}`"), at);
                 LinkAddresses::Prefix(net)
             }
             None => LinkAddresses::Auto,
@@ -167,9 +169,10 @@ impl Reader<'_, '_> {
         family: Family,
         list: &[Spanned<String>],
         at: Option<Span>,
-        cable: &Cable<'_>,
+        link: usize,
         problems: &mut Vec<Problem>,
     ) -> LinkAddresses {
+        let cable = &self.cables.list[link];
         let [first, second] = list else {
             let some = if list.len() == 1 { "address is" } else { "addresses are" };
             let message = format!("{} {some} given for a link with two ends", list.len());
@@ -181,7 +184,7 @@ impl Reader<'_, '_> {
         };
         let mut read = |given: &Spanned<String>, end: &CableEnd| {
             let net = addresses::address(given, Some(family), problems)?;
-            self.book.address(net, given.span, self.owner(end), problems);
+            self.book.address(net, given.span, self.owner(end), spot(end, link));
             Some(net)
         };
         // Both are read before either is missed: all problems at once.
@@ -202,10 +205,11 @@ impl Reader<'_, '_> {
         &mut self,
         family: Family,
         given: &FamilyDoc,
-        cable: &Cable<'_>,
+        at: usize,
         switch: Option<&Switch>,
         problems: &mut Vec<Problem>,
     ) -> LinkAddresses {
+        let cable = &self.cables.list[at];
         let switch_name = self.vertices.text(cable.ends[1].vertex);
         let one = match given {
             FamilyDoc::Prefix(given) if given.value == "none" => return LinkAddresses::None,
@@ -234,7 +238,8 @@ impl Reader<'_, '_> {
             return LinkAddresses::Auto;
         }
         let Some(net) = addresses::address(one, Some(family), problems) else { return LinkAddresses::Auto };
-        self.book.address(net, one.span, self.owner(&cable.ends[0]), problems);
+        let network = self.segments.network(self.cables, at);
+        self.book.address(net, one.span, self.owner(&cable.ends[0]), spot(&cable.ends[0], network));
         if let Some(segment) = switch.and_then(|switch| given_prefix(switch, family))
             && (!segment.contains(&net.addr()) || net.prefix_len() != segment.prefix_len())
         {
@@ -286,6 +291,14 @@ impl Reader<'_, '_> {
     fn owner(&self, end: &CableEnd) -> String {
         let iface = end.iface.long.as_ref().map_or(end.iface.name.as_str(), |long| long.as_str());
         format!("{}:{iface}", self.vertices.text(end.vertex))
+    }
+}
+
+/// Where the address of an end counts.
+fn spot(end: &CableEnd, network: usize) -> Spot {
+    match end.vertex {
+        Vertex::Node(id) => Spot::Port { node: id.index(), network },
+        Vertex::Switch(_) => Spot::Network(network),
     }
 }
 

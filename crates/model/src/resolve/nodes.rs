@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use hopyard_net::{Family, IfName, IpNet, SysctlKey};
 
-use super::addresses::{self, AddressBook};
+use super::addresses::{self, AddressBook, Spot};
 use super::cables::Cables;
 use super::segments::Segments;
 use super::vertices::Vertices;
-use super::{routes, word};
+use super::{nat, routes, word};
 use crate::nearest::did_you_mean;
-use crate::{Node, NodeDoc, NodeId, Problem, Role, Span, Spanned};
+use crate::{Node, NodeDoc, NodeId, NodeNat, Problem, Role, Span, Spanned};
 
 /// The longest value that a sysctl takes: a page, as proc(5) hands it to the kernel.
 const MAX_SYSCTL: usize = 4095;
@@ -27,9 +27,33 @@ pub(super) fn all(
     let mut nodes = Some(Vec::with_capacity(vertices.nodes.len()));
     for (index, declared) in vertices.nodes.iter().enumerate() {
         let id = NodeId(u32::try_from(index).unwrap_or(u32::MAX));
-        let mut reader = Reader { node: id, text: declared.text, cables, book, problems };
+        let mut reader = Reader { node: id, text: declared.text, cables, segments, book, problems };
         let settings = declared.doc.map(|doc| reader.settings(doc)).unwrap_or_default();
         let routes = declared.doc.map(|doc| routes::all(doc, id, &neighbours, problems)).unwrap_or_default();
+        let nat = declared.doc.map(|doc| nat::all(&doc.nat, id, vertices, cables, problems)).unwrap_or_default();
+        let uplink = declared.doc.and_then(|doc| doc.uplink.as_ref()).filter(|uplink| uplink.value);
+        if let Some(given) = uplink
+            && let Some(&(cable, _)) = cables.at_node[index]
+                .iter()
+                .find(|(cable, end)| cables.list[*cable].ends[*end].iface.name.as_str() == Node::UPLINK)
+        {
+            let message = format!(
+                "`{}` has an interface `{}` already, which is the name of the way out",
+                declared.text,
+                Node::UPLINK
+            );
+            problems.push(
+                Problem::error("duplicate-interface", given.span, message)
+                    .also(cables.list[cable].at, "named here")
+                    .help("give that interface another name"),
+            );
+        }
+        let uplink = uplink.is_some();
+        for floating in &nat.floating {
+            let spot = Spot::Outside { node: index, outside: outside_of(&nat, cables, segments, index) };
+            let owner = format!("{}, floating", declared.text);
+            book.address(IpNet::from(floating.address), floating.origin, owner, spot);
+        }
         let Some(name) = declared.name.clone() else {
             nodes = None;
             continue;
@@ -40,9 +64,12 @@ pub(super) fn all(
                 role: settings.role,
                 forward: settings.forward,
                 loopback: settings.loopback,
+                interfaces: cables.lent(id).collect(),
                 addresses: settings.addresses,
                 sysctls: settings.sysctls,
                 routes,
+                nat,
+                uplink,
                 origin: declared.at,
             });
         }
@@ -64,6 +91,7 @@ struct Reader<'r, 'a> {
     node: NodeId,
     text: &'a str,
     cables: &'r Cables<'a>,
+    segments: &'r Segments,
     book: &'r mut AddressBook,
     problems: &'r mut Vec<Problem>,
 }
@@ -106,7 +134,7 @@ impl Reader<'_, '_> {
                 let message = format!("`{}` cannot stand beside addresses", given.value);
                 self.problems.push(Problem::error("bad-word", given.span, message).help("leave it out"));
             } else if let Some(net) = addresses::loopback(given, self.problems) {
-                self.own(net, given.span, "lo");
+                self.own(net, given.span, "lo", None);
                 list.push(net);
             }
         }
@@ -123,7 +151,7 @@ impl Reader<'_, '_> {
                 addresses::address(given, None, self.problems)
             };
             if let Some(net) = net {
-                self.own(net, given.span, &iface.value);
+                self.own(net, given.span, &iface.value, name);
                 if let Some(name) = name {
                     all.entry(name).or_default().push(net);
                 }
@@ -212,9 +240,26 @@ impl Reader<'_, '_> {
         found
     }
 
-    fn own(&mut self, net: IpNet, at: Option<Span>, iface: &str) {
-        self.book.address(net, at, format!("{}:{iface}", self.text), self.problems);
+    fn own(&mut self, net: IpNet, at: Option<Span>, iface: &str, dev: Option<IfName>) {
+        let node = self.node.index();
+        let ends = self.cables.at_node[node].iter();
+        let mut on = ends.filter(|(cable, end)| Some(self.cables.list[*cable].ends[*end].iface.name) == dev);
+        let spot = match on.next() {
+            Some((cable, _)) => Spot::Port { node, network: self.segments.network(self.cables, *cable) },
+            None => Spot::Node(node),
+        };
+        self.book.address(net, at, format!("{}:{iface}", self.text), spot);
     }
+}
+
+/// The networks on the outer side of a node that translates addresses; all of its, where it has no such side.
+fn outside_of(nat: &NodeNat, cables: &Cables<'_>, segments: &Segments, node: usize) -> Vec<usize> {
+    let outside = nat.outside();
+    let ends = cables.at_node[node].iter();
+    let there = |(cable, end): &&(usize, usize)| {
+        outside.is_empty() || outside.contains(&cables.list[*cable].ends[*end].iface.name)
+    };
+    ends.filter(there).map(|(cable, _)| segments.network(cables, *cable)).collect()
 }
 
 /// The interface of a node with that name, `lo` among them.

@@ -67,6 +67,20 @@ impl Segments {
         self.root[switch.index()]
     }
 
+    /// As many as there are switches, at most.
+    pub(super) fn len(&self) -> usize {
+        self.root.len()
+    }
+
+    /// The network of a cable, as a number: that of the segment at its end, or one of its own.
+    pub(super) fn network(&self, cables: &Cables<'_>, cable: usize) -> usize {
+        let switch = cables.list[cable].ends.iter().find_map(|end| match end.vertex {
+            Vertex::Switch(id) => Some(id),
+            Vertex::Node(_) => None,
+        });
+        switch.map_or(cable, |id| network_of_segment(cables, self.segment(id)))
+    }
+
     fn find(&mut self, mut at: usize) -> usize {
         while self.root[at] != at {
             self.root[at] = self.root[self.root[at]];
@@ -119,7 +133,8 @@ impl Segments {
                 if agree(&mut nets[segment], (value, given.span, at), what, vertices, problems)
                     && let SwitchAddresses::Prefix(net) = value
                 {
-                    book.prefix(net, given.span, format!("switch `{}`", switch.text));
+                    let network = network_of_segment(cables, segment);
+                    book.prefix(net, given.span, format!("switch `{}`", switch.text), network);
                 }
             }
         }
@@ -145,6 +160,11 @@ impl Segments {
         };
         vertices.switches.iter().enumerate().map(build).collect()
     }
+}
+
+/// The network of a segment, as a number that no cable has.
+fn network_of_segment(cables: &Cables<'_>, segment: usize) -> usize {
+    cables.list.len() + segment
 }
 
 /// Takes what a switch says for its whole segment, unless another one said otherwise. Is it new?

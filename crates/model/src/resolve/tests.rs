@@ -218,7 +218,7 @@ prop_compose! {
         name in text(), role in prop::option::of(text()), forward in prop::option::of(any::<bool>()),
         loopback in texts(), addresses in pairs(), sysctls in pairs(), routes in texts(),
     ) -> NodeDoc {
-        NodeDoc { name, role, forward: forward.map(Spanned::nowhere), loopback, addresses, sysctls, routes }
+        NodeDoc { name, role, forward: forward.map(Spanned::nowhere), loopback, addresses, sysctls, routes, ..NodeDoc::default() }
     }
 }
 

@@ -18,6 +18,7 @@ use hopyard_net::{Family, IfName, IpNet, Mtu};
 use self::pool::Pool;
 use crate::fabric::{Fabric, PerFamily, index};
 use crate::hash::{hash, rehash};
+use crate::nat;
 
 /// The addresses of all nodes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,9 @@ pub(crate) struct Addresses {
     pub(crate) loopbacks: Vec<Vec<IpNet>>,
     /// Further addresses of each node, by interface.
     pub(crate) further: Vec<Vec<(IfName, IpNet)>>,
+    /// Addresses of each node that stand for other nodes, by interface. They lie in the prefix of the
+    /// interface, so nobody needs a route to them.
+    pub(crate) floating: Vec<Vec<(IfName, IpNet)>>,
     /// For each network, if it is a wire, the end near whose other addresses the wire's are.
     /// Empty where addresses do not follow the shape of the network.
     pub(crate) wire_owner: Vec<Option<usize>>,
@@ -38,7 +42,7 @@ impl Addresses {
     fn all(&self) -> impl Iterator<Item = IpNet> {
         let ports = self.ports.iter().flatten().flatten().copied();
         let loopbacks = self.loopbacks.iter().flatten().copied();
-        let further = self.further.iter().flatten().map(|(_, net)| *net);
+        let further = self.further.iter().chain(&self.floating).flatten().map(|(_, net)| *net);
         ports.chain(loopbacks).chain(further)
     }
 }
@@ -75,6 +79,7 @@ pub(crate) fn choose(fabric: &Fabric<'_>) -> Result<Addresses, Vec<Problem>> {
     let sources: Vec<PerFamily<Source>> =
         (0..fabric.networks.len()).map(|net| Family::BOTH.map(|family| source(fabric, net, family))).collect();
     let mut addresses = given(fabric);
+    addresses.floating = nat::floating(fabric)?;
     let needs = needs(fabric, &sources);
     let pools = Pools::of(fabric);
     let mut pool = Pool::new(pools.bits);
@@ -190,6 +195,7 @@ fn given(fabric: &Fabric<'_>) -> Addresses {
             .iter()
             .map(|node| node.addresses.iter().flat_map(|(dev, nets)| nets.iter().map(|net| (*dev, *net))).collect())
             .collect(),
+        floating: Vec::new(),
         wire_owner: Vec::new(),
     }
 }

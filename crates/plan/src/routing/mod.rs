@@ -10,6 +10,7 @@
 
 mod aggregate;
 mod destinations;
+mod domains;
 mod graph;
 mod paths;
 mod topology;
@@ -66,7 +67,21 @@ const PIECE: usize = 64;
 /// Finds all routes.
 pub(crate) fn route(fabric: &Fabric<'_>, addresses: &Addresses) -> Routes {
     let mut routes = Routes { of_node: vec![Vec::new(); fabric.lab.nodes().len()], longest: 0 };
-    let [ipv4, ipv6] = Family::BOTH.map(|family| Topology::new(fabric, addresses, family));
+    // Where nobody translates addresses, all that can be reached is one domain, and so may be the rest.
+    if fabric.lab.nodes().iter().all(|node| node.nat.outside().is_empty() && !node.uplink) {
+        route_within(fabric, addresses, None, &mut routes);
+        return routes;
+    }
+    for domain in fabric.domains() {
+        route_within(fabric, addresses, Some(domain), &mut routes);
+    }
+    domains::add_ways_out(fabric, addresses, &mut routes);
+    routes
+}
+
+/// Adds the routes of one domain, or of all networks.
+fn route_within(fabric: &Fabric<'_>, addresses: &Addresses, domain: Option<usize>, routes: &mut Routes) {
+    let [ipv4, ipv6] = Family::BOTH.map(|family| Topology::new(fabric, addresses, domain, family));
     let worlds = [World::new(fabric, &ipv4), World::new(fabric, &ipv6)];
     let tables = worlds[0].tables();
     // The usual case: what is said of one family holds for the other, number by number.
@@ -78,10 +93,14 @@ pub(crate) fn route(fabric: &Fabric<'_>, addresses: &Addresses) -> Routes {
         routes.longest = routes.longest.max(tables.longest);
         for (node, table) in tables.of_node.iter().enumerate() {
             let list = &mut routes.of_node[node];
-            list.extend(table.iter().filter_map(|line| world.route(fabric, addresses, node, line, family)));
+            for route in table.iter().filter_map(|line| world.route(fabric, addresses, node, line, family)) {
+                // A node in several domains has one route to a prefix, that of the first.
+                if domain.is_none() || list.iter().all(|it| it.key != route.key) {
+                    list.push(route);
+                }
+            }
         }
     }
-    routes
 }
 
 /// A route of a table: what it serves, and the numbers of its neighbours.

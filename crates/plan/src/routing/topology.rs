@@ -61,8 +61,9 @@ fn single(net: IpNet) -> IpNet {
 }
 
 impl Topology {
-    pub(crate) fn new(fabric: &Fabric<'_>, addresses: &Addresses, family: Family) -> Self {
-        Builder::new(fabric, addresses, family).build()
+    /// Of one domain, or of all networks.
+    pub(crate) fn new(fabric: &Fabric<'_>, addresses: &Addresses, domain: Option<usize>, family: Family) -> Self {
+        Builder::new(fabric, addresses, domain, family).build()
     }
 }
 
@@ -75,6 +76,8 @@ struct Usable {
 struct Builder<'b, 'a> {
     fabric: &'b Fabric<'a>,
     addresses: &'b Addresses,
+    /// Only what is in it; `None`: everything.
+    domain: Option<usize>,
     family: Family,
     networks: Vec<Option<Usable>>,
     /// Does the node carry transit, and lead anywhere?
@@ -93,11 +96,12 @@ enum Owner {
 }
 
 impl<'b, 'a> Builder<'b, 'a> {
-    fn new(fabric: &'b Fabric<'a>, addresses: &'b Addresses, family: Family) -> Self {
+    fn new(fabric: &'b Fabric<'a>, addresses: &'b Addresses, domain: Option<usize>, family: Family) -> Self {
         let f = index(family);
         let mut this = Builder {
             fabric,
             addresses,
+            domain,
             family,
             networks: Vec::new(),
             carries: Vec::new(),
@@ -113,8 +117,22 @@ impl<'b, 'a> Builder<'b, 'a> {
                 this.degree[node] += 1;
             }
         }
-        this.carries = (0..this.degree.len()).map(|node| fabric.forwards[node][f] && this.degree[node] >= 2).collect();
+        // What it hides sends everything to a node that translates addresses, also where it has one network there.
+        let leads_out =
+            |node| this.domain.is_some() && fabric.inner_ports(node).any(|port| this.has(fabric.ports[port].net));
+        let carries = |node: usize| fabric.forwards[node][f] && (this.degree[node] >= 2 || leads_out(node));
+        this.carries = (0..this.degree.len()).map(carries).collect();
         this
+    }
+
+    fn has(&self, net: usize) -> bool {
+        self.domain.is_none_or(|domain| self.fabric.domain(net) == domain)
+    }
+
+    /// Is any port of the node there, or none anywhere?
+    fn has_node(&self, node: usize) -> bool {
+        let ports = &self.fabric.ports_of[node];
+        ports.is_empty() || ports.iter().any(|&port| self.has(self.fabric.ports[port].net))
     }
 
     fn address(&self, port: usize) -> Option<IpNet> {
@@ -124,6 +142,9 @@ impl<'b, 'a> Builder<'b, 'a> {
     /// The ports of a network whose addresses are in the prefix of the first.
     fn usable(&self, net: usize) -> Option<Usable> {
         let network = &self.fabric.networks[net];
+        if !self.has(net) {
+            return None;
+        }
         let prefix = network.ports.iter().find_map(|&port| self.address(port))?.trunc();
         let fits = |port: &usize| self.address(*port).is_some_and(|net| net.trunc() == prefix);
         let ports: Vec<usize> = network.ports.iter().copied().filter(fits).collect();
@@ -214,7 +235,8 @@ impl<'b, 'a> Builder<'b, 'a> {
 
     fn find_loopbacks(&mut self) {
         let addresses = self.addresses;
-        for node in 0..self.degree.len() {
+        let nodes: Vec<usize> = (0..self.degree.len()).filter(|&node| self.has_node(node)).collect();
+        for node in nodes {
             let further = addresses.further[node].iter().map(|(_, net)| *net);
             for net in addresses.loopbacks[node].iter().copied().chain(further) {
                 if Family::of(net.addr()) == self.family {
@@ -225,7 +247,8 @@ impl<'b, 'a> Builder<'b, 'a> {
     }
 
     fn find_subnets(&mut self) {
-        for net in 0..self.networks.len() {
+        let networks: Vec<usize> = (0..self.networks.len()).filter(|&net| self.has(net)).collect();
+        for net in networks {
             let network = &self.fabric.networks[net];
             let usable: Vec<usize> = self.networks[net].as_ref().map(|it| it.ports.clone()).unwrap_or_default();
             // Ports are numbered in the order in which networks list them.

@@ -55,6 +55,13 @@ impl Sketch {
                     ],
                     _ => Vec::new(),
                 },
+                // Now in this node, now in another, so that it moves.
+                interfaces: if role == 3 || role == 4 { vec![format!("wan{at}").as_str().into()] } else { Vec::new() },
+                addresses: if role == 4 {
+                    vec![(format!("wan{at}").as_str().into(), format!("198.51.100.{}/30", 1 + 4 * at).as_str().into())]
+                } else {
+                    Vec::new()
+                },
                 ..NodeDoc::default()
             });
         }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,10 +29,13 @@ pub struct Added {
 /// left to whoever made it, for the kernel may be slow; after that it is what a killed one has left.
 const IN_THE_MAKING: Duration = Duration::from_secs(3);
 
+/// So many wait for their names at a time: what is killed leaves no more.
+const AT_ONCE: usize = 64;
+
 /// How often it is looked whether it has become one: nothing tells.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// A temporary name is there for some microseconds. One of this age is what a killed one has left.
+/// A temporary name is there for some milliseconds. One of this age is what a killed one has left.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 
 /// Makes namespaces and gives them names: each with `lo` in it, down, as `ip netns add` does.
@@ -44,39 +47,33 @@ const FORGOTTEN: Duration = Duration::from_secs(10);
 /// The directory cannot be made or written to, or the rights are missing; then nothing is made.
 pub fn add(names: &[NsName]) -> Result<Added, Error> {
     require_rights("make a namespace that has a name")?;
-    let directory = Names::open_to_add()?;
+    let stage = Stage { names: Names::open_to_add()? };
     let mut added = Added::default();
     let mut wanted = Vec::new();
     for name in names {
         // Before a namespace is made for it in vain.
-        match refuse_taken(&directory, name) {
+        match refuse_taken(&stage.names, name) {
             Ok(()) => wanted.push(name),
             Err(error) => added.failed.push(error),
         }
     }
     let mut rest = wanted.iter();
-    let (mut directory, mut stage) = (Some(directory), None);
+    let mut pinned = Vec::new();
     let take = |network: io::Result<OwnedFd>| {
         let Some(&name) = rest.next() else { return false };
-        let named = network.context(|| format!("make a namespace for `{name}`")).and_then(|network| {
-            // Set while the first namespaces are being made.
-            if let Some(directory) = directory.take() {
-                stage = Some(Stage::set(directory)?);
+        let one = network.context(|| format!("make a namespace for `{name}`"));
+        match one.and_then(|network| stage.pin(network, name)) {
+            Ok(one) => pinned.push(one),
+            Err(error) => {
+                added.failed.push(error);
+                return false;
             }
-            match &stage {
-                Some(stage) => stage.name(network.as_fd(), name),
-                None => Err(NsError::NotTried { count: 1 }.into()),
-            }
-        });
-        // What the directory refuses one, it would refuse them all.
-        let go_on = !matches!(named, Err(Error::Io { .. } | Error::System(_)));
-        match named {
-            Ok(()) => added.made.push(name.clone()),
-            Err(error) => added.failed.push(error),
         }
-        go_on
+        if pinned.len() < AT_ONCE { true } else { stage.publish(std::mem::take(&mut pinned), &mut added) }
     };
-    pin::make_networks(wanted.len(), take).context(|| "make namespaces".to_owned())?;
+    let made = pin::make_networks(wanted.len(), take).context(|| "make namespaces".to_owned());
+    stage.publish(pinned, &mut added);
+    made?;
     // The limit that one has met, the others would meet too.
     let not_tried = rest.len();
     if not_tried > 0 {
@@ -91,105 +88,165 @@ pub fn add(names: &[NsName]) -> Result<Added, Error> {
 /// There is no such process, or as for [`add`].
 pub fn attach(name: &NsName, pid: i32) -> Result<(), Error> {
     require_rights("give a namespace a name")?;
-    let stage = Stage::set(Names::open_to_add()?)?;
-    // Held first, so that the namespace is of the process that was meant.
-    let no_process = |_| Error::from(NsError::NoProcess { pid });
-    let process = Process::open(pid).map_err(no_process)?;
-    let network = pin::network_of(pid).map_err(no_process)?;
+    let stage = Stage { names: Names::open_to_add()? };
+    let process = Process::open(pid).map_err(|_| NsError::NoProcess { pid })?;
+    let network = network_of(&process)?;
+    let mut added = Added::default();
+    stage.publish(vec![stage.pin(network, name)?], &mut added);
+    added.failed.pop().map_or(Ok(()), Err)
+}
+
+/// The network namespace of a process. It is held first, so that the namespace is of the process that was meant.
+pub(crate) fn network_of(process: &Process) -> Result<OwnedFd, Error> {
+    let pid = process.pid();
+    let network = match pin::network_of(pid) {
+        // It is there, and another user's.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(error).context(|| format!("open the network namespace of process {pid}"));
+        }
+        network => network.map_err(|_| NsError::NoProcess { pid })?,
+    };
     if process.has_ended().context(|| format!("look at process {pid}"))? {
         return Err(NsError::NoProcess { pid }.into());
     }
-    stage.name(network.as_fd(), name)
+    Ok(network)
 }
 
-/// All that is needed to give names.
+/// Gives names.
 struct Stage {
     names: Names,
-    behind: Backstage,
-    /// Of every name before it is its own.
+}
+
+/// A namespace that waits for its name.
+struct Pinned<'a> {
+    network: OwnedFd,
+    name: &'a NsName,
+    /// What it is called meanwhile.
     temporary: OsString,
 }
 
 impl Stage {
-    fn set(names: Names) -> Result<Self, Error> {
-        let behind = Backstage::of(Path::new(NETNS_DIR), Scene::Coming)?;
-        let stage = Stage { names, behind, temporary: temporary() };
-        stage.forget()?;
-        Ok(stage)
+    fn pin<'a>(&self, network: OwnedFd, name: &'a NsName) -> Result<Pinned<'a>, Error> {
+        let pinned = Pinned { network, name, temporary: temporary() };
+        self.pin_again(&pinned)?;
+        Ok(pinned)
     }
 
-    /// Removes what killed ones have left.
-    fn forget(&self) -> Result<(), Error> {
-        for name in Names::all_names()?.into_iter().filter(EntryName::is_temporary) {
-            let is_old = |bare: pin::Bare| age(bare.made) >= FORGOTTEN && bare.is_name;
-            if self.behind.look(name.as_os_str()).is_ok_and(is_old) {
-                // Another one has been faster, or the next one will be luckier.
-                self.behind.remove(name.as_os_str()).ok();
-            }
-        }
-        Ok(())
+    fn pin_again(&self, pinned: &Pinned<'_>) -> Result<(), Error> {
+        pin::pin(pinned.network.as_fd(), self.names.dir().as_fd(), &pinned.temporary)
+            .context(|| format!("make a name in {NETNS_DIR}"))
     }
 
-    fn name(&self, network: BorrowedFd<'_>, name: &NsName) -> Result<(), Error> {
+    /// Gives each its name. Returns whether there is a point in going on: what the directory refuses some, it
+    /// would refuse all.
+    fn publish(&self, mut waiting: Vec<Pinned<'_>>, added: &mut Added) -> bool {
         /// `ip -all netns delete` takes temporary names, too.
         const ATTEMPTS: usize = 3;
-        let mut outcome = Ok(());
-        for _ in 0..ATTEMPTS {
-            pin::pin(network, self.names.dir().as_fd(), &self.temporary)
-                .context(|| format!("make a name in {NETNS_DIR}"))?;
-            outcome = self.publish(name);
-            match &outcome {
-                Ok(()) => return Ok(()),
-                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => {
-                    // The first error is the one to tell.
-                    self.behind.remove(&self.temporary).ok();
-                    return outcome;
+        let mut go_on = true;
+        for attempt in 1..=ATTEMPTS {
+            if waiting.is_empty() {
+                break;
+            }
+            let outcomes = pin::behind(Path::new(NETNS_DIR), Scene::Coming, |behind| {
+                forget(behind)?;
+                Ok(waiting.iter().map(|one| self.give_name(behind, one)).collect::<Vec<_>>())
+            });
+            let outcomes = match outcomes.map_err(Error::from).and_then(|outcomes| outcomes) {
+                Ok(outcomes) => outcomes,
+                Err(error) => {
+                    for one in &waiting {
+                        pin::unpin(&Path::new(NETNS_DIR).join(&one.temporary));
+                    }
+                    added.failed.push(error);
+                    return false;
+                }
+            };
+            let mut again = Vec::new();
+            for (one, outcome) in waiting.into_iter().zip(outcomes) {
+                let outcome = match outcome {
+                    Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
+                        self.pin_again(&one).map(|()| again.push(one))
+                    }
+                    Ok(()) => {
+                        added.made.push(one.name.clone());
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = outcome {
+                    go_on &= !matches!(error, Error::Io { .. } | Error::System(_));
+                    added.failed.push(error);
                 }
             }
+            waiting = again;
         }
-        outcome
+        go_on
+    }
+
+    fn give_name(&self, behind: &Backstage, pinned: &Pinned<'_>) -> Result<(), Error> {
+        let given = self.take_name(behind, pinned);
+        match &given {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            // The first error is the one to tell.
+            Err(_) => drop(behind.remove(&pinned.temporary)),
+            Ok(()) => {}
+        }
+        given
     }
 
     /// Gives what has the temporary name its own.
-    fn publish(&self, name: &NsName) -> Result<(), Error> {
+    fn take_name(&self, behind: &Backstage, pinned: &Pinned<'_>) -> Result<(), Error> {
+        let name = pinned.name;
         let begun = Instant::now();
         let file: &OsStr = name.as_str().as_ref();
         let doing = || format!("name a namespace `{name}`");
         loop {
-            match self.behind.rename(&self.temporary, file) {
+            match behind.rename(&pinned.temporary, file) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 renamed => return renamed.context(doing),
             }
             refuse_taken(&self.names, name)?;
             // It is dead, or not yet alive, or has just gone.
-            let made = match self.behind.look(file) {
+            let made = match behind.look(file) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 bare => bare.context(doing)?.made,
             };
             if age(made) >= IN_THE_MAKING || begun.elapsed() >= IN_THE_MAKING {
-                return self.replace(name);
+                return self.replace(behind, pinned);
             }
             std::thread::sleep(LOOK_EVERY);
         }
     }
 
     /// Gives it a name that is dead.
-    fn replace(&self, name: &NsName) -> Result<(), Error> {
+    fn replace(&self, behind: &Backstage, pinned: &Pinned<'_>) -> Result<(), Error> {
+        let Pinned { name, temporary, .. } = pinned;
         let file: &OsStr = name.as_str().as_ref();
         let doing = || format!("replace the dead name `{name}`");
         // Of all who would, one at a time.
         let _lock = Names::lock()?;
         refuse_taken(&self.names, name)?;
-        self.behind.exchange(&self.temporary, file).context(doing)?;
+        behind.exchange(temporary, file).context(doing)?;
         // Whoever does not take the lock may have made it a namespace just before: that one stays.
-        let old = EntryName::new(&self.temporary)?;
+        let old = EntryName::new(temporary)?;
         if matches!(self.names.find(&old)?.map(|entry| entry.kind), None | Some(Kind::Dead)) {
-            return self.behind.remove(&self.temporary).context(doing);
+            return behind.remove(temporary).context(doing);
         }
-        self.behind.exchange(&self.temporary, file).context(doing)?;
-        Err(NsError::Exists { name: name.into() }.into())
+        behind.exchange(temporary, file).context(doing)?;
+        Err(NsError::Exists { name: (*name).into() }.into())
     }
+}
+
+/// Removes what killed ones have left.
+fn forget(behind: &Backstage) -> Result<(), Error> {
+    for name in Names::all_names()?.into_iter().filter(EntryName::is_temporary) {
+        let is_old = |bare: pin::Bare| age(bare.made) >= FORGOTTEN && bare.is_name;
+        if behind.look(name.as_os_str()).is_ok_and(is_old) {
+            // Another one has been faster, or the next one will be luckier.
+            behind.remove(name.as_os_str()).ok();
+        }
+    }
+    Ok(())
 }
 
 fn refuse_taken(names: &Names, name: &NsName) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hopyard_kernel::holders::{Holder, NamespaceId, holders_of};
-use hopyard_kernel::pin::{Backstage, Scene};
+use hopyard_kernel::pin::{self, Backstage, Scene};
 use hopyard_kernel::{Realm, Trace, cleanup};
 
 use super::directory::{AT_ONCE, Entry, Kind, Names, not_found, of_lab};
@@ -70,23 +70,11 @@ pub fn delete(names: &[EntryName]) -> Result<Deleted, Error> {
         deleted.failed.extend(names.iter().map(not_found));
         return Ok(deleted);
     };
-    let behind = Backstage::of(Path::new(NETNS_DIR), Scene::Going)?;
     // First of all, while every namespace that something came from is still there.
     let staying = bring_back_all(&directory, names, &mut deleted)?;
-    for name in names.iter().filter(|name| !staying.contains(*name)) {
-        let entry = directory.find(name).and_then(|entry| entry.ok_or_else(|| not_found(name)));
-        let gone = entry.and_then(|entry| {
-            check(&entry)?;
-            delete_one(&behind, &entry)
-        });
-        match gone {
-            Ok(space) => {
-                let remnant = |(id, trace)| (id, Remnant { name: name.clone(), trace });
-                deleted.remains.spaces.extend(space.map(remnant));
-                deleted.gone.push(name.clone());
-            }
-            Err(error) => deleted.failed.push(error),
-        }
+    let going: Vec<&EntryName> = names.iter().filter(|name| !staying.contains(*name)).collect();
+    for names in going.chunks(AT_ONCE) {
+        delete_some(&directory, names, &mut deleted)?;
     }
     Ok(deleted)
 }
@@ -135,24 +123,52 @@ fn check(entry: &Entry) -> Result<(), Error> {
     }
 }
 
-type Space = (NamespaceId, Option<Trace>);
+fn delete_some(directory: &Names, names: &[&EntryName], deleted: &mut Deleted) -> Result<(), Error> {
+    let mut going = Vec::new();
+    for &name in names {
+        let entry = directory.find(name).and_then(|entry| entry.ok_or_else(|| not_found(name)));
+        let going_one = entry.and_then(|entry| {
+            check(&entry)?;
+            let remember = |network: &OwnedFd| Ok((NamespaceId::of(network.as_fd())?, Trace::of(network.as_fd())));
+            let space = entry.network.as_ref().map(remember).transpose();
+            Ok((name, space.context(|| format!("delete the name `{name}`"))?))
+        });
+        match going_one {
+            Ok(one) => going.push(one),
+            Err(error) => deleted.failed.push(error),
+        }
+    }
+    if going.is_empty() {
+        return Ok(());
+    }
+    let outcomes = pin::behind(Path::new(NETNS_DIR), Scene::Going, |behind| {
+        going.iter().map(|(name, _)| delete_one(behind, name)).collect::<Vec<_>>()
+    })?;
+    for ((name, space), outcome) in going.into_iter().zip(outcomes) {
+        match outcome {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => deleted.failed.push(not_found(name)),
+            Err(error) => {
+                deleted.failed.extend(Err::<(), _>(error).context(|| format!("delete the name `{name}`")).err());
+            }
+            Ok(()) => {
+                let remnant = |(id, trace)| (id, Remnant { name: name.clone(), trace });
+                deleted.remains.spaces.extend(space.map(remnant));
+                deleted.gone.push(name.clone());
+            }
+        }
+    }
+    Ok(())
+}
 
-fn delete_one(behind: &Backstage, entry: &Entry) -> Result<Option<Space>, Error> {
-    let name = &entry.name;
-    let doing = || format!("delete the name `{name}`");
-    let remember = |network: &OwnedFd| Ok((NamespaceId::of(network.as_fd())?, Trace::of(network.as_fd())));
-    let space = entry.network.as_ref().map(remember).transpose().context(doing)?;
+fn delete_one(behind: &Backstage, name: &EntryName) -> io::Result<()> {
     // In two steps, for the kernel takes the mount away before it takes the file away: whoever came in
     // between would find a name that is no namespace.
     let aside = temporary();
-    match behind.rename(name.as_os_str(), &aside) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_found(name)),
-        renamed => renamed.context(doing)?,
-    }
+    behind.rename(name.as_os_str(), &aside)?;
     match behind.remove(&aside) {
         // Another one has taken it for what somebody has left.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(space),
-        removed => removed.context(doing).map(|()| space),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

@@ -1,14 +1,18 @@
 //! The directory: what is in it, and making it.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hopyard_kernel::holders::NamespaceId;
 use hopyard_kernel::pin;
+use rustix::fs::{AtFlags, FileType};
+use rustix::io::Errno;
 
 use super::{EntryName, NsError};
 use crate::error::{Error, IoContext};
@@ -32,7 +36,7 @@ pub struct Entry {
     /// The namespace that it leads to; `None`: it leads to none, or to one that the caller may not open.
     pub network: Option<OwnedFd>,
     /// When it was made.
-    pub made: Option<SystemTime>,
+    pub made: SystemTime,
 }
 
 /// What an entry is.
@@ -79,7 +83,7 @@ impl Names {
     }
 
     /// Opens the directory for a name that should be in it.
-    pub(super) fn open_existing(name: &EntryName) -> Result<Self, Error> {
+    pub(crate) fn open_existing(name: &EntryName) -> Result<Self, Error> {
         Self::open()?.ok_or_else(|| not_found(name))
     }
 
@@ -145,24 +149,25 @@ impl Names {
     /// # Errors
     /// It cannot be looked at.
     pub fn find(&self, name: &EntryName) -> Result<Option<Entry>, Error> {
-        let path = Path::new(NETNS_DIR).join(name.as_os_str());
-        let doing = || format!("look at {}", path.display());
-        let meta = match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            meta => meta.context(doing)?,
+        let doing = || format!("look at {}", Path::new(NETNS_DIR).join(name.as_os_str()).display());
+        // By the directory that is open, not by a path: behind it a path shows other mounts.
+        let stat = match rustix::fs::statat(&self.dir, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            stat => stat.map_err(io::Error::from).context(doing)?,
         };
+        let file = FileType::from_raw_mode(stat.st_mode);
         let network = match pin::open_network(self.dir.as_fd(), name.as_os_str()) {
             Ok(network) => network,
             // It has just been deleted.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !meta.is_symlink() => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !file.is_symlink() => return Ok(None),
             // A link to what is another user's, or is gone.
             Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) => None,
             Err(error) => return Err(error).context(doing),
         };
-        let kind = if meta.is_symlink() {
-            let to = match fs::read_link(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                to => to.context(doing)?,
+        let kind = if file.is_symlink() {
+            let to = match rustix::fs::readlinkat(&self.dir, name.as_os_str(), Vec::new()) {
+                Err(Errno::NOENT) => return Ok(None),
+                to => PathBuf::from(OsString::from_vec(to.map_err(io::Error::from).context(doing)?.into_bytes())),
             };
             match (keeper_of(&to), &network) {
                 (Some(keeper), _) if Path::new(&format!("/proc/{keeper}")).exists() => Kind::Node { keeper },
@@ -171,16 +176,17 @@ impl Names {
             }
         } else if network.is_some() {
             Kind::Mount
-        } else if meta.is_dir() {
+        } else if file.is_dir() {
             Kind::Foreign("a directory")
-        } else if !meta.is_file() {
-            Kind::Foreign(if meta.file_type().is_socket() { "a socket" } else { "a device or a pipe" })
-        } else if meta.dev() == self.dir.metadata().context(|| format!("look at {NETNS_DIR}"))?.dev() {
+        } else if !file.is_file() {
+            Kind::Foreign(if file.is_socket() { "a socket" } else { "a device or a pipe" })
+        } else if stat.st_dev == self.dir.metadata().context(|| format!("look at {NETNS_DIR}"))?.dev() {
             Kind::Dead
         } else {
             Kind::Foreign("a mount of something else")
         };
-        Ok(Some(Entry { name: name.clone(), kind, network, made: meta.modified().ok() }))
+        let made = pin::time_of(stat.st_mtime, stat.st_mtime_nsec);
+        Ok(Some(Entry { name: name.clone(), kind, network, made }))
     }
 
     /// What each name is, by name.
@@ -206,6 +212,19 @@ impl Names {
             Ok(())
         })?;
         Ok(ids)
+    }
+
+    /// The namespaces that have names, open; of several names of one, the first.
+    ///
+    /// # Errors
+    /// The directory or an entry cannot be read.
+    pub(crate) fn open_all() -> Result<Vec<(EntryName, OwnedFd)>, Error> {
+        let mut all = Vec::new();
+        Self::visit(|entries| {
+            all.extend(entries.into_iter().filter_map(|entry| Some((entry.name, entry.network?))));
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     /// Looks at all entries, by name, some at a time, for each is open meanwhile. Where there is no directory there

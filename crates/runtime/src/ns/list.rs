@@ -28,7 +28,7 @@ pub struct Listed {
     /// How many processes have a thread in it, of those that the caller may see.
     pub processes: usize,
     /// When it was made.
-    pub made: Option<SystemTime>,
+    pub made: SystemTime,
     /// What holds it besides this name, as far as the caller may see it; empty, unless it was asked for.
     pub holders: Vec<Holder>,
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hopyard_explain::{Edit, Outcome, Packet, Query};
+use hopyard_kernel::World;
 use hopyard_net::{NsName, Op, SysctlKey};
 
 use super::{Report, why};
@@ -19,6 +20,8 @@ pub enum Fixed {
     Undone(Box<Report>),
     /// The change of that number is not made for anybody: it is about a firewall or a policy rule.
     NotForUs(usize),
+    /// The change of that number is to the machine's own network, which is only looked at.
+    OfHost(usize),
     /// There is nothing to be done.
     Nothing,
 }
@@ -28,6 +31,21 @@ pub enum Fixed {
 /// # Errors
 /// A change was refused; those before it are taken back.
 pub fn fix(home: &Home, running: &Running, report: &Report) -> Result<Fixed, Error> {
+    // Nobody else changes the lab meanwhile.
+    let _lock = home.lock_existing(running.name())?;
+    let mut world = running.world()?;
+    make(&mut world, report, |_| {
+        let Query { from, packet, wanted } = report.query.clone();
+        why(running, from.as_str(), Packet { src: None, ..packet }, wanted, true)
+    })
+}
+
+/// Makes the changes, and asks again by `ask`.
+pub(super) fn make(
+    world: &mut World,
+    report: &Report,
+    mut ask: impl FnMut(&mut World) -> Result<Report, Error>,
+) -> Result<Fixed, Error> {
     let Some(repair) = &report.repair else { return Ok(Fixed::Nothing) };
     let edits: Vec<&Edit> = repair.edits().collect();
     let ops: Vec<Op> = edits.iter().filter_map(|edit| edit.op()).collect();
@@ -35,18 +53,11 @@ pub fn fix(home: &Home, running: &Running, report: &Report) -> Result<Fixed, Err
         let first = edits.iter().position(|edit| edit.op().is_none()).unwrap_or_default();
         return Ok(Fixed::NotForUs(first + 1));
     }
-    let ask = || {
-        let Query { from, packet, wanted } = report.query.clone();
-        why(running, from.as_str(), Packet { src: None, ..packet }, wanted, true)
-    };
-    // Nobody else changes the lab meanwhile.
-    let _lock = home.lock_existing(running.name())?;
-    let mut world = running.world()?;
     let sysctls = touched(&ops);
     let before = world.observe(&sysctls)?;
     let applied = world.apply(&ops, &mut |_| {}).map_err(|failed| Error::step(failed, &ops, None, true));
     let after = match &applied {
-        Ok(()) => Some(ask()?),
+        Ok(()) => Some(ask(world)?),
         Err(_) => None,
     };
     if let Some(after) = after
@@ -58,7 +69,7 @@ pub fn fix(home: &Home, running: &Running, report: &Report) -> Result<Fixed, Err
     let back = hopyard_plan::diff(&now, &before);
     world.apply(&back, &mut |_| {}).map_err(|failed| Error::step(failed, &back, None, true))?;
     applied?;
-    Ok(Fixed::Undone(Box::new(ask()?)))
+    Ok(Fixed::Undone(Box::new(ask(world)?)))
 }
 
 /// Does the network do its part now?

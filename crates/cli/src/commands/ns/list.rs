@@ -41,7 +41,7 @@ struct Row {
     processes: usize,
     interfaces: Option<Vec<String>>,
     /// Seconds since it was made.
-    age_s: Option<u64>,
+    age_s: u64,
     /// Of a node, the process that holds it.
     keeper: Option<i32>,
     /// Of a link, where it leads.
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     ui.line(format_args!("{:width$}  KIND     PROCESSES  AGE      INTERFACES", "NAME"))?;
     for row in rows {
         let interfaces = row.interfaces.map_or_else(|| "-".to_owned(), |devs| devs.join(" "));
-        let age = row.age_s.map_or_else(|| "-".to_owned(), age);
+        let age = age(row.age_s);
         ui.line(format_args!("{:width$}  {:7}  {:9}  {age:7}  {interfaces}", row.shown, row.kind, row.processes))?;
         for held in row.held {
             ui.line(format_args!("  {held}"))?;
@@ -109,7 +109,7 @@ fn row(listed: Listed, with_holders: bool) -> Row {
         id: inside.as_ref().and_then(|inside| inside.number),
         processes: listed.processes,
         interfaces: inside.map(|inside| inside.interfaces),
-        age_s: listed.made.map(seconds_since),
+        age_s: seconds_since(listed.made),
         keeper,
         to,
         held: listed.holders.iter().map(holder_words).collect(),

@@ -1,14 +1,17 @@
 //! The same for programs.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
-use hopyard::explain::{End, Hop, Outcome, Walk};
+use hopyard::explain::{Code, End, Hop, Outcome, Walk};
 use hopyard::kernel::RouteAnswer;
 use hopyard::net::{IfName, NsName};
 use hopyard::runtime::why::Report;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
-use super::file::{File, FileEdit};
+use super::file::FileEdit;
+use super::scene::Scene;
 use super::words;
 use crate::error::CliError;
 use crate::ui::Ui;
@@ -16,78 +19,142 @@ use crate::ui::Ui;
 /// Grows when something changes its meaning.
 const VERSION: u32 = 1;
 
-#[derive(Serialize)]
+/// Why one node does not reach another: what `hop why --json` prints.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 struct Object<'a> {
+    /// The version of this form; grows when something changes its meaning. What is added later does not.
     v: u32,
+    /// What was asked.
     query: Query<'a>,
-    /// `null`: not known.
+    /// `null`: not known, or the evidence contradicts itself.
     reachable: Option<bool>,
+    /// What it comes to.
     verdict: Verdict<'a>,
+    /// The way of the packet.
     there: Vec<JsonHop<'a>>,
-    /// What is only computed, where the packet does not arrive.
+    /// The way of the answer; if the packet does not arrive, what it would be.
     back: Vec<JsonHop<'a>>,
+    /// The packet does not arrive, so `back` is only computed.
     back_is_hypothetical: bool,
+    /// What makes it work; `null`: nothing is wrong, or nothing was found.
     fix: Option<Fix<'a>>,
+    /// Where the evidence contradicts itself, in words. Not empty: the exit status is 3.
     disagreements: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 struct Query<'a> {
+    /// The node that sends.
+    #[schemars(with = "String")]
     src: &'a NsName,
+    /// The address to which it sends.
+    #[schemars(with = "String")]
     dst: IpAddr,
+    /// The node that has the address; `null`: none has.
+    #[schemars(with = "Option<String>")]
     dst_node: Option<&'a NsName>,
+    /// `icmp`, `tcp` or `udp`.
+    #[schemars(extend("enum" = ["icmp", "tcp", "udp"]))]
     proto: &'static str,
+    /// Of TCP and UDP.
     port: Option<u16>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 struct Verdict<'a> {
+    /// On which way the first trouble is; `null`: there is none.
+    #[schemars(extend("enum" = ["there", "back", null]))]
     direction: Option<&'static str>,
+    /// At which node.
+    #[schemars(with = "Option<String>")]
     node: Option<&'a NsName>,
-    reason: Option<&'static str>,
+    /// Which trouble.
+    reason: Option<ReasonCode>,
+    /// The same in words, which may change.
     text: String,
+    #[schemars(extend("enum" = ["seen", "computed", "contradicted"]))]
     /// `seen`: a packet did as the model says; `computed`: none was sent; `contradicted`.
     confidence: &'static str,
 }
 
-#[derive(Serialize)]
+/// What one node does with the packet.
+/// From where to where.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Ends {
+    #[schemars(with = "Option<String>")]
+    src: Option<IpAddr>,
+    #[schemars(with = "String")]
+    dst: IpAddr,
+    /// The port that it goes to.
+    port: Option<u16>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 struct JsonHop<'a> {
+    /// Its place on the way, from 1.
     n: usize,
+    #[schemars(with = "String")]
     node: &'a NsName,
+    /// The interface by which it comes in; `null`: it begins here.
     #[serde(rename = "in")]
+    #[schemars(with = "Option<String>")]
     input: Option<IfName>,
+    /// The interface by which it goes on, or would.
+    #[schemars(with = "Option<String>")]
     out: Option<IfName>,
+    /// The route that decides.
     route: Option<Route>,
+    /// As what it leaves, where the node translates its addresses.
+    translated: Option<Ends>,
+    /// What is left of its hops when it leaves, or ends here.
     ttl: u8,
+    /// It ends here, as it should.
     delivered: bool,
+    /// It ends here, and should not.
     drop: Option<Drop>,
     evidence: Evidence,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 struct Route {
+    /// The destination, as a prefix.
     dst: String,
+    /// The next hop; `null`: the destination itself.
+    #[schemars(with = "Option<String>")]
     via: Option<IpAddr>,
+    /// The number of the table: 254 is `main`, 255 `local`.
     table: u32,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 struct Drop {
-    reason: &'static str,
+    reason: ReasonCode,
+    /// The same in words, which may change.
     text: String,
 }
 
-#[derive(Serialize)]
+/// How it is known what the node does.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 struct Evidence {
+    /// Computed: `forward`, `local`, or the reason why it ends.
     model: &'static str,
-    /// `null`: not asked.
+    /// Asked: `ok`, or the error with which the node's kernel refuses it. `null`: not asked.
     kernel: Option<String>,
     /// `null`: no probe was sent.
     seen: Option<JsonSeen>,
 }
 
 /// Hops left of the packet (on the way back: its answer) as it came in and went out.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 struct JsonSeen {
     #[serde(rename = "in")]
     came: Option<u8>,
@@ -97,23 +164,65 @@ struct JsonSeen {
     icmp: Option<(u8, u8)>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 struct Fix<'a> {
+    /// Less is better; 2 for an ordinary change.
     cost: u32,
+    /// How it is known to help: `model`, it was computed.
     verified: &'static str,
+    /// The changes, in the order in which their need shows.
     edits: Vec<JsonEdit<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 struct JsonEdit<'a> {
+    #[schemars(with = "String")]
     node: &'a NsName,
+    /// The command: of a lab, to type in the node; else from where hop was.
     cmd: String,
+    /// It restores what the file declares.
     declared: bool,
+    /// What to write into the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<FileEdit>,
 }
 
-pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>) -> Result<(), CliError> {
+/// The name of a reason.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct ReasonCode(&'static str);
+
+impl From<Code> for ReasonCode {
+    fn from(code: Code) -> Self {
+        ReasonCode(code.as_str())
+    }
+}
+
+impl JsonSchema for ReasonCode {
+    fn schema_name() -> Cow<'static, str> {
+        "Reason".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        json_schema!({
+            "type": "string",
+            "description": "Why a packet ends where it should not. Names do not change; a later version may have more.",
+            "enum": names,
+        })
+    }
+}
+
+/// The JSON Schema (draft 2020-12) of what is printed.
+pub(in crate::commands) fn schema() -> Result<String, CliError> {
+    let mut schema = schemars::schema_for!(Object<'static>);
+    schema.insert("title".to_owned(), "hop why --json".into());
+    serde_json::to_string_pretty(&schema).map_err(|error| CliError::failure(error.to_string()))
+}
+
+pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), CliError> {
     let packet = &report.query.packet;
     let trouble = report.verdict.trouble();
     let object = Object {
@@ -134,7 +243,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>) -> Result
         verdict: Verdict {
             direction: trouble.as_ref().map(|trouble| if trouble.back { "back" } else { "there" }),
             node: trouble.as_ref().map(|trouble| &trouble.node),
-            reason: trouble.as_ref().map(hopyard::explain::Trouble::code),
+            reason: trouble.as_ref().map(|trouble| trouble.reason.kind(trouble.back).into()),
             text: words::verdict(report),
             confidence: match &report.seen {
                 _ if !report.disagreements.is_empty() => "contradicted",
@@ -154,9 +263,9 @@ pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>) -> Result
                 .flat_map(|stage| &stage.edits)
                 .map(|(edit, declared)| JsonEdit {
                     node: edit.node(),
-                    cmd: edit.to_string(),
+                    cmd: scene.command(edit),
                     declared: *declared,
-                    file: file.filter(|_| !declared).and_then(|file| file.edit(edit)),
+                    file: scene.file.as_ref().filter(|_| !declared).and_then(|file| file.edit(edit)),
                 })
                 .collect(),
         }),
@@ -172,7 +281,7 @@ fn hops<'a>(report: &Report, walk: &'a Walk, back: bool) -> Vec<JsonHop<'a>> {
 
 fn json_hop<'a>(report: &Report, hop: &'a Hop, back: bool, at: usize) -> JsonHop<'a> {
     let code = match &hop.end {
-        Some(End::Dropped(reason)) => Some(reason.code(back)),
+        Some(End::Dropped(reason)) => Some(reason.kind(back)),
         _ => None,
     };
     let asked = report.asked.iter().find(|it| it.back == back && it.hop == at);
@@ -186,11 +295,16 @@ fn json_hop<'a>(report: &Report, hop: &'a Hop, back: bool, at: usize) -> JsonHop
             via: hop.next.as_ref().and_then(|next| next.via),
             table: route.key.table,
         }),
+        translated: words::translation(hop).is_some().then(|| Ends {
+            src: hop.sent.src,
+            dst: hop.sent.dst,
+            port: Some(hop.sent.destination_port).filter(|port| *port != 0),
+        }),
         ttl: hop.ttl,
         delivered: hop.end == Some(End::Delivered),
-        drop: code.map(|reason| Drop { reason, text: words::decision(hop) }),
+        drop: code.map(|code| Drop { reason: code.into(), text: words::decision(hop) }),
         evidence: Evidence {
-            model: code.unwrap_or(if hop.end.is_some() { "local" } else { "forward" }),
+            model: code.map_or(if hop.end.is_some() { "local" } else { "forward" }, Code::as_str),
             kernel: asked.map(|asked| match &asked.answer {
                 RouteAnswer::Refused(errno) => errno.name().map_or_else(|| errno.to_string(), ToOwned::to_owned),
                 RouteAnswer::Local | RouteAnswer::On { .. } | RouteAnswer::Other => "ok".to_owned(),

@@ -8,7 +8,7 @@ use hopyard::kernel::RouteAnswer;
 use hopyard::net::{FibAction, FibRoute, NsName, RouteKey, RouteKind};
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
 
-use super::file::File;
+use super::scene::Scene;
 use crate::commands::up::count;
 use crate::error::CliError;
 use crate::ui::{ERROR, GOOD, Ui, WARNING};
@@ -17,7 +17,7 @@ use crate::ui::{ERROR, GOOD, Ui, WARNING};
 const WIDEST: usize = 72;
 
 /// `offer`: say that `--fix` makes the changes.
-pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>, offer: bool) -> Result<(), CliError> {
+pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) -> Result<(), CliError> {
     ui.line(headline(report))?;
     let table = Table::of(report);
     for line in table.lines() {
@@ -27,7 +27,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>, offer: bo
         ui.line(format_args!("{WARNING}contradiction{WARNING:#}: {}", contradiction(disagreement)))?;
     }
     if let Some(repair) = &report.repair {
-        for line in changes(report, repair, file) {
+        for line in changes(report, repair, scene) {
             ui.line(line)?;
         }
         if offer && repair.edits().all(|edit| edit.op().is_some()) {
@@ -36,7 +36,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, file: Option<&File>, offer: bo
     } else if let Some(text) = no_change(report) {
         ui.line(text)?;
     }
-    Ok(())
+    scene.remark.as_ref().map_or(Ok(()), |remark| ui.line(remark))
 }
 
 /// `NO  h1 -> 10.0.2.2 (h2) icmp: h1 has no route to 10.0.2.2`.
@@ -173,6 +173,7 @@ pub(super) fn sentence(verdict: &Verdict, trouble: &Trouble) -> String {
             format!("{node} does not forward it, because it comes from the link-local address {src}")
         }
         Reason::SourceAddress => format!("{node} has no address to send from"),
+        Reason::LeavesKnown { by } => format!("it leaves what is known, by {by}; what is beyond, nobody here can tell"),
         Reason::Undecided(what) => format!("not known what {node} does: {what}"),
     }
 }
@@ -248,7 +249,10 @@ fn row(
 /// What a hop does.
 pub(super) fn decision(hop: &Hop) -> String {
     let reason = match &hop.end {
-        None => return hop.route.as_ref().map_or_else(String::new, |route| route_text(route, hop)),
+        None => {
+            let route = hop.route.as_ref().map_or_else(String::new, |route| route_text(route, hop));
+            return translation(hop).map_or(route.clone(), |becomes| format!("{route}, {becomes}"));
+        }
         Some(End::Delivered) => return "delivered".to_owned(),
         Some(End::Dropped(reason)) => reason,
     };
@@ -292,10 +296,32 @@ pub(super) fn decision(hop: &Hop) -> String {
         Reason::WrongBindAddress { .. } => "listens on another address".to_owned(),
         Reason::WrongNode { wanted } => format!("should be {wanted}"),
         Reason::SourceAddress => "no address to come from".to_owned(),
+        Reason::LeavesKnown { by } => format!("leaves what is known by {}", by.dev),
         Reason::Undecided(what) => what.clone(),
     };
     let mark = if reason.is_undecided() { "?" } else { "x" };
     format!("{mark} {what}")
+}
+
+/// What a node makes of the addresses of a packet, in the words of nft(8).
+pub(super) fn translation(hop: &Hop) -> Option<String> {
+    let (came, sent) = (&hop.came, &hop.sent);
+    let mut parts = Vec::new();
+    if (came.dst, came.destination_port) != (sent.dst, sent.destination_port) {
+        let port = came.destination_port != sent.destination_port;
+        let to = if port {
+            std::net::SocketAddr::new(sent.dst, sent.destination_port).to_string()
+        } else {
+            sent.dst.to_string()
+        };
+        parts.push(format!("dnat to {to}"));
+    }
+    if came.src != sent.src
+        && let Some(src) = sent.src
+    {
+        parts.push(format!("snat to {src}"));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 fn route_text(route: &FibRoute, hop: &Hop) -> String {
@@ -407,7 +433,7 @@ fn not_reached(report: &Report) -> String {
     format!("not reached; computed: fine{when}{how}")
 }
 
-fn changes(report: &Report, repair: &Repair, file: Option<&File>) -> Vec<String> {
+fn changes(report: &Report, repair: &Repair, scene: &Scene) -> Vec<String> {
     let edits: Vec<_> = repair.stages.iter().flat_map(|stage| &stage.edits).collect();
     let verb = if edits.len() == 1 { "makes" } else { "make" };
     let number = count(edits.len(), "change", "changes");
@@ -418,12 +444,12 @@ fn changes(report: &Report, repair: &Repair, file: Option<&File>) -> Vec<String>
     let rows: Vec<[String; 3]> = edits
         .iter()
         .map(|(edit, declared)| {
-            let place = match file {
+            let place = match &scene.file {
                 Some(file) if *declared => format!("{} has it", file.name()),
                 Some(file) => file.edit(edit).map_or_else(String::new, |edit| edit.to_string()),
                 None => String::new(),
             };
-            [edit.node().to_string(), edit.to_string(), place]
+            [edit.node().to_string(), scene.command(edit), place]
         })
         .collect();
     let widest = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or_default();
@@ -480,7 +506,10 @@ fn later(report: &Report, repair: &Repair) -> Option<String> {
 fn no_change(report: &Report) -> Option<String> {
     let trouble = report.verdict.trouble()?;
     match trouble.reason {
-        Reason::NoListener { .. } | Reason::WrongBindAddress { .. } | Reason::Undecided(_) => None,
+        Reason::NoListener { .. }
+        | Reason::WrongBindAddress { .. }
+        | Reason::LeavesKnown { .. }
+        | Reason::Undecided(_) => None,
         _ if report.owner.is_none() => Some(format!("No node has the address {}.", report.query.packet.dst)),
         _ => Some("No change of routes, switches or addresses was found that makes it work.".to_owned()),
     }

@@ -1,0 +1,55 @@
+//! `hop why --ns`: namespaces that are no lab's.
+
+use std::net::IpAddr;
+
+use hopyard::explain::{Outcome, owner};
+use hopyard::runtime::why::{Elsewhere, Place, Probing, main_addresses};
+
+use super::scene::Scene;
+use super::{Args, Target, made, status, tell};
+use crate::commands::up::count;
+use crate::error::CliError;
+use crate::ui::Ui;
+
+pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
+    let target = Target::parse(&args.to, true)?;
+    let address = target.host.parse::<IpAddr>().ok();
+    let mut named: Vec<Place> = vec![args.source.parse()?];
+    if address.is_none() {
+        named.push(target.host.parse()?);
+    }
+    let (mut elsewhere, names) = Elsewhere::around(&named)?;
+    tell_of_closed(&elsewhere, ui);
+    let Some(from) = names.first() else { return Err(CliError::usage("no namespace was named")) };
+    let snapshot = elsewhere.read()?;
+    let (dst, wanted) = match (address, names.get(1)) {
+        (None, Some(name)) => (args.address_of(&target.host, &main_addresses(&snapshot, name))?, Some(name.clone())),
+        (Some(address), _) => (address, owner(&snapshot, address)),
+        (None, None) => return Err(CliError::usage("no namespace was named")),
+    };
+    let probing = match (args.no_probe, args.probe) {
+        (true, _) => Probing::Never,
+        (_, true) => Probing::Always,
+        _ => Probing::Inside,
+    };
+    let report = elsewhere.why(snapshot, from, args.packet(&target, dst)?, wanted, probing)?;
+    let untried = report.seen.is_none() && probing == Probing::Inside;
+    let remark = untried.then(|| {
+        "No packet was sent, as it would come from the machine's own network or leave what is known; `--probe` sends one."
+            .to_owned()
+    });
+    let scene = Scene { places: elsewhere.places().clone(), remark, ..Scene::default() };
+    tell(args, ui, &report, &scene)?;
+    if args.fix && report.outcome() != Outcome::Yes {
+        return made(ui, elsewhere.fix(&report)?, &report);
+    }
+    Ok(status(&report))
+}
+
+/// Says that something was left out.
+pub(in crate::commands) fn tell_of_closed(elsewhere: &Elsewhere, ui: &mut Ui) {
+    if elsewhere.closed() > 0 {
+        let count = count(elsewhere.closed(), "namespace", "namespaces");
+        ui.note(format_args!("{count} beside these may not be entered, and count as unknown"));
+    }
+}

@@ -1,0 +1,87 @@
+//! `hop why --from FILE`: a network that is not here.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use hopyard::explain::{Query, owner};
+use hopyard::formats::recording::{Declared, Recording};
+use hopyard::model::nearest;
+use hopyard::net::{Family, NsName, Snapshot};
+use hopyard::runtime::why::{Report, computed, main_addresses};
+
+use super::file::File;
+use super::scene::Scene;
+use super::{Args, Target};
+use crate::error::CliError;
+use crate::source::read_file;
+
+/// Reads the file and looks into it.
+pub(super) fn look(args: &Args, path: &Path) -> Result<(Report, Scene), CliError> {
+    // As everywhere: standard input.
+    let path = if path.as_os_str() == "-" { Path::new("/dev/stdin") } else { path };
+    let source = read_file(path, "`hop record` writes one")?;
+    let read = Recording::read(&source);
+    let Recording { recorded, declared, snapshot } =
+        read.map_err(|problem| CliError::Topology { problems: vec![problem], source: Box::new(source) })?;
+    let from = node(&snapshot, declared.as_ref(), &args.source)?;
+    let target = Target::parse(&args.to, false)?;
+    let (dst, wanted) = if let Ok(address) = target.host.parse::<IpAddr>() {
+        (address, owner_of(&snapshot, declared.as_ref(), address))
+    } else {
+        let node = node(&snapshot, declared.as_ref(), &target.host)?;
+        (args.address_of(&target.host, &addresses(&snapshot, declared.as_ref(), &node))?, Some(node))
+    };
+    let query = Query { from, packet: args.packet(&target, dst)?, wanted };
+    let drift = declared.as_ref().map_or(&[][..], |declared| &declared.drift);
+    let scene = Scene {
+        file: declared.as_ref().and_then(File::of_recording),
+        remark: Some(match recorded {
+            Some(it) => {
+                format!("Computed from a recording of {} ({}); nobody was asked, and nothing sent.", it.at, it.kernel)
+            }
+            None => "Computed from a recording; nobody was asked, and nothing sent.".to_owned(),
+        }),
+        ..Scene::default()
+    };
+    Ok((computed(snapshot, query, drift), scene))
+}
+
+fn node(snapshot: &Snapshot, declared: Option<&Declared>, text: &str) -> Result<NsName, CliError> {
+    let found = snapshot.nodes.keys().find(|name| name.as_str() == text);
+    let is_node = |name: &&NsName| declared.is_none_or(|declared| declared.nodes.contains_key(*name));
+    match found {
+        Some(name) if is_node(&name) => Ok(name.clone()),
+        Some(name) => Err(CliError::usage(format!("`{name}` is a switch: it has no address, and nothing runs in it"))),
+        None => {
+            let names: Vec<&str> = snapshot.nodes.keys().filter(is_node).map(NsName::as_str).collect();
+            let hint = match nearest(text, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if names.len() <= 20 => format!("it has {}", names.join(", ")),
+                None => format!("it has {} others", names.len()),
+            };
+            Err(CliError::usage(format!("the recording has no node `{text}`")).hint(hint))
+        }
+    }
+}
+
+/// As declared, the main one of each family first; else as the node has them.
+fn addresses(snapshot: &Snapshot, declared: Option<&Declared>, node: &NsName) -> Vec<IpAddr> {
+    match declared.and_then(|declared| declared.nodes.get(node)) {
+        Some(node) => {
+            let first = |family| node.addresses.iter().copied().find(|addr| Family::of(*addr) == family);
+            Family::BOTH.into_iter().filter_map(first).collect()
+        }
+        None => main_addresses(snapshot, node),
+    }
+}
+
+/// The node that an address was given to, or else has it.
+fn owner_of(snapshot: &Snapshot, declared: Option<&Declared>, address: IpAddr) -> Option<NsName> {
+    let has = |declared: &Declared| {
+        declared.nodes.iter().find(|(_, node)| node.addresses.contains(&address)).map(|(name, _)| name.clone())
+    };
+    match declared {
+        Some(declared) => has(declared),
+        None => owner(snapshot, address),
+    }
+}

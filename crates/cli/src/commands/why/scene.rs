@@ -1,0 +1,51 @@
+//! Where an answer comes from, and what that means for how it is told: which file declares the network,
+//! how a command is typed there.
+
+use std::collections::BTreeMap;
+
+use hopyard::explain::Edit;
+use hopyard::net::NsName;
+use hopyard::runtime::why::Place;
+
+use super::file::File;
+
+/// See above.
+#[derive(Debug, Default)]
+pub(super) struct Scene {
+    /// The topology file; `None`: there is none, or it says something else by now.
+    pub(super) file: Option<File>,
+    /// What the namespaces are, where they are no lab's.
+    pub(super) places: BTreeMap<NsName, Place>,
+    /// A last line: what there is to know of how the answer came about.
+    pub(super) remark: Option<String>,
+}
+
+impl Scene {
+    /// The command that makes a change: of a lab as typed in the node, else from where hop is.
+    pub(super) fn command(&self, edit: &Edit) -> String {
+        match self.places.get(edit.node()) {
+            None | Some(Place::Host) => edit.to_string(),
+            Some(place) => format!("{} {edit}", into(place)),
+        }
+    }
+}
+
+/// How to enter a namespace: ip-netns(8), nsenter(1).
+fn into(place: &Place) -> String {
+    match place {
+        Place::Host => String::new(),
+        Place::Named(name) => format!("ip netns exec {}", quoted(&name.to_string())),
+        Place::Process(pid) => format!("nsenter -t {pid} -n"),
+        Place::Path(path) => format!("nsenter --net={}", quoted(&path.display().to_string())),
+    }
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | ':' | '+' | '@');
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}

@@ -1,0 +1,150 @@
+//! Interfaces of the machine that a lab's nodes are lent, and that come back.
+//!
+//! The machine is a network namespace of the test's own; its interfaces are veths, whose other ends are in a namespace
+//! outside.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use common::machine::{HOP, Machine};
+use common::{Place, is_root, text, wait_until};
+
+const WEB: &str = "nodes:\n  web:\n    interfaces: [wan]\n    addresses: { wan: 192.0.2.10/24 }\n    routes: default via 192.0.2.1\n  db:\nlinks: [web -- db]\n";
+
+/// A machine with an interface to the outside.
+fn machine() -> Option<Machine> {
+    let machine = Machine::new()?;
+    machine.sh("ip link set lo up; ip netns add outside; ip -n outside link set lo up
+         ip link add wan type veth peer name eth0 netns outside
+         ip -n outside address add 192.0.2.1/24 dev eth0; ip -n outside link set eth0 up
+         ip address add 192.0.2.7/24 dev wan; ip link set wan up; ip route add 198.51.100.0/24 via 192.0.2.1");
+    Some(machine)
+}
+
+fn file(machine: &Machine, text: &str) {
+    std::fs::write(format!("/proc/{}/root/run/web.hop.yaml", machine.pid()), text).unwrap();
+}
+
+fn up(machine: &Machine, text: &str) -> String {
+    file(machine, text);
+    machine.run(HOP, &["up", "/run/web.hop.yaml"])
+}
+
+/// What the machine has on the interface.
+fn state(machine: &Machine) -> String {
+    machine.sh("(ip -br -4 address show dev wan; ip -br link show dev wan) | tr -s ' ' | cut -d' ' -f2-3; ip -4 route show dev wan")
+}
+
+fn answers(machine: &Machine, address: &str) -> bool {
+    machine.output("ip", &["netns", "exec", "outside", "ping", "-c1", "-W1", address]).status.success()
+}
+
+#[test]
+fn a_lent_interface_works_in_its_node_and_comes_back_as_it_was() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    assert!(before.contains("192.0.2.7/24") && before.contains("198.51.100.0/24"), "{before}");
+    up(&machine, WEB);
+    assert!(answers(&machine, "192.0.2.10") && !answers(&machine, "192.0.2.7"));
+    assert!(machine.run(HOP, &["exec", "web", "--", "ip", "route"]).contains("default via 192.0.2.1 dev wan"));
+    assert!(machine.run(HOP, &["up", "/run/web.hop.yaml"]).contains("nothing to change"));
+    assert_eq!(machine.run(HOP, &["diff"]), "");
+    // What is broken there by hand is mended.
+    machine.run(HOP, &["exec", "web", "--", "ip", "address", "flush", "dev", "wan"]);
+    assert!(up(&machine, WEB).contains("ip -n web address add 192.0.2.10/24 dev wan"));
+    assert!(answers(&machine, "192.0.2.10"));
+    machine.run(HOP, &["down"]);
+    assert_eq!(state(&machine), before);
+    // Outside it takes a moment until somebody asks again for an address that was not there.
+    wait_until("the interface answers again", || answers(&machine, "192.0.2.7"));
+    // The same with a lab that ends with its command.
+    file(&machine, WEB);
+    let inside = machine.run(HOP, &["run", "/run/web.hop.yaml", "--", "ip", "-br", "link"]);
+    assert!(!inside.contains("wan"), "{inside}");
+    assert_eq!(state(&machine), before);
+}
+
+#[test]
+fn without_addresses_in_the_file_it_keeps_its_own() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    let bare = "nodes:\n  web: { interfaces: wan }\n  db:\nlinks: [web -- db]\n";
+    up(&machine, bare);
+    assert!(answers(&machine, "192.0.2.7"));
+    assert!(machine.run(HOP, &["exec", "web", "--", "ip", "route"]).contains("198.51.100.0/24 via 192.0.2.1"));
+    // What a DHCP client adds is its own affair.
+    machine.run(HOP, &["exec", "web", "--", "ip", "address", "add", "192.0.2.99/24", "dev", "wan"]);
+    assert!(up(&machine, bare).contains("nothing to change"));
+    assert!(answers(&machine, "192.0.2.99"));
+    // From node to node, and back when nobody asks for it.
+    up(&machine, "nodes:\n  web:\n  db: { interfaces: wan }\nlinks: [web -- db]\n");
+    assert!(machine.run(HOP, &["exec", "db", "--", "ip", "-br", "address"]).contains("192.0.2.7/24"));
+    assert!(answers(&machine, "192.0.2.7"));
+    up(&machine, "links: [web -- db]\n");
+    assert_eq!(state(&machine), before);
+    // A node that goes gives it back.
+    up(&machine, WEB);
+    up(&machine, "links: [db -- other]\n");
+    assert_eq!(state(&machine), before);
+    machine.run(HOP, &["down"]);
+}
+
+#[test]
+fn what_cannot_be_lent_is_told_and_changes_nothing() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    let fails = |text: &str| {
+        file(&machine, text);
+        let output = machine.output(HOP, &["up", "/run/web.hop.yaml"]);
+        assert!(!output.status.success(), "{text}: {output:?}");
+        self::text(&output.stderr)
+    };
+    let said = fails(&WEB.replace("[wan]", "[wam]").replace("wan:", "wam:"));
+    assert!(said.contains("there is no interface `wam` here") && said.contains("did you mean `wan`?"), "{said}");
+    // It fails behind the move.
+    let said = fails(&WEB.replace("    routes:", "    sysctls: { net.ipv4.conf.wan.nonsense: 1 }\n    routes:"));
+    assert!(said.contains("no such sysctl"), "{said}");
+    assert_eq!(state(&machine), before);
+    assert!(!machine.run(HOP, &["ls"]).contains("web"));
+
+    // It cannot come back where it did not come from.
+    up(&machine, WEB);
+    let away = machine.output("ip", &["netns", "exec", "outside", HOP, "down", "web"]);
+    assert_eq!(away.status.code(), Some(1));
+    assert!(text(&away.stderr).contains("came from another network namespace"), "{away:?}");
+    // Nor where there is another of its name.
+    machine.sh("ip link add wan type veth peer name nawpeer");
+    let output = machine.output(HOP, &["down", "web"]);
+    assert!(
+        text(&output.stderr).contains("cannot give the interface wan of web back to the machine: File exists"),
+        "{output:?}"
+    );
+    assert!(answers(&machine, "192.0.2.10"), "the lab goes on");
+    machine.sh("ip link delete wan");
+    machine.run(HOP, &["down", "web"]);
+    assert_eq!(state(&machine), before);
+}
+
+#[test]
+fn a_keeper_that_is_killed_takes_a_virtual_interface_along_and_the_next_up_says_so() {
+    let Some(machine) = machine() else { return };
+    up(&machine, WEB);
+    machine.sh(&format!("kill -9 $({HOP} ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\),/\\1/p')"));
+    wait_until("the kernel has freed the namespaces", || {
+        !machine.output("ip", &["-n", "outside", "link", "show", "eth0"]).status.success()
+    });
+    let output = machine.output(HOP, &["up", "/run/web.hop.yaml"]);
+    assert!(text(&output.stderr).contains("there is no interface `wan` here"), "{output:?}");
+    assert!(machine.run(HOP, &["down", "web"]).contains("was not running"));
+}
+
+#[test]
+fn a_user_is_told_that_it_takes_root() {
+    if is_root() {
+        println!("skipped: it is an ordinary user that is told");
+        return;
+    }
+    let place = Place::new();
+    let said = place.fails(1, &["up", &place.file("web.hop.yaml", WEB)]);
+    assert!(said.contains("`web` cannot have the machine's interface `wan`: that takes root"), "{said}");
+}

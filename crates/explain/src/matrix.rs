@@ -1,0 +1,453 @@
+//! Who reaches whom, of all pairs at once, from a snapshot alone.
+//!
+//! The routing tables of all nodes are cut at every edge of a prefix that matters. For one address, each
+//! node then has one set of ways on, and all nodes are one graph: one pass over it says for each where its
+//! packets end. A pair is the graph of its target, and back the graph of the source that the sender chooses.
+//! What depends on more than the destination (firewalls, policy rules, reverse path filters, an address
+//! of two nodes) is walked, pair by pair, where a path crosses it; so that the result is the same as that
+//! of [`explain`](crate::explain()) for every pair.
+
+mod column;
+mod net;
+mod tables;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use hopyard_net::{Family, IfName, NsName, Snapshot};
+
+use crate::{Choices, Outcome, Packet, Protocol, Query, Reason, Trouble, explain};
+use column::{Column, Painter};
+use net::{Net, number};
+use tables::Tables;
+
+/// An address, and the node that should have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The node.
+    pub node: NsName,
+    /// Its address.
+    pub addr: IpAddr,
+}
+
+/// Why pairs do not reach each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The first thing that is wrong. `None`: the sender has no address that can be answered.
+    pub trouble: Option<Trouble>,
+    /// It is not known whether it keeps packets.
+    pub undecided: bool,
+}
+
+/// What becomes of an echo request, and its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell<'a> {
+    /// The node would ask itself.
+    Own,
+    /// It is answered.
+    Reached,
+    /// It is not, or that is not known.
+    Stopped(&'a Cause),
+}
+
+/// All pairs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matrix {
+    sources: Vec<NsName>,
+    targets: Vec<Target>,
+    causes: Vec<Cause>,
+    /// By target, then by source.
+    cells: Vec<u32>,
+    walked: usize,
+}
+
+/// What a number in a cell means; anything else is a cause.
+const REACHED: u32 = u32::MAX;
+const OWN: u32 = u32::MAX - 1;
+const ASK: u32 = u32::MAX - 2;
+/// With this bit: it arrives, and the answer goes to the address of that column.
+const PENDING: u32 = 1 << 31;
+
+impl Matrix {
+    /// Who asks.
+    pub fn sources(&self) -> &[NsName] {
+        &self.sources
+    }
+
+    /// Who is asked.
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// A pair, by the places of source and target in their lists.
+    pub fn get(&self, source: usize, target: usize) -> Cell<'_> {
+        let cell = self.cells.get(target * self.sources.len() + source).filter(|_| source < self.sources.len());
+        match cell.copied().unwrap_or(OWN) {
+            REACHED => Cell::Reached,
+            OWN => Cell::Own,
+            cause => self.causes.get(cause as usize).map_or(Cell::Own, Cell::Stopped),
+        }
+    }
+
+    /// All pairs of different nodes, by target: the places of source and target, and what becomes of it.
+    pub fn pairs(&self) -> impl Iterator<Item = (usize, usize, Cell<'_>)> {
+        let all =
+            (0..self.targets.len()).flat_map(|target| (0..self.sources.len()).map(move |source| (source, target)));
+        all.map(|(source, target)| (source, target, self.get(source, target))).filter(|(.., cell)| *cell != Cell::Own)
+    }
+
+    /// How many pairs had to be walked one by one.
+    pub fn walked(&self) -> usize {
+        self.walked
+    }
+}
+
+/// Computes all pairs: each source to each target that is another node, by echo requests.
+pub fn matrix(snapshot: &Snapshot, sources: &[NsName], targets: &[Target]) -> Matrix {
+    let mut all = All {
+        matrix: Matrix {
+            sources: sources.to_vec(),
+            targets: targets.to_vec(),
+            causes: Vec::new(),
+            cells: vec![ASK; sources.len() * targets.len()],
+            walked: 0,
+        },
+        by_node: BTreeMap::new(),
+    };
+    for family in Family::BOTH {
+        if targets.iter().any(|target| Family::of(target.addr) == family) {
+            all.of_family(snapshot, family);
+        }
+    }
+    all.walk(snapshot);
+    all.matrix
+}
+
+struct All {
+    matrix: Matrix,
+    /// The causes that are known, by the node at which packets end.
+    by_node: BTreeMap<Option<NsName>, Vec<u32>>,
+}
+
+impl All {
+    fn cause(&mut self, cause: Cause) -> u32 {
+        let node = cause.trouble.as_ref().map(|trouble| trouble.node.clone());
+        let known = self.by_node.entry(node).or_default();
+        let causes = &mut self.matrix.causes;
+        if let Some(at) = known.iter().find(|at| causes[**at as usize] == cause) {
+            return *at;
+        }
+        let at = number(causes.len());
+        causes.push(cause);
+        known.push(at);
+        at
+    }
+
+    fn of_family(&mut self, snapshot: &Snapshot, family: Family) {
+        let mut net = Net::new(snapshot, family);
+        let mut tables = Tables::new(&net, self.matrix.targets.iter().map(|target| target.addr));
+        tables.settle_doubts(&mut net);
+        let mut stops = Stops::default();
+        tables.compile(&net, &mut stops);
+        let sources: Vec<Option<u32>> = self.matrix.sources.iter().map(|name| net.node(name)).collect();
+        let targets: Vec<(Option<u32>, Option<u32>)> =
+            self.matrix.targets.iter().map(|it| (net.node(&it.node), tables.column(it.addr))).collect();
+        let run = Run { net: &net, tables: &tables, sources, targets };
+        let mut column = Column::new(net.nodes.len());
+        let mut kept: HashMap<(u32, bool, u32), u32> = HashMap::new();
+        let used = self.forth(&run, &mut stops, &mut column, &mut kept);
+        let open = self.back(&run, &mut stops, &mut column, &mut kept, &used);
+        self.asked_before(&run, &mut stops, &mut column, &mut kept, open);
+    }
+
+    /// The number of a cause: a stop there or back, or another node (`wanted`, a number and 1) than it should be.
+    fn stopped(
+        &mut self,
+        kept: &mut HashMap<(u32, bool, u32), u32>,
+        net: &Net<'_>,
+        stops: &Stops,
+        ending: Ending,
+        back: bool,
+        wanted: &NsName,
+    ) -> u32 {
+        let key = match ending {
+            Ending::Ask => return ASK,
+            Ending::Stop(stop) => (stop, back, 0),
+            // A name has one number.
+            Ending::At(node) => (node, back, 1 + net.node(wanted).unwrap_or_default()),
+        };
+        if let Some(cause) = kept.get(&key) {
+            return *cause;
+        }
+        let (node, reason) = match ending {
+            Ending::Stop(stop) => {
+                let stop = &stops.list[stop as usize];
+                (stop.node, stop.reason.clone())
+            }
+            Ending::At(node) => (node, Reason::WrongNode { wanted: wanted.clone() }),
+            Ending::Ask => return ASK,
+        };
+        let undecided = reason.is_undecided();
+        let trouble = Trouble { back, node: net.names[node as usize].clone(), reason };
+        let cause = self.cause(Cause { trouble: Some(trouble), undecided });
+        kept.insert(key, cause);
+        cause
+    }
+
+    /// The ways there. Returns the columns to which answers go, each with the sources that have it.
+    fn forth(
+        &mut self,
+        run: &Run<'_, '_>,
+        stops: &mut Stops,
+        column: &mut Column,
+        kept: &mut HashMap<(u32, bool, u32), u32>,
+    ) -> BTreeMap<u32, Vec<usize>> {
+        let Run { net, tables, sources, targets } = run;
+        let mut order: Vec<(u32, usize)> = Vec::new();
+        for (at, (node, to)) in targets.iter().enumerate() {
+            let (Some(to), Some(node)) = (to, node) else { continue };
+            if net.is_clear(self.matrix.targets[at].addr, *node) {
+                order.push((*to, at));
+            }
+        }
+        order.sort_unstable();
+        let width = sources.len();
+        let mut used: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        let mut last_used = vec![None; width];
+        let mut sweep = Sweep::default();
+        let mut painter = Painter::new(net, tables, stops);
+        let mut filled = None;
+        for (to, target) in order {
+            if filled.replace(to) != Some(to) {
+                sweep.go_to(tables, to, &mut painter.routes);
+                painter.fill(to, column);
+            }
+            let Target { node: wanted, .. } = self.matrix.targets[target].clone();
+            for (at, source) in sources.iter().enumerate() {
+                let Some(source) = source.filter(|source| Some(*source) != targets[target].0) else { continue };
+                let ending = column.ending(source);
+                let leaves = painter.leaves(source);
+                let src = if leaves && ending != Ending::Ask { painter.source(source) } else { None };
+                if ending == Ending::Ask || leaves && src.is_none() {
+                    continue;
+                }
+                let arrives = matches!(ending, Ending::At(node) if Some(node) == targets[target].0);
+                let cell = match src.and_then(|src| tables.column(src)) {
+                    Some(back) if arrives => {
+                        if last_used[at].replace(back) != Some(back) {
+                            let users = used.entry(back).or_default();
+                            if !users.contains(&at) {
+                                users.push(at);
+                            }
+                        }
+                        PENDING | back
+                    }
+                    _ if arrives => ASK,
+                    _ => self.stopped(kept, net, painter.stops, ending, false, &wanted),
+                };
+                self.matrix.cells[target * width + at] = cell;
+            }
+        }
+        used
+    }
+
+    /// The ways back. Returns those that end where somebody asks in vain for an address that the packet
+    /// may have taught: source, target, the stop, and the interface.
+    fn back(
+        &mut self,
+        run: &Run<'_, '_>,
+        stops: &mut Stops,
+        column: &mut Column,
+        kept: &mut HashMap<(u32, bool, u32), u32>,
+        used: &BTreeMap<u32, Vec<usize>>,
+    ) -> Vec<(usize, usize, u32, u32)> {
+        let Run { net, tables, sources, targets } = run;
+        let width = sources.len();
+        let mut open = Vec::new();
+        let mut sweep = Sweep::default();
+        let mut painter = Painter::new(net, tables, stops);
+        for (&to, users) in used {
+            sweep.go_to(tables, to, &mut painter.routes);
+            painter.fill(to, column);
+            for &source in users {
+                let name = self.matrix.sources[source].clone();
+                for (target, (node, _)) in targets.iter().enumerate() {
+                    let at = target * width + source;
+                    let Some(node) = node.filter(|_| self.matrix.cells[at] == PENDING | to) else { continue };
+                    let ending = column.ending(node);
+                    let asked_by = match ending {
+                        Ending::Stop(stop) => painter.stops.asked_by(stop).map(|iface| (stop, iface)),
+                        _ => None,
+                    };
+                    self.matrix.cells[at] = match (ending, asked_by) {
+                        (Ending::At(end), _) if Some(end) == sources[source] => REACHED,
+                        (_, Some((stop, iface))) => {
+                            open.push((target, source, stop, iface));
+                            ASK
+                        }
+                        _ => self.stopped(kept, net, painter.stops, ending, true, &name),
+                    };
+                }
+            }
+        }
+        open
+    }
+
+    /// An answer that ends where a neighbour is asked for in vain: if the packet came by the same interface,
+    /// it may have taught who asks now, and is walked.
+    fn asked_before(
+        &mut self,
+        run: &Run<'_, '_>,
+        stops: &mut Stops,
+        column: &mut Column,
+        kept: &mut HashMap<(u32, bool, u32), u32>,
+        mut open: Vec<(usize, usize, u32, u32)>,
+    ) {
+        let Run { net, tables, sources, targets } = run;
+        open.sort_unstable();
+        let mut painter = Painter::new(net, tables, stops);
+        let mut filled = None;
+        for (target, source, stop, iface) in open {
+            let (Some(to), Some(from)) = (targets[target].1, sources[source]) else { continue };
+            if filled.replace(to) != Some(to) {
+                for node in 0..number(net.nodes.len()) {
+                    painter.routes[node as usize] = tables.route_at(node, to);
+                }
+                painter.fill(to, column);
+            }
+            if !painter.comes_to(from, iface, column) {
+                let name = self.matrix.sources[source].clone();
+                let cause = self.stopped(kept, net, painter.stops, Ending::Stop(stop), true, &name);
+                self.matrix.cells[target * sources.len() + source] = cause;
+            }
+        }
+    }
+
+    /// What is left is walked.
+    fn walk(&mut self, snapshot: &Snapshot) {
+        let width = self.matrix.sources.len();
+        for at in 0..self.matrix.cells.len() {
+            if self.matrix.cells[at] != ASK {
+                continue;
+            }
+            let (target, source) = (&self.matrix.targets[at / width], &self.matrix.sources[at % width]);
+            if target.node == *source {
+                self.matrix.cells[at] = OWN;
+                continue;
+            }
+            let packet = Packet::probe(target.addr, Protocol::Icmp, 0);
+            let query = Query { from: source.clone(), packet, wanted: Some(target.node.clone()) };
+            let verdict = explain(snapshot, &query, &Choices::new());
+            self.matrix.walked += 1;
+            let outcome = verdict.outcome();
+            self.matrix.cells[at] = match outcome {
+                Outcome::Yes => REACHED,
+                _ => self.cause(Cause { trouble: verdict.trouble(), undecided: outcome == Outcome::Undecided }),
+            };
+        }
+    }
+}
+
+/// What the passes share.
+struct Run<'n, 'a> {
+    net: &'n Net<'a>,
+    tables: &'n Tables<'a>,
+    /// The nodes that ask.
+    sources: Vec<Option<u32>>,
+    /// Node and column of those that are asked.
+    targets: Vec<(Option<u32>, Option<u32>)>,
+}
+
+/// Goes through the columns in order.
+#[derive(Default)]
+struct Sweep {
+    done: usize,
+}
+
+impl Sweep {
+    /// Sets the route of each node to that for a column.
+    fn go_to(&mut self, tables: &Tables<'_>, column: u32, routes: &mut [u32]) {
+        while let Some(&(at, node, route)) = tables.changes.get(self.done).filter(|(at, ..)| *at <= column) {
+            debug_assert!(at <= column, "in order");
+            routes[node as usize] = route;
+            self.done += 1;
+        }
+    }
+}
+
+/// Where packets end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// At that node, whose address it is.
+    At(u32),
+    /// At a stop of that number.
+    Stop(u32),
+    /// That is not seen from the graph.
+    Ask,
+}
+
+/// A node where packets end, and why.
+struct Stop {
+    node: u32,
+    reason: Reason,
+    /// The interface by which it asks for a neighbour.
+    asked_by: Option<u32>,
+}
+
+/// All stops, each once.
+#[derive(Default)]
+struct Stops {
+    list: Vec<Stop>,
+    by_node: HashMap<u32, Vec<u32>>,
+    no_route: HashMap<(u32, Option<IfName>), u32>,
+    off: HashMap<(u32, bool, Option<IfName>), u32>,
+}
+
+impl Stops {
+    fn add(&mut self, node: u32, reason: Reason) -> u32 {
+        self.intern(Stop { node, reason, asked_by: None })
+    }
+
+    fn add_at(&mut self, node: u32, by: u32, reason: Reason) -> u32 {
+        self.intern(Stop { node, reason, asked_by: Some(by) })
+    }
+
+    fn intern(&mut self, stop: Stop) -> u32 {
+        let known = self.by_node.entry(stop.node).or_default();
+        let same = |at: &&u32| {
+            let other = &self.list[**at as usize];
+            other.asked_by == stop.asked_by && other.reason == stop.reason
+        };
+        if let Some(at) = known.iter().find(same) {
+            return *at;
+        }
+        let at = number(self.list.len());
+        known.push(at);
+        self.list.push(stop);
+        at
+    }
+
+    fn no_route(&mut self, node: u32, down: Option<IfName>, reason: impl FnOnce() -> Reason) -> u32 {
+        if let Some(at) = self.no_route.get(&(node, down)) {
+            return *at;
+        }
+        let at = self.add(node, reason());
+        self.no_route.insert((node, down), at);
+        at
+    }
+
+    /// A node does not send on what came in at an interface.
+    fn off(&mut self, net: &Net<'_>, at: u32, taken: bool, by: Option<IfName>, reason: impl FnOnce() -> Reason) -> u32 {
+        let key = (at, taken, by);
+        if let Some(at) = self.off.get(&key) {
+            return *at;
+        }
+        let stop = self.add(net.ifaces[at as usize].node, reason());
+        self.off.insert(key, stop);
+        stop
+    }
+
+    fn asked_by(&self, stop: u32) -> Option<u32> {
+        self.list[stop as usize].asked_by
+    }
+}

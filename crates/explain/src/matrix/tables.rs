@@ -1,0 +1,275 @@
+//! The routing tables of all nodes, cut at every edge of a prefix that matters: for each address of
+//! the network, in order, the route that each node has for it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use hopyard_net::{FibAction, FibRoute, IfName, RouteKind};
+
+use super::net::{Net, PROBE_BYTES, number};
+use crate::walk::is_link_local;
+use crate::{lookup, walk};
+
+/// Where a way comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edge {
+    /// To that interface.
+    To(u32),
+    /// Nowhere: a stop of that number.
+    Stop(u32),
+    /// To the destination itself, wherever that is.
+    OnLink,
+    /// The walk has to be asked.
+    Ask,
+}
+
+/// One way on.
+#[derive(Clone, Debug)]
+pub(super) struct Hop {
+    /// The interface.
+    pub(super) by: u32,
+    pub(super) next: hopyard_net::NextHop,
+    pub(super) edge: Edge,
+    /// The source of the node's own packets; `None`: it depends on the destination.
+    pub(super) src: Option<IpAddr>,
+}
+
+/// What a route of a node does.
+#[derive(Clone, Debug)]
+pub(super) enum Way {
+    /// There is none.
+    None,
+    /// The address is its own.
+    Local,
+    /// Nowhere: a stop of that number.
+    Stop(u32),
+    /// The walk has to be asked.
+    Ask,
+    /// On: the usable hops, and the hop limit of the node's own packets.
+    On { hops: Vec<Hop>, limit: u8 },
+}
+
+/// All tables.
+pub(super) struct Tables<'a> {
+    /// The addresses, in order.
+    pub(super) columns: Vec<IpAddr>,
+    /// By node: its routes, and what they do; 0 is none.
+    pub(super) routes: Vec<Vec<Option<&'a FibRoute>>>,
+    pub(super) ways: Vec<Vec<Way>>,
+    /// Where a node's route becomes another: column, node, route.
+    pub(super) changes: Vec<(u32, u32, u32)>,
+    /// The same by node.
+    spans: Vec<Vec<(u32, u32)>>,
+}
+
+impl<'a> Tables<'a> {
+    pub(super) fn new(net: &Net<'a>, targets: impl Iterator<Item = IpAddr>) -> Self {
+        let mut columns: Vec<IpAddr> = targets.filter(|addr| hopyard_net::Family::of(*addr) == net.family).collect();
+        for (addr, ifaces) in &net.having {
+            let host_only = |at: &u32| {
+                let mut own = net.ifaces[*at as usize].link.addresses.iter();
+                own.any(|own| own.net.addr() == *addr && own.host_only)
+            };
+            if !is_link_local(*addr) && !ifaces.iter().any(host_only) {
+                columns.push(*addr);
+            }
+        }
+        for node in &net.nodes {
+            let with_source = node.routes.iter().filter(|it| it.action != FibAction::Local).filter_map(|it| it.src);
+            columns.extend(with_source.filter(|addr| hopyard_net::Family::of(*addr) == net.family));
+        }
+        columns.sort_unstable();
+        columns.dedup();
+        let mut tables =
+            Tables { columns, routes: Vec::new(), ways: Vec::new(), changes: Vec::new(), spans: Vec::new() };
+        let mut line = Vec::new();
+        for node in 0..number(net.nodes.len()) {
+            tables.paint(net, node, &mut line);
+        }
+        tables.changes.sort_unstable();
+        tables
+    }
+
+    pub(super) fn column(&self, addr: IpAddr) -> Option<u32> {
+        self.columns.binary_search(&addr).ok().map(number)
+    }
+
+    /// The route of a node for a column.
+    pub(super) fn route_at(&self, node: u32, column: u32) -> u32 {
+        let spans = &self.spans[node as usize];
+        let behind = spans.partition_point(|(start, _)| *start <= column);
+        behind.checked_sub(1).map_or(0, |at| spans[at].1)
+    }
+
+    pub(super) fn takes(&self, node: u32, addr: IpAddr) -> bool {
+        let Some(column) = self.column(addr) else { return false };
+        matches!(self.ways[node as usize][self.route_at(node, column) as usize], Way::Local)
+    }
+
+    /// The tables in the reverse of the order in which they are asked, each route over those that it hides.
+    fn paint(&mut self, net: &Net<'a>, node: u32, line: &mut Vec<u32>) {
+        let state = net.nodes[node as usize];
+        line.clear();
+        line.resize(self.columns.len(), 0);
+        let mut order: Vec<u32> = Vec::new();
+        for rule in state.rules.iter().filter(|rule| rule.family == net.family) {
+            if let hopyard_net::RuleAction::Lookup(table) = rule.action
+                && !order.contains(&table)
+            {
+                order.push(table);
+            }
+        }
+        let place = |table: u32| order.iter().position(|it| *it == table);
+        let mut routes: Vec<(usize, &FibRoute, usize)> = state
+            .routes
+            .iter()
+            .enumerate()
+            .filter(|(_, route)| route.key.family() == net.family && lookup::is_usable(state, route, None))
+            .filter_map(|(at, route)| Some((place(route.key.table)?, route, at)))
+            .collect();
+        routes.sort_by(|(a_table, a, a_at), (b_table, b, b_at)| {
+            (b_table.cmp(a_table))
+                .then(a.key.prefix.prefix_len().cmp(&b.key.prefix.prefix_len()))
+                .then(b.metric().cmp(&a.metric()))
+                .then(b_at.cmp(a_at))
+        });
+        let mut known: Vec<Option<&FibRoute>> = vec![None];
+        let mut ways = vec![Way::None];
+        for (_, route, _) in routes {
+            let (first, last) = (route.key.prefix.network(), route.key.prefix.broadcast());
+            let start = self.columns.partition_point(|addr| *addr < first);
+            let length = self.columns[start..].partition_point(|addr| *addr <= last);
+            if length > 0 {
+                line[start..start + length].fill(number(ways.len()));
+                ways.push(match route.action {
+                    FibAction::Local => Way::Local,
+                    // Compiled when the tables of all are there.
+                    _ => Way::Ask,
+                });
+                known.push(Some(route));
+            }
+        }
+        let mut spans: Vec<(u32, u32)> = Vec::new();
+        for (column, &route) in line.iter().enumerate() {
+            if spans.last().map_or(0, |(_, last)| *last) != route {
+                spans.push((number(column), route));
+            }
+        }
+        self.changes.extend(spans.iter().map(|(column, route)| (*column, node, *route)));
+        self.spans.push(spans);
+        self.routes.push(known);
+        self.ways.push(ways);
+    }
+
+    /// A node that believes a source only if it has a route to it (RFC 3704, loose) believes all, if it has
+    /// one to each address.
+    pub(super) fn settle_doubts(&self, net: &mut Net<'_>) {
+        for node in 0..net.nodes.len() {
+            if net.doubts[node] {
+                let routed = |route: Option<&FibRoute>| {
+                    route.is_some_and(|it| {
+                        matches!(it.action, FibAction::Local | FibAction::Route(RouteKind::Unicast(_)))
+                    })
+                };
+                let spans = &self.spans[node];
+                let all = spans.first().is_some_and(|(start, _)| *start == 0)
+                    && spans.iter().all(|(_, route)| routed(self.routes[node][*route as usize]));
+                net.doubts[node] = false;
+                net.odd[node] |= !all;
+            }
+        }
+    }
+
+    /// Finds out what each route does, where that does not depend on the destination.
+    pub(super) fn compile(&mut self, net: &Net<'a>, stops: &mut super::Stops) {
+        let mut edges: HashMap<(u32, IpAddr), Edge> = HashMap::new();
+        for node in 0..number(net.nodes.len()) {
+            for at in 1..self.routes[node as usize].len() {
+                let Some(route) = self.routes[node as usize][at] else { continue };
+                let way = match &route.action {
+                    FibAction::Local => continue,
+                    FibAction::Route(RouteKind::Unicast(_)) => self.on(net, node, route, &mut edges, stops),
+                    FibAction::Route(_) => Way::Stop(stops.add(node, crate::Reason::RouteRefuses(route.clone()))),
+                    FibAction::Group | FibAction::Throw | FibAction::Other(_) => Way::Ask,
+                };
+                self.ways[node as usize][at] = way;
+            }
+        }
+    }
+
+    fn on(
+        &self,
+        net: &Net<'a>,
+        node: u32,
+        route: &FibRoute,
+        edges: &mut HashMap<(u32, IpAddr), Edge>,
+        stops: &mut super::Stops,
+    ) -> Way {
+        let state = net.nodes[node as usize];
+        let mut hops = Vec::new();
+        for next in lookup::usable_hops(state, route) {
+            let Some(by) = net.iface(node, next.dev) else { return Way::Ask };
+            if net.ifaces[by as usize].link.mtu < PROBE_BYTES {
+                return Way::Ask;
+            }
+            let edge = match next.via {
+                None => Edge::OnLink,
+                Some(via) => {
+                    if let Some(edge) = edges.get(&(by, via)) {
+                        *edge
+                    } else {
+                        let edge = self.edge(net, by, next, via, stops);
+                        edges.insert((by, via), edge);
+                        edge
+                    }
+                }
+            };
+            let src = route.src.or_else(|| source(net, by, next));
+            hops.push(Hop { by, next: next.clone(), edge, src });
+        }
+        let limit = route.hop_limit.unwrap_or(crate::Packet::TTL);
+        if hops.is_empty() { Way::Ask } else { Way::On { hops, limit } }
+    }
+
+    /// Who takes a packet that is sent to an address on the link of an interface.
+    pub(super) fn edge(
+        &self,
+        net: &Net<'a>,
+        by: u32,
+        next: &hopyard_net::NextHop,
+        addr: IpAddr,
+        stops: &mut super::Stops,
+    ) -> Edge {
+        if let Some(end) = net.neighbour(by, addr, |node| self.takes(node, addr)) {
+            return Edge::To(end);
+        }
+        if net.depends_on_packet(by, addr) {
+            return Edge::Ask;
+        }
+        let node = net.ifaces[by as usize].node;
+        match walk::step(net.snapshot, net.names[node as usize], next, addr) {
+            Ok(end) => net.node(&end.ns).and_then(|node| net.iface(node, end.dev)).map_or(Edge::Ask, Edge::To),
+            Err(reason) => Edge::Stop(stops.add_at(node, by, reason)),
+        }
+    }
+}
+
+/// The source of packets that leave by an interface, if it is the same for all.
+fn source(net: &Net<'_>, by: u32, next: &hopyard_net::NextHop) -> Option<IpAddr> {
+    let it = &net.ifaces[by as usize];
+    let state = net.nodes[it.node as usize];
+    match (net.family, next.via) {
+        (hopyard_net::Family::Ipv4, Some(via)) => lookup::source_v4(state, it.dev, via),
+        (hopyard_net::Family::Ipv4, None) => {
+            let mut own = it.link.addresses.iter().filter(|own| own.net.addr().is_ipv4() && !own.secondary);
+            let first = own.next().filter(|own| !own.host_only)?;
+            own.next().is_none().then(|| first.net.addr())
+        }
+        (hopyard_net::Family::Ipv6, _) => {
+            let usable = it.link.addresses.iter().filter(|own| own.usable && !own.host_only);
+            let mut own = usable.map(|own| own.net.addr()).filter(|addr| addr.is_ipv6() && !is_link_local(*addr));
+            let first = own.next()?;
+            (it.link.up && it.dev != IfName::LO && own.next().is_none()).then_some(first)
+        }
+    }
+}

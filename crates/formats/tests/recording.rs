@@ -1,0 +1,379 @@
+//! Recordings: what is written reads as the same, whatever the network; what is no recording is an error
+//! with its place.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
+use std::net::IpAddr;
+
+use hopyard_formats::recording::{Declared, DeclaredNode, FORMAT, Recorded, Recording};
+use hopyard_formats::{SourceFile, render};
+use hopyard_net::{
+    BaseChain, Chain, Comparison, Endpoint, Family, FibAction, FibRoute, Hook, IfAddress, IfName, IpNet, Ipv4Conf,
+    LinkKind, LinkState, Listener, Loaded, MacAddr, Neighbour, NextHop, NodeState, NsName, Op, PolicyRule, RouteKey,
+    RouteKind, Rule, RuleAction, RuleStep, RuleVerdict, Ruleset, Snapshot,
+};
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+// --------------------------------------------------------------------- any network, in all of its parts
+
+fn ns() -> impl Strategy<Value = NsName> {
+    "[a-d][0-9]{0,2}".prop_map(|name| name.parse().unwrap())
+}
+
+fn dev() -> impl Strategy<Value = IfName> {
+    // What the kernel allows, and JSON has to escape.
+    select(vec!["lo", "eth0", "eth1", "é\"\\'", "br-0.1", "{a,b}[c]"]).prop_map(|name| name.parse().unwrap())
+}
+
+fn end() -> impl Strategy<Value = Endpoint> {
+    (ns(), dev()).prop_map(|(ns, dev)| Endpoint { ns, dev })
+}
+
+fn addr() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())),
+        any::<u128>().prop_map(|bits| IpAddr::V6(bits.into()))
+    ]
+}
+
+fn net() -> impl Strategy<Value = IpNet> {
+    (addr(), any::<u8>())
+        .prop_map(|(addr, length)| IpNet::new(addr, length % if addr.is_ipv4() { 33 } else { 129 }).unwrap())
+}
+
+fn text() -> impl Strategy<Value = String> {
+    ".{0,12}"
+}
+
+fn mac() -> impl Strategy<Value = MacAddr> {
+    // Also those that nobody can choose: zero, of a group.
+    prop_oneof![Just([0; 6]), any::<[u8; 6]>()].prop_map(MacAddr::from_bytes)
+}
+
+fn conf() -> impl Strategy<Value = Ipv4Conf> {
+    (any::<bool>(), 0..3_u8, any::<bool>(), any::<u8>(), any::<bool>(), any::<bool>()).prop_map(
+        |(forwarding, rp_filter, accept_local, arp_ignore, proxy_arp, ignore_routes_with_linkdown)| Ipv4Conf {
+            forwarding,
+            rp_filter,
+            accept_local,
+            arp_ignore,
+            proxy_arp,
+            ignore_routes_with_linkdown,
+        },
+    )
+}
+
+fn address() -> impl Strategy<Value = IfAddress> {
+    (net(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(net, secondary, usable, host_only)| IfAddress {
+        net,
+        secondary,
+        usable,
+        host_only,
+    })
+}
+
+fn link() -> impl Strategy<Value = LinkState> {
+    let kind = prop_oneof![
+        Just(LinkKind::Loopback),
+        option::of(end()).prop_map(|peer| LinkKind::Veth { peer }),
+        Just(LinkKind::Bridge),
+        text().prop_map(LinkKind::Other),
+    ];
+    let parts = (any::<u32>(), option::of(mac()), any::<u32>(), option::of(dev()), any::<bool>(), any::<bool>());
+    (kind, parts, vec(address(), 0..4), conf(), option::of(text())).prop_map(
+        |(kind, (index, mac, mtu, master, up, carrier), addresses, conf, beyond)| LinkState {
+            index,
+            kind,
+            mac,
+            mtu,
+            master,
+            up,
+            carrier,
+            addresses,
+            conf,
+            beyond,
+        },
+    )
+}
+
+fn hop() -> impl Strategy<Value = NextHop> {
+    (option::of(addr()), dev(), 1..=256_u16).prop_map(|(via, dev, weight)| NextHop { via, dev, weight })
+}
+
+fn route() -> impl Strategy<Value = FibRoute> {
+    let action = prop_oneof![
+        vec(hop(), 0..3).prop_map(|hops| FibAction::Route(RouteKind::Unicast(hops))),
+        select(vec![RouteKind::Blackhole, RouteKind::Unreachable, RouteKind::Prohibit]).prop_map(FibAction::Route),
+        select(vec![FibAction::Local, FibAction::Group, FibAction::Throw]),
+        any::<u8>().prop_map(FibAction::Other),
+    ];
+    let table = prop_oneof![Just(RouteKey::MAIN), any::<u32>()];
+    (net(), table, any::<u32>(), action, option::of(addr()), option::of(any::<u8>()), any::<bool>()).prop_map(
+        |(prefix, table, metric, action, src, hop_limit, derived)| FibRoute {
+            key: RouteKey { prefix, table, metric },
+            action,
+            src,
+            hop_limit,
+            derived,
+        },
+    )
+}
+
+fn policy_rule() -> impl Strategy<Value = PolicyRule> {
+    let action = prop_oneof![
+        any::<u32>().prop_map(RuleAction::Lookup),
+        any::<u32>().prop_map(RuleAction::Goto),
+        select(vec![RuleAction::Nop, RuleAction::Blackhole, RuleAction::Unreachable, RuleAction::Prohibit]),
+    ];
+    let ports = || option::of((any::<u16>(), any::<u16>()));
+    let selectors = (option::of(net()), option::of(net()), option::of(text()), option::of(text()));
+    let more = (option::of(any::<(u32, u32)>()), option::of(any::<u8>()), ports(), ports(), option::of(any::<u32>()));
+    let family = select(Family::BOTH.to_vec());
+    (family, any::<u32>(), any::<bool>(), selectors, more, action, option::of(text())).prop_map(
+        |(family, priority, invert, (from, to, iif, oif), more, action, beyond)| {
+            let (mark, protocol, source_port, destination_port, suppress_prefix) = more;
+            PolicyRule {
+                family,
+                priority,
+                invert,
+                from,
+                to,
+                iif,
+                oif,
+                mark,
+                protocol,
+                source_port,
+                destination_port,
+                suppress_prefix,
+                action,
+                beyond,
+            }
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = RuleStep> {
+    let bytes = || vec(any::<u8>(), 0..5);
+    let what = select(vec![Loaded::Layer4Protocol, Loaded::InputName, Loaded::ConnectionState, Loaded::Mark]);
+    let how = select(vec![Comparison::Equal, Comparison::Unequal, Comparison::Less, Comparison::GreaterOrEqual]);
+    let verdict = prop_oneof![
+        select(vec![RuleVerdict::Accept, RuleVerdict::Drop, RuleVerdict::Continue, RuleVerdict::Return]),
+        text().prop_map(RuleVerdict::Jump),
+        text().prop_map(RuleVerdict::Goto),
+    ];
+    prop_oneof![
+        (any::<u32>(), what).prop_map(|(register, what)| RuleStep::Load { register, what }),
+        any::<(u32, u32, u32, u32)>().prop_map(|(register, base, offset, length)| RuleStep::Payload {
+            register,
+            base,
+            offset,
+            length
+        }),
+        (any::<u32>(), any::<u32>(), bytes(), bytes()).prop_map(|(from, to, mask, xor)| RuleStep::Bitwise {
+            from,
+            to,
+            mask,
+            xor
+        }),
+        (any::<u32>(), how, bytes()).prop_map(|(register, how, with)| RuleStep::Compare { register, how, with }),
+        Just(RuleStep::Pass),
+        any::<bool>().prop_map(|reset| RuleStep::Reject { reset }),
+        verdict.prop_map(RuleStep::Verdict),
+        text().prop_map(RuleStep::Unknown),
+    ]
+}
+
+fn chain() -> impl Strategy<Value = Chain> {
+    let hook = select(vec![Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Egress]);
+    let base = (hook, any::<i32>(), any::<bool>(), text()).prop_map(|(hook, priority, drops, kind)| BaseChain {
+        hook,
+        priority,
+        drops,
+        kind,
+    });
+    let rule = (any::<u64>(), vec(step(), 0..4)).prop_map(|(handle, steps)| Rule { handle, steps });
+    (text(), text(), text(), option::of(base), vec(rule, 0..3)).prop_map(|(family, table, name, base, rules)| Chain {
+        family,
+        table,
+        name,
+        base,
+        rules,
+    })
+}
+
+fn listener() -> impl Strategy<Value = Listener> {
+    let family = select(Family::BOTH.to_vec());
+    (any::<bool>(), family, option::of(addr()), any::<u16>(), any::<bool>(), any::<bool>()).prop_map(
+        |(tcp, family, addr, port, only_ipv6, bound_to_device)| Listener {
+            tcp,
+            family,
+            addr,
+            port,
+            only_ipv6,
+            bound_to_device,
+        },
+    )
+}
+
+fn node() -> impl Strategy<Value = NodeState> {
+    let neighbour = (dev(), addr(), mac(), any::<bool>()).prop_map(|(dev, addr, mac, permanent)| Neighbour {
+        dev,
+        addr,
+        mac,
+        permanent,
+    });
+    let firewall = option::of(vec(chain(), 0..3).prop_map(|chains| Ruleset { chains }));
+    let tables = (vec(route(), 0..4), vec(policy_rule(), 0..3), vec(neighbour, 0..3));
+    let rest = (conf(), any::<bool>(), option::of(vec(listener(), 0..3)), firewall);
+    (btree_map(dev(), link(), 0..4), tables, rest).prop_map(
+        |(links, (routes, rules, neighbours), (all, forwards_ipv6, listeners, firewall))| NodeState {
+            links,
+            routes,
+            rules,
+            neighbours,
+            all,
+            forwards_ipv6,
+            listeners,
+            firewall,
+        },
+    )
+}
+
+fn recording() -> impl Strategy<Value = Recording> {
+    let recorded = (text(), text(), text()).prop_map(|(by, kernel, at)| Recorded { by, kernel, at });
+    let declared_node = (vec(addr(), 0..3), option::of(any::<usize>()), any::<bool>())
+        .prop_map(|(addresses, line, routes)| DeclaredNode { addresses, line, routes });
+    let op = prop_oneof![
+        end().prop_map(|at| Op::SetUp { at, up: true }),
+        (ns(), net()).prop_map(|(ns, net)| Op::DelRoute { ns, key: RouteKey::main(net) }),
+    ];
+    let declared = (text(), option::of(text()), btree_map(ns(), declared_node, 0..3), vec(op, 0..3))
+        .prop_map(|(lab, file, nodes, drift)| Declared { lab, file, nodes, drift });
+    let snapshot = btree_map(ns(), node(), 0..4).prop_map(|nodes| Snapshot { nodes });
+    (option::of(recorded), option::of(declared), snapshot).prop_map(|(recorded, declared, snapshot)| Recording {
+        recorded,
+        declared,
+        snapshot,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_reads_as_the_same(recording in recording()) {
+        let text = recording.to_text().unwrap();
+        let source = SourceFile::new("x.json", text.as_str());
+        let again = Recording::read(&source).map_err(|problem| TestCaseError::fail(render(&problem, &source)))?;
+        prop_assert_eq!(&again, &recording);
+        prop_assert_eq!(again.to_text().unwrap(), text);
+    }
+
+    #[test]
+    fn what_is_cut_or_changed_is_an_error_with_a_place_or_a_recording(
+        recording in recording(),
+        at in any::<prop::sample::Index>(),
+        by in prop_oneof![Just(None), any::<char>().prop_map(Some)],
+    ) {
+        let text: Vec<char> = recording.to_text().unwrap().chars().collect();
+        let at = at.index(text.len());
+        let mut changed: String = text[..at].iter().collect();
+        if let Some(by) = by {
+            changed.push(by);
+            changed.extend(&text[at + 1..]);
+        }
+        let source = SourceFile::new("x.json", changed);
+        match Recording::read(&source) {
+            Ok(_) => prop_assert!(by.is_some() || at + 1 >= text.len(), "a cut file was read"),
+            Err(problem) => {
+                prop_assert!(problem.at.is_some(), "{problem:?}");
+                prop_assert!(render(&problem, &source).contains("x.json:"));
+            }
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------- what is said of wrong ones
+
+#[track_caller]
+fn refused(text: &str, expected: &str) {
+    let source = SourceFile::new("x.json", text);
+    let problem = Recording::read(&source).unwrap_err();
+    let shown = format!("[{}] {}", problem.code, render(&problem, &source));
+    assert_eq!(shown.trim_end(), expected.trim_end());
+}
+
+#[test]
+fn a_wrong_file_is_shown_where_it_is_wrong() {
+    refused(
+        "",
+        "\
+[bad-recording] error: EOF while parsing a value
+ --> x.json:1:1
+1 |
+  | ^
+help: the file ends too early: it was cut, or is still being written",
+    );
+    refused(
+        "name: three\n",
+        "\
+[bad-recording] error: expected ident
+ --> x.json:1:2
+1 | name: three
+  |  ^",
+    );
+    refused(
+        "{\"name\": \"three\"}",
+        "\
+[not-a-recording] error: this is no recording: its first key should be `\"format\": \"hopyard-snapshot\"`
+ --> x.json:1:1
+1 | {\"name\": \"three\"}
+  | ^
+help: `hop record` makes one",
+    );
+    refused(
+        "{\n  \"format\": \"hopyard-snapshot\",\n  \"version\": 2,\n  \"flows\": {}\n}",
+        "\
+[later-version] error: the recording is of version 2; this program reads up to 1
+ --> x.json:3:3
+3 |   \"version\": 2,
+  |   ^^^^^^^^^
+help: a newer hop reads it",
+    );
+    let head = format!("{{\"format\": \"{FORMAT}\", \"version\": 1,\n");
+    refused(
+        &format!("{head}\"nodes\": {{\"a\": {{\"interfaces\": {{}}, \"colour\": 1}}}}}}"),
+        "\
+[bad-recording] error: unknown field `colour`, expected one of `interfaces`, `routes`, `rules`, `neighbours`, \
+`ipv4_all`, `ipv6_forwarding`, `listeners`, `firewall`
+ --> x.json:2:42
+2 | \"nodes\": {\"a\": {\"interfaces\": {}, \"colour\": 1}}}
+  |                                          ^",
+    );
+    refused(
+        &format!("{head}\"nodes\": {{\"../etc\": {{\"interfaces\": {{}}}}}}}}"),
+        "\
+[bad-recording] error: name `../etc` contains '/'; allowed are ASCII letters, digits, `_`, `.` and `-`
+ --> x.json:2:18
+2 | \"nodes\": {\"../etc\": {\"interfaces\": {}}}}
+  |                  ^",
+    );
+}
+
+#[test]
+fn hostile_files_end_soon() {
+    let head = format!("{{\"format\": \"{FORMAT}\", \"version\": 1, \"nodes\": ");
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        let text = format!("{head}{}1{}}}", open.repeat(100_000), close.repeat(100_000));
+        assert_eq!(Recording::read(&SourceFile::new("x", text)).unwrap_err().code.0, "bad-recording");
+    }
+    for version in ["-1", "1.5", "\"1\"", "null", "18446744073709551616", "[]"] {
+        let text = format!("{{\"format\": \"{FORMAT}\", \"version\": {version}, \"nodes\": {{}}}}");
+        let code = Recording::read(&SourceFile::new("x", text)).unwrap_err().code.0;
+        assert!(["bad-recording", "bad-version"].contains(&code), "{version}: {code}");
+    }
+    let twice = format!("{head}{{}}, \"nodes\": {{}}}}");
+    assert!(Recording::read(&SourceFile::new("x", twice)).unwrap_err().message.contains("duplicate field `nodes`"));
+}

@@ -1,0 +1,97 @@
+//! In random labs with random faults, all pairs at once are what each pair is when it is walked alone.
+//!
+//! `PAIRS_CASES=10000` runs more of them, `PAIRS_SEED=n` begins elsewhere; a failure names its seed.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use std::net::IpAddr;
+
+use common::{Dice, fault, topology};
+use hopyard::explain::{Cell, Choices, Edit, Outcome, Packet, Protocol, Query, Target, derive, explain, matrix};
+use hopyard::net::{IpNet, NetState, NsName, Snapshot};
+use hopyard::plan::desired;
+
+/// Few enough for every run of the tests.
+const CASES: u64 = 300;
+
+/// All pairs of a network, both ways of finding them. Returns pairs, those reached, and those that were
+/// walked by the first way too.
+fn compare(net: &Snapshot, nodes: &[NsName], targets: &[Target]) -> Result<[usize; 3], String> {
+    let all = matrix(net, nodes, targets);
+    let mut counts = [0, 0, all.walked()];
+    for (source, target, cell) in all.pairs() {
+        let (from, to) = (&nodes[source], &targets[target]);
+        let packet = Packet::probe(to.addr, Protocol::Icmp, 0);
+        let query = Query { from: from.clone(), packet, wanted: Some(to.node.clone()) };
+        let verdict = explain(net, &query, &Choices::new());
+        counts[0] += 1;
+        let (outcome, trouble) = match cell {
+            Cell::Reached => (Outcome::Yes, None),
+            Cell::Stopped(cause) if cause.undecided => (Outcome::Undecided, cause.trouble.clone()),
+            Cell::Stopped(cause) => (Outcome::No, cause.trouble.clone()),
+            Cell::Own => continue,
+        };
+        counts[1] += usize::from(outcome == Outcome::Yes);
+        if (outcome, &trouble) != (verdict.outcome(), &verdict.trouble()) {
+            return Err(format!(
+                "{from} -> {} ({}): all pairs say {outcome:?} {trouble:?}, alone {:?} {:?}\n{verdict:#?}",
+                to.node,
+                to.addr,
+                verdict.outcome(),
+                verdict.trouble()
+            ));
+        }
+    }
+    Ok(counts)
+}
+
+fn targets(state: &NetState) -> Vec<Target> {
+    let mut found = Vec::new();
+    for (node, space) in &state.namespaces {
+        let links = space.links.values().flat_map(|link| &link.addresses);
+        let addresses: Vec<IpAddr> = links.map(IpNet::addr).collect();
+        found.extend(addresses.into_iter().map(|addr| Target { node: node.clone(), addr }));
+    }
+    found
+}
+
+fn case(seed: u64) -> Result<[usize; 3], String> {
+    let mut dice = Dice(seed);
+    let text = topology(&mut dice, "auto");
+    let source = hopyard::formats::SourceFile::new("pairs.hop.yaml", &*text);
+    let lab = hopyard::formats::read(&source).unwrap_or_else(|problems| panic!("{text}{problems:?}")).0;
+    let state = desired(&lab).unwrap().state;
+    let mut net = derive(&state, None);
+    let nodes: Vec<NsName> = state.namespaces.keys().cloned().collect();
+    let targets = targets(&state);
+    let mut faults = Vec::new();
+    // Now and then none at all.
+    for _ in 0..dice.roll(7) {
+        let (one, other) = (dice.pick(&targets).addr, dice.pick(&targets).addr);
+        if one.is_ipv4() == other.is_ipv4() {
+            faults.extend(fault(&mut dice, &state, &nodes, one, other));
+        }
+    }
+    for op in &faults {
+        Edit::Op(op.clone()).apply(&mut net);
+    }
+    let shown = || faults.iter().map(|op| format!("{op}\n")).collect::<String>();
+    compare(&net, &nodes, &targets).map_err(|what| format!("seed {seed}: {text}{}{what}", shown()))
+}
+
+#[test]
+fn all_pairs_at_once_are_what_each_is_alone() {
+    let number = |name: &str, other: u64| std::env::var(name).map_or(other, |text| text.parse().unwrap());
+    let first = number("PAIRS_SEED", 1);
+    let mut sums = [0; 3];
+    for seed in first..first + number("PAIRS_CASES", CASES) {
+        let counts = case(seed).unwrap_or_else(|what| panic!("{what}"));
+        sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    }
+    let [pairs, reached, walked] = sums;
+    println!("{pairs} pairs, {reached} reach each other, {walked} walked alone");
+    // Each kind of answer, by both ways.
+    assert!(reached * 4 > pairs && reached * 20 < pairs * 19, "{reached} of {pairs} reach each other");
+    assert!(walked * 2 < pairs && walked > 0, "{walked} of {pairs} were walked");
+}

@@ -1,0 +1,185 @@
+//! Address translation, seen by packets: `examples/neutron.hop.yaml`, as root and as an ordinary user.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use hopyard::runtime::{Home, Lifetime, Running};
+use hopyard::{Network, Node};
+
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/neutron.hop.yaml");
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whom a server in a node sees when somebody connects to an address, and what the one who connects reads.
+fn seen_from(client: &Node<'_>, server: &Node<'_>, listen: u16, to: &str) -> std::io::Result<IpAddr> {
+    let listener = server.run(|| TcpListener::bind(("0.0.0.0", listen))).unwrap()?;
+    let to: SocketAddr = to.parse().unwrap();
+    std::thread::scope(|scope| {
+        let connected = client.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap()?;
+        let accepted = scope.spawn(move || listener.accept());
+        let (mut stream, peer) = accepted.join().unwrap()?;
+        stream.write_all(b"x")?;
+        connected.set_read_timeout(Some(PATIENCE))?;
+        (&connected).read_exact(&mut [0])?;
+        Ok(peer.ip())
+    })
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn tenants_with_the_same_addresses_reach_outside_each_by_its_own_source() {
+    let net = Network::start_file(EXAMPLE).unwrap();
+    let node = |name| net.node(name).unwrap();
+    let client = node("client");
+    for (tenant, source) in [
+        // Those with a floating address have it outside, the others the router's.
+        ("red-web", "203.0.113.10"),
+        ("red-db", "203.0.113.2"),
+        ("blue-web", "203.0.113.20"),
+        ("blue-router", "203.0.113.3"),
+    ] {
+        let seen = seen_from(&node(tenant), &client, 7000, "198.51.100.2:7000").unwrap();
+        assert_eq!(seen, ip(source), "{tenant}");
+    }
+    let both = ["red-web", "blue-web"].map(|name| node(name).ipv4());
+    assert_eq!(both, [Some("10.0.0.11".parse().unwrap()); 2], "the tenants' addresses are the same");
+}
+
+#[test]
+fn a_floating_address_and_a_published_port_reach_the_host_behind_them() {
+    let net = Network::start_file(EXAMPLE).unwrap();
+    let node = |name| net.node(name).unwrap();
+    for (floating, owner) in [("203.0.113.10:80", "red-web"), ("203.0.113.20:80", "blue-web")] {
+        let seen = seen_from(&node("client"), &node(owner), 80, floating).unwrap();
+        assert_eq!(seen, ip("198.51.100.2"), "{floating}: the source stays");
+        // Also from the routers, and from the other tenant, who has its floating address outside.
+        assert_eq!(seen_from(&node("isp"), &node(owner), 80, floating).unwrap(), ip("203.0.113.1"));
+    }
+    assert_eq!(seen_from(&node("blue-web"), &node("red-web"), 80, "203.0.113.10:80").unwrap(), ip("203.0.113.20"));
+    assert!(seen_from(&node("red-router"), &node("red-web"), 80, "203.0.113.10:80").is_ok());
+    let seen = seen_from(&node("client"), &node("red-db"), 5432, "203.0.113.2:5432").unwrap();
+    assert_eq!(seen, ip("198.51.100.2"));
+    // Another port is the router's own.
+    let refused = node("client").run(|| TcpStream::connect("203.0.113.2:5433")).unwrap().unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn answers_by_udp_come_back_through_the_translation() {
+    let net = Network::start_file(EXAMPLE).unwrap();
+    let node = |name| net.node(name).unwrap();
+    let server = node("client").run(|| UdpSocket::bind("0.0.0.0:53")).unwrap().unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    for (tenant, source) in [("red-db", "203.0.113.2"), ("blue-web", "203.0.113.20")] {
+        let socket = node(tenant).run(|| UdpSocket::bind("0.0.0.0:5353")).unwrap().unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.send_to(b"ask", "198.51.100.2:53").unwrap();
+        let (_, from) = server.recv_from(&mut [0; 8]).unwrap();
+        assert_eq!(from.ip(), ip(source));
+        server.send_to(b"answer", from).unwrap();
+        let (length, from) = socket.recv_from(&mut [0; 8]).unwrap();
+        assert_eq!((length, from), (6, "198.51.100.2:53".parse().unwrap()));
+    }
+}
+
+#[test]
+fn tenants_do_not_reach_each_other_and_nobody_reaches_them_by_their_own_addresses() {
+    let net = Network::start_file(EXAMPLE).unwrap();
+    let node = |name| net.node(name).unwrap();
+    // 10.0.0.12 is red's alone: nobody has it on blue's network.
+    let _there = node("red-db").run(|| TcpListener::bind("0.0.0.0:80")).unwrap().unwrap();
+    for from in ["blue-web", "blue-router", "isp", "client"] {
+        let to = "10.0.0.12:80".parse().unwrap();
+        let reached = node(from).run(|| TcpStream::connect_timeout(&to, Duration::from_millis(500))).unwrap();
+        assert!(reached.is_err(), "{from} reaches a host of red");
+    }
+    // 10.0.0.11 is the tenant's own host, whichever tenant asks.
+    let listener = node("red-web").run(|| TcpListener::bind("10.0.0.11:80")).unwrap().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let blue = node("blue-web").run(|| TcpStream::connect("10.0.0.11:80")).unwrap();
+    assert!(blue.is_err() && listener.accept().is_err());
+}
+
+/// Runs something in a node of a lab.
+fn inside<R: Send>(lab: &Running, node: &str, work: impl FnOnce() -> R + Send) -> R {
+    let namespace = lab.namespace(node).unwrap();
+    let enter_and_work = || hopyard::kernel::enter_network(namespace.as_fd()).map(|()| work());
+    lab.realm().outside().unwrap().run(enter_and_work).unwrap().unwrap()
+}
+
+fn identity(lab: &Running, node: &str) -> std::path::PathBuf {
+    let namespace = lab.namespace(node).unwrap();
+    std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&namespace))).unwrap()
+}
+
+#[test]
+fn a_router_is_adopted_and_its_connections_go_on() {
+    let home = Home::of_caller().unwrap();
+    let text = std::fs::read_to_string(EXAMPLE).unwrap();
+    let lab = |text: &str| {
+        let text = format!("name: neutron-{}\n{text}", std::process::id());
+        let source = hopyard::formats::SourceFile::new("x.hop.yaml", text);
+        hopyard::formats::read(&source).unwrap().0
+    };
+    let first = lab(&text);
+    hopyard::runtime::down(&home, first.name(), true).unwrap();
+    let up = hopyard::runtime::up(&home, &first, "test", Lifetime::UntilDown).unwrap();
+    let before = ["red-router", "blue-router"].map(|node| identity(&up.running, node));
+    let listener = inside(&up.running, "client", || TcpListener::bind("0.0.0.0:7000")).unwrap();
+    let mut red = inside(&up.running, "red-web", || TcpStream::connect("198.51.100.2:7000")).unwrap();
+    let (mut there, peer) = listener.accept().unwrap();
+    assert_eq!(peer.ip(), ip("203.0.113.10"));
+
+    let again = hopyard::runtime::up(&home, &first, "test", Lifetime::UntilDown).unwrap();
+    assert_eq!(again.steps, []);
+    // Another rule: the table is replaced at once, and nothing else is touched.
+    let changed = lab(&text.replace("203.0.113.2:5432: red-db", "203.0.113.2:5433: red-db"));
+    let again = hopyard::runtime::up(&home, &changed, "test", Lifetime::UntilDown).unwrap();
+    assert_eq!(again.steps.len(), 1, "{:?}", again.steps);
+    assert_eq!(before, ["red-router", "blue-router"].map(|node| identity(&again.running, node)));
+
+    red.write_all(b"x").unwrap();
+    there.set_read_timeout(Some(PATIENCE)).unwrap();
+    there.read_exact(&mut [0]).unwrap();
+    there.write_all(b"y").unwrap();
+    red.set_read_timeout(Some(PATIENCE)).unwrap();
+    red.read_exact(&mut [0]).unwrap();
+    hopyard::runtime::down(&home, first.name(), true).unwrap();
+}
+
+#[test]
+fn hop_why_follows_translations_and_agrees_with_kernels_and_packets() {
+    use hopyard::explain::{Outcome, Packet, Protocol};
+
+    let net = Network::start_file(EXAMPLE).unwrap();
+    let node = |name| net.node(name).unwrap();
+    let _db = node("red-db").run(|| TcpListener::bind("0.0.0.0:5432")).unwrap().unwrap();
+    let _web = node("blue-web").run(|| TcpListener::bind("0.0.0.0:80")).unwrap().unwrap();
+    let yes = Outcome::Yes;
+    let no = Outcome::No;
+    for (from, to, port, wanted, outcome, last) in [
+        ("red-db", "198.51.100.2", None, None, yes, "client"),
+        ("blue-web", "198.51.100.2", None, Some("client"), yes, "client"),
+        ("client", "203.0.113.10", None, None, yes, "red-web"),
+        ("blue-web", "203.0.113.10", None, None, yes, "red-web"),
+        ("red-web", "203.0.113.20", Some(80), None, yes, "blue-web"),
+        // The router has the address, and sends it on.
+        ("client", "203.0.113.2", Some(5432), Some("red-router"), yes, "red-db"),
+        ("client", "203.0.113.2", Some(5433), Some("red-router"), no, "red-router"),
+        ("client", "10.0.0.12", None, Some("red-db"), no, "isp"),
+    ] {
+        let protocol = if port.is_some() { Protocol::Tcp } else { Protocol::Icmp };
+        let packet = Packet::probe(ip(to), protocol, port.unwrap_or_default());
+        let wanted = wanted.map(|name| name.parse().unwrap());
+        let report = hopyard::runtime::why::why(net.running(), from, packet, wanted, true).unwrap();
+        let what = format!("{from} -> {to} {port:?}");
+        assert_eq!(report.disagreements, [], "{what}");
+        assert_eq!(report.verdict.outcome(), outcome, "{what}: {:?}", report.verdict.trouble());
+        assert_eq!(report.verdict.there.last().unwrap().node.as_str(), last, "{what}");
+    }
+}

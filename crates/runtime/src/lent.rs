@@ -1,0 +1,216 @@
+//! Interfaces of the machine that a lab's nodes are lent, and their way back.
+//!
+//! What an interface has is written down before it moves. It comes back before its namespace ends: the kernel
+//! would give a device of hardware back by itself, bare, and destroy a virtual one.
+
+use std::path::Path;
+
+use hopyard_kernel::moving::{Settings, Space};
+use hopyard_kernel::{Errno, Process, Realm, World, pin};
+use hopyard_model::Lab;
+use hopyard_net::{Endpoint, IfName, LinkKind, NetState, NsName, Op};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, IoContext};
+use crate::home::Home;
+use crate::ns::{NsError, Place};
+use crate::record::{self, Held};
+
+/// The file in a lab's directory.
+pub(crate) const LENT: &str = "lent.json";
+pub(crate) const LENT_NEW: &str = "lent.json.new";
+
+/// An interface that is, or is about to be, in a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Loan {
+    node: NsName,
+    dev: IfName,
+    /// The cookie of the namespace that it came from; 0 where the kernel has none (before 5.14).
+    from: u64,
+    /// What it had there.
+    settings: Vec<u8>,
+}
+
+/// All of a lab.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Loans(Vec<Loan>);
+
+/// Refuses a lab that asks for what its owner cannot lend.
+pub(crate) fn require_rights(home: &Home, lab: &Lab) -> Result<(), Error> {
+    let asks = lab.nodes().iter().find_map(|node| Some((node.name.clone(), *node.interfaces.first()?)));
+    match asks {
+        Some((node, dev)) if !home.is_privileged() => Err(Error::NotLent { node, dev }),
+        _ => Ok(()),
+    }
+}
+
+impl Loans {
+    pub(crate) fn read(dir: &Path) -> Result<Self, Error> {
+        Ok(record::read_json(dir, LENT)?.unwrap_or_default())
+    }
+
+    /// The file is there only where there is something in it.
+    fn write(&self, dir: &Path) -> Result<(), Error> {
+        if self.0.is_empty() {
+            std::fs::remove_file(dir.join(LENT)).ok();
+            return Ok(());
+        }
+        record::write_json(dir, LENT, LENT_NEW, self)
+    }
+
+    /// Writes down what the interfaces have that the steps take.
+    pub(crate) fn note(&mut self, dir: &Path, steps: &[Op]) -> Result<(), Error> {
+        let taken: Vec<&Endpoint> =
+            steps.iter().filter_map(|op| if let Op::TakeLink(at) = op { Some(at) } else { None }).collect();
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let mut here = here()?;
+        let from = here.cookie().unwrap_or_default();
+        for Endpoint { ns, dev } in taken {
+            let comes_from_node = steps.iter().any(|op| matches!(op, Op::ReturnLink(at) if at.dev == *dev));
+            let settings = match here.settings(*dev) {
+                // One that goes from node to node is here in between; what it had is on record.
+                Err(_) if comes_from_node => continue,
+                Err(error) if error.errno() == Errno::NODEV => {
+                    return Err(NsError::NoInterface { dev: *dev, place: Place::Here, devs: here.interfaces()? }.into());
+                }
+                settings => settings?.to_bytes(),
+            };
+            self.0.retain(|loan| loan.dev != *dev);
+            self.0.push(Loan { node: ns.clone(), dev: *dev, from, settings });
+        }
+        self.write(dir)
+    }
+
+    /// Gives interfaces that were moved what they had where they were: those that came back, and those for which the
+    /// topology gives no addresses.
+    pub(crate) fn settle(&mut self, dir: &Path, steps: &[Op], world: &World, wanted: &NetState) -> Result<(), Error> {
+        let mut moved = false;
+        for op in steps {
+            match op {
+                Op::ReturnLink(at) => {
+                    moved = true;
+                    let goes_on = steps.iter().find_map(|op| match op {
+                        Op::TakeLink(to) if to.dev == at.dev => Some(to.ns.clone()),
+                        _ => None,
+                    });
+                    let Some(place) = self.0.iter().position(|loan| loan.dev == at.dev) else { continue };
+                    if let Some(node) = goes_on {
+                        self.0[place].node = node;
+                        continue;
+                    }
+                    let loan = self.0.remove(place);
+                    here()?.restore(loan.dev, &Settings::from_bytes(&loan.settings))?;
+                }
+                Op::TakeLink(at) => {
+                    moved = true;
+                    let Some(loan) = self.0.iter().find(|loan| loan.dev == at.dev) else { continue };
+                    if !is_numbered(wanted, at) {
+                        let mut there = Space::open(std::os::fd::AsFd::as_fd(&world.ns_fd(&at.ns)?))?;
+                        there.restore(loan.dev, &Settings::from_bytes(&loan.settings))?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        if moved { self.write(dir) } else { Ok(()) }
+    }
+
+    /// Brings all of them back from namespaces that are about to end.
+    pub(crate) fn bring_back(&mut self, world: &mut World) -> Result<(), Error> {
+        let mut here = here()?;
+        let mut failed = Ok(());
+        self.0.retain(|loan| {
+            let at = Endpoint { ns: loan.node.clone(), dev: loan.dev };
+            if !world.contains(&at.ns) {
+                return true;
+            }
+            let back = bring_back(world, &mut here, loan, at);
+            let is_back = back.is_ok();
+            if let (Err(error), Ok(())) = (back, &failed) {
+                failed = Err(error);
+            }
+            !is_back
+        });
+        failed
+    }
+
+    /// Tells the machine's interfaces from others in what was found, and leaves out of it what the topology does not
+    /// say: second names, and, where it gives no addresses, addresses and routes.
+    pub(crate) fn mark(&self, found: &mut NetState, wanted: &NetState) {
+        for (name, state) in &mut found.namespaces {
+            let want = wanted.namespaces.get(name);
+            for (dev, link) in &mut state.links {
+                let wanted_lent =
+                    want.and_then(|want| want.links.get(dev)).is_some_and(|want| want.kind == LinkKind::Lent);
+                if !wanted_lent && !self.0.iter().any(|loan| loan.node == *name && loan.dev == *dev) {
+                    continue;
+                }
+                link.kind = LinkKind::Lent;
+                link.alt_names.clear();
+                let at = Endpoint { ns: name.clone(), dev: *dev };
+                if wanted_lent && !is_numbered(wanted, &at) {
+                    link.addresses.clear();
+                    let is_own = |key: &hopyard_net::RouteKey| want.is_some_and(|want| want.routes.contains_key(key));
+                    state
+                        .routes
+                        .retain(|key, route| is_own(key) || !route.next_hops().iter().any(|hop| hop.dev == *dev));
+                }
+            }
+        }
+    }
+}
+
+/// Brings back what a lab was lent before its keeper ends; and gives what the kernel has brought back, because the
+/// keeper has ended already, what it had.
+pub(crate) fn return_all(dir: &Path, keeper: Option<&Process>) -> Result<(), Error> {
+    let mut loans = Loans::read(dir)?;
+    if loans.0.is_empty() {
+        return Ok(());
+    }
+    let Some(keeper) = keeper else { return give_again(&loans) };
+    let mut world = World::new(Realm::host());
+    let held = Held::read(dir).unwrap_or_default();
+    for (node, number) in held.nodes.into_iter().filter(|(node, _)| loans.0.iter().any(|it| it.node == *node)) {
+        let path = format!("/proc/{}/fd/{number}", keeper.pid());
+        let namespace = std::fs::File::open(&path).context(|| format!("open the namespace of {node}, {path}"))?;
+        world.adopt(node, namespace.into())?;
+    }
+    loans.bring_back(&mut world)
+}
+
+/// After the kernel has brought devices back, bare.
+fn give_again(loans: &Loans) -> Result<(), Error> {
+    let mut here = here()?;
+    for loan in &loans.0 {
+        // Whoever has given it something meanwhile knows better. One that is gone was virtual.
+        if here.settings(loan.dev).is_ok_and(|now| now.is_bare()) {
+            here.restore(loan.dev, &Settings::from_bytes(&loan.settings))?;
+        }
+    }
+    Ok(())
+}
+
+fn bring_back(world: &mut World, here: &mut Space, loan: &Loan, at: Endpoint) -> Result<(), Error> {
+    let cookie = here.cookie().unwrap_or_default();
+    if cookie != loan.from {
+        return Err(Error::LentElsewhere { node: loan.node.clone(), dev: loan.dev });
+    }
+    world.apply(&[Op::ReturnLink(at)], &mut |_| {}).map_err(|failed| failed.error)?;
+    match here.restore(loan.dev, &Settings::from_bytes(&loan.settings)) {
+        // It was deleted in the node.
+        Err(error) if error.errno() == Errno::NODEV => Ok(()),
+        restored => Ok(restored.map(drop)?),
+    }
+}
+
+fn is_numbered(wanted: &NetState, at: &Endpoint) -> bool {
+    let link = wanted.namespaces.get(&at.ns).and_then(|want| want.links.get(&at.dev));
+    link.is_some_and(|link| !link.addresses.is_empty())
+}
+
+fn here() -> Result<Space, Error> {
+    let own = pin::own_network().context(|| "open this namespace".to_owned())?;
+    Ok(Space::open(std::os::fd::AsFd::as_fd(&own))?)
+}

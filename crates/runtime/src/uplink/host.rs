@@ -1,0 +1,205 @@
+//! What a host must be told to forward packets of labs, and that it is as before when none needs it.
+//!
+//! All labs that have a way out to one network share a file, which has the values from before and who needs
+//! the new ones. Whoever looks at it last sets them back: the end of a lab, or, after a `kill -9`, any command.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use hopyard_kernel::{Process, Realm, World, look_inside, rights};
+use hopyard_net::{Family, NsName, Op, SysctlKey};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, IoContext};
+use crate::home::Home;
+use crate::record::KeeperId;
+
+/// What is on record.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Shared {
+    /// Sysctls as they were; empty: the host forwarded before.
+    before: Vec<(SysctlKey, String)>,
+    /// The keepers of the labs that need it.
+    users: Vec<KeeperId>,
+}
+
+/// Where the files are, whatever the directory of records: a host is one for all of them. Only where
+/// nothing can be written there, as in a container of a user, they are among the records.
+const DIR: &str = "/run";
+const PREFIX: &str = "hopyard-uplink-";
+const AMONG_RECORDS: &str = ".uplink-";
+
+/// Is there a file of any network?
+pub(super) fn is_any(home: &Home) -> Result<bool, Error> {
+    let is_one = |entry: std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+    if std::fs::read_dir(DIR).is_ok_and(|entries| entries.filter_map(Result::ok).any(is_one)) {
+        return Ok(true);
+    }
+    Ok(!home.notes(AMONG_RECORDS)?.is_empty())
+}
+
+/// The network namespace that a lab's keeper is in: that of the host.
+pub(crate) fn of_keeper(keeper: &Process) -> io::Result<OwnedFd> {
+    File::open(format!("/proc/{}/ns/net", keeper.pid())).map(OwnedFd::from)
+}
+
+/// The network namespace of this process.
+pub(crate) fn own() -> io::Result<OwnedFd> {
+    File::open("/proc/self/ns/net").map(OwnedFd::from)
+}
+
+/// Lets a host forward, for a lab.
+pub(crate) fn acquire(home: &Home, host: &OwnedFd, keeper: &Process) -> Result<(), Error> {
+    let Some(path) = file_of(home, host, true)? else { return Ok(()) };
+    let mut file = Locked::open(&path, true)?;
+    let Some(file) = &mut file else { return Ok(()) };
+    let mut shared = file.read();
+    shared.users.retain(|user| lives(*user));
+    if shared.users.is_empty() && shared.before.is_empty() {
+        shared.before = settings(host)?;
+    }
+    shared.users.push(KeeperId::of(keeper));
+    // First: whatever happens from here on, somebody sets it back.
+    file.write(&shared)?;
+    if shared.before.iter().any(|(key, _)| *key == Family::Ipv4.forwarding_key()) {
+        set(host, &[(Family::Ipv4.forwarding_key(), "1".to_owned())])?;
+    }
+    Ok(())
+}
+
+/// A lab needs it no more.
+pub(crate) fn release(home: &Home, host: &OwnedFd, keeper: &Process) -> Result<(), Error> {
+    let own = KeeperId::of(keeper);
+    settle(home, host, |user| user != own)
+}
+
+/// Sets back what labs that are no more have left.
+pub(crate) fn heal(home: &Home, host: &OwnedFd) -> Result<(), Error> {
+    settle(home, host, |_| true)
+}
+
+fn settle(home: &Home, host: &OwnedFd, stays: impl Fn(KeeperId) -> bool) -> Result<(), Error> {
+    let Some(path) = file_of(home, host, false)? else { return Ok(()) };
+    let Some(mut file) = Locked::open(&path, false)? else { return Ok(()) };
+    let mut shared = file.read();
+    shared.users.retain(|user| stays(*user) && lives(*user));
+    if !shared.users.is_empty() {
+        return file.write(&shared);
+    }
+    set(host, &shared.before)?;
+    std::fs::remove_file(&path).context(|| format!("remove {}", path.display()))
+}
+
+/// Is the keeper still there? Its user is its lab, until it has ended.
+fn lives(user: KeeperId) -> bool {
+    user.find_alive().is_ok_and(|process| process.is_some())
+}
+
+/// The file of a network; `None`: this kernel does not tell networks apart.
+fn file_of(home: &Home, host: &OwnedFd, make: bool) -> Result<Option<PathBuf>, Error> {
+    let doing = || "look at the host's network".to_owned();
+    let mut inside = look_inside(&[host.as_fd()]).context(doing)?;
+    let cookie = match inside.pop() {
+        Some(inside) => inside?.cookie,
+        None => None,
+    };
+    let Some(cookie) = cookie else { return Ok(None) };
+    if rights::may_write(Path::new(DIR)) {
+        return Ok(Some(Path::new(DIR).join(format!("{PREFIX}{cookie}.json"))));
+    }
+    let name = format!("{AMONG_RECORDS}{cookie}");
+    if make {
+        home.note(&name).map(Some)
+    } else {
+        Ok(home.notes(&name)?.into_iter().find(|path| path.ends_with(&name)))
+    }
+}
+
+/// All that switching forwarding on changes (`inet_forward_change()` of Linux), as it is; nothing where the
+/// host forwards.
+fn settings(host: &OwnedFd) -> Result<Vec<(SysctlKey, String)>, Error> {
+    let Some(name) = name() else { return Ok(Vec::new()) };
+    let mut world = World::new(Realm::host());
+    world.adopt(name.clone(), host.try_clone().context(|| "look at the host's network".to_owned())?)?;
+    let forwarding = Family::Ipv4.forwarding_key();
+    let state = world.observe(&BTreeMap::from([(name.clone(), BTreeSet::from([forwarding.clone()]))]))?;
+    let space = state.namespaces.get(&name);
+    if space.and_then(|space| space.sysctls.get(&forwarding)).is_none_or(|value| value != "0") {
+        return Ok(Vec::new());
+    }
+    let devices = space.into_iter().flat_map(|space| space.links.keys());
+    let mut keys = vec![forwarding];
+    keys.extend("net.ipv4.conf.all.accept_redirects".parse::<SysctlKey>().ok());
+    keys.extend("net.ipv4.conf.default.forwarding".parse::<SysctlKey>().ok());
+    keys.extend(devices.filter_map(|dev| {
+        // A point in a name is written as a slash.
+        format!("net.ipv4.conf.{}.forwarding", dev.as_str().replace('.', "/")).parse::<SysctlKey>().ok()
+    }));
+    let asked = BTreeMap::from([(name.clone(), keys.iter().cloned().collect())]);
+    let mut state = world.observe(&asked)?;
+    let mut values = state.namespaces.remove(&name).map(|space| space.sysctls).unwrap_or_default();
+    // In this order they are set back: the first one resets the others.
+    Ok(keys.into_iter().filter_map(|key| values.remove(&key).map(|value| (key, value))).collect())
+}
+
+fn set(host: &OwnedFd, values: &[(SysctlKey, String)]) -> Result<(), Error> {
+    let Some(name) = name().filter(|_| !values.is_empty()) else { return Ok(()) };
+    let mut world = World::new(Realm::host());
+    world.adopt(name.clone(), host.try_clone().context(|| "look at the host's network".to_owned())?)?;
+    for (key, value) in values {
+        let op = Op::SetSysctl { ns: name.clone(), key: key.clone(), value: value.clone() };
+        match world.apply(&[op], &mut |_| {}) {
+            // An interface that is gone has nothing to be set back.
+            Err(failed) if key.interface().is_some() && failed.error.is_unsupported() => {}
+            done => done.map_err(|failed| Error::Kernel(failed.error))?,
+        }
+    }
+    Ok(())
+}
+
+fn name() -> Option<NsName> {
+    "host".parse().ok()
+}
+
+/// The file, for this process alone.
+struct Locked(File, PathBuf);
+
+impl Locked {
+    /// `None`: there is none, and none was to be made.
+    fn open(path: &Path, make: bool) -> Result<Option<Self>, Error> {
+        let doing = || format!("open {}", path.display());
+        loop {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(make).mode(0o600);
+            let file = match options.open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !make => return Ok(None),
+                file => file.context(doing)?,
+            };
+            file.lock().context(doing)?;
+            // Another one may have removed it meanwhile.
+            let inode = file.metadata().context(doing)?.ino();
+            if std::fs::metadata(path).is_ok_and(|now| now.ino() == inode) {
+                return Ok(Some(Locked(file, path.to_owned())));
+            }
+        }
+    }
+
+    /// A new one is empty; what a full disk has left of an old one is nobody's.
+    fn read(&mut self) -> Shared {
+        let mut text = String::new();
+        self.0.read_to_string(&mut text).ok();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    fn write(&mut self, shared: &Shared) -> Result<(), Error> {
+        let doing = || format!("write {}", self.1.display());
+        let text = serde_json::to_vec(shared).map_err(io::Error::from).context(doing)?;
+        self.0.set_len(0).context(doing)?;
+        self.0.rewind().context(doing)?;
+        self.0.write_all(&text).context(doing)
+    }
+}

@@ -1,0 +1,352 @@
+//! The way out of a lab: an interface `uplink` of a node, that leads to the host's network.
+//!
+//! As root it is a veth pair, and the host masquerades what comes out of it, in a table that a socket of the
+//! keeper owns: both go with the lab, whatever ends it. What the host must be told besides, to forward, is
+//! in `host.rs`. As an ordinary user it is the program `pasta`, which runs among the processes of the lab.
+//!
+//! To the rest of the lab the interface does not exist: plans neither make nor remove it.
+
+pub(crate) mod host;
+mod kernel;
+mod pasta;
+mod resolver;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use hopyard_kernel::{Process, World};
+use hopyard_model::{Lab, Node, Problem};
+use hopyard_net::{IfName, IpNet, Ipv4Net, LinkKind, NetState, NsName, Op};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, IoContext};
+use crate::home::Home;
+use crate::record::{read_json, write_json};
+
+pub use pasta::{Readiness, readiness};
+
+/// Why there is no way out.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// An ordinary user needs a program that is not there.
+    #[error("a way out of a lab needs the program `pasta`, which is not installed")]
+    NoPasta,
+    /// And the device by which it makes an interface.
+    #[error("a way out of a lab needs /dev/net/tun, which cannot be opened: {source}")]
+    NoTun {
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It ended.
+    #[error("`pasta` could not connect {node} to the host: {said}")]
+    Pasta {
+        /// The node.
+        node: NsName,
+        /// Its own words.
+        said: String,
+    },
+    /// Every address that could be used is.
+    #[error("no addresses are left for a way out of the lab: the host uses all of {pool}")]
+    NoAddresses {
+        /// Where they are chosen from.
+        pool: Ipv4Net,
+    },
+    /// This process is in another network than the lab came from.
+    #[error("the way out leads to the network that the lab was brought up in, and this is another one")]
+    Elsewhere,
+}
+
+/// Something that is done outside of the lab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostStep {
+    /// An operation in which this name stands for the host's namespace.
+    Op {
+        /// The operation.
+        op: Op,
+        /// The name of the host in it.
+        host: NsName,
+    },
+    /// A table of the host that goes with the lab.
+    Masquerade {
+        /// Its name.
+        table: String,
+        /// The addresses that nobody outside knows.
+        from: Ipv4Net,
+    },
+    /// A program that runs as long as the lab.
+    Pasta {
+        /// The node that it connects.
+        node: NsName,
+        /// Its arguments.
+        args: Vec<String>,
+    },
+}
+
+impl fmt::Display for HostStep {
+    /// The line that a person would have typed on the host.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostStep::Op { op, host } => {
+                let line = op.to_string();
+                f.write_str(
+                    &line.replace(&format!("ip -n {host} "), "ip ").replace(&format!("ip netns exec {host} "), ""),
+                )
+            }
+            HostStep::Masquerade { table, from } => write!(
+                f,
+                "nft -i 'table inet {table} {{ flags owner; chain postrouting {{ type nat hook postrouting priority 100; ip saddr {from} masquerade; }}; }}'"
+            ),
+            HostStep::Pasta { node, args } => {
+                write!(f, "pasta {} --netns {node}", args.join(" "))
+            }
+        }
+    }
+}
+
+impl Serialize for HostStep {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+/// Addresses that are for tests of networks (RFC 2544), which hardly anybody uses for anything else.
+const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15);
+
+/// One way out.
+#[derive(Clone, Debug)]
+pub(crate) struct Uplink {
+    pub(crate) node: NsName,
+    /// The network between node and host; the host has the first address, the node the second.
+    pub(crate) net: Ipv4Net,
+    /// The interface of the host. Not for `pasta`.
+    pub(crate) dev: IfName,
+}
+
+impl Uplink {
+    pub(crate) fn host_address(&self) -> Ipv4Net {
+        self.nth(1)
+    }
+
+    pub(crate) fn node_address(&self) -> Ipv4Net {
+        self.nth(2)
+    }
+
+    fn nth(&self, at: u32) -> Ipv4Net {
+        let addr = Ipv4Addr::from_bits(self.net.network().to_bits() + at);
+        Ipv4Net::new(addr, self.net.prefix_len()).unwrap_or(self.net)
+    }
+
+    /// The table on the host.
+    pub(crate) fn table(&self) -> String {
+        self.dev.to_string()
+    }
+}
+
+/// What is on record of one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Connected {
+    pub(crate) node: NsName,
+    pub(crate) net: Ipv4Net,
+    /// The number by which the keeper holds the socket that owns the host's table.
+    pub(crate) held: Option<u32>,
+}
+
+/// The file in a lab's directory that has them.
+pub(crate) const FILE: &str = "uplinks";
+pub(crate) const FILE_NEW: &str = "uplinks.new";
+
+pub(crate) fn read(dir: &Path) -> Result<Vec<Connected>, Error> {
+    Ok(read_json(dir, FILE)?.unwrap_or_default())
+}
+
+/// The nodes of a lab that have one.
+pub(crate) fn wanted(lab: &Lab) -> BTreeSet<NsName> {
+    lab.nodes().iter().filter(|node| node.uplink).map(|node| node.name.clone()).collect()
+}
+
+/// Sets back what labs that were killed have left of the host's settings, where there is anything: for any
+/// command to begin with.
+///
+/// # Errors
+/// A setting cannot be set back, or the file that has it not be removed.
+pub fn heal() -> Result<(), Error> {
+    if !hopyard_kernel::rights::is_privileged() {
+        return Ok(());
+    }
+    let home = Home::of_caller()?;
+    if !host::is_any(&home)? {
+        return Ok(());
+    }
+    let own = host::own().context(|| "open the host's network namespace".to_owned())?;
+    host::heal(&home, &own)
+}
+
+fn name() -> Option<IfName> {
+    Node::UPLINK.parse().ok()
+}
+
+/// Takes the ways out away from a state that was found, and says which nodes had one.
+pub(crate) fn strip(found: &mut NetState, wanted: &NetState) -> BTreeSet<NsName> {
+    let mut nodes = BTreeSet::new();
+    let Some(dev) = name() else { return nodes };
+    for (ns, state) in &mut found.namespaces {
+        let declared = wanted.namespaces.get(ns).is_some_and(|want| want.links.contains_key(&dev));
+        let leads_out = state.links.get(&dev).is_some_and(|link| match &link.kind {
+            LinkKind::Veth { peer } => peer.is_none(),
+            LinkKind::Other(_) => true,
+            LinkKind::Loopback | LinkKind::Bridge | LinkKind::Lent => false,
+        });
+        if declared || !leads_out {
+            continue;
+        }
+        let whole = state.links.remove(&dev).is_some_and(|link| link.up && !link.addresses.is_empty());
+        state.routes.retain(|_, route| route.next_hops().iter().all(|hop| hop.dev != dev));
+        state.neighbours.retain(|(on, _), _| *on != dev);
+        if whole {
+            nodes.insert(ns.clone());
+        }
+    }
+    nodes
+}
+
+/// What is to be done for the ways out that are missing.
+pub(crate) struct Plan {
+    pub(crate) uplinks: Vec<(Uplink, Vec<HostStep>)>,
+    pub(crate) warnings: Vec<Problem>,
+}
+
+impl Plan {
+    /// All that is done on the host.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &HostStep> {
+        self.uplinks.iter().flat_map(|(_, steps)| steps)
+    }
+}
+
+/// Plans those of `missing`, from the host's network as it is.
+pub(crate) fn plan(
+    home: &Home,
+    lab: &Lab,
+    state: &NetState,
+    missing: &BTreeSet<NsName>,
+    host: OwnedFd,
+) -> Result<Plan, Error> {
+    let mut plan = Plan { uplinks: Vec::new(), warnings: Vec::new() };
+    if missing.is_empty() {
+        return Ok(plan);
+    }
+    let taken: Vec<Ipv4Net> = prefixes(state).collect();
+    if home.is_privileged() {
+        kernel::plan(lab, missing, taken, host, &mut plan)?;
+    } else {
+        pasta::plan(lab, missing, taken, &mut plan)?;
+    }
+    Ok(plan)
+}
+
+/// Makes them. `keeper` is the lab's, whose directory `dir` is.
+pub(crate) fn connect(
+    home: &Home,
+    dir: &Path,
+    keeper: &Process,
+    lab: &BTreeMap<NsName, OwnedFd>,
+    plan: &Plan,
+) -> Result<(), Error> {
+    if plan.uplinks.is_empty() {
+        return Ok(());
+    }
+    let mut connected = read(dir)?;
+    for (uplink, steps) in &plan.uplinks {
+        let Some(node) = lab.get(&uplink.node) else { continue };
+        let held = if home.is_privileged() {
+            Some(kernel::connect(home, dir, keeper, node, uplink, steps)?)
+        } else {
+            pasta::connect(dir, keeper, node, uplink, steps)?;
+            None
+        };
+        connected.retain(|it| it.node != uplink.node);
+        connected.push(Connected { node: uplink.node.clone(), net: uplink.net, held });
+        write_json(dir, FILE, FILE_NEW, &connected)?;
+    }
+    Ok(())
+}
+
+/// Removes those of nodes that shall have none, or that are gone.
+pub(crate) fn disconnect(
+    home: &Home,
+    dir: &Path,
+    keeper: &Process,
+    world: &mut World,
+    wanted: &BTreeSet<NsName>,
+    found: &BTreeSet<NsName>,
+) -> Result<(), Error> {
+    let Some(dev) = name() else { return Ok(()) };
+    let gone: Vec<&NsName> = found.difference(wanted).filter(|node| world.contains(node)).collect();
+    for node in gone {
+        // Its other end goes with it, and `pasta` ends when it has lost its interface.
+        let at = hopyard_net::Endpoint { ns: node.clone(), dev };
+        world.apply(&[Op::DelLink(at)], &mut |_| {}).map_err(|failed| Error::Kernel(failed.error))?;
+    }
+    let (stay, go): (Vec<_>, Vec<_>) =
+        read(dir)?.into_iter().partition(|it| wanted.contains(&it.node) && found.contains(&it.node));
+    if go.is_empty() {
+        return Ok(());
+    }
+    let held: Vec<u32> = go.iter().filter_map(|it| it.held).collect();
+    if !held.is_empty() {
+        hopyard_kernel::keeper::drop_held(dir, &held)?;
+    }
+    write_json(dir, FILE, FILE_NEW, &stay)?;
+    if home.is_privileged() && stay.is_empty() {
+        let host = host::of_keeper(keeper).context(|| "open the host's network namespace".to_owned())?;
+        host::release(home, &host, keeper)?;
+    }
+    Ok(())
+}
+
+/// The resolvers that a lab asks: the host's, as far as they can be reached.
+pub(crate) fn resolvers(home: &Home, dir: &Path, wanted: bool) -> Result<Vec<IpAddr>, Error> {
+    let connected = read(dir)?;
+    match connected.first() {
+        _ if !wanted => Ok(Vec::new()),
+        // `pasta` hands on what is asked of it, also to a resolver that only the host reaches.
+        Some(first) if !home.is_privileged() => {
+            let uplink = Uplink { node: first.node.clone(), net: first.net, dev: IfName::LO };
+            Ok(vec![uplink.host_address().addr().into()])
+        }
+        _ => Ok(resolver::reachable()),
+    }
+}
+
+/// The prefixes of IPv4 that a network uses.
+fn prefixes(state: &NetState) -> impl Iterator<Item = Ipv4Net> {
+    let of_space = |space: &hopyard_net::NsState| {
+        let addresses = space.links.values().flat_map(|link| link.addresses.iter().copied());
+        let routes = space.routes.keys().map(|key| key.prefix);
+        addresses.chain(routes).collect::<Vec<_>>()
+    };
+    state.namespaces.values().flat_map(of_space).filter_map(|net| match net {
+        // A default route is no use of every address.
+        IpNet::V4(net) if net.prefix_len() > 0 => Some(net),
+        _ => None,
+    })
+}
+
+/// A network of four addresses that nobody uses, beginning where the names say.
+fn choose(lab: &Lab, node: &NsName, taken: &mut Vec<Ipv4Net>) -> Result<Ipv4Net, Error> {
+    const PREFIX: u8 = 30;
+    let blocks = 1_u64 << (PREFIX - POOL.prefix_len());
+    let first = hopyard_model::stable_hash(format!("{} {node}", lab.name()).as_bytes()) % blocks;
+    for at in 0..blocks {
+        let block = u32::try_from((first + at) % blocks).unwrap_or_default();
+        let addr = Ipv4Addr::from_bits(POOL.network().to_bits() + (block << (32 - PREFIX)));
+        let Ok(net) = Ipv4Net::new(addr, PREFIX) else { continue };
+        if taken.iter().all(|other| !other.contains(&net.network()) && !net.contains(&other.network())) {
+            taken.push(net);
+            return Ok(net);
+        }
+    }
+    Err(UplinkError::NoAddresses { pool: POOL }.into())
+}
