@@ -1,6 +1,7 @@
 //! What is measured, and in which turns.
 
 mod names;
+mod pairs;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -72,6 +73,10 @@ pub(crate) fn run(options: &Options) -> Result<usize, Failure> {
     suite.go_on("names", measured)?;
     let measured = suite.ping_all();
     suite.go_on("ping_all", measured)?;
+    let measured = suite.pairs();
+    suite.go_on("pairs", measured)?;
+    let measured = suite.verdicts();
+    suite.go_on("verdicts", measured)?;
     let measured = suite.plans();
     suite.go_on("plans", measured)?;
     let measured = suite.zoo();

@@ -7,6 +7,7 @@
 pub mod boot;
 pub mod check;
 pub mod doctor;
+pub mod effect;
 mod error;
 mod home;
 mod lent;
