@@ -128,7 +128,7 @@ impl Walk {
     }
 
     /// Do both arrive, or end in the same place for the same reason?
-    fn ends_like(&self, other: &Walk) -> bool {
+    pub(crate) fn ends_like(&self, other: &Walk) -> bool {
         let place = |walk: &Walk| walk.last().map(|hop| (hop.node.clone(), hop.end.clone()));
         self.arrives() && other.arrives() || place(self) == place(other)
     }

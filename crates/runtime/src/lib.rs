@@ -6,7 +6,9 @@
 
 pub mod attach;
 pub mod boot;
+pub mod check;
 pub mod doctor;
+pub mod effect;
 mod error;
 mod home;
 mod lent;

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 pub use elsewhere::{Elsewhere, Place, Probing};
 pub use fix::{Fixed, fix};
-pub use probe::{Passing, Seen, SeenAt};
+pub use probe::{Asking, Passing, Seen, SeenAt};
 pub use recorded::{Network, computed, main_addresses, record};
 
 use hopyard_explain::{

@@ -41,6 +41,7 @@ complete -c hop -n "__fish_hop_needs_command" -f -a "shell" -d 'Open a shell in 
 complete -c hop -n "__fish_hop_needs_command" -f -a "sandbox" -d 'Run a command that reaches nothing but what is allowed'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ping" -d 'Measure who reaches whom: one pair of nodes, or all of them'
 complete -c hop -n "__fish_hop_needs_command" -f -a "why" -d 'Say why one node does not reach another: hop by hop, there and back, with the smallest repair'
+complete -c hop -n "__fish_hop_needs_command" -f -a "check" -d 'Say who reaches whom: predicted for all pairs of nodes, and tried'
 complete -c hop -n "__fish_hop_needs_command" -f -a "record" -d 'Write a network down as it is now, in one file that `hop why --from` explains anywhere'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ns" -d 'Namespaces by name, as `ip netns` has them: what one makes, the other sees, enters and deletes'
 complete -c hop -n "__fish_hop_needs_command" -f -a "attach" -d 'Make a running container a node of a running lab'
@@ -93,7 +94,8 @@ always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand plan" -s 4 -l ipv4-only -d 'IPv4 only: choose no IPv6 addresses'
 complete -c hop -n "__fish_hop_using_subcommand plan" -s 6 -l ipv6-only -d 'IPv6 only: choose no IPv4 addresses'
-complete -c hop -n "__fish_hop_using_subcommand plan" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand plan" -l json -d 'Print JSON: the list of steps'
+complete -c hop -n "__fish_hop_using_subcommand plan" -l effect -d 'With --json: an object with the steps, and with the pairs that the change cuts and joins'
 complete -c hop -n "__fish_hop_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand diff" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand diff" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
@@ -153,6 +155,16 @@ complete -c hop -n "__fish_hop_using_subcommand why" -l fix -d 'Make the changes
 complete -c hop -n "__fish_hop_using_subcommand why" -l explain -d 'Below the answer, teach: what each kernel does with the packet, in its order, and where that is written'
 complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON; `hop schema --why` says in which form'
 complete -c hop -n "__fish_hop_using_subcommand why" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand check" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand check" -s W -l timeout -d 'How long to wait for an expected answer, in milliseconds' -r
+complete -c hop -n "__fish_hop_using_subcommand check" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand check" -s 4 -l ipv4-only -d 'IPv4 only'
+complete -c hop -n "__fish_hop_using_subcommand check" -s 6 -l ipv6-only -d 'IPv6 only'
+complete -c hop -n "__fish_hop_using_subcommand check" -l no-probe -d 'Send no packet: only predict'
+complete -c hop -n "__fish_hop_using_subcommand check" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand record" -s o -l output -d 'The file; `-` is standard output. Without this, NAME.snapshot.json in the current directory' -r -F
 complete -c hop -n "__fish_hop_using_subcommand record" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''

@@ -1,12 +1,13 @@
 //! `hop why`.
 
 mod elsewhere;
+mod evidence;
 mod file;
 mod json;
 mod lesson;
 mod recording;
 mod scene;
-mod words;
+pub(super) mod words;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
