@@ -450,6 +450,8 @@ impl Walker<'_> {
             if state.packet.src.is_none() {
                 state.packet.src = route.and_then(|route| lookup::source(node, route, Some(by), state.packet.dst));
             }
+            // Now that its source is known.
+            (hop.came, hop.routed, hop.sent) = (state.packet, state.packet, state.packet);
             if state.packet.src.is_none() && state.packet.family() == Family::Ipv6 {
                 return stop(state, hop, Reason::SourceAddress);
             }
@@ -463,10 +465,6 @@ impl Walker<'_> {
         }
         if state.packet.length > link.mtu {
             return stop(state, hop, Reason::TooBig { dev: by.dev, mtu: link.mtu });
-        }
-        if state.input.is_none() {
-            // Its source is known by now.
-            (hop.came, hop.routed) = (state.packet, state.packet);
         }
         let hook = if state.input.is_some() { Hook::Forward } else { Hook::Output };
         for hook in [hook, Hook::Postrouting] {
