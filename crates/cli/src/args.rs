@@ -36,6 +36,7 @@ pub(crate) enum Command {
     Sandbox(commands::sandbox::Args),
     Ping(commands::ping::Args),
     Why(commands::why::Args),
+    Check(commands::check::Args),
     Record(commands::record::Args),
     Ns(commands::ns::Args),
     Attach(commands::attach::Args),

@@ -95,7 +95,7 @@ fn stage_2_nothing_is_forwarded() {
         "\
 NO  h1 -> 10.0.2.2 (h2) icmp: r1 does not forward (net.ipv4.ip_forward = 0)
  there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      sent, ttl 64
-       2 r1 eth0  x forwarding off; would leave by eth1  arrived, never left
+       2 r1 eth0  x forwarding off; would leave by eth1  arrived, never left; InAddrErrors +1
  back             not reached; computed: h2 has no route to 10.0.1.2
 2 changes make it work both ways (checked in the model):
  1 r1  sysctl -w net.ipv4.ip_forward=1        bare.hop.yaml:4  nodes.r1.forward: true
@@ -120,7 +120,7 @@ NO  h1 -> 10.0.2.2 (h2) icmp: it arrives, but h2 has no route back to 10.0.1.2
  there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      sent, ttl 64
        2 r1 eth0  10.0.2.0/24 dev eth1 (connected)       forwarded, ttl 63
        3 h2 eth0  delivered                              arrived, ttl 63
- back  3 h2       x no route: main has only 10.0.2.0/24  kernel: ENETUNREACH; no reply left h2
+ back  3 h2       x no route: main has only 10.0.2.0/24  kernel: ENETUNREACH; no reply left h2 (no drop counter moves)
 1 change makes it work both ways (checked in the model):
  1 h2  ip route add 10.0.1.0/24 via 10.0.2.1  bare.hop.yaml:5  nodes.h2.routes: 10.0.1.0/24 via 10.0.2.1
 ",
@@ -141,7 +141,7 @@ fn stage_3b_both_routes_and_no_forwarding() {
         "\
 NO  h1 -> 10.0.2.2 (h2) icmp: r1 does not forward (net.ipv4.ip_forward = 0)
  there 1 h1       10.0.2.0/24 via 10.0.1.1 dev eth0      sent, ttl 64
-       2 r1 eth0  x forwarding off; would leave by eth1  arrived, never left
+       2 r1 eth0  x forwarding off; would leave by eth1  arrived, never left; InAddrErrors +1
  back             not reached; computed: fine once 1 is done (h2: 10.0.1.0/24 via 10.0.2.1)
 1 change makes it work both ways (checked in the model):
  1 r1  sysctl -w net.ipv4.ip_forward=1  bare.hop.yaml:4  nodes.r1.forward: true
@@ -181,7 +181,7 @@ YES h1 -> 10.0.2.2 (h2) icmp: there and back, 3 nodes
         "\
 NO  h1 -> 10.9.0.1 (h2) icmp: r1 has no route to 10.9.0.1
  there 1 h1       default via 10.0.1.1 dev eth0                       sent, ttl 64
-       2 r1 eth0  x no route: main has only 10.0.1.0/24, 10.0.2.0/24  arrived; r1 answered icmp 3/0
+       2 r1 eth0  x no route: main has only 10.0.1.0/24, 10.0.2.0/24  arrived; r1 answered icmp 3/0; InNoRoutes +1
  back             not reached; computed: fine once 1 is done (h2: 10.0.1.0/24 via 10.0.2.1)
 1 change makes it work both ways (checked in the model):
  1 r1  ip route add 10.9.0.0/24 via 10.0.2.2  bare.hop.yaml:4  nodes.r1.routes: 10.9.0.0/24 via 10.0.2.2

@@ -11,7 +11,7 @@ mod column;
 mod net;
 mod tables;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use hopyard_net::{Family, IfName, NsName, Snapshot};
@@ -56,7 +56,7 @@ pub struct Matrix {
     sources: Vec<NsName>,
     targets: Vec<Target>,
     causes: Vec<Cause>,
-    /// By target, then by source.
+    /// By source, then by target.
     cells: Vec<u32>,
     walked: usize,
 }
@@ -81,7 +81,7 @@ impl Matrix {
 
     /// A pair, by the places of source and target in their lists.
     pub fn get(&self, source: usize, target: usize) -> Cell<'_> {
-        let cell = self.cells.get(target * self.sources.len() + source).filter(|_| source < self.sources.len());
+        let cell = self.cells.get(source * self.targets.len() + target).filter(|_| target < self.targets.len());
         match cell.copied().unwrap_or(OWN) {
             REACHED => Cell::Reached,
             OWN => Cell::Own,
@@ -89,10 +89,10 @@ impl Matrix {
         }
     }
 
-    /// All pairs of different nodes, by target: the places of source and target, and what becomes of it.
+    /// All pairs of different nodes, by source: the places of source and target, and what becomes of it.
     pub fn pairs(&self) -> impl Iterator<Item = (usize, usize, Cell<'_>)> {
         let all =
-            (0..self.targets.len()).flat_map(|target| (0..self.sources.len()).map(move |source| (source, target)));
+            (0..self.sources.len()).flat_map(|source| (0..self.targets.len()).map(move |target| (source, target)));
         all.map(|(source, target)| (source, target, self.get(source, target))).filter(|(.., cell)| *cell != Cell::Own)
     }
 
@@ -154,30 +154,55 @@ impl All {
             self.matrix.targets.iter().map(|it| (net.node(&it.node), tables.column(it.addr))).collect();
         let run = Run { net: &net, tables: &tables, sources, targets };
         let mut column = Column::new(net.nodes.len());
-        let mut kept: HashMap<(u32, bool, u32), u32> = HashMap::new();
-        let used = self.forth(&run, &mut stops, &mut column, &mut kept);
+        let mut kept = Kept::default();
+        let mut several = Several::default();
+        let used = self.forth(&run, &mut stops, &mut column, &mut kept, &mut several);
         let open = self.back(&run, &mut stops, &mut column, &mut kept, &used);
         self.asked_before(&run, &mut stops, &mut column, &mut kept, open);
+        self.back_by_several(&run, &mut stops, &mut column, several);
     }
 
-    /// The number of a cause: a stop there or back, or another node (`wanted`, a number and 1) than it should be.
+    /// Pairs that have several sources reach each other if the answer to each arrives. Else they are walked.
+    fn back_by_several(&mut self, run: &Run<'_, '_>, stops: &mut Stops, column: &mut Column, mut several: Several) {
+        let Run { net, tables, sources, targets } = run;
+        several.ways.sort_unstable();
+        let mut sweep = Sweep::default();
+        let mut painter = Painter::new(net, tables, stops);
+        let mut filled = None;
+        let mut failed = BTreeSet::new();
+        for &(to, source, target) in &several.ways {
+            if filled.replace(to) != Some(to) {
+                sweep.go_to(tables, to, &mut painter.routes);
+                painter.fill(to, column);
+            }
+            let ending = targets[target].0.map(|node| column.ending(node));
+            if !matches!(ending, Some(Ending::At(end)) if Some(end) == sources[source]) {
+                failed.insert((source, target));
+            }
+        }
+        for (_, source, target) in several.ways {
+            let cell = &mut self.matrix.cells[source * targets.len() + target];
+            *cell = if failed.contains(&(source, target)) { ASK } else { REACHED };
+        }
+    }
+
+    /// The number of a cause: a stop there or back, or another node than it should be.
     fn stopped(
         &mut self,
-        kept: &mut HashMap<(u32, bool, u32), u32>,
+        kept: &mut Kept,
         net: &Net<'_>,
         stops: &Stops,
         ending: Ending,
         back: bool,
         wanted: &NsName,
     ) -> u32 {
-        let key = match ending {
+        let known = match ending {
             Ending::Ask => return ASK,
-            Ending::Stop(stop) => (stop, back, 0),
-            // A name has one number.
-            Ending::At(node) => (node, back, 1 + net.node(wanted).unwrap_or_default()),
+            Ending::Stop(stop) => kept.of_stop(stop, back),
+            Ending::At(node) => kept.elsewhere.entry((node, wanted.clone(), back)).or_insert(ASK),
         };
-        if let Some(cause) = kept.get(&key) {
-            return *cause;
+        if *known != ASK {
+            return *known;
         }
         let (node, reason) = match ending {
             Ending::Stop(stop) => {
@@ -190,7 +215,7 @@ impl All {
         let undecided = reason.is_undecided();
         let trouble = Trouble { back, node: net.names[node as usize].clone(), reason };
         let cause = self.cause(Cause { trouble: Some(trouble), undecided });
-        kept.insert(key, cause);
+        *known = cause;
         cause
     }
 
@@ -200,7 +225,8 @@ impl All {
         run: &Run<'_, '_>,
         stops: &mut Stops,
         column: &mut Column,
-        kept: &mut HashMap<(u32, bool, u32), u32>,
+        kept: &mut Kept,
+        several: &mut Several,
     ) -> BTreeMap<u32, Vec<usize>> {
         let Run { net, tables, sources, targets } = run;
         let mut order: Vec<(u32, usize)> = Vec::new();
@@ -211,9 +237,10 @@ impl All {
             }
         }
         order.sort_unstable();
-        let width = sources.len();
+        let width = targets.len();
         let mut used: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-        let mut last_used = vec![None; width];
+        let mut last_used = vec![None; sources.len()];
+        let mut columns = Vec::new();
         let mut sweep = Sweep::default();
         let mut painter = Painter::new(net, tables, stops);
         let mut filled = None;
@@ -227,13 +254,22 @@ impl All {
                 let Some(source) = source.filter(|source| Some(*source) != targets[target].0) else { continue };
                 let ending = column.ending(source);
                 let leaves = painter.leaves(source);
-                let src = if leaves && ending != Ending::Ask { painter.source(source) } else { None };
-                if ending == Ending::Ask || leaves && src.is_none() {
+                if ending == Ending::Ask {
+                    continue;
+                }
+                painter.sources(source, &mut columns);
+                if leaves && columns.is_empty() {
                     continue;
                 }
                 let arrives = matches!(ending, Ending::At(node) if Some(node) == targets[target].0);
-                let cell = match src.and_then(|src| tables.column(src)) {
-                    Some(back) if arrives => {
+                let cell = match *columns.as_slice() {
+                    [_, _, ..] if arrives => {
+                        for back in &columns {
+                            several.ways.push((*back, at, target));
+                        }
+                        ASK
+                    }
+                    [back] if arrives => {
                         if last_used[at].replace(back) != Some(back) {
                             let users = used.entry(back).or_default();
                             if !users.contains(&at) {
@@ -245,7 +281,7 @@ impl All {
                     _ if arrives => ASK,
                     _ => self.stopped(kept, net, painter.stops, ending, false, &wanted),
                 };
-                self.matrix.cells[target * width + at] = cell;
+                self.matrix.cells[at * width + target] = cell;
             }
         }
         used
@@ -258,11 +294,11 @@ impl All {
         run: &Run<'_, '_>,
         stops: &mut Stops,
         column: &mut Column,
-        kept: &mut HashMap<(u32, bool, u32), u32>,
+        kept: &mut Kept,
         used: &BTreeMap<u32, Vec<usize>>,
     ) -> Vec<(usize, usize, u32, u32)> {
         let Run { net, tables, sources, targets } = run;
-        let width = sources.len();
+        let width = targets.len();
         let mut open = Vec::new();
         let mut sweep = Sweep::default();
         let mut painter = Painter::new(net, tables, stops);
@@ -272,7 +308,7 @@ impl All {
             for &source in users {
                 let name = self.matrix.sources[source].clone();
                 for (target, (node, _)) in targets.iter().enumerate() {
-                    let at = target * width + source;
+                    let at = source * width + target;
                     let Some(node) = node.filter(|_| self.matrix.cells[at] == PENDING | to) else { continue };
                     let ending = column.ending(node);
                     let asked_by = match ending {
@@ -300,7 +336,7 @@ impl All {
         run: &Run<'_, '_>,
         stops: &mut Stops,
         column: &mut Column,
-        kept: &mut HashMap<(u32, bool, u32), u32>,
+        kept: &mut Kept,
         mut open: Vec<(usize, usize, u32, u32)>,
     ) {
         let Run { net, tables, sources, targets } = run;
@@ -318,19 +354,19 @@ impl All {
             if !painter.comes_to(from, iface, column) {
                 let name = self.matrix.sources[source].clone();
                 let cause = self.stopped(kept, net, painter.stops, Ending::Stop(stop), true, &name);
-                self.matrix.cells[target * sources.len() + source] = cause;
+                self.matrix.cells[source * targets.len() + target] = cause;
             }
         }
     }
 
     /// What is left is walked.
     fn walk(&mut self, snapshot: &Snapshot) {
-        let width = self.matrix.sources.len();
+        let width = self.matrix.targets.len();
         for at in 0..self.matrix.cells.len() {
             if self.matrix.cells[at] != ASK {
                 continue;
             }
-            let (target, source) = (&self.matrix.targets[at / width], &self.matrix.sources[at % width]);
+            let (target, source) = (&self.matrix.targets[at % width], &self.matrix.sources[at / width]);
             if target.node == *source {
                 self.matrix.cells[at] = OWN;
                 continue;
@@ -346,6 +382,29 @@ impl All {
             };
         }
     }
+}
+
+/// The causes that belong to stops, and to packets that end at another node than they should.
+#[derive(Default)]
+struct Kept {
+    stops: Vec<[u32; 2]>,
+    elsewhere: HashMap<(u32, NsName, bool), u32>,
+}
+
+impl Kept {
+    fn of_stop(&mut self, stop: u32, back: bool) -> &mut u32 {
+        let at = stop as usize;
+        if self.stops.len() <= at {
+            self.stops.resize(at + 1, [ASK; 2]);
+        }
+        &mut self.stops[at][usize::from(back)]
+    }
+}
+
+/// Pairs whose packets may get one of several sources: column, source, target.
+#[derive(Default)]
+struct Several {
+    ways: Vec<(u32, usize, usize)>,
 }
 
 /// What the passes share.
@@ -401,6 +460,7 @@ struct Stops {
     by_node: HashMap<u32, Vec<u32>>,
     no_route: HashMap<(u32, Option<IfName>), u32>,
     off: HashMap<(u32, bool, Option<IfName>), u32>,
+    expired: HashMap<u32, u32>,
 }
 
 impl Stops {
@@ -433,6 +493,16 @@ impl Stops {
         }
         let at = self.add(node, reason());
         self.no_route.insert((node, down), at);
+        at
+    }
+
+    /// A packet has no hop left at a node.
+    fn expired(&mut self, node: u32) -> u32 {
+        if let Some(at) = self.expired.get(&node) {
+            return *at;
+        }
+        let at = self.add(node, Reason::TtlExpired);
+        self.expired.insert(node, at);
         at
     }
 

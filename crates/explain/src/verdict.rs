@@ -6,7 +6,7 @@ use hopyard_net::{NsName, Snapshot};
 use serde::Serialize;
 
 use crate::walk::{Choices, Trace, Walk, walk};
-use crate::{Packet, Reason, segment};
+use crate::{Packet, Reason, lookup, segment};
 
 /// What is asked: does a packet get there, and its answer back?
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -125,7 +125,39 @@ pub fn explain(snapshot: &Snapshot, query: &Query, choices: &Choices) -> Verdict
             // What is to be is taken as having come through.
             trace.nodes = snapshot.nodes.keys().cloned().collect();
         }
-        walk(snapshot, &from, packet, Some(&query.from), &trace, choices)
+        let mut back = walk(snapshot, &from, packet, Some(&query.from), &trace, choices);
+        // Of several equal ways, each may give the packet another source.
+        for src in other_sources(snapshot, query, &there, choices) {
+            let other = walk(snapshot, &from, Packet { dst: src, ..packet }, Some(&query.from), &trace, choices);
+            if !back.ends_like(&other) {
+                if back.arrives() {
+                    back = other;
+                }
+                back.by_chance = true;
+            }
+        }
+        back
     });
     Verdict { there, back }
+}
+
+/// The sources that the packet would have got by the other ways on that its sender has.
+fn other_sources(snapshot: &Snapshot, query: &Query, there: &Walk, choices: &Choices) -> Vec<IpAddr> {
+    let dst = query.packet.dst;
+    let Some((node, route)) =
+        snapshot.nodes.get(&query.from).zip(there.hops.first().and_then(|hop| hop.route.as_ref()))
+    else {
+        return Vec::new();
+    };
+    let hops = lookup::usable_hops(node, route);
+    let is_chosen = choices.get(&(query.from.clone(), dst)).is_some_and(|hop| hops.contains(&hop));
+    if query.packet.src.is_some() || is_chosen || hops.len() < 2 {
+        return Vec::new();
+    }
+    let mut found: Vec<IpAddr> =
+        hops.into_iter().filter_map(|hop| lookup::source(node, route, Some(hop), dst)).collect();
+    found.sort_unstable();
+    found.dedup();
+    found.retain(|src| Some(*src) != there.packet.src);
+    found
 }

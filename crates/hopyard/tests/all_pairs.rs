@@ -13,7 +13,10 @@ use hopyard::net::{IpNet, NetState, NsName, Snapshot};
 use hopyard::plan::desired;
 
 /// Few enough for every run of the tests.
-const CASES: u64 = 300;
+const CASES: u64 = 150;
+
+/// One of so many is large.
+const MESHED: u64 = 25;
 
 /// All pairs of a network, both ways of finding them. Returns pairs, those reached, and those that were
 /// walked by the first way too.
@@ -58,9 +61,16 @@ fn targets(state: &NetState) -> Vec<Target> {
 
 fn case(seed: u64) -> Result<[usize; 3], String> {
     let mut dice = Dice(seed);
-    let text = topology(&mut dice, "auto");
-    let source = hopyard::formats::SourceFile::new("pairs.hop.yaml", &*text);
-    let lab = hopyard::formats::read(&source).unwrap_or_else(|problems| panic!("{text}{problems:?}")).0;
+    // Now and then one with many equal ways.
+    let text = match seed % MESHED {
+        0 => (*dice.pick(&["grid:4x3", "ring:6", "fat-tree:4"])).to_owned(),
+        _ => topology(&mut dice, "auto"),
+    };
+    let lab = match seed % MESHED {
+        0 => hopyard::formats::inline(&text),
+        _ => hopyard::formats::read(&hopyard::formats::SourceFile::new("pairs.hop.yaml", &*text)),
+    };
+    let lab = lab.unwrap_or_else(|problems| panic!("{text}{problems:?}")).0;
     let state = desired(&lab).unwrap().state;
     let mut net = derive(&state, None);
     let nodes: Vec<NsName> = state.namespaces.keys().cloned().collect();
@@ -76,8 +86,8 @@ fn case(seed: u64) -> Result<[usize; 3], String> {
     for op in &faults {
         Edit::Op(op.clone()).apply(&mut net);
     }
-    let shown = || faults.iter().map(|op| format!("{op}\n")).collect::<String>();
-    compare(&net, &nodes, &targets).map_err(|what| format!("seed {seed}: {text}{}{what}", shown()))
+    let shown = || faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    compare(&net, &nodes, &targets).map_err(|what| format!("seed {seed}: {text}{}\n{what}", shown()))
 }
 
 #[test]

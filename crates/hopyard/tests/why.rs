@@ -13,6 +13,7 @@ use hopyard::Network;
 use hopyard::explain::{Outcome, Packet, Protocol};
 use hopyard::net::{Family, IpNet, NsName, Op};
 use hopyard::plan::desired;
+use hopyard::runtime::check::check;
 use hopyard::runtime::why::{Report, why};
 
 use common::{Dice, fault, topology};
@@ -105,6 +106,21 @@ fn case(seed: u64) -> Result<Ending, String> {
     let report = ask();
     if !report.disagreements.is_empty() {
         return Err(format!("seed {seed}: {}", shown(&text, &faults, &report)));
+    }
+    let checked = check(net.running(), &Family::BOTH, Some(std::time::Duration::from_secs(2))).unwrap();
+    if !checked.differing.is_empty() {
+        let pairs: Vec<_> = checked.matrix.pairs().collect();
+        let tell = |at: &usize| {
+            let (source, target, cell) = pairs[*at];
+            let seen = checked.observed.as_ref().map(|all| all[*at].clone());
+            format!(
+                "{} -> {:?}: {cell:?}, seen {seen:?}",
+                checked.matrix.sources()[source],
+                checked.matrix.targets()[target]
+            )
+        };
+        let pairs: Vec<String> = checked.differing.iter().map(tell).collect();
+        return Err(format!("seed {seed}: {}\nALL PAIRS {}", shown(&text, &faults, &report), pairs.join("\n")));
     }
     let is_service = |report: &Report| report.verdict.trouble().is_some_and(|it| it.code() == "no-listener");
     match report.outcome() {

@@ -7,6 +7,7 @@ pub mod agent;
 mod arrival;
 mod child;
 pub mod cleanup;
+pub mod counters;
 mod decode;
 mod encode;
 mod enter;

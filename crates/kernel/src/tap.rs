@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use hopyard_net::Family;
+use hopyard_net::{Family, MacAddr};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 use rustix::thread::LinkNameSpaceType;
 
@@ -31,20 +31,22 @@ pub struct Mark {
     pub source_port: u16,
     /// The port that it goes to.
     pub destination_port: u16,
+    /// Where it goes when all nodes on its way have translated it: the same, where none does.
+    pub becomes: (IpAddr, u16),
     /// In the payload, or (TCP) its first half is the sequence number.
     pub token: [u8; 8],
     /// Its length with the IP header; of a TCP segment it is fixed. It may not be cut on the way.
     pub length: u32,
 }
 
-/// A packet of interest that passed an interface.
+/// A packet of interest that passed an interface: the probe, an answer to it, or a question for a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sighting {
     /// The interface, by its number in the node.
     pub index: IfIndex,
     /// It went out; else it came in.
     pub out: bool,
-    /// Its TTL or hop limit.
+    /// Its TTL or hop limit; of ARP, 0.
     pub ttl: u8,
     /// What it is.
     pub what: Sight,
@@ -59,6 +61,10 @@ pub enum Sight {
     Reply,
     /// A TCP reset that answers it.
     Reset,
+    /// The question who has an address, by ARP (RFC 826) or neighbour discovery (RFC 4861).
+    WhoHas(IpAddr),
+    /// The answer to it.
+    IsAt(IpAddr, MacAddr),
     /// An ICMP error about the probe or, if `about_reply`, about its answer.
     Error {
         /// Who sent it.
@@ -76,9 +82,10 @@ pub enum Sight {
 #[derive(Debug)]
 pub struct Tap(OwnedFd);
 
-/// `ETH_P_ALL`, `ETH_P_IP` and `ETH_P_IPV6` (linux/if_ether.h).
+/// `ETH_P_ALL`, `ETH_P_IP`, `ETH_P_ARP` and `ETH_P_IPV6` (linux/if_ether.h).
 const ETH_P_ALL: u16 = 3;
 const ETH_P_IP: u16 = 0x0800;
+const ETH_P_ARP: u16 = 0x0806;
 const ETH_P_IPV6: u16 = 0x86dd;
 /// `PACKET_OTHERHOST` and `PACKET_OUTGOING` (linux/if_packet.h).
 const PACKET_OTHERHOST: u8 = 3;
@@ -142,12 +149,14 @@ impl Tap {
             if from.sll_pkttype == PACKET_OTHERHOST {
                 continue;
             }
-            let family = match u16::from_be(from.sll_protocol) {
-                ETH_P_IP => Family::Ipv4,
-                ETH_P_IPV6 => Family::Ipv6,
+            let packet = &buffer[..length.min(SNAP_BYTES)];
+            let found = match u16::from_be(from.sll_protocol) {
+                ETH_P_IP => recognise(mark, Family::Ipv4, packet),
+                ETH_P_IPV6 => recognise(mark, Family::Ipv6, packet).or_else(|| discovery(packet)),
+                ETH_P_ARP => arp(packet).map(|what| (0, what)),
                 _ => continue,
             };
-            if let Some((ttl, what)) = recognise(mark, family, &buffer[..length.min(SNAP_BYTES)]) {
+            if let Some((ttl, what)) = found {
                 let index = from.sll_ifindex.cast_unsigned();
                 return Ok(Some(Sighting { index, out: from.sll_pkttype == PACKET_OUTGOING, ttl, what }));
             }
@@ -229,6 +238,38 @@ fn recognise(mark: &Mark, family: Family, packet: &[u8]) -> Option<(u8, Sight)> 
     Some((parts.ttl, Sight::Error { by: parts.src, kind, code, about_reply }))
 }
 
+/// RFC 826, for IPv4 over Ethernet.
+fn arp(packet: &[u8]) -> Option<Sight> {
+    const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
+    let packet: &[u8; 28] = packet.first_chunk()?;
+    if !packet.starts_with(&ETHERNET_IPV4) {
+        return None;
+    }
+    let addr = |at: usize| IpAddr::from(Ipv4Addr::new(packet[at], packet[at + 1], packet[at + 2], packet[at + 3]));
+    match packet[7] {
+        1 => Some(Sight::WhoHas(addr(24))),
+        2 => Some(Sight::IsAt(addr(14), MacAddr::from_bytes(*packet.get(8..)?.first_chunk()?))),
+        _ => None,
+    }
+}
+
+/// RFC 4861, sections 4.3 and 4.4: a solicitation, or an advertisement with the address of the link.
+fn discovery(packet: &[u8]) -> Option<(u8, Sight)> {
+    const SOLICITATION: u8 = 135;
+    const ADVERTISEMENT: u8 = 136;
+    const TARGET_LINK_ADDRESS: [u8; 2] = [2, 1];
+    let parts = parts(Family::Ipv6, packet)?;
+    let target = || parts.rest.get(8..)?.first_chunk::<16>().copied().map(Ipv6Addr::from).map(IpAddr::from);
+    match (parts.protocol, *parts.rest.first()?) {
+        (58, SOLICITATION) => Some((parts.ttl, Sight::WhoHas(target()?))),
+        (58, ADVERTISEMENT) => {
+            let option = parts.rest.get(24..)?.strip_prefix(&TARGET_LINK_ADDRESS)?;
+            Some((parts.ttl, Sight::IsAt(target()?, MacAddr::from_bytes(*option.first_chunk()?))))
+        }
+        _ => None,
+    }
+}
+
 /// Is it the probe, or an answer?
 fn known(mark: &Mark, family: Family, parts: &Parts<'_>) -> Option<Sight> {
     if parts.protocol != mark.protocol || Family::of(mark.dst) != family {
@@ -251,11 +292,11 @@ fn known(mark: &Mark, family: Family, parts: &Parts<'_>) -> Option<Sight> {
             let sequence = mark.sequence();
             let flags = rest.get(13).copied().unwrap_or_default();
             match ports()? {
-                (from, to) if (from, to) == (mark.source_port, mark.destination_port) => {
+                (from, to) if from == mark.source_port && mark.is_port(to) => {
                     // The sender's own reset of the connection that it does not know is no probe.
                     (number(4)? == sequence && flags & RESET == 0).then_some(Sight::Request)
                 }
-                (from, to) if (from, to) == (mark.destination_port, mark.source_port) => {
+                (from, to) if to == mark.source_port && mark.is_port(from) => {
                     let answers = number(8)? == sequence.wrapping_add(1);
                     let what = if flags & RESET == 0 { Sight::Reply } else { Sight::Reset };
                     answers.then_some(what)
@@ -264,9 +305,10 @@ fn known(mark: &Mark, family: Family, parts: &Parts<'_>) -> Option<Sight> {
             }
         }
         17 => match ports()? {
-            (_, to) if to == mark.destination_port && rest.get(8..)?.starts_with(&mark.token) => Some(Sight::Request),
-            (from, to) if (from, to) == (mark.destination_port, mark.source_port) && parts.src == mark.dst => {
-                Some(Sight::Reply)
+            (_, to) if mark.is_port(to) && rest.get(8..)?.starts_with(&mark.token) => Some(Sight::Request),
+            (from, to) if to == mark.source_port => {
+                let answers = [(mark.dst, mark.destination_port), mark.becomes].contains(&(parts.src, from));
+                answers.then_some(Sight::Reply)
             }
             _ => None,
         },
@@ -275,6 +317,11 @@ fn known(mark: &Mark, family: Family, parts: &Parts<'_>) -> Option<Sight> {
 }
 
 impl Mark {
+    /// Is it the port that the probe goes to, before or behind a translation?
+    fn is_port(&self, port: u16) -> bool {
+        port == self.destination_port || port == self.becomes.1
+    }
+
     fn sequence(&self) -> u32 {
         let [a, b, c, d, ..] = self.token;
         u32::from_be_bytes([a, b, c, d])
@@ -427,6 +474,7 @@ mod tests {
             dst: "10.0.0.2".parse().unwrap(),
             source_port: 4000,
             destination_port: 80,
+            becomes: ("10.0.0.2".parse().unwrap(), 80),
             token: *b"\x01\x02\x03\x04hopy",
             length: 44,
         }
@@ -457,6 +505,30 @@ mod tests {
         for length in 0..error.len() {
             // Cut anywhere, it is known or not, and no panic.
             recognise(&icmp, Family::Ipv4, &error[..length]);
+        }
+    }
+
+    #[test]
+    fn questions_for_neighbours_are_known() {
+        let mut question = vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2];
+        assert_eq!(arp(&question), Some(Sight::WhoHas("10.0.0.2".parse().unwrap())));
+        question[7] = 2;
+        let mac = "02:00:00:00:00:01".parse().unwrap();
+        assert_eq!(arp(&question), Some(Sight::IsAt("10.0.0.1".parse().unwrap(), mac)));
+        assert_eq!(arp(&question[..27]), None);
+
+        let target: Ipv6Addr = "fd00::2".parse().unwrap();
+        let mut packet = vec![0x60, 0, 0, 0, 0, 32, 58, 255];
+        packet.extend([0; 32]);
+        packet.extend([135, 0, 0, 0, 0, 0, 0, 0]);
+        packet.extend(target.octets());
+        assert_eq!(discovery(&packet), Some((255, Sight::WhoHas(target.into()))));
+        packet[40] = 136;
+        packet.extend([2, 1]);
+        packet.extend(mac.bytes());
+        assert_eq!(discovery(&packet), Some((255, Sight::IsAt(target.into(), mac))));
+        for length in 0..packet.len() {
+            discovery(&packet[..length]);
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod attach;
 pub mod boot;
+pub mod check;
 pub mod doctor;
 mod error;
 mod home;

@@ -22,6 +22,9 @@ _hop() {
             hop,boot)
                 cmd="hop__subcmd__boot"
                 ;;
+            hop,check)
+                cmd="hop__subcmd__check"
+                ;;
             hop,completions)
                 cmd="hop__subcmd__completions"
                 ;;
@@ -140,7 +143,7 @@ _hop() {
 
     case "${cmd}" in
         hop)
-            opts="-h -V --color --help --version up down run ls show plan diff exec shell sandbox ping why record ns attach detach enable disable unit boot doctor schema completions man"
+            opts="-h -V --color --help --version up down run ls show plan diff exec shell sandbox ping why check record ns attach detach enable disable unit boot doctor schema completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -256,6 +259,40 @@ _hop() {
                 return 0
             fi
             case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hop__subcmd__check)
+            opts="-l -4 -6 -W -h --lab --ipv4-only --ipv6-only --no-probe --timeout --json --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --lab)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -l)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -W)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -1050,7 +1087,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__why)
-            opts="-l -4 -6 -h --lab --ipv4-only --ipv6-only --size --ns --from --no-probe --probe --fix --json --color --help"
+            opts="-l -4 -6 -h --lab --ipv4-only --ipv6-only --size --ns --from --no-probe --probe --fix --explain --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

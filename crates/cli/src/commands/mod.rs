@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod boot;
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod detach;
 pub(crate) mod diff;
@@ -43,6 +44,7 @@ pub(crate) fn run(command: Command, ui: &mut Ui) -> Result<u8, CliError> {
         Command::Shell(args) => shell::run(&args, ui),
         Command::Sandbox(args) => sandbox::run(&args, ui),
         Command::Ping(args) => ping::run(&args, ui),
+        Command::Check(args) => check::run(&args, ui),
         Command::Why(args) => why::run(&args, ui),
         Command::Record(args) => record::run(&args, ui),
         Command::Ns(args) => ns::run(args.command, ui),

@@ -1,6 +1,7 @@
 //! `hop ping`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -185,7 +186,7 @@ fn all_pairs(args: &Args, ui: &mut Ui, running: &Running, timeout: Duration) -> 
 }
 
 /// So many nodes fit beside each other on a terminal; and so many failures are worth a line each.
-const MATRIX_NODES: usize = 32;
+pub(super) const MATRIX_NODES: usize = 32;
 const LISTED_FAILURES: usize = 40;
 
 /// Rows ask, columns answer: `.` both families or all there are, `x` none, `4` or `6` that one alone.
@@ -201,28 +202,42 @@ fn matrix(ui: &mut Ui, nodes: &[&NsName], pairs: &[Pair]) -> Result<(), CliError
                 Family::Ipv6 => *six |= pair.reached,
             }
         }
-        let width = nodes.iter().map(|node| node.as_str().len()).max().unwrap_or(0);
-        for from in nodes {
-            let mut row = format!("{from:width$} ");
-            for to in nodes {
-                let cell = match cells.get(&(from.as_str(), to.as_str())) {
-                    None => " ".to_owned(),
-                    Some((false, ..)) => format!("{GOOD}.{GOOD:#}"),
-                    Some((true, true, false)) => format!("{ERROR}4{ERROR:#}"),
-                    Some((true, false, true)) => format!("{ERROR}6{ERROR:#}"),
-                    Some(_) => format!("{ERROR}x{ERROR:#}"),
-                };
-                row.push(' ');
-                row.push_str(&cell);
-            }
-            ui.line(row.trim_end())?;
-        }
+        grid(ui, nodes, |from, to| {
+            Some(match cells.get(&(from.as_str(), to.as_str()))? {
+                (false, ..) => (GOOD, '.'),
+                (true, true, false) => (ERROR, '4'),
+                (true, false, true) => (ERROR, '6'),
+                _ => (ERROR, 'x'),
+            })
+        })?;
     }
     for pair in failed.iter().take(LISTED_FAILURES) {
         ui.line(sentence(pair))?;
     }
     if failed.len() > LISTED_FAILURES {
         ui.line(format_args!("… and {} more; --json lists all", failed.len() - LISTED_FAILURES))?;
+    }
+    Ok(())
+}
+
+/// Rows ask, columns answer.
+pub(super) fn grid(
+    ui: &mut Ui,
+    nodes: &[&NsName],
+    cell: impl Fn(&NsName, &NsName) -> Option<(anstyle::Style, char)>,
+) -> Result<(), CliError> {
+    let width = nodes.iter().map(|node| node.as_str().len()).max().unwrap_or(0);
+    for from in nodes {
+        let mut row = format!("{from:width$} ");
+        for to in nodes {
+            row.push(' ');
+            match cell(from, to) {
+                // Writing to a String cannot fail.
+                Some((style, letter)) => write!(row, "{style}{letter}{style:#}").unwrap_or_default(),
+                None => row.push(' '),
+            }
+        }
+        ui.line(row.trim_end())?;
     }
     Ok(())
 }
@@ -247,7 +262,7 @@ fn pair(from: &str, to: &str, address: IpAddr, outcome: &Outcome, running: &Runn
 
 /// RFC 792, RFC 1812 and RFC 4443: always the type and code too, because the words are not the same
 /// everywhere.
-fn icmp_words(family: Family, kind: u8, code: u8) -> String {
+pub(super) fn icmp_words(family: Family, kind: u8, code: u8) -> String {
     let words = match (family, kind, code) {
         (Family::Ipv4, 3, 0) => "network unreachable",
         (Family::Ipv4, 3, 1) => "host unreachable",

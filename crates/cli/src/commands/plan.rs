@@ -19,14 +19,21 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// The steps in the lab, and behind them those on the host, each as `{"host": LINE}`.
+pub(super) fn all_steps(difference: &runtime::Difference) -> Vec<serde_json::Value> {
+    let inside = difference.steps.iter().filter_map(|step| serde_json::to_value(step).ok());
+    let host = difference.host.iter().map(|step| serde_json::json!({ "host": step }));
+    inside.chain(host).collect()
+}
+
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let source = args.topology.read(ui)?;
     let home = Home::of_caller()?;
     let difference = runtime::difference(&home, &source.lab).map_err(|error| CliError::of_lab(error, &source))?;
     report_problems(ui, &difference.warnings, &source.file);
     if args.json {
-        let text =
-            serde_json::to_string_pretty(&difference.steps).map_err(|error| CliError::failure(error.to_string()))?;
+        let text = serde_json::to_string_pretty(&all_steps(&difference))
+            .map_err(|error| CliError::failure(error.to_string()))?;
         ui.line(text)?;
         return Ok(0);
     }

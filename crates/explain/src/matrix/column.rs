@@ -1,12 +1,12 @@
 //! One address: where the packets of each node to it end. Each node has one set of ways on, so that
 //! the ways of all are one graph, and one pass over it is enough.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use hopyard_net::Family;
 
-use super::net::{Net, number};
-use super::tables::{Edge, Hop, Tables, Way};
+use super::net::{Asked, Net, number};
+use super::tables::{Edge, Hop, Source, Tables, Way};
 use super::{Ending, Stops};
 use crate::Reason;
 use crate::walk::{self, BRANCHES};
@@ -29,13 +29,33 @@ pub(super) struct Column {
     depth: Vec<u32>,
     /// How many ways are tried where some are equal; 0: none are.
     branches: Vec<u32>,
-    /// Where the first way of each leads.
+    /// Where the first way of each leads, if a packet is taken in there.
     next: Vec<u32>,
-    stack: Vec<u32>,
+    stack: Vec<Frame>,
 }
 
-/// No interface.
+/// No interface, and no node.
 const NOWHERE: u32 = u32::MAX;
+
+/// A node that is being looked at.
+#[derive(Clone, Copy)]
+struct Frame {
+    node: u32,
+    /// Which of its ways is next.
+    at: usize,
+    /// The interface and the node that have to be looked at before.
+    waits_for: Option<(u32, u32)>,
+    result: Option<Mark>,
+    depth: u32,
+    branches: u32,
+    next: u32,
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Frame { node: 0, at: 0, waits_for: None, result: None, depth: 0, branches: 0, next: NOWHERE }
+    }
+}
 
 /// What goes on with a packet that came in somewhere.
 enum Entered {
@@ -51,15 +71,20 @@ pub(super) struct Painter<'n, 'a> {
     /// The route that each node has for the column.
     pub(super) routes: Vec<u32>,
     pub(super) column: u32,
-    /// Where addresses on the own link are, once somebody asked.
-    on_link: HashMap<u32, Edge>,
+    /// The address of the column, and who has it.
+    asked: Asked<'n>,
+    /// The last time that a packet that is followed came in at an interface, and where on its path that was.
+    been: Vec<(u32, u32)>,
+    followed: u32,
     distances: Option<Vec<u32>>,
 }
 
 impl<'n, 'a> Painter<'n, 'a> {
     pub(super) fn new(net: &'n Net<'a>, tables: &'n Tables<'a>, stops: &'n mut Stops) -> Self {
         let routes = vec![0; net.nodes.len()];
-        Painter { net, tables, stops, routes, column: 0, on_link: HashMap::new(), distances: None }
+        let asked = Asked::new(net, std::net::Ipv4Addr::UNSPECIFIED.into());
+        let been = vec![(0, 0); net.ifaces.len()];
+        Painter { net, tables, stops, routes, column: 0, asked, been, followed: 0, distances: None }
     }
 
     fn way(&self, node: u32) -> &'n Way {
@@ -69,25 +94,41 @@ impl<'n, 'a> Painter<'n, 'a> {
     /// Fills the column for the routes that are set.
     pub(super) fn fill(&mut self, column: u32, into: &mut Column) {
         self.column = column;
-        self.on_link.clear();
+        self.asked = Asked::new(self.net, self.tables.columns[column as usize]);
         self.distances = None;
         into.marks.fill(Mark::Unknown);
         for node in 0..number(self.net.nodes.len()) {
             self.settle(node, into);
         }
         let mut followed = Vec::new();
+        let mut far: BTreeMap<u8, Vec<u32>> = BTreeMap::new();
         for node in 0..number(self.net.nodes.len()) {
             let at = node as usize;
+            let round = into.marks[at] == Mark::Loop;
+            let far_off = into.depth[at] >= u32::from(self.tables.least_limit) && into.ending(node) != Ending::Ask;
+            if !round && !far_off {
+                continue;
+            }
             let Way::On { limit, .. } = self.way(node) else { continue };
-            let far = into.depth[at] >= u32::from(*limit);
-            let ending = match into.marks[at] {
-                Mark::Known(Ending::Ask) => continue,
-                Mark::Loop => self.follow(node, *limit, into),
-                Mark::Known(_) if far && into.branches[at] > 0 => Ending::Ask,
-                Mark::Known(_) if far => self.follow(node, *limit, into),
-                _ => continue,
-            };
-            followed.push((node, ending));
+            if round {
+                followed.push((node, self.follow(node, *limit, into)));
+            } else if into.depth[at] >= u32::from(*limit) {
+                if into.branches[at] > 0 {
+                    followed.push((node, Ending::Ask));
+                } else {
+                    far.entry(*limit).or_default().push(node);
+                }
+            }
+        }
+        for (limit, nodes) in far {
+            let there = self.behind(limit, into);
+            for node in nodes {
+                let last = there[node as usize];
+                // Further on, or at an end that is one before anybody looks at the limit.
+                if last != NOWHERE && self.leaves(last) {
+                    followed.push((node, Ending::Stop(self.stops.expired(last))));
+                }
+            }
         }
         // Only now: the others are followed through these.
         for (node, ending) in followed {
@@ -95,65 +136,89 @@ impl<'n, 'a> Painter<'n, 'a> {
         }
     }
 
+    /// For each node, the one that its packets come to after so many steps.
+    fn behind(&self, steps: u8, into: &Column) -> Vec<u32> {
+        let step = |to: u32| if to == NOWHERE { NOWHERE } else { self.net.ifaces[to as usize].node };
+        let mut power: Vec<u32> = into.next.iter().map(|to| step(*to)).collect();
+        let mut result: Vec<u32> = (0..number(self.net.nodes.len())).collect();
+        let then = |first: &[u32], second: &[u32]| -> Vec<u32> {
+            first.iter().map(|at| if *at == NOWHERE { NOWHERE } else { second[*at as usize] }).collect()
+        };
+        let mut left = steps;
+        while left > 0 {
+            if left & 1 == 1 {
+                result = then(&result, &power);
+            }
+            power = then(&power, &power);
+            left >>= 1;
+        }
+        result
+    }
+
+    /// Finds out where the packets of a node end, and of all nodes that they come to.
     fn settle(&mut self, start: u32, into: &mut Column) {
-        debug_assert!(into.stack.is_empty(), "one node after the other");
-        into.stack.push(start);
-        while let Some(&node) = into.stack.last() {
-            let at = node as usize;
-            if !matches!(into.marks[at], Mark::Unknown | Mark::Open) {
+        if into.marks[start as usize] != Mark::Unknown {
+            return;
+        }
+        self.open(start, into);
+        while let Some(frame) = into.stack.last().copied() {
+            let Way::On { hops, .. } = self.way(frame.node) else {
                 into.stack.pop();
                 continue;
-            }
-            let first_time = into.marks[at] == Mark::Unknown;
-            let hops = match self.own(node) {
-                Err(ending) => {
-                    into.end(node, Mark::Known(ending), (0, 0, NOWHERE));
-                    continue;
-                }
-                Ok(hops) => hops,
             };
-            into.marks[at] = Mark::Open;
-            let mut result: Option<Mark> = None;
-            let (mut depth, mut branches, mut next) = (0, 0_u32, NOWHERE);
-            let mut waits = false;
-            for hop in hops {
-                let (to, entered) = self.enter(node, hop);
-                if next == NOWHERE {
-                    next = to;
-                }
-                let (mark, deep, more) = match entered {
-                    Entered::Ends(ending) => (Mark::Known(ending), 1, 0),
-                    Entered::AsOwn(other) => match into.marks[other as usize] {
-                        Mark::Unknown => {
-                            into.stack.push(other);
-                            waits = true;
-                            break;
-                        }
-                        // On the way to it: a circle. (Left open by another way of the same node, it is one too.)
-                        Mark::Open => (Mark::Loop, 1, 0),
-                        mark => {
-                            let there = other as usize;
-                            (self.turned(mark, to), into.depth[there] + 1, into.branches[there])
-                        }
-                    },
-                };
-                depth = depth.max(deep);
-                branches = branches.saturating_add(more).saturating_add(u32::from(hops.len() > 1));
-                result = Some(match result {
-                    None => mark,
-                    Some(other) if other == mark && mark != Mark::Loop => mark,
-                    Some(_) => Mark::Known(Ending::Ask),
-                });
-            }
-            if waits {
-                debug_assert!(first_time || hops.len() > 1, "a single way is waited for once");
+            let Some(hop) = hops.get(frame.at) else {
+                into.stack.pop();
+                into.close(&frame, hops.len());
                 continue;
+            };
+            let (to, entered) = match frame.waits_for {
+                // It has been looked at meanwhile.
+                Some((to, other)) => (to, Entered::AsOwn(other)),
+                None => self.enter(frame.node, hop),
+            };
+            let (mark, depth, branches, next) = match entered {
+                Entered::Ends(ending) => (Mark::Known(ending), 1, 0, NOWHERE),
+                Entered::AsOwn(other) => match into.marks[other as usize] {
+                    Mark::Unknown => {
+                        if let Some(frame) = into.stack.last_mut() {
+                            frame.waits_for = Some((to, other));
+                        }
+                        self.open(other, into);
+                        continue;
+                    }
+                    // On the way to it: a circle.
+                    Mark::Open => (Mark::Loop, 1, 0, to),
+                    mark => {
+                        let there = other as usize;
+                        (self.turned(mark, to), into.depth[there] + 1, into.branches[there], to)
+                    }
+                },
+            };
+            let Some(frame) = into.stack.last_mut() else { return };
+            frame.result = Some(match frame.result {
+                None => mark,
+                Some(other) if other == mark && mark != Mark::Loop => mark,
+                Some(_) => Mark::Known(Ending::Ask),
+            });
+            frame.depth = frame.depth.max(depth);
+            frame.branches = frame.branches.saturating_add(branches).saturating_add(u32::from(hops.len() > 1));
+            if frame.at == 0 {
+                frame.next = next;
             }
-            let mut mark = result.unwrap_or(Mark::Known(Ending::Ask));
-            if branches as usize >= BRANCHES || branches > 0 && mark == Mark::Loop {
-                mark = Mark::Known(Ending::Ask);
-            }
-            into.end(node, mark, (depth, branches, next));
+            frame.at += 1;
+            frame.waits_for = None;
+        }
+    }
+
+    /// Begins to look at a node that nobody has looked at.
+    fn open(&mut self, node: u32, into: &mut Column) {
+        let at = node as usize;
+        if let Err(ending) = self.own(node) {
+            into.marks[at] = Mark::Known(ending);
+            (into.depth[at], into.branches[at], into.next[at]) = (0, 0, NOWHERE);
+        } else {
+            into.marks[at] = Mark::Open;
+            into.stack.push(Frame { node, ..Frame::default() });
         }
     }
 
@@ -202,16 +267,7 @@ impl<'n, 'a> Painter<'n, 'a> {
     /// Where a way leads, and what is done there before a packet is treated as the node's own.
     fn enter(&mut self, node: u32, hop: &Hop) -> (u32, Entered) {
         let edge = match hop.edge {
-            Edge::OnLink => {
-                let addr = self.tables.columns[self.column as usize];
-                if let Some(edge) = self.on_link.get(&hop.by) {
-                    *edge
-                } else {
-                    let edge = self.tables.edge(self.net, hop.by, &hop.next, addr, self.stops);
-                    self.on_link.insert(hop.by, edge);
-                    edge
-                }
-            }
+            Edge::OnLink => self.tables.edge(self.net, hop.by, &hop.next, &self.asked, self.stops),
             edge => edge,
         };
         let to = match edge {
@@ -248,7 +304,7 @@ impl<'n, 'a> Painter<'n, 'a> {
 
     /// Follows a packet of a node step by step: it may go round, or have no hop left.
     fn follow(&mut self, start: u32, limit: u8, into: &Column) -> Ending {
-        let mut been: HashMap<u32, usize> = HashMap::new();
+        self.followed += 1;
         let mut path = vec![start];
         let mut came = None;
         let (mut node, mut ttl) = (start, limit);
@@ -265,7 +321,7 @@ impl<'n, 'a> Painter<'n, 'a> {
                     return self.own_source(node);
                 }
                 if ttl <= 1 {
-                    return Ending::Stop(self.stops.add(node, Reason::TtlExpired));
+                    return Ending::Stop(self.stops.expired(node));
                 }
                 ttl -= 1;
             }
@@ -277,8 +333,13 @@ impl<'n, 'a> Painter<'n, 'a> {
                 Entered::Ends(ending) => return ending,
                 Entered::AsOwn(other) => {
                     came = Some(to);
-                    if let Some(at) = been.insert(to, path.len()) {
-                        let circle = path[at..].iter().map(|node| self.net.names[*node as usize].clone()).collect();
+                    let seen = (self.followed, number(path.len()));
+                    let before = std::mem::replace(&mut self.been[to as usize], seen);
+                    if before.0 == self.followed {
+                        let circle = path[before.1 as usize..]
+                            .iter()
+                            .map(|node| self.net.names[*node as usize].clone())
+                            .collect();
                         return Ending::Stop(self.stops.add(other, Reason::Loop(circle)));
                     }
                     path.push(other);
@@ -314,23 +375,34 @@ impl<'n, 'a> Painter<'n, 'a> {
         matches!(self.way(node), Way::On { .. })
     }
 
-    /// The source that a node gives its packets to the column. `None`: the walk has to be asked.
-    pub(super) fn source(&self, node: u32) -> Option<std::net::IpAddr> {
-        let Way::On { hops, .. } = self.way(node) else { return None };
-        let addr = self.tables.columns[self.column as usize];
-        let route = self.tables.routes[node as usize][self.routes[node as usize] as usize]?;
-        let mut first = None;
+    /// The columns of the sources that a node gives its packets, one for each of equal ways; that of the first
+    /// first. Empty: the walk has to be asked.
+    pub(super) fn sources(&self, node: u32, into: &mut Vec<u32>) {
+        into.clear();
+        let Way::On { hops, .. } = self.way(node) else { return };
         for hop in hops {
-            let src = match hop.src {
-                Some(src) => src,
-                None => crate::lookup::source(self.net.nodes[node as usize], route, Some(&hop.next), addr)?,
-            };
-            if !self.net.is_own(src, node) {
-                return None;
+            match self.source(node, hop) {
+                Some(column) if into.contains(&column) => {}
+                Some(column) => into.push(column),
+                None => {
+                    into.clear();
+                    return;
+                }
             }
-            first.get_or_insert(src);
         }
-        first
+    }
+
+    fn source(&self, node: u32, hop: &Hop) -> Option<u32> {
+        match hop.src {
+            Source::Column(column) => Some(column),
+            Source::Ask => None,
+            Source::ByDestination => {
+                let route = self.tables.routes[node as usize][self.routes[node as usize] as usize]?;
+                let state = self.net.nodes[node as usize];
+                let src = crate::lookup::source(state, route, Some(&hop.next), self.asked.addr)?;
+                self.tables.column(src).filter(|_| self.net.is_own(src, node))
+            }
+        }
     }
 }
 
@@ -345,12 +417,15 @@ impl Column {
         }
     }
 
-    /// Writes down what became of the node that was looked at.
-    fn end(&mut self, node: u32, mark: Mark, (depth, branches, next): (u32, u32, u32)) {
-        let at = node as usize;
+    /// Writes down what became of a node, all of whose ways were looked at.
+    fn close(&mut self, frame: &Frame, hops: usize) {
+        let at = frame.node as usize;
+        let mut mark = frame.result.unwrap_or(Mark::Known(Ending::Ask));
+        if frame.branches as usize >= BRANCHES || mark == Mark::Loop && (hops > 1 || frame.branches > 0) {
+            mark = Mark::Known(Ending::Ask);
+        }
         self.marks[at] = mark;
-        (self.depth[at], self.branches[at], self.next[at]) = (depth, branches, next);
-        self.stack.pop();
+        (self.depth[at], self.branches[at], self.next[at]) = (frame.depth, frame.branches, frame.next);
     }
 
     pub(super) fn ending(&self, node: u32) -> Ending {

@@ -47,12 +47,29 @@ pub(super) struct Net<'a> {
     pub(super) odd: Vec<bool>,
     /// By node: it forwards by the tables alone, but believes by them too.
     pub(super) doubts: Vec<bool>,
-    /// What the neighbour tables of this family say.
-    known: HashMap<(u32, IpAddr), (MacAddr, bool)>,
+    /// By interface: what the neighbour tables of this family say, in order.
+    known: Vec<Vec<(IpAddr, MacAddr, bool)>>,
+    /// By interface: another node has an address from which it may ask, so that it makes a difference who asks.
+    ambiguous: Vec<bool>,
     /// By node: a permanent IPv6 neighbour has an Ethernet address that is not its own.
     misled: Vec<bool>,
     /// By node, and for whole segments: it answers for more addresses than its interfaces have.
     greedy_segments: Vec<bool>,
+}
+
+/// An address that is asked for, with who has it.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'n> {
+    pub(super) addr: IpAddr,
+    owners: &'n [u32],
+    having: &'n [u32],
+}
+
+impl<'n> Asked<'n> {
+    pub(super) fn new(net: &'n Net<'_>, addr: IpAddr) -> Self {
+        let list = |of: &'n HashMap<IpAddr, Vec<u32>>| of.get(&addr).map_or(&[][..], Vec::as_slice);
+        Asked { addr, owners: list(&net.owners), having: list(&net.having) }
+    }
 }
 
 /// Disjoint sets of interfaces.
@@ -112,11 +129,13 @@ impl<'a> Net<'a> {
             by_mac: HashMap::new(),
             having: HashMap::new(),
             owners: HashMap::new(),
-            known: HashMap::new(),
+            known: Vec::new(),
+            ambiguous: Vec::new(),
         };
         net.find_segments();
         net.find_addresses();
         net.find_oddities();
+        net.find_ambiguities();
         net
     }
 
@@ -186,21 +205,26 @@ impl<'a> Net<'a> {
                 add(&mut self.owners, own.net.addr(), it.node);
             }
         }
+        self.known.resize(self.ifaces.len(), Vec::new());
         for (node, state) in self.nodes.iter().enumerate() {
             for neighbour in state.neighbours.iter().filter(|it| Family::of(it.addr) == self.family) {
                 if let Some(iface) = self.iface(number(node), neighbour.dev) {
-                    let entry = (neighbour.mac, neighbour.permanent);
-                    self.known.entry((iface, neighbour.addr)).or_insert(entry);
+                    self.known[iface as usize].push((neighbour.addr, neighbour.mac, neighbour.permanent));
                 }
             }
         }
     }
 
     fn find_oddities(&mut self) {
+        for known in &mut self.known {
+            // The first of several for one address counts.
+            known.sort_by_key(|(addr, ..)| *addr);
+            known.dedup_by_key(|(addr, ..)| *addr);
+        }
         for at in 0..self.nodes.len() {
             let state = self.nodes[at];
             let range = self.range(number(at));
-            let filters = state.firewall.iter().any(|rules| !rules.chains.is_empty());
+            let filters = state.firewall.as_ref().is_none_or(|rules| !rules.chains.is_empty());
             let about_arp = state.firewall.iter().flat_map(|rules| &rules.chains).any(|chain| chain.family == "arp");
             let rules = state.rules.iter().filter(|rule| rule.family == self.family);
             let conditions = rules.into_iter().any(|rule| {
@@ -238,6 +262,20 @@ impl<'a> Net<'a> {
         }
     }
 
+    /// Last, when all owners are known.
+    fn find_ambiguities(&mut self) {
+        let is = |it: &Iface<'_>| {
+            let mut asking = it.link.addresses.iter().map(|own| own.net.addr());
+            asking.any(|addr| {
+                Family::of(addr) == self.family
+                    && !is_link_local(addr)
+                    && !addr.is_loopback()
+                    && !self.is_clear(addr, it.node)
+            })
+        };
+        self.ambiguous = self.ifaces.iter().map(is).collect();
+    }
+
     /// Has a node a route that makes it the owner of more than the addresses of its interfaces?
     fn takes_more(&mut self, node: u32) -> bool {
         let state = self.nodes[node as usize];
@@ -271,15 +309,18 @@ impl<'a> Net<'a> {
 
     /// Who takes a frame for an address that leaves by an interface, where cables, switches and one owner
     /// are all there is; `takes`: does a node take the address for its own? `None`: more decides.
-    pub(super) fn neighbour(&self, by: u32, addr: IpAddr, takes: impl Fn(u32) -> bool) -> Option<u32> {
+    pub(super) fn neighbour(&self, by: u32, asked: &Asked<'_>, takes: impl Fn(u32) -> bool) -> Option<u32> {
         let from = &self.ifaces[by as usize];
+        let addr = asked.addr;
         let ready = from.link.up && from.link.carrier && from.link.master.is_none() && from.dev != IfName::LO;
-        if !ready || self.unclean[from.segment as usize] || self.is_ambiguous(by) {
+        if !ready || self.unclean[from.segment as usize] || self.ambiguous[by as usize] {
             return None;
         }
-        if let Some((mac, permanent)) = self.known.get(&(by, addr)) {
+        let known = &self.known[by as usize];
+        if let Ok(at) = known.binary_search_by_key(&addr, |(addr, ..)| *addr) {
+            let (_, mac, permanent) = &known[at];
             let [end] = self.by_mac.get(&(from.segment, *mac))?.as_slice() else { return None };
-            let has = self.owners.get(&addr).is_some_and(|nodes| nodes.contains(&self.ifaces[*end as usize].node));
+            let has = asked.owners.contains(&self.ifaces[*end as usize].node);
             return (*end != by && (has || !permanent)).then_some(*end);
         }
         let mut found = None;
@@ -292,16 +333,14 @@ impl<'a> Net<'a> {
         };
         match self.family {
             Family::Ipv4 => {
-                let owners = self.owners.get(&addr)?;
-                for &node in owners {
-                    let before = self.range(node);
-                    for at in before {
+                for &node in asked.owners {
+                    for at in self.range(node) {
                         one(number(at))?;
                     }
                 }
             }
             Family::Ipv6 => {
-                for &at in self.having.get(&addr)? {
+                for &at in asked.having {
                     if at == by {
                         return None;
                     }
@@ -329,15 +368,7 @@ impl<'a> Net<'a> {
             let strange = self.odd[node as usize] || self.doubts[node as usize] || self.misled[node as usize];
             strange && self.ifaces[self.range(node)].iter().any(|it| it.segment == segment)
         });
-        odd || self.greedy_segments[segment as usize] || self.is_ambiguous(by)
-    }
-
-    /// Has another node an address from which this interface may ask? Then it makes a difference who asks.
-    fn is_ambiguous(&self, by: u32) -> bool {
-        let it = &self.ifaces[by as usize];
-        let mut asking =
-            it.link.addresses.iter().map(|own| own.net.addr()).filter(|addr| Family::of(*addr) == self.family);
-        asking.any(|addr| !is_link_local(addr) && !self.is_clear(addr, it.node))
+        odd || self.greedy_segments[segment as usize] || self.ambiguous[by as usize]
     }
 
     /// How far each node is from one, whatever is up or down; `u32::MAX`: not joined.

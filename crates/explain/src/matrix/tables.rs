@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use hopyard_net::{FibAction, FibRoute, IfName, RouteKind};
 
-use super::net::{Net, PROBE_BYTES, number};
+use super::net::{Asked, Net, PROBE_BYTES, number};
 use crate::walk::is_link_local;
 use crate::{lookup, walk};
 
@@ -30,8 +30,18 @@ pub(super) struct Hop {
     pub(super) by: u32,
     pub(super) next: hopyard_net::NextHop,
     pub(super) edge: Edge,
-    /// The source of the node's own packets; `None`: it depends on the destination.
-    pub(super) src: Option<IpAddr>,
+    pub(super) src: Source,
+}
+
+/// The source of a node's own packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The address of that column, which is the node's alone.
+    Column(u32),
+    /// It depends on the destination.
+    ByDestination,
+    /// The walk has to be asked.
+    Ask,
 }
 
 /// What a route of a node does.
@@ -58,6 +68,8 @@ pub(super) struct Tables<'a> {
     pub(super) ways: Vec<Vec<Way>>,
     /// Where a node's route becomes another: column, node, route.
     pub(super) changes: Vec<(u32, u32, u32)>,
+    /// The least hop limit that a node gives its packets.
+    pub(super) least_limit: u8,
     /// The same by node.
     spans: Vec<Vec<(u32, u32)>>,
 }
@@ -80,8 +92,14 @@ impl<'a> Tables<'a> {
         }
         columns.sort_unstable();
         columns.dedup();
-        let mut tables =
-            Tables { columns, routes: Vec::new(), ways: Vec::new(), changes: Vec::new(), spans: Vec::new() };
+        let mut tables = Tables {
+            columns,
+            routes: Vec::new(),
+            ways: Vec::new(),
+            changes: Vec::new(),
+            least_limit: crate::Packet::TTL,
+            spans: Vec::new(),
+        };
         let mut line = Vec::new();
         for node in 0..number(net.nodes.len()) {
             tables.paint(net, node, &mut line);
@@ -192,6 +210,9 @@ impl<'a> Tables<'a> {
                     FibAction::Route(_) => Way::Stop(stops.add(node, crate::Reason::RouteRefuses(route.clone()))),
                     FibAction::Group | FibAction::Throw | FibAction::Other(_) => Way::Ask,
                 };
+                if let Way::On { limit, .. } = &way {
+                    self.least_limit = self.least_limit.min(*limit);
+                }
                 self.ways[node as usize][at] = way;
             }
         }
@@ -218,13 +239,19 @@ impl<'a> Tables<'a> {
                     if let Some(edge) = edges.get(&(by, via)) {
                         *edge
                     } else {
-                        let edge = self.edge(net, by, next, via, stops);
+                        let edge = self.edge(net, by, next, &Asked::new(net, via), stops);
                         edges.insert((by, via), edge);
                         edge
                     }
                 }
             };
-            let src = route.src.or_else(|| source(net, by, next));
+            let src = match route.src.or_else(|| source(net, by, next)) {
+                None => Source::ByDestination,
+                Some(src) => {
+                    let column = self.column(src).filter(|_| net.is_own(src, node));
+                    column.map_or(Source::Ask, Source::Column)
+                }
+            };
             hops.push(Hop { by, next: next.clone(), edge, src });
         }
         let limit = route.hop_limit.unwrap_or(crate::Packet::TTL);
@@ -237,10 +264,11 @@ impl<'a> Tables<'a> {
         net: &Net<'a>,
         by: u32,
         next: &hopyard_net::NextHop,
-        addr: IpAddr,
+        asked: &Asked<'_>,
         stops: &mut super::Stops,
     ) -> Edge {
-        if let Some(end) = net.neighbour(by, addr, |node| self.takes(node, addr)) {
+        let addr = asked.addr;
+        if let Some(end) = net.neighbour(by, asked, |node| self.takes(node, addr)) {
             return Edge::To(end);
         }
         if net.depends_on_packet(by, addr) {

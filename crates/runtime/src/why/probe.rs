@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use hopyard_explain::{Outcome, Packet, Protocol, Query, Reason, Verdict, Walk};
 use hopyard_kernel::World;
+use hopyard_kernel::counters::{Counted, Counters};
 use hopyard_kernel::tap::{Mark, Sight, Sighting, Tap};
-use hopyard_net::{FibAction, IfName, LinkKind, NsName, Snapshot};
+use hopyard_net::{FibAction, IfName, LinkKind, MacAddr, NsName, Snapshot};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::Disagreement;
@@ -40,6 +41,19 @@ pub struct SeenAt {
     pub complained: Option<(u8, u8)>,
     /// The one about its answer.
     pub complained_back: Option<(u8, u8)>,
+    /// Who was asked for while the packet was on its way, by the address.
+    pub asked: BTreeMap<IpAddr, Asking>,
+    /// The counters of what is not sent on that went up meanwhile, and by how much. `None`: nobody looked.
+    pub counters: Option<BTreeMap<String, u64>>,
+}
+
+/// A node that looks for a neighbour.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asking {
+    /// So often it asked.
+    pub times: u32,
+    /// The Ethernet addresses of those that answered.
+    pub answers: BTreeSet<MacAddr>,
 }
 
 /// How a packet passed a node.
@@ -88,14 +102,20 @@ pub(super) fn probe(
     token: [u8; 8],
 ) -> Result<Seen, Error> {
     // As it is when it leaves: on its way it may have become smaller.
-    let packet = Packet { src: verdict.there.packet.src, ..query.packet };
-    let mark = mark(&packet, token);
+    let src = verdict.there.hops.first().and_then(|hop| hop.routed.src);
+    let packet = Packet { src, ..query.packet };
+    let mark = mark(&packet, &verdict.there.packet, token);
     let nodes: Vec<NsName> = watched(snapshot, query, verdict).into_iter().collect();
     let namespaces: Vec<OwnedFd> = nodes.iter().map(|node| world.ns_fd(node)).collect::<Result<_, _>>()?;
     let borrowed: Vec<_> = namespaces.iter().map(AsFd::as_fd).collect();
     let taps = Tap::open_all(world.realm(), &borrowed).context(|| "watch the packets of the nodes".to_owned())?;
     let source = world.ns_fd(&query.from)?;
     let mut seen = Seen::default();
+    let on_path: Vec<usize> = (0..nodes.len()).filter(|&at| is_on_path(verdict, &nodes[at])).collect();
+    let counted: Vec<_> = on_path.iter().map(|&at| borrowed[at]).collect();
+    let counting = || "read the counters of the nodes".to_owned();
+    let counters = Counters::open_all(world.realm(), &counted).context(counting)?;
+    let before: Vec<Counted> = counters.iter().map(Counters::read).collect::<Result<_, _>>().context(counting)?;
     // Kept open, or the answer to a datagram would be refused.
     let sent = mark.send(world.realm(), source.as_fd());
     if let Err(error) = &sent {
@@ -115,7 +135,10 @@ pub(super) fn probe(
         for (node, tap) in nodes.iter().zip(&taps) {
             while let Some(sighting) = tap.next(&mark).context(|| format!("watch the packets of {node}"))? {
                 note(&mut seen, snapshot, node, &sighting);
-                last = Instant::now();
+                // Others ask for neighbours too.
+                if !matches!(sighting.what, Sight::WhoHas(_) | Sight::IsAt(..)) {
+                    last = Instant::now();
+                }
             }
         }
         if let (Ok(socket), false, true) = (&sent, seen.answered, query.packet.protocol != Protocol::Udp) {
@@ -136,16 +159,29 @@ pub(super) fn probe(
         }
         wait(&taps, left)?;
     }
+    for ((&at, counters), before) in on_path.iter().zip(&counters).zip(before) {
+        let mut after = counters.read().context(counting)?;
+        for (name, value) in &mut after {
+            *value = value.saturating_sub(before.get(name).copied().unwrap_or_default());
+        }
+        after.retain(|_, value| *value > 0);
+        seen.nodes.entry(nodes[at].clone()).or_default().counters = Some(after);
+    }
     Ok(seen)
 }
 
-fn mark(packet: &Packet, token: [u8; 8]) -> Mark {
+fn is_on_path(verdict: &Verdict, node: &NsName) -> bool {
+    verdict.there.nodes().chain(verdict.back.iter().flat_map(Walk::nodes)).any(|other| other == node)
+}
+
+fn mark(packet: &Packet, last: &Packet, token: [u8; 8]) -> Mark {
     Mark {
         protocol: packet.protocol.number(packet.family()),
         src: packet.src,
         dst: packet.dst,
         source_port: packet.source_port,
         destination_port: packet.destination_port,
+        becomes: (last.dst, last.destination_port),
         token,
         length: packet.length,
     }
@@ -182,6 +218,19 @@ fn note(seen: &mut Seen, snapshot: &Snapshot, node: &NsName, sighting: &Sighting
         Sight::Reset => {
             at.reset = true;
             &mut at.reply
+        }
+        Sight::WhoHas(addr) => {
+            // It goes to all; who asks is the one that sends it.
+            if sighting.out {
+                at.asked.entry(addr).or_default().times += 1;
+            }
+            return;
+        }
+        Sight::IsAt(addr, mac) => {
+            if let Some(asking) = at.asked.get_mut(&addr).filter(|_| !sighting.out) {
+                asking.answers.insert(mac);
+            }
+            return;
         }
         Sight::Error { by, kind, code, about_reply } => {
             at.errors.insert((by, kind, code));

@@ -8,6 +8,7 @@ use hopyard::kernel::RouteAnswer;
 use hopyard::net::{FibAction, FibRoute, NsName, RouteKey, RouteKind};
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
 
+use super::evidence;
 use super::scene::Scene;
 use crate::commands::up::count;
 use crate::error::CliError;
@@ -30,7 +31,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) ->
         for line in changes(report, repair, scene) {
             ui.line(line)?;
         }
-        if offer && repair.edits().all(|edit| edit.op().is_some()) {
+        if offer && repair.edits().all(|edit| scene.may_make(edit)) {
             ui.hint("`--fix` makes the changes, and proves them with a packet");
         }
     } else if let Some(text) = no_change(report) {
@@ -81,7 +82,7 @@ pub(super) fn verdict(report: &Report) -> String {
 }
 
 /// `h2 has no route back to 10.0.1.2`.
-pub(super) fn sentence(verdict: &Verdict, trouble: &Trouble) -> String {
+pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> String {
     let walk = match &verdict.back {
         Some(back) if trouble.back => back,
         _ => &verdict.there,
@@ -241,15 +242,23 @@ fn row(
         write!(place, " {dev}").ok();
     }
     let asked = report.asked.iter().find(|it| it.back == back && it.hop == at);
-    let mut parts: Vec<String> = asked.and_then(|asked| evidence(report, hop, asked)).into_iter().collect();
-    parts.extend(report.seen.as_ref().map(|seen| sighting(seen, hop, back)));
+    let mut parts: Vec<String> = asked.and_then(|asked| said(report, hop, asked)).into_iter().collect();
+    if let Some(seen) = &report.seen {
+        let (here, packet) = (seen.at(&hop.node), &report.query.packet);
+        let silent = if back && evidence::is_silent(&here, hop, packet) { " (no drop counter moves)" } else { "" };
+        parts.push(format!("{}{silent}", sighting(seen, hop, back)));
+        parts.extend(evidence::beside(&here, hop, packet));
+    }
     [direction.to_owned(), place, decision(hop), parts.join("; ")]
 }
 
 /// What a hop does.
 pub(super) fn decision(hop: &Hop) -> String {
     let reason = match &hop.end {
-        None => return hop.route.as_ref().map_or_else(String::new, |route| route_text(route, hop)),
+        None => {
+            let route = hop.route.as_ref().map_or_else(String::new, |route| route_text(route, hop));
+            return translation(hop).map_or(route.clone(), |becomes| format!("{route}, {becomes}"));
+        }
         Some(End::Delivered) => return "delivered".to_owned(),
         Some(End::Dropped(reason)) => reason,
     };
@@ -300,6 +309,27 @@ pub(super) fn decision(hop: &Hop) -> String {
     format!("{mark} {what}")
 }
 
+/// What a node makes of the addresses of a packet, in the words of nft(8).
+pub(super) fn translation(hop: &Hop) -> Option<String> {
+    let (came, sent) = (&hop.came, &hop.sent);
+    let mut parts = Vec::new();
+    if (came.dst, came.destination_port) != (sent.dst, sent.destination_port) {
+        let port = came.destination_port != sent.destination_port;
+        let to = if port {
+            std::net::SocketAddr::new(sent.dst, sent.destination_port).to_string()
+        } else {
+            sent.dst.to_string()
+        };
+        parts.push(format!("dnat to {to}"));
+    }
+    if came.src != sent.src
+        && let Some(src) = sent.src
+    {
+        parts.push(format!("snat to {src}"));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
 fn route_text(route: &FibRoute, hop: &Hop) -> String {
     let RouteKey { table, .. } = route.key;
     let key = RouteKey { metric: 0, ..route.key.clone() };
@@ -309,7 +339,7 @@ fn route_text(route: &FibRoute, hop: &Hop) -> String {
 }
 
 /// What the kernel says of it, where that is worth telling.
-fn evidence(report: &Report, hop: &Hop, asked: &Asked) -> Option<String> {
+fn said(report: &Report, hop: &Hop, asked: &Asked) -> Option<String> {
     let differs = report
         .disagreements
         .iter()

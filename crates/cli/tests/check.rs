@@ -1,0 +1,90 @@
+//! `hop check` on real labs.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use common::{Place, text, unique};
+
+/// Both families, routed, with a switch in the middle.
+fn routed(place: &Place) -> String {
+    let name = unique("check");
+    let file = place.file(
+        "lab.hop.yaml",
+        &format!("name: {name}\nnodes:\n  a:\n  r:\n  b:\nlinks:\n  - a:eth0 -- r:eth0\n  - r:eth1 -- b:eth0\nrouting: auto\n"),
+    );
+    place.hop(&["up", &file]);
+    name
+}
+
+#[track_caller]
+fn check(place: &Place, args: &[&str]) -> (String, Option<i32>) {
+    let args: Vec<&str> = ["check"].iter().chain(args).copied().collect();
+    let output = place.output(&args);
+    assert_eq!(text(&output.stderr), "");
+    (text(&output.stdout), output.status.code())
+}
+
+#[test]
+fn all_pairs_of_a_routed_lab_reach_each_other_as_predicted() {
+    let place = Place::new();
+    let name = routed(&place);
+    let name = name.as_str();
+    for args in [&[][..], &[name], &["-l", name], &["--no-probe"]] {
+        let (said, status) = check(&place, args);
+        assert!(said.starts_with("a    . .\nr  .   .\nb  . .\n12 of 12 pairs reach each other, "), "{said}");
+        assert_eq!(status, Some(0));
+    }
+    let (said, status) = check(&place, &["-6"]);
+    assert!(said.contains("6 of 6 pairs"), "{said}");
+    assert_eq!(status, Some(0));
+}
+
+#[test]
+fn what_one_family_lacks_is_told_by_its_cause() {
+    let place = Place::new();
+    routed(&place);
+    place.hop(&["exec", "r", "--", "sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"]);
+    let (said, status) = check(&place, &[]);
+    assert!(
+        said.starts_with("a    . 4\nr  .   .\nb  4 .\n2 pairs end at r: forwarding-off\n   hop why -6 a b   "),
+        "{said}"
+    );
+    assert!(said.contains("10 of 12 pairs reach each other, as predicted"), "{said}");
+    assert_eq!(status, Some(1));
+    let (said, status) = check(&place, &["--json", "--no-probe"]);
+    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(status, Some(1));
+    assert_eq!((&json["pairs"], &json["reached"]), (&12.into(), &10.into()));
+    assert_eq!(json["causes"][0]["reason"], "forwarding-off");
+    assert_eq!(json["open"].as_array().unwrap().len(), 2);
+    assert_eq!(json["open"][0]["predicted"], false);
+}
+
+/// A fault that no snapshot tells: all packets are lost on the wire.
+#[test]
+fn a_contradiction_is_shown() {
+    let place = Place::new();
+    routed(&place);
+    let lossy =
+        place.output(&["exec", "r", "--", "tc", "qdisc", "replace", "dev", "eth1", "root", "netem", "loss", "100%"]);
+    let full = [
+        "exec", "r", "--", "tc", "qdisc", "replace", "dev", "eth1", "root", "tbf", "rate", "8bit", "burst", "1",
+        "limit", "1",
+    ];
+    if !lossy.status.success() && !place.output(&full).status.success() {
+        println!("skipped: no queueing discipline that loses packets: {}", text(&lossy.stderr));
+        return;
+    }
+    let (said, status) = check(&place, &["-4", "-W", "300"]);
+    assert!(said.contains("contradiction: a should reach b ("), "{said}");
+    assert!(said.starts_with("a    . !\n"), "{said}");
+    assert_eq!(status, Some(3));
+}
+
+#[test]
+fn a_lab_that_is_not_there_is_refused() {
+    let place = Place::new();
+    let output = place.output(&["check", "no-such-lab"]);
+    assert!(text(&output.stderr).contains("no-such-lab"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2));
+}
