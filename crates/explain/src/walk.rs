@@ -453,6 +453,8 @@ impl Walker<'_> {
             if state.packet.src.is_none() && state.packet.family() == Family::Ipv6 {
                 return stop(state, hop, Reason::SourceAddress);
             }
+            // Its source is known by now, whatever becomes of it.
+            (hop.came, hop.routed) = (state.packet, state.packet);
         }
         let Some(link) = node.links.get(&by.dev) else {
             return stop(state, hop, Reason::Undecided(format!("there is no interface {}", by.dev)));
@@ -463,10 +465,6 @@ impl Walker<'_> {
         }
         if state.packet.length > link.mtu {
             return stop(state, hop, Reason::TooBig { dev: by.dev, mtu: link.mtu });
-        }
-        if state.input.is_none() {
-            // Its source is known by now.
-            (hop.came, hop.routed) = (state.packet, state.packet);
         }
         let hook = if state.input.is_some() { Hook::Forward } else { Hook::Output };
         for hook in [hook, Hook::Postrouting] {
