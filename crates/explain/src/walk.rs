@@ -450,6 +450,8 @@ impl Walker<'_> {
             if state.packet.src.is_none() {
                 state.packet.src = route.and_then(|route| lookup::source(node, route, Some(by), state.packet.dst));
             }
+            // Now that its source is known.
+            (hop.came, hop.routed, hop.sent) = (state.packet, state.packet, state.packet);
             if state.packet.src.is_none() && state.packet.family() == Family::Ipv6 {
                 return stop(state, hop, Reason::SourceAddress);
             }

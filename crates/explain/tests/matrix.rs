@@ -416,3 +416,42 @@ fn an_address_that_was_declared_comes_back() {
         assert_eq!(edits, ["ip address add 10.0.3.2/24 dev br", "ip route add 10.0.1.0/24 via 10.0.3.1"]);
     }
 }
+
+#[test]
+fn who_is_masqueraded_needs_no_route_back() {
+    let faults = ["r2 noroute 10.0.1.0/24", "b noroute 10.0.1.0/24"];
+    let mut net = chain();
+    for fault in faults {
+        type_in(&mut net, fault);
+    }
+    assert_eq!(verdict(&net, &a_to_b()), "back b no-return-route");
+    type_in(&mut net, "r1 masquerade rr");
+    assert_eq!(verdict(&net, &a_to_b()), "yes");
+    let told = told(&net, &a_to_b());
+    // Outside it has another source, and the answer finds the way to the first one.
+    assert_eq!(told.there.packet.src, Some("10.0.2.1".parse().unwrap()));
+    assert_eq!(told.back.unwrap().packet.dst.to_string(), "10.0.1.2");
+}
+
+#[test]
+fn who_is_sent_on_answers_as_whom_was_asked() {
+    let mut net = chain();
+    type_in(&mut net, "r1 dnat 10.0.2.1 10.0.3.2");
+    let query = ask("a", "10.0.2.1");
+    assert_eq!(verdict(&net, &query), "yes");
+    let told = told(&net, &query);
+    assert_eq!(told.there.last().unwrap().node.as_str(), "b");
+    assert_eq!(told.back.unwrap().packet.src, Some("10.0.2.1".parse().unwrap()));
+    // What the router itself sends there is not followed.
+    assert!(verdict(&net, &ask("r1", "10.0.2.1")).starts_with("? there r1"));
+}
+
+#[test]
+fn who_is_masqueraded_needs_a_route_to_the_translator() {
+    let mut net = chain();
+    // b has a way to a, but what it got came from r1.
+    for line in ["r1 masquerade rr", "b noroute 10.0.2.0/24"] {
+        type_in(&mut net, line);
+    }
+    assert_eq!(verdict(&net, &a_to_b()), "back b no-return-route");
+}
