@@ -2,6 +2,7 @@
 
 mod names;
 mod pairs;
+mod sandbox;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -36,6 +37,7 @@ const RATIO_USER: Target = Target::Ratio(1.5);
 const RATIO_DOWN: Target = Target::Ratio(1.25);
 const RATIO_NAME: Target = Target::Ratio(1.0);
 const RATIO_MANY_NAMES: Target = Target::Ratio(0.1);
+const ABOVE_UNSHARE: Target = Target::Above(0.010);
 
 pub(crate) fn run(options: &Options) -> Result<usize, Failure> {
     if options.private_run && std::env::var_os(INSIDE).is_none() {
@@ -71,6 +73,8 @@ pub(crate) fn run(options: &Options) -> Result<usize, Failure> {
     suite.go_on("exec", measured)?;
     let measured = suite.names();
     suite.go_on("names", measured)?;
+    let measured = suite.sandboxes();
+    suite.go_on("sandboxes", measured)?;
     let measured = suite.ping_all();
     suite.go_on("ping_all", measured)?;
     let measured = suite.pairs();

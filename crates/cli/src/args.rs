@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Check(commands::check::Args),
     Record(commands::record::Args),
     Ns(commands::ns::Args),
+    Attach(commands::attach::Args),
+    Detach(commands::detach::Args),
     Enable(commands::enable::Args),
     Disable(commands::disable::Args),
     Unit(commands::unit::Args),

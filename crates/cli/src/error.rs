@@ -7,6 +7,7 @@ use hopyard::kernel::Errno;
 use hopyard::model::Problem;
 use hopyard::net::Op;
 use hopyard::runtime;
+use hopyard::runtime::attach::AttachError;
 use hopyard::runtime::boot::BootError;
 use hopyard::runtime::ns::NsError;
 
@@ -138,6 +139,12 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
             | NsError::NoInterface { .. }
             | NsError::IsThere { .. },
         )
+        | Error::Attach(
+            AttachError::NotAttached { .. }
+            | AttachError::BadName { .. }
+            | AttachError::NoContainer { .. }
+            | AttachError::Ambiguous { .. },
+        )
         | Error::Boot(BootError::NotEnabled { .. } | BootError::BadService { .. } | BootError::NoService { .. }) => {
             USAGE
         }
@@ -184,6 +191,7 @@ fn hint(error: &runtime::Error) -> Option<String> {
         },
         Error::Ns(error) => ns_hint(error),
         Error::Boot(error) => boot_hint(error),
+        Error::Attach(error) => attach_hint(error),
         Error::NotLent { .. } => Some("without `interfaces` in the file it runs for you as well".to_owned()),
         Error::LentElsewhere { .. } => {
             Some("take the lab down where it was brought up; inside of a container that is in the container".to_owned())
@@ -206,7 +214,10 @@ fn uplink_hint(error: &runtime::UplinkError) -> Option<String> {
                 .to_owned(),
         ),
         UplinkError::Elsewhere => Some("leave the network namespace that this shell is in".to_owned()),
-        UplinkError::Pasta { .. } | UplinkError::NoAddresses { .. } => None,
+        UplinkError::Pasta { .. } => {
+            Some("it goes by the host's default route; `ip route` shows whether there is one".to_owned())
+        }
+        UplinkError::NoAddresses { .. } => None,
     }
 }
 
@@ -251,6 +262,27 @@ fn ns_hint(error: &NsError) -> Option<String> {
         NsError::OfLab { lab: None, .. } => Some("`hop down` of whoever brought the lab up takes it down".to_owned()),
         _ => None,
     }
+}
+
+/// The way out, of what concerns containers.
+fn attach_hint(error: &AttachError) -> Option<String> {
+    Some(match error {
+        AttachError::IsAttached { node, .. } => format!("`hop detach {node}` makes it a node as any other again"),
+        AttachError::IsHost { .. } => "start it with `--network none`, or with a network of its own".to_owned(),
+        AttachError::NotYours { .. } => {
+            "as root it can be attached to a lab of root's; without root, `hop exec NODE CMD` starts a program in a node"
+                .to_owned()
+        }
+        AttachError::NameTaken { node, dev, .. } => format!(
+            "give the node's interface another name, as in `{node}:lab0 -- ...`, or start the container with \
+             `--network none`: then it has no `{dev}`"
+        ),
+        AttachError::HasOutside { node, .. } => format!("link `{node}` to another node that has it"),
+        AttachError::InUse { .. } => "end them first: they would be left in a network without links".to_owned(),
+        AttachError::NoContainer { .. } => "`--pid NUMBER` attaches any process".to_owned(),
+        AttachError::Ambiguous { engines: (first, _), .. } => format!("`--engine {first}` says which one is meant"),
+        _ => return None,
+    })
 }
 
 /// The way out, of what concerns systemd.

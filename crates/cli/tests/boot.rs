@@ -219,6 +219,10 @@ fn without_systemd_the_unit_can_be_printed() {
     let file = place.file("p.hop.yaml", &format!("name: {name}\nlinks: [a -- b]\n"));
     let unit = place.hop(&["enable", "--print", &file]);
     assert!(unit.contains(&format!(" boot run {name}\n")), "{unit}");
+    let file =
+        place.file("u.hop.yaml", &format!("name: {name}\nnodes: {{ a: {{ uplink: true }}, b: }}\nlinks: [a -- b]\n"));
+    let unit = place.hop(&["enable", "--print", &file]);
+    assert_eq!(unit.contains("After=network-online.target\n"), common::is_root(), "{unit}");
     if std::path::Path::new("/run/systemd/system").exists() {
         println!("skipped: enabling without systemd: it runs here");
         return;
@@ -284,7 +288,14 @@ fn whoever_takes_over_the_web_server_does_not_reach_the_inside() {
     assert_eq!(found, "", "systemd-analyze verify");
     drop(machine);
 
-    let machine = disk.start_with(HARDWARE);
+    // The hardware is found while the machine starts already.
+    let machine =
+        disk.start_with(&format!("(until [ -e /run/systemd/system ]; do sleep 0.01; done; sleep 0.3; {HARDWARE}) &"));
+    wait_until("the web server runs", || machine.is_active("web"));
+    // A restart does not wait for what the lab has already.
+    let lab = machine.lab();
+    machine.run("systemctl", &["restart", "hopyard-edge"]);
+    assert_eq!(machine.lab(), lab);
     wait_until("the web server runs", || machine.is_active("web"));
     machine.sh("ip netns add internet; ip link set wan-peer netns internet; ip -n internet link set wan-peer up
          ip -n internet address add 192.0.2.1/24 dev wan-peer; ip -n internet link set lo up

@@ -2,7 +2,7 @@
 //! the kernel shows of it explains in the words that are kept there.
 //!
 //! A case is a directory with `case.txt`: the lab, the commands that break it (`NODE: COMMAND`), the question
-//! (`why: SRC DST[:PORT] [BYTES]`). Beside it are `snapshot.json`, what `hop record` wrote of it; `words.txt`, what
+//! (`why: SRC DST[:PORT] [BYTES]`). One without a lab was recorded elsewhere, and is only read. Beside it are `snapshot.json`, what `hop record` wrote of it; `words.txt`, what
 //! `hop why --from` says of that; and `expected.txt`, of the tests of `explain`.
 //!
 //! `RECORD=1 cargo test -p hopyard-cli --test corpus` records all cases anew, and then writes what is said of
@@ -105,7 +105,7 @@ fn this_kernel_makes_of_every_case_what_is_kept_of_it() {
     }
     let anew = std::env::var_os("RECORD").is_some();
     let mut failed = Vec::new();
-    for case in Case::all() {
+    for case in Case::all().into_iter().filter(|case| !case.lab.is_empty()) {
         let place = Place::new();
         let recorded = case.make(&place);
         if anew {

@@ -37,7 +37,7 @@ const TIMEOUT_S: &str = "180";
 /// Where programs are, whoever runs the tests.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Programs that are not everywhere, and that a page may use.
-const TOOLS: &[&str] = &["ip", "ping", "sysctl", "python3", "getent"];
+const TOOLS: &[&str] = &["ip", "ping", "sysctl", "python3", "getent", "podman"];
 
 // ---------------------------------------------------------------------------------- the tests
 
@@ -459,9 +459,16 @@ impl Place {
 /// Runs steps on a machine that systemd has started.
 fn run_booted(page: &str, steps: &[Step]) -> Vec<String> {
     let Some(disk) = common::systemd::Disk::new() else { return Vec::new() };
+    if let Some(tool) = missing_tool(steps) {
+        skip(page, &format!("{} commands: there is no `{tool}` here", steps.len()));
+        return Vec::new();
+    }
     let (home, shown) = (disk.path("home/page"), Path::new("/home/page"));
     fs::create_dir(&home).unwrap();
     let machine = disk.start();
+    if steps.iter().any(|step| step.script.contains("podman ")) {
+        machine.sh(common::systemd::PODMAN);
+    }
     let script = format!("cd {}\n{}", shown.display(), script_of(steps, shown));
     let output = machine.output("timeout", &["--kill-after=5", TIMEOUT_S, "sh", "-c", &script]);
     check_all(page, steps, &output, &home)

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
-use hopyard_net::{Chain, Comparison, Family, Hook, IfName, Loaded, NodeState, Rule, RuleStep, RuleVerdict, Ruleset};
+use hopyard_net::{
+    Chain, Comparison, Family, Hook, IfName, Loaded, NatStep, NodeState, Rule, RuleStep, RuleVerdict, Ruleset,
+};
 
-use crate::{Packet, Protocol, Reason};
+use crate::{Packet, Protocol, Reason, lookup};
 
 /// What a packet looks like to the firewall.
 #[derive(Clone, Copy, Debug)]
@@ -13,17 +15,29 @@ pub(crate) struct Seen<'a> {
     pub(crate) packet: &'a Packet,
     pub(crate) input: Option<IfName>,
     pub(crate) output: Option<IfName>,
+    /// Who gets it next, where it leaves.
+    pub(crate) next: Option<IpAddr>,
     /// Did the node see the packet that this one answers?
     pub(crate) knows_connection: bool,
+    /// As it becomes here, because it belongs to a connection whose addresses the node translates.
+    pub(crate) translated: Option<Packet>,
+}
+
+/// From which priority on a hook translates addresses (`NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC`).
+fn translates_at(hook: Hook) -> i32 {
+    if matches!(hook, Hook::Prerouting | Hook::Output) { -100 } else { 100 }
 }
 
 /// What is said where nobody has read the rules.
 pub(crate) const UNREAD: &str = "its firewall could not be read, and may decide";
 
-/// Runs the chains of a hook. `None`: the packet goes on.
-pub(crate) fn check(hook: Hook, seen: Seen<'_>) -> Option<Reason> {
+/// Runs the chains of a hook; returns the packet that goes on.
+pub(crate) fn check(hook: Hook, seen: Seen<'_>) -> Result<Packet, Reason> {
     // Not to be confused with a firewall that has no rules.
-    let Some(rules) = &seen.node.firewall else { return Some(Reason::Undecided(UNREAD.to_owned())) };
+    let Some(rules) = &seen.node.firewall else { return Err(Reason::Undecided(UNREAD.to_owned())) };
+    let mut packet = *seen.packet;
+    let mut to_be = seen.translated;
+    let mut is_translated = false;
     let own = if seen.packet.family() == Family::Ipv4 { "ip" } else { "ip6" };
     let at_interface = matches!(hook, Hook::Ingress | Hook::Egress);
     let is_here = |chain: &&Chain| {
@@ -34,8 +48,11 @@ pub(crate) fn check(hook: Hook, seen: Seen<'_>) -> Option<Reason> {
     chains.sort_by_key(|chain| chain.base.as_ref().map_or(0, |base| base.priority));
     for chain in chains {
         let Some(base) = &chain.base else { continue };
-        // Address translation looks at the first packet of a connection alone.
-        if base.kind == "nat" && (seen.packet.reply || seen.packet.too_big) && seen.knows_connection {
+        if base.priority >= translates_at(hook) {
+            packet = to_be.take().unwrap_or(packet);
+        }
+        // Address translation looks at the first packet of a connection alone, and once.
+        if base.kind == "nat" && ((packet.reply || packet.too_big) && seen.knows_connection || is_translated) {
             continue;
         }
         let firewall = |chain: &Chain, rule: Option<u64>, rejects: bool| Reason::Firewall {
@@ -51,18 +68,62 @@ pub(crate) fn check(hook: Hook, seen: Seen<'_>) -> Option<Reason> {
             let decides = !chain.rules.is_empty() || base.drops;
             let what = format!("chain netdev {} {} looks at frames", chain.table, chain.name);
             if decides {
-                return Some(Reason::Undecided(what));
+                return Err(Reason::Undecided(what));
             }
             continue;
         }
-        match run(rules, chain, &seen, 0, &mut { RULES }) {
-            Outcome::Drop { chain, rule, rejects } => return Some(firewall(chain, Some(rule), rejects)),
-            Outcome::Beyond(what) => return Some(Reason::Undecided(what)),
-            Outcome::End if base.drops => return Some(firewall(chain, None, false)),
+        match run(rules, chain, &Seen { packet: &packet, ..seen }, 0, &mut { RULES }) {
+            Outcome::Drop { chain, rule, rejects } => return Err(firewall(chain, Some(rule), rejects)),
+            Outcome::Beyond(what) => return Err(Reason::Undecided(what)),
+            Outcome::End if base.drops => return Err(firewall(chain, None, false)),
             Outcome::Accept | Outcome::End => {}
+            // The source of such a packet was chosen for another destination, and it is routed again.
+            Outcome::Translated(_) if hook == Hook::Output => {
+                let what = format!("chain {} {} translates the node's own packets", chain.table, chain.name);
+                return Err(Reason::Undecided(what));
+            }
+            Outcome::Translated(translation) => {
+                is_translated = true;
+                translation.apply(&mut packet);
+            }
         }
     }
-    None
+    Ok(to_be.unwrap_or(packet))
+}
+
+/// What a rule makes of a packet, and of all that belong to its connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Translation {
+    destination: bool,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+}
+
+impl Translation {
+    fn apply(self, packet: &mut Packet) {
+        let ports = packet.protocol != Protocol::Icmp;
+        if self.destination {
+            packet.dst = self.address.unwrap_or(packet.dst);
+            packet.destination_port = self.port.filter(|_| ports).unwrap_or(packet.destination_port);
+        } else {
+            packet.src = self.address.or(packet.src);
+            packet.source_port = self.port.filter(|_| ports).unwrap_or(packet.source_port);
+        }
+    }
+}
+
+/// The address by which a packet leaves that is masqueraded: of those of the interface one in the network of
+/// the next hop, or else the first (`inet_select_addr()` of Linux).
+fn address_of(seen: &Seen<'_>) -> Option<IpAddr> {
+    let link = seen.node.links.get(&seen.output?)?;
+    let family = seen.packet.family();
+    let link_local = |addr: IpAddr| matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local());
+    let usable = |own: &&hopyard_net::IfAddress| {
+        Family::of(own.net.addr()) == family && !own.secondary && !own.host_only && !link_local(own.net.addr())
+    };
+    let near = |own: &&hopyard_net::IfAddress| seen.next.is_some_and(|next| own.net.contains(&next));
+    let all = || link.addresses.iter().filter(usable);
+    all().find(near).or_else(|| all().next()).map(|own| own.net.addr())
 }
 
 enum Outcome<'a> {
@@ -75,6 +136,7 @@ enum Outcome<'a> {
     /// The end of the chain, or `return`.
     End,
     Beyond(String),
+    Translated(Translation),
 }
 
 /// As deep as the kernel lets chains jump (`NFT_JUMP_STACK_SIZE`).
@@ -98,6 +160,7 @@ fn run<'a>(rules: &'a Ruleset, chain: &'a Chain, seen: &Seen<'_>, depth: usize, 
             Applied::Not => {}
             Applied::Reject => return Outcome::Drop { chain, rule: rule.handle, rejects: true },
             Applied::Unknown(what) => return beyond(rule, &what),
+            Applied::Translated(translation) => return Outcome::Translated(translation),
             Applied::Verdict(verdict) => match verdict {
                 RuleVerdict::Accept => return Outcome::Accept,
                 RuleVerdict::Drop => return Outcome::Drop { chain, rule: rule.handle, rejects: false },
@@ -127,6 +190,7 @@ enum Applied<'a> {
     Verdict(&'a RuleVerdict),
     Reject,
     Unknown(String),
+    Translated(Translation),
 }
 
 /// The size of a register.
@@ -194,11 +258,41 @@ fn apply<'a>(rule: &'a Rule, seen: &Seen<'_>) -> Applied<'a> {
                 None => return Applied::Unknown("a register that is none".to_owned()),
             },
             RuleStep::Counter | RuleStep::Pass => {}
-            RuleStep::Nat(_) => return not_understood("nat"),
-            RuleStep::Masquerade => return not_understood("masq"),
+            // In a table for both families it concerns one of them.
+            RuleStep::Nat(NatStep { family, .. }) if *family != seen.packet.family() => {}
+            RuleStep::Nat(NatStep { destination, family, address, port }) => {
+                let length = if *family == Family::Ipv4 { 4 } else { 16 };
+                let mut read = |register: &Option<u32>, length: usize| match register {
+                    Some(register) => room(&mut memory, *register, length).map(|room| Some(room.to_vec())),
+                    None => Some(None),
+                };
+                let (Some(address), Some(port)) = (read(address, length), read(port, 2)) else {
+                    return Applied::Unknown("a register that is none".to_owned());
+                };
+                let address = address.and_then(|bytes| match bytes.len() {
+                    4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+                    _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+                });
+                let port = port.and_then(|bytes| bytes.try_into().ok().map(u16::from_be_bytes));
+                return Applied::Translated(Translation { destination: *destination, address, port });
+            }
+            RuleStep::Masquerade => {
+                let Some(address) = address_of(seen) else {
+                    return Applied::Unknown("the interface has no address to give".to_owned());
+                };
+                return Applied::Translated(Translation { destination: false, address: Some(address), port: None });
+            }
             RuleStep::Redirect { .. } => return not_understood("redir"),
             RuleStep::TransparentProxy { .. } => return not_understood("tproxy"),
-            RuleStep::DestinationType { .. } => return not_understood("fib"),
+            RuleStep::DestinationType { register } => {
+                /// `RTN_LOCAL` and `RTN_UNICAST`.
+                const KINDS: [u32; 2] = [1, 2];
+                let kind = KINDS[usize::from(lookup::is_own(seen.node, seen.packet.dst))];
+                match room(&mut memory, *register, REGISTER_BYTES) {
+                    Some(room) => room.copy_from_slice(&kind.to_ne_bytes()),
+                    None => return Applied::Unknown("a register that is none".to_owned()),
+                }
+            }
             RuleStep::Reject { .. } => return Applied::Reject,
             RuleStep::Verdict(verdict) => return Applied::Verdict(verdict),
             RuleStep::Unknown(what) => return not_understood(what),

@@ -16,6 +16,7 @@ mod packet;
 mod reason;
 mod repair;
 mod segment;
+mod steps;
 mod verdict;
 mod walk;
 
@@ -26,5 +27,6 @@ pub use matrix::{Cause, Cell, Matrix, Target, matrix};
 pub use packet::{Packet, Protocol};
 pub use reason::{ArpRefusal, Reason};
 pub use repair::{Repair, Stage, repair};
+pub use steps::{Part, Step, steps, table_name};
 pub use verdict::{Outcome, Query, Trouble, Verdict, explain, owner};
-pub use walk::{Choices, End, Hop, Trace, Walk, walk};
+pub use walk::{Choices, End, Hop, Trace, Translated, Walk, walk};

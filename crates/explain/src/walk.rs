@@ -23,6 +23,30 @@ pub struct Walk {
     pub hops: Vec<Hop>,
     /// Another one of equal routes would have led to another end, and which is taken is not known.
     pub by_chance: bool,
+    /// The nodes that have translated it.
+    #[serde(skip)]
+    pub translations: Vec<Translated>,
+}
+
+/// A node that has translated a packet, and will translate what answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Translated {
+    /// The node.
+    pub node: NsName,
+    /// As the packet came to it, or as its own kernel made it.
+    pub before: Packet,
+    /// As it left.
+    pub after: Packet,
+}
+
+impl Translated {
+    /// Does a packet answer the one that left?
+    fn is_answered_by(&self, packet: &Packet) -> bool {
+        Some(packet.dst) == self.after.src
+            && packet.src == Some(self.after.dst)
+            && packet.destination_port == self.after.source_port
+            && packet.source_port == self.after.destination_port
+    }
 }
 
 /// What one node did with it.
@@ -42,6 +66,15 @@ pub struct Hop {
     pub to: Option<Endpoint>,
     /// Its end, if it is here.
     pub end: Option<End>,
+    /// The packet as it came.
+    #[serde(skip)]
+    pub came: Packet,
+    /// As it was when the node looked for a route.
+    #[serde(skip)]
+    pub routed: Packet,
+    /// As it left.
+    #[serde(skip)]
+    pub sent: Packet,
 }
 
 /// How it ends.
@@ -107,10 +140,14 @@ impl Walk {
 
     /// What it leaves behind. A node that is asked for its address remembers who has asked.
     pub fn trace(&self, snapshot: &Snapshot) -> Trace {
-        let mut trace = Trace { nodes: self.nodes().cloned().collect(), learnt: BTreeMap::new() };
+        let mut trace = Trace {
+            nodes: self.nodes().cloned().collect(),
+            learnt: BTreeMap::new(),
+            translations: self.translations.clone(),
+        };
         for hop in &self.hops {
             if let (Some(to), Some(next)) = (&hop.to, &hop.next) {
-                trace.learnt.extend(learnt(snapshot, &hop.node, next, &self.packet, to));
+                trace.learnt.extend(learnt(snapshot, &hop.node, next, &hop.sent, to));
             }
         }
         trace
@@ -129,6 +166,8 @@ pub struct Trace {
     pub nodes: BTreeSet<NsName>,
     /// Who has learnt, by being asked, where an address is on one of its links.
     pub learnt: BTreeMap<(Endpoint, IpAddr), Endpoint>,
+    /// Who has translated it, and how.
+    pub translations: Vec<Translated>,
 }
 
 /// Walks a packet from a node to its end.
@@ -152,6 +191,8 @@ pub fn walk(
         hops: Vec::new(),
         been: BTreeSet::new(),
         learnt: before.learnt.clone(),
+        translations: Vec::new(),
+        answers: None,
     };
     walker.go(state, &mut budget)
 }
@@ -170,6 +211,8 @@ pub(crate) fn step(snapshot: &Snapshot, at: &NsName, by: &NextHop, dst: IpAddr) 
         hops: Vec::new(),
         been: BTreeSet::new(),
         learnt: BTreeMap::new(),
+        translations: Vec::new(),
+        answers: None,
     };
     walker.deliver_frame(node, &state, by, link)
 }
@@ -192,6 +235,9 @@ struct State {
     hops: Vec<Hop>,
     been: BTreeSet<(NsName, Option<IfName>)>,
     learnt: BTreeMap<(Endpoint, IpAddr), Endpoint>,
+    translations: Vec<Translated>,
+    /// The translation at this node of what this packet answers.
+    answers: Option<Translated>,
 }
 
 /// What a node does with a packet before it looks for the neighbour.
@@ -212,10 +258,18 @@ impl Walker<'_> {
                 next: None,
                 to: None,
                 end: None,
+                came: state.packet,
+                routed: state.packet,
+                sent: state.packet,
             };
+            let answered = self.before.translations.iter().rev();
+            state.answers = answered
+                .filter(|it| state.packet.reply && it.node == state.at)
+                .find(|it| it.is_answered_by(&state.packet))
+                .cloned();
             let ended = |mut state: State, hop: Hop, end: End| {
                 state.hops.push(Hop { end: Some(end), ..hop });
-                Walk { packet: state.packet, hops: state.hops, by_chance: false }
+                Walk { packet: state.packet, hops: state.hops, by_chance: false, translations: state.translations }
             };
             let dropped = |state: State, hop: Hop, reason: Reason| ended(state, hop, End::Dropped(reason));
             let Some(node) = self.snapshot.nodes.get(&state.at) else {
@@ -225,7 +279,9 @@ impl Walker<'_> {
                 let circle = circle(&state.hops, &state.at, state.input);
                 return dropped(state, hop, Reason::Loop(circle));
             }
-            let (route, hops) = match self.route(node, &mut state) {
+            let routed = self.route(node, &mut state);
+            (hop.routed, hop.sent) = (state.packet, state.packet);
+            let (route, hops) = match routed {
                 Routed::Ends(reason, route, next) => {
                     hop.route = route.cloned();
                     hop.next = next;
@@ -260,7 +316,8 @@ impl Walker<'_> {
                 Ok(()) => {
                     let reason = Reason::Undecided("too many equal ways".to_owned());
                     let end = Some(End::Dropped(reason));
-                    Walk { packet: state.packet, hops: vec![Hop { end, ..hop.clone() }], by_chance: true }
+                    let hops = vec![Hop { end, ..hop.clone() }];
+                    Walk { packet: state.packet, hops, by_chance: true, translations: state.translations }
                 }
                 Err(walk) => *walk,
             };
@@ -280,22 +337,22 @@ impl Walker<'_> {
             let end = Some(End::Dropped(Reason::Undecided("a route without a way on".to_owned())));
             let mut hops = state.hops.clone();
             hops.push(Hop { end, ..hop.clone() });
-            Walk { packet: state.packet, hops, by_chance: false }
+            Walk { packet: state.packet, hops, by_chance: false, translations: state.translations.clone() }
         })
     }
 
     /// The routing decision, with what comes before and behind it in the node.
     fn route<'n>(&self, node: &'n NodeState, state: &mut State) -> Routed<'n> {
         let family = state.packet.family();
-        let packet = state.packet;
         let input = state.input;
-        if let Some(dev) = input
-            && let Some(reason) = self
-                .filter(node, state, Hook::Ingress, Some(dev), None)
-                .or_else(|| self.filter(node, state, Hook::Prerouting, Some(dev), None))
-        {
-            return Routed::Ends(reason, None, None);
+        if let Some(dev) = input {
+            for hook in [Hook::Ingress, Hook::Prerouting] {
+                if let Some(reason) = self.filter(node, state, hook, Some(dev), None) {
+                    return Routed::Ends(reason, None, None);
+                }
+            }
         }
+        let packet = state.packet;
         if input.is_none() && is_link_local(packet.dst) {
             let what = "a link-local address is another one on each interface".to_owned();
             return Routed::Ends(Reason::Undecided(what), None, None);
@@ -368,7 +425,8 @@ impl Walker<'_> {
         let stop = |state: &State, hop: Hop, reason: Reason| {
             let mut hops = state.hops.clone();
             hops.push(Hop { end: Some(End::Dropped(reason)), ..hop });
-            Err(Box::new(Walk { packet: state.packet, hops, by_chance: false }))
+            let translations = state.translations.clone();
+            Err(Box::new(Walk { packet: state.packet, hops, by_chance: false, translations }))
         };
         hop.next = Some(by.clone());
         if let Some(input) = state.input {
@@ -407,12 +465,21 @@ impl Walker<'_> {
             let reason = self.too_long(state, by.dev, link.mtu);
             return stop(state, hop, reason);
         }
+        if state.input.is_none() {
+            // Its source is known by now.
+            (hop.came, hop.routed) = (state.packet, state.packet);
+        }
         let hook = if state.input.is_some() { Hook::Forward } else { Hook::Output };
-        let filtered = self
-            .filter(node, state, hook, state.input, Some(by.dev))
-            .or_else(|| self.filter(node, state, Hook::Postrouting, state.input, Some(by.dev)));
-        if let Some(reason) = filtered {
-            return stop(state, hop, reason);
+        for hook in [hook, Hook::Postrouting] {
+            if let Some(reason) = self.filter(node, state, hook, state.input, Some(by)) {
+                return stop(state, hop, reason);
+            }
+        }
+        hop.sent = state.packet;
+        let (before, after) = (hop.came, hop.sent);
+        let ends = |it: &Packet| (it.src, it.dst, it.source_port, it.destination_port);
+        if ends(&before) != ends(&after) {
+            state.translations.push(Translated { node: state.at.clone(), before, after });
         }
         match self.deliver_frame(node, state, by, link) {
             Err(reason) => stop(state, hop, reason),
@@ -573,8 +640,12 @@ impl Walker<'_> {
 
     /// What the node does with what is for itself.
     fn deliver(&self, node: &NodeState, state: &State) -> Option<Reason> {
+        // Who has the address may have sent it on to another node.
+        let sent_on =
+            |wanted: &NsName| state.translations.iter().any(|it| it.node == *wanted && it.before.dst != it.after.dst);
         if let Some(wanted) = self.wanted
             && *wanted != state.at
+            && !sent_on(wanted)
         {
             return Some(Reason::WrongNode { wanted: wanted.clone() });
         }
@@ -584,29 +655,58 @@ impl Walker<'_> {
             if !lo {
                 return Some(Reason::LinkDown(IfName::LO));
             }
-            let lo = Some(IfName::LO);
-            let filtered = self
-                .filter(node, state, Hook::Output, None, lo)
-                .or_else(|| self.filter(node, state, Hook::Postrouting, None, lo))
-                .or_else(|| self.filter(node, state, Hook::Prerouting, lo, None));
-            if filtered.is_some() {
-                return filtered;
+            let lo = IfName::LO;
+            let by = NextHop { via: None, dev: lo, weight: 1 };
+            let mut state = state.clone();
+            for (hook, input, output) in [
+                (Hook::Output, None, Some(&by)),
+                (Hook::Postrouting, None, Some(&by)),
+                (Hook::Prerouting, Some(lo), None),
+            ] {
+                let before = state.packet;
+                let filtered = self.filter(node, &mut state, hook, input, output);
+                if filtered.is_some() {
+                    return filtered;
+                }
+                if state.packet != before {
+                    return Some(Reason::Undecided("it is translated on its way to the node itself".to_owned()));
+                }
             }
         }
-        self.filter(node, state, Hook::Input, state.input.or(Some(IfName::LO)), None)
+        self.filter(node, &mut state.clone(), Hook::Input, state.input.or(Some(IfName::LO)), None)
             .or_else(|| listening(node, &state.packet))
     }
 
+    /// Runs the chains of a hook; the packet may be another one then.
     fn filter(
         &self,
         node: &NodeState,
-        state: &State,
+        state: &mut State,
         hook: Hook,
         input: Option<IfName>,
-        output: Option<IfName>,
+        output: Option<&NextHop>,
     ) -> Option<Reason> {
         let knows_connection = self.before.nodes.contains(&state.at);
-        filter::check(hook, Seen { node, packet: &state.packet, input, output, knows_connection })
+        let packet = state.packet;
+        // What belongs to a translated connection is translated back: its destination as it comes, its source as
+        // it leaves.
+        let translated = state.answers.as_ref().and_then(|it| match hook {
+            Hook::Prerouting => Some(Packet { dst: it.before.src?, destination_port: it.before.source_port, ..packet }),
+            Hook::Postrouting => {
+                Some(Packet { src: Some(it.before.dst), source_port: it.before.destination_port, ..packet })
+            }
+            _ => None,
+        });
+        let next = output.map(|by| by.via.unwrap_or(packet.dst));
+        let output = output.map(|by| by.dev);
+        let seen = Seen { node, packet: &packet, input, output, next, knows_connection, translated };
+        match filter::check(hook, seen) {
+            Ok(packet) => {
+                state.packet = packet;
+                None
+            }
+            Err(reason) => Some(reason),
+        }
     }
 
     /// An interface that is down and would lead to the destination, where none that is up does.

@@ -369,6 +369,28 @@ fn the_firewall_is_run_in_each_hook() {
     check(&["r2 filter forward accept l4proto icmp accept masquerade"], &a_to_b(), "yes", &[]);
 }
 
+/// Not to be taken for one without rules.
+#[test]
+fn a_firewall_that_nobody_could_read_leaves_it_open() {
+    let mut net = chain();
+    net.nodes.get_mut("r2").unwrap().firewall = None;
+    assert_eq!(verdict(&net, &a_to_b()), "? there r2 undecided");
+    // What ends it before is certain.
+    type_in(&mut net, "r1 noroute 10.0.3.0/24");
+    assert_eq!(verdict(&net, &a_to_b()), "there r1 no-route");
+}
+
+#[test]
+fn a_cable_that_leads_elsewhere_leaves_what_is_known() {
+    let mut net = chain();
+    net.nodes.get_mut("r2").unwrap().links.get_mut(&"rb".parse::<hopyard_net::IfName>().unwrap()).unwrap().kind =
+        hopyard_net::LinkKind::Veth { peer: None };
+    assert_eq!(verdict(&net, &a_to_b()), "? there r2 leaves-known");
+    assert_eq!(commands(&net, &a_to_b()), Vec::<String>::new());
+    // What comes not as far is answered.
+    assert_eq!(verdict(&net, &ask("a", "10.0.2.2")), "yes");
+}
+
 #[test]
 fn a_broadcast_is_not_followed() {
     let mut net = chain();
@@ -429,4 +451,43 @@ fn an_address_that_was_declared_comes_back() {
         let edits: Vec<String> = repair.edits().map(ToString::to_string).collect();
         assert_eq!(edits, ["ip address add 10.0.3.2/24 dev br", "ip route add 10.0.1.0/24 via 10.0.3.1"]);
     }
+}
+
+#[test]
+fn who_is_masqueraded_needs_no_route_back() {
+    let faults = ["r2 noroute 10.0.1.0/24", "b noroute 10.0.1.0/24"];
+    let mut net = chain();
+    for fault in faults {
+        type_in(&mut net, fault);
+    }
+    assert_eq!(verdict(&net, &a_to_b()), "back b no-return-route");
+    type_in(&mut net, "r1 masquerade rr");
+    assert_eq!(verdict(&net, &a_to_b()), "yes");
+    let told = told(&net, &a_to_b());
+    // Outside it has another source, and the answer finds the way to the first one.
+    assert_eq!(told.there.packet.src, Some("10.0.2.1".parse().unwrap()));
+    assert_eq!(told.back.unwrap().packet.dst.to_string(), "10.0.1.2");
+}
+
+#[test]
+fn who_is_sent_on_answers_as_whom_was_asked() {
+    let mut net = chain();
+    type_in(&mut net, "r1 dnat 10.0.2.1 10.0.3.2");
+    let query = ask("a", "10.0.2.1");
+    assert_eq!(verdict(&net, &query), "yes");
+    let told = told(&net, &query);
+    assert_eq!(told.there.last().unwrap().node.as_str(), "b");
+    assert_eq!(told.back.unwrap().packet.src, Some("10.0.2.1".parse().unwrap()));
+    // What the router itself sends there is not followed.
+    assert!(verdict(&net, &ask("r1", "10.0.2.1")).starts_with("? there r1"));
+}
+
+#[test]
+fn who_is_masqueraded_needs_a_route_to_the_translator() {
+    let mut net = chain();
+    // b has a way to a, but what it got came from r1.
+    for line in ["r1 masquerade rr", "b noroute 10.0.2.0/24"] {
+        type_in(&mut net, line);
+    }
+    assert_eq!(verdict(&net, &a_to_b()), "back b no-return-route");
 }

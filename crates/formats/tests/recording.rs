@@ -1,5 +1,6 @@
 //! Recordings: what is written reads as the same, whatever the network; what is no recording is an error
 //! with its place.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 use std::net::IpAddr;
 

@@ -143,13 +143,43 @@ fn a_router_is_adopted_and_its_connections_go_on() {
     assert_eq!(again.steps.len(), 1, "{:?}", again.steps);
     assert_eq!(before, ["red-router", "blue-router"].map(|node| identity(&again.running, node)));
 
-    for (writer, reader) in [(&mut red, &mut there)] {
-        writer.write_all(b"x").unwrap();
-        reader.set_read_timeout(Some(PATIENCE)).unwrap();
-        reader.read_exact(&mut [0]).unwrap();
-        reader.write_all(b"y").unwrap();
-        writer.set_read_timeout(Some(PATIENCE)).unwrap();
-        writer.read_exact(&mut [0]).unwrap();
-    }
+    red.write_all(b"x").unwrap();
+    there.set_read_timeout(Some(PATIENCE)).unwrap();
+    there.read_exact(&mut [0]).unwrap();
+    there.write_all(b"y").unwrap();
+    red.set_read_timeout(Some(PATIENCE)).unwrap();
+    red.read_exact(&mut [0]).unwrap();
     hopyard::runtime::down(&home, first.name(), true).unwrap();
+}
+
+#[test]
+fn hop_why_follows_translations_and_agrees_with_kernels_and_packets() {
+    use hopyard::explain::{Outcome, Packet, Protocol};
+
+    let net = Network::start_file(EXAMPLE).unwrap();
+    let node = |name| net.node(name).unwrap();
+    let _db = node("red-db").run(|| TcpListener::bind("0.0.0.0:5432")).unwrap().unwrap();
+    let _web = node("blue-web").run(|| TcpListener::bind("0.0.0.0:80")).unwrap().unwrap();
+    let yes = Outcome::Yes;
+    let no = Outcome::No;
+    for (from, to, port, wanted, outcome, last) in [
+        ("red-db", "198.51.100.2", None, None, yes, "client"),
+        ("blue-web", "198.51.100.2", None, Some("client"), yes, "client"),
+        ("client", "203.0.113.10", None, None, yes, "red-web"),
+        ("blue-web", "203.0.113.10", None, None, yes, "red-web"),
+        ("red-web", "203.0.113.20", Some(80), None, yes, "blue-web"),
+        // The router has the address, and sends it on.
+        ("client", "203.0.113.2", Some(5432), Some("red-router"), yes, "red-db"),
+        ("client", "203.0.113.2", Some(5433), Some("red-router"), no, "red-router"),
+        ("client", "10.0.0.12", None, Some("red-db"), no, "isp"),
+    ] {
+        let protocol = if port.is_some() { Protocol::Tcp } else { Protocol::Icmp };
+        let packet = Packet::probe(ip(to), protocol, port.unwrap_or_default());
+        let wanted = wanted.map(|name| name.parse().unwrap());
+        let report = hopyard::runtime::why::why(net.running(), from, packet, wanted, true).unwrap();
+        let what = format!("{from} -> {to} {port:?}");
+        assert_eq!(report.disagreements, [], "{what}");
+        assert_eq!(report.verdict.outcome(), outcome, "{what}: {:?}", report.verdict.trouble());
+        assert_eq!(report.verdict.there.last().unwrap().node.as_str(), last, "{what}");
+    }
 }

@@ -17,6 +17,7 @@ use rustix::net::{
 use crate::Failure;
 use crate::failure::Doing;
 use crate::leash;
+use crate::sandbox::address_in;
 use crate::tie::Tie;
 
 /// An agent, seen from its starter. Ends when this is dropped.
@@ -71,7 +72,7 @@ impl Agent {
             -1 => return Err(io::Error::last_os_error()).doing(START),
             0 => {
                 drop((sockets, names));
-                live(enter, &tie, their_sockets, their_names)
+                live(enter, &tie, &their_sockets, &their_names)
             }
             _ => {}
         }
@@ -193,15 +194,17 @@ fn encode(number: u32, found: &Found) -> Vec<u8> {
     message
 }
 
-fn live(enter: impl FnOnce() -> Result<(), Failure>, tie: &Tie, sockets: OwnedFd, names: OwnedFd) -> ! {
-    let ready = rustix::thread::set_name(c"hop-agent")
+fn live(enter: impl FnOnce() -> Result<(), Failure>, tie: &Tie, sockets: &OwnedFd, names: &OwnedFd) -> ! {
+    // What the terminal and others say to the group of its starter does not concern it.
+    let ready = rustix::process::setsid()
+        .and_then(|_| rustix::thread::set_name(c"hop-agent"))
         .doing(START)
         .and_then(|()| enter())
         .and_then(|()| tie.hold().doing(START))
-        .and_then(|()| leash::close_everything_but([&sockets, &names]).doing("close what was open"));
+        .and_then(|()| leash::close_everything_but([sockets, names]).doing("close what was open"));
     match ready {
-        Err(failure) => leash::say_failure(&sockets, &failure),
-        Ok(()) => serve(&sockets, &names),
+        Err(failure) => leash::say_failure(sockets, &failure),
+        Ok(()) => serve(sockets, names),
     }
     // SAFETY: ends this process without the exit handlers of the one it was forked from.
     unsafe { libc::_exit(0) }
@@ -292,19 +295,15 @@ fn addresses_of(name: &CStr) -> Found {
     while !next.is_null() {
         // SAFETY: an entry of the list, which is freed below.
         let entry = unsafe { &*next };
-        match entry.ai_family {
-            libc::AF_INET => {
-                // SAFETY: the family says what the address is.
-                let addr = unsafe { &*entry.ai_addr.cast::<libc::sockaddr_in>() };
-                found.push(IpAddr::V4(Ipv4Addr::from(u32::from_be(addr.sin_addr.s_addr))));
-            }
-            libc::AF_INET6 => {
-                // SAFETY: as above.
-                let addr = unsafe { &*entry.ai_addr.cast::<libc::sockaddr_in6>() };
-                found.push(IpAddr::V6(Ipv6Addr::from(addr.sin6_addr.s6_addr)));
-            }
-            _ => {}
-        }
+        let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+        let size = (entry.ai_addrlen as usize).min(size_of_val(&storage));
+        // SAFETY: the entry has an address of that length, and the storage is at least as long; all zero is
+        // valid in the rest of it.
+        let storage = unsafe {
+            std::ptr::copy_nonoverlapping(entry.ai_addr.cast::<u8>(), storage.as_mut_ptr().cast::<u8>(), size);
+            storage.assume_init()
+        };
+        found.extend(address_in(&storage).map(|addr| addr.ip()));
         next = entry.ai_next;
     }
     // SAFETY: the list that getaddrinfo has made, which nobody uses any more.

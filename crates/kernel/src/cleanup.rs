@@ -26,7 +26,7 @@ pub struct Pending {
 }
 
 /// `RTNLGRP_LINK` as the bit that bind(2) takes.
-const GROUP_LINK: u32 = 1;
+pub(crate) const GROUP_LINK: u32 = 1;
 
 impl Pending {
     /// Puts markers in place.

@@ -4,6 +4,7 @@
 //! files of a user.
 
 pub mod agent;
+mod arrival;
 mod child;
 pub mod cleanup;
 pub mod counters;
@@ -42,6 +43,7 @@ pub mod users;
 pub mod watch;
 mod world;
 
+pub use arrival::wait_for_interfaces;
 pub use enter::{Entry, Identity, NetworkEntry, enter_network, helper};
 pub use errno::Errno;
 pub use error::{ApplyError, KernelError};

@@ -31,6 +31,8 @@ pub struct Mark {
     pub source_port: u16,
     /// The port that it goes to.
     pub destination_port: u16,
+    /// Where it goes when all nodes on its way have translated it: the same, where none does.
+    pub becomes: (IpAddr, u16),
     /// In the payload, or (TCP) its first half is the sequence number.
     pub token: [u8; 8],
     /// Its length with the IP header; of a TCP segment it is fixed. It may not be cut on the way.
@@ -290,11 +292,11 @@ fn known(mark: &Mark, family: Family, parts: &Parts<'_>) -> Option<Sight> {
             let sequence = mark.sequence();
             let flags = rest.get(13).copied().unwrap_or_default();
             match ports()? {
-                (from, to) if (from, to) == (mark.source_port, mark.destination_port) => {
+                (from, to) if from == mark.source_port && mark.is_port(to) => {
                     // The sender's own reset of the connection that it does not know is no probe.
                     (number(4)? == sequence && flags & RESET == 0).then_some(Sight::Request)
                 }
-                (from, to) if (from, to) == (mark.destination_port, mark.source_port) => {
+                (from, to) if to == mark.source_port && mark.is_port(from) => {
                     let answers = number(8)? == sequence.wrapping_add(1);
                     let what = if flags & RESET == 0 { Sight::Reply } else { Sight::Reset };
                     answers.then_some(what)
@@ -303,9 +305,10 @@ fn known(mark: &Mark, family: Family, parts: &Parts<'_>) -> Option<Sight> {
             }
         }
         17 => match ports()? {
-            (_, to) if to == mark.destination_port && rest.get(8..)?.starts_with(&mark.token) => Some(Sight::Request),
-            (from, to) if (from, to) == (mark.destination_port, mark.source_port) && parts.src == mark.dst => {
-                Some(Sight::Reply)
+            (_, to) if mark.is_port(to) && rest.get(8..)?.starts_with(&mark.token) => Some(Sight::Request),
+            (from, to) if to == mark.source_port => {
+                let answers = [(mark.dst, mark.destination_port), mark.becomes].contains(&(parts.src, from));
+                answers.then_some(Sight::Reply)
             }
             _ => None,
         },
@@ -314,6 +317,11 @@ fn known(mark: &Mark, family: Family, parts: &Parts<'_>) -> Option<Sight> {
 }
 
 impl Mark {
+    /// Is it the port that the probe goes to, before or behind a translation?
+    fn is_port(&self, port: u16) -> bool {
+        port == self.destination_port || port == self.becomes.1
+    }
+
     fn sequence(&self) -> u32 {
         let [a, b, c, d, ..] = self.token;
         u32::from_be_bytes([a, b, c, d])
@@ -466,6 +474,7 @@ mod tests {
             dst: "10.0.0.2".parse().unwrap(),
             source_port: 4000,
             destination_port: 80,
+            becomes: ("10.0.0.2".parse().unwrap(), 80),
             token: *b"\x01\x02\x03\x04hopy",
             length: 44,
         }

@@ -145,14 +145,14 @@ fn hosts(host: &str) -> Result<Hosts, AllowError> {
     if name == "localhost" || name.ends_with(".localhost") {
         return Err(AllowError::Loopback { host: host.to_owned() });
     }
-    if !is_name(&name) {
+    if !is_host_name(&name) {
         return Err(AllowError::Host { host: host.to_owned() });
     }
     Ok(Hosts::Name(name))
 }
 
-/// A host name (RFC 1123, section 2.1), with the underscore that some have.
-fn is_name(name: &str) -> bool {
+/// Is it a host name (RFC 1123, section 2.1)? Underscores are in some.
+pub fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))

@@ -9,6 +9,7 @@
 mod address;
 mod diff;
 mod fabric;
+pub mod foreign;
 mod hash;
 mod mac;
 mod nat;

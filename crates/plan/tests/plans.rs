@@ -333,7 +333,7 @@ fn nobody_outside_has_a_route_to_what_is_hidden_and_everybody_inside_has_one_out
     assert_eq!(routes("b1"), ["default via 10.0.0.2 dev eth0"]);
     let isp = routes("isp");
     assert!(!isp.iter().any(|route| route.starts_with("10.") || route.starts_with("default")), "{isp:?}");
-    let [ra, rb] = ["ra", "rb"].map(|ns| routes(ns));
+    let [ra, rb] = ["ra", "rb"].map(routes);
     assert!(ra.iter().any(|route| route.starts_with("198.51.100.0/24")), "{ra:?}");
     assert!(ra.iter().any(|route| route.starts_with("10.1.0.0/24 via 10.0.0.1 dev in")), "{ra:?}");
     assert!(!rb.iter().any(|route| route.starts_with("10.")), "{rb:?}");

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hopyard_kernel::{Errno, rights};
@@ -11,7 +12,8 @@ use hopyard_net::Op;
 use crate::error::Error;
 use crate::home::Home;
 use crate::lifecycle::{Lifetime, up};
-use crate::ping::{Outcome, Probe, ping};
+use crate::ping::{Outcome as Echo, Probe, ping};
+use crate::sandbox::{self, Outcome, Outside, RunError, Wanted};
 use crate::uplink::{self, Readiness, UplinkError};
 
 /// What one check found.
@@ -42,6 +44,7 @@ pub enum Verdict {
 pub fn examine(home: &Home) -> Vec<Finding> {
     let mut findings = vec![rights_of_caller(home)];
     findings.extend(trial(home));
+    findings.push(sandbox());
     findings.extend([descriptors(), mounts(), neighbours(), bridge_ports(), namespaces(), memory(), way_out(home)]);
     findings
 }
@@ -120,6 +123,49 @@ fn trial(home: &Home) -> Vec<Finding> {
     findings
 }
 
+/// A command behind a gate.
+fn sandbox() -> Finding {
+    const SUBJECT: &str = "sandbox";
+    let wanted = Wanted {
+        allow: Vec::new(),
+        publish: Vec::new(),
+        outside: Outside::Here,
+        records: true,
+        cwd: PathBuf::from("/"),
+    };
+    let mut command = Command::new("/bin/true");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let bad = |detail, fix| Finding { subject: SUBJECT, verdict: Verdict::Bad, detail, fix };
+    match sandbox::run(&wanted, command) {
+        Ok(Outcome { status: 0, .. }) => Finding {
+            subject: SUBJECT,
+            verdict: Verdict::Good,
+            detail: "a command behind a gate reaches what is allowed, and nothing else".to_owned(),
+            fix: None,
+        },
+        Ok(Outcome { status, .. }) => bad(format!("/bin/true in a sandbox ended with status {status}"), None),
+        Err(error) => {
+            let fix = sandbox_fix(&error);
+            bad(error.to_string(), fix)
+        }
+    }
+}
+
+/// What a sandbox needs besides what a lab needs.
+pub fn sandbox_fix(error: &RunError) -> Option<String> {
+    /// What the gate is made of beyond links.
+    const FIREWALL: [&str; 4] = ["add table", "add chain", "add a rule", "the firewall"];
+    let RunError::Runtime(error) = error else { return None };
+    match error {
+        // How nf_tables says that it lacks a part, or that it is not there itself.
+        Error::System(failure) if FIREWALL.iter().any(|part| failure.doing.contains(part)) => Some(
+            "as root: modprobe -a nf_tables nft_tproxy; if there is no such module, the kernel was built without it"
+                .to_owned(),
+        ),
+        error => fix_for(error),
+    }
+}
+
 fn trial_lab() -> Result<hopyard_model::Lab, String> {
     let mut doc = LabDoc { implicit_nodes: true, ..LabDoc::default() };
     let name = format!("doctor-{}", std::process::id());
@@ -141,7 +187,7 @@ fn reach(running: &crate::Running, hosts: &[(hopyard_net::NsName, Vec<std::net::
     let probes: Vec<Probe> = others.map(|&to| Probe { from: from.clone(), to }).collect();
     let namespaces = running.namespaces()?.into_iter().collect();
     let outcomes = ping(running.realm(), &namespaces, &probes, Duration::from_secs(2))?;
-    Ok(!outcomes.is_empty() && outcomes.iter().all(Outcome::is_reply))
+    Ok(!outcomes.is_empty() && outcomes.iter().all(Echo::is_reply))
 }
 
 fn enter(running: &crate::Running) -> Result<(), String> {

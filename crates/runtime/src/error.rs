@@ -9,6 +9,7 @@ use hopyard_model::{LabName, Problem, Span};
 use hopyard_net::{IfName, NsName, Op};
 use thiserror::Error;
 
+use crate::attach::AttachError;
 use crate::boot::BootError;
 use crate::ns::NsError;
 use crate::uplink::UplinkError;
@@ -97,6 +98,9 @@ pub enum Error {
     /// Something about a namespace that has a name.
     #[error(transparent)]
     Ns(#[from] NsError),
+    /// A container cannot be a node.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// Something about systemd.
     #[error(transparent)]
     Boot(#[from] BootError),

@@ -14,6 +14,7 @@ use hopyard_model::{Lab, LabName, Problem, Span};
 use hopyard_net::{NetState, NsName, Op};
 use hopyard_plan::{Origins, Wanted};
 
+use crate::attach::Attachments;
 use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir};
 use crate::lent::{self, Loans};
@@ -119,11 +120,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// The lab cannot be planned, or the running one not be looked at.
 pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
-    let wanted = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let mut wanted = hopyard_plan::desired(lab).map_err(Error::Plan)?;
     let opening = || "open the host's network namespace".to_owned();
     let (found, uplinks, host, running) = match Running::find(home, lab.name()) {
         Ok(running) => {
-            let (found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
+            let (mut found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
+            let attached = Attachments::read(&home.dir_of(lab.name()))?;
+            attached.set_aside(&mut found, &mut wanted.state)?;
+            attached.forget_ended(&mut found)?;
             (found, uplinks, uplink::host::of_keeper(running.keeper()), true)
         }
         Err(Error::NotRunning { .. }) => (NetState::default(), BTreeSet::new(), uplink::host::own(), false),
@@ -188,16 +192,22 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     .and_then(|()| loans.settle(dir.path(), &steps, &world, &state))
     // Before the keeper ends, and the namespaces with it.
     .inspect_err(|_| loans.bring_back(&mut world).unwrap_or_default())?;
-    let held = hold(dir.path(), &world, state.namespaces.keys())?;
-    held.write(dir.path())?;
-    if held != expected {
-        link_names(home, lab.name(), keeper.process(), &held)?;
-    }
-    let host = connect(home, dir, keeper.process(), lab, &state, &uplink::wanted(lab), &world, &mut warnings)?;
-    let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty())?;
-    let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
-    view::write(keeper.process(), for_services, lab.name(), &hosts, &resolvers)?;
-    Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
+    let mut finish = || -> Result<Vec<HostStep>, Error> {
+        let held = hold(dir.path(), &world, state.namespaces.keys())?;
+        held.write(dir.path())?;
+        if held != expected {
+            link_names(home, lab.name(), keeper.process(), &held)?;
+        }
+        let host = connect(home, dir, keeper.process(), lab, &state, &uplink::wanted(lab), &world, &mut warnings)?;
+        let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty())?;
+        warnings.extend((!host.is_empty() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
+        let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
+        view::write(keeper.process(), for_services, lab.name(), &hosts, &resolvers)?;
+        Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
+        Ok(host)
+    };
+    let finished = finish();
+    let host = finished.inspect_err(|_| loans.bring_back(&mut world).unwrap_or_default())?;
     let (process, keeper) = match lifetime {
         Lifetime::UntilDown => (keeper.release()?, None),
         Lifetime::Tied => {
@@ -241,11 +251,15 @@ fn connect(
 }
 
 fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, source: &str) -> Result<Up, Error> {
-    let Wanted { state, origins, hosts, mut warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let Wanted { mut state, origins, hosts, mut warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
+    let mut attached = Attachments::read(dir.path())?;
+    warnings.extend(attached.release_gone(dir.path(), running.realm(), &state)?);
+    attached.check(lab)?;
     let mut world = running.world()?;
-    let (found, uplinks) = running.observe_all(&mut world, &state)?;
+    let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
     let wanted_uplinks = uplink::wanted(lab);
+    attached.set_aside(&mut found, &mut state)?;
     let steps = hopyard_plan::diff(&found, &state);
 
     let mut record = running.record().clone();
@@ -261,8 +275,10 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         let leaving = leaving.map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
         let mut loans = Loans::read(dir.path())?;
         loans.note(dir.path(), &steps)?;
+        attached.note(dir.path(), &state, false)?;
         apply(&mut world, &steps, &origins, true)?;
         loans.settle(dir.path(), &steps, &world, &state)?;
+        attached.note(dir.path(), &state, true)?;
         // A node that goes takes its processes with it; they would hold its namespace, unseen.
         for namespace in leaving {
             let doing = || "end the processes of a node that is no more".to_owned();
@@ -286,11 +302,27 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     let missing = &wanted_uplinks - &uplinks;
     let host = connect(home, dir, running.keeper(), lab, &state, &missing, &world, &mut warnings)?;
     let resolvers = uplink::resolvers(home, dir.path(), !wanted_uplinks.is_empty())?;
+    warnings.extend((!host.is_empty() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
     view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts, &resolvers)?;
     record.stage = Stage::Up;
     record.write(dir.path())?;
     let running = Running::find(home, lab.name())?;
     Ok(Up { running, tied: None, existed: true, steps, host, hosts, warnings })
+}
+
+/// Takes hold of a running lab, alone.
+pub(crate) fn take(home: &Home, lab: &LabName) -> Result<(LabDir, Record, Running), Error> {
+    let none = || Error::NotRunning { name: lab.clone() };
+    let dir = home.lock_existing(lab)?.ok_or_else(none)?;
+    let running = Running::find(home, lab)?;
+    Ok((dir, running.record().clone(), running))
+}
+
+/// [`up`] of a running lab whose directory is held already.
+pub(crate) fn change_locked(home: &Home, dir: &LabDir, record: Record, lab: &Lab, source: &str) -> Result<Up, Error> {
+    let keeper = record.keeper.map(KeeperId::find_alive).transpose()?.flatten();
+    let keeper = keeper.ok_or_else(|| Error::NotRunning { name: lab.name().clone() })?;
+    change(home, dir, record, keeper, lab, source)
 }
 
 fn apply(world: &mut World, steps: &[Op], origins: &Origins, was_running: bool) -> Result<(), Error> {
@@ -376,6 +408,11 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     let keeper = id.map(KeeperId::find).transpose()?.flatten();
     let alive = id.map(KeeperId::find_alive).transpose()?.flatten();
     lent::return_all(dir.path(), alive.as_ref())?;
+    if let Some(keeper) = &alive {
+        Attachments::clean_all(dir.path(), &keeper::realm_of(keeper)?)?;
+    } else if home.is_privileged() {
+        Attachments::clean_all(dir.path(), &Realm::host())?;
+    }
     // The host that it came from, which only its keeper knows.
     let host = keeper.as_ref().map_or_else(uplink::host::own, uplink::host::of_keeper).ok();
     let was_unknown = keeper.is_none() && keeper::end_unknown(dir.path())?;

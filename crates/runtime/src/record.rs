@@ -10,6 +10,7 @@ use hopyard_model::{Lab, LabName};
 use hopyard_net::NsName;
 use serde::{Deserialize, Serialize};
 
+use crate::attach::{ATTACHED, ATTACHED_NEW};
 use crate::error::{Error, IoContext};
 use crate::lent::{LENT, LENT_NEW};
 use crate::uplink;
@@ -92,7 +93,7 @@ const CONTENTS_NEW: &str = "lab.json.new";
 pub(crate) const NODES: &str = "nodes";
 const NODES_NEW: &str = "nodes.new";
 /// All of them, for removal.
-pub(crate) const FILES: [&str; 14] = [
+pub(crate) const FILES: [&str; 16] = [
     RECORD,
     RECORD_NEW,
     CONTENTS,
@@ -101,6 +102,8 @@ pub(crate) const FILES: [&str; 14] = [
     NODES_NEW,
     LENT,
     LENT_NEW,
+    ATTACHED,
+    ATTACHED_NEW,
     uplink::FILE,
     uplink::FILE_NEW,
     "ctl",

@@ -205,7 +205,7 @@ fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verd
     for _ in 0..QUESTIONS {
         let verdict = explain(snapshot, query, &choices);
         let walks = std::iter::once((&verdict.there, false)).chain(verdict.back.iter().map(|back| (back, true)));
-        let mut open = walks.flat_map(|(walk, back)| walk.hops.iter().map(move |hop| (walk.packet, hop, back)));
+        let mut open = walks.flat_map(|(walk, back)| walk.hops.iter().map(move |hop| (hop.routed, hop, back)));
         let open = open.find(|(packet, hop, _)| {
             is_known_choice(hop, packet) && !choices.contains_key(&(hop.node.clone(), packet.dst))
         });
@@ -256,15 +256,15 @@ fn ask(world: &mut World, verdict: &Verdict, disagreements: &mut Vec<Disagreemen
             if matches!(&hop.end, Some(End::Dropped(Reason::Loop(_)))) {
                 continue;
             }
-            let answer = ask_hop(world, &walk.packet, hop, back)?;
-            if !agrees(hop, &answer, &walk.packet) {
+            let answer = ask_hop(world, &hop.routed, hop, back)?;
+            if !agrees(hop, &answer, &hop.routed) {
                 let node = hop.node.clone();
                 disagreements.push(Disagreement::Routing { back, node, answer: answer.clone() });
             }
             if let (RouteAnswer::On { src: Some(kernel), .. }, None, false) = (&answer, hop.input, back)
-                && Some(*kernel) != walk.packet.src
+                && Some(*kernel) != hop.routed.src
             {
-                disagreements.push(Disagreement::Source { model: walk.packet.src, kernel: *kernel });
+                disagreements.push(Disagreement::Source { model: hop.routed.src, kernel: *kernel });
             }
             asked.push(Asked { back, hop: at, answer });
         }

@@ -16,6 +16,9 @@ _hop() {
             ",$1")
                 cmd="hop"
                 ;;
+            hop,attach)
+                cmd="hop__subcmd__attach"
+                ;;
             hop,boot)
                 cmd="hop__subcmd__boot"
                 ;;
@@ -24,6 +27,9 @@ _hop() {
                 ;;
             hop,completions)
                 cmd="hop__subcmd__completions"
+                ;;
+            hop,detach)
+                cmd="hop__subcmd__detach"
                 ;;
             hop,diff)
                 cmd="hop__subcmd__diff"
@@ -137,12 +143,50 @@ _hop() {
 
     case "${cmd}" in
         hop)
-            opts="-h -V --color --help --version up down run ls show plan diff exec shell sandbox ping why check record ns enable disable unit boot doctor schema completions man"
+            opts="-h -V --color --help --version up down run ls show plan diff exec shell sandbox ping why check record ns attach detach enable disable unit boot doctor schema completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hop__subcmd__attach)
+            opts="-l -h --lab --container --pid --engine --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --lab)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -l)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --container)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --engine)
+                    COMPREPLY=($(compgen -W "podman docker machinectl" -- "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -267,6 +311,32 @@ _hop() {
                 return 0
             fi
             case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        hop__subcmd__detach)
+            opts="-l -h --lab --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --lab)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -l)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -1017,7 +1087,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__why)
-            opts="-l -4 -6 -h --lab --ipv4-only --ipv6-only --size --ns --from --no-probe --probe --fix --json --color --help"
+            opts="-l -4 -6 -h --lab --ipv4-only --ipv6-only --size --ns --from --no-probe --probe --fix --explain --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

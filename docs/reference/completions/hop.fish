@@ -44,6 +44,8 @@ complete -c hop -n "__fish_hop_needs_command" -f -a "why" -d 'Say why one node d
 complete -c hop -n "__fish_hop_needs_command" -f -a "check" -d 'Say who reaches whom: predicted for all pairs of nodes, and tried'
 complete -c hop -n "__fish_hop_needs_command" -f -a "record" -d 'Write a network down as it is now, in one file that `hop why --from` explains anywhere'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ns" -d 'Namespaces by name, as `ip netns` has them: what one makes, the other sees, enters and deletes'
+complete -c hop -n "__fish_hop_needs_command" -f -a "attach" -d 'Make a running container a node of a running lab'
+complete -c hop -n "__fish_hop_needs_command" -f -a "detach" -d 'Make an attached node one as any other again'
 complete -c hop -n "__fish_hop_needs_command" -f -a "enable" -d 'Bring a lab up whenever the machine starts'
 complete -c hop -n "__fish_hop_needs_command" -f -a "disable" -d 'Do not bring a lab up any more when the machine starts'
 complete -c hop -n "__fish_hop_needs_command" -f -a "unit" -d 'Make a service of systemd run in a node'
@@ -150,7 +152,8 @@ complete -c hop -n "__fish_hop_using_subcommand why" -l ns -d 'SRC and DST are n
 complete -c hop -n "__fish_hop_using_subcommand why" -l no-probe -d 'Send no packet: only compute and ask'
 complete -c hop -n "__fish_hop_using_subcommand why" -l probe -d 'With --ns: send a packet also from the machine\'s own network, and where it leaves what is known'
 complete -c hop -n "__fish_hop_using_subcommand why" -l fix -d 'Make the changes, and take them back if a packet shows that they do not help'
-complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand why" -l explain -d 'Below the answer, teach: what each kernel does with the packet, in its order, and where that is written'
+complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON; `hop schema --why` says in which form'
 complete -c hop -n "__fish_hop_using_subcommand why" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand check" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand check" -s W -l timeout -d 'How long to wait for an expected answer, in milliseconds' -r
@@ -248,6 +251,21 @@ always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -l bare -d 'Let it be down and have nothing, as after `ip link set DEV netns NAME`'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand attach" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand attach" -l container -d 'A container of podman or docker, or a machine of systemd-nspawn' -r
+complete -c hop -n "__fish_hop_using_subcommand attach" -l pid -d 'Any process, by its number' -r
+complete -c hop -n "__fish_hop_using_subcommand attach" -l engine -d 'Ask this one for the container' -r -f -a "podman\t''
+docker\t''
+machinectl\t''"
+complete -c hop -n "__fish_hop_using_subcommand attach" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand attach" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand detach" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand detach" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c hop -n "__fish_hop_using_subcommand detach" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand enable" -l name -d 'Call the lab NAME, whatever the topology says' -r
 complete -c hop -n "__fish_hop_using_subcommand enable" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''

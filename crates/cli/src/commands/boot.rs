@@ -38,7 +38,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let manager = Manager::of_caller();
     match &args.verb {
         Verb::Run(Lab { lab }) => {
-            let up = bring_up(Some(&home), &enabled(&manager, lab), Words::Changes, ui)?;
+            let topology = enabled(&manager, lab);
+            boot::await_interfaces(&home, &topology.read(ui)?.lab)?;
+            let up = bring_up(Some(&home), &topology, Words::Changes, ui)?;
             ui.finish()?;
             let record = up.running.record();
             let status = format!("{}, {}", count(record.nodes, "node", "nodes"), count(record.links, "link", "links"));

@@ -1,6 +1,7 @@
 //! `hop down`.
 
 use hopyard::model::LabName;
+use hopyard::runtime::boot::{self, Manager};
 use hopyard::runtime::{self, Home};
 
 use crate::error::CliError;
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     } else {
         args.labs.clone()
     };
+    let manager = Manager::of_caller();
     let labs: std::collections::BTreeSet<LabName> = labs.into_iter().collect();
     let mut failed = None;
     let mut pending = Vec::new();
@@ -46,6 +48,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
             Ok(down) => {
                 let word = if down.was_running { "is down" } else { "was not running" };
                 ui.line(format_args!("{lab} {word}"))?;
+                if down.was_running && boot::is_enabled(&manager, &lab) {
+                    ui.hint(format_args!("it is enabled, and comes up again; `hop disable {lab}` ends that"));
+                }
                 pending.extend(down.pending);
             }
             Err(error) => {

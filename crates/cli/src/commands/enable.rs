@@ -16,7 +16,7 @@ use crate::ui::Ui;
 ///
 /// Copies the topology, to /etc/hopyard or ~/.config/hopyard, and writes a unit of systemd that brings it
 /// up: the machine's for root, your own (`systemctl --user`) for everybody else. Repeat it to take over what
-/// has changed in the topology.
+/// has changed in the topology. Instead of a topology, the name of a running lab will do.
 ///
 /// A lab that runs already is adopted as it is. `systemctl reload` of the unit changes what differs,
 /// `restart` does the same, `stop` takes the lab down.
@@ -48,6 +48,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         scope: manager.scope(),
         records: records.as_deref(),
         interfaces: &interfaces,
+        uplink: lab.nodes().iter().any(|node| node.uplink),
     };
     if args.print {
         ui.text(&manager.text_of(&unit, &text).map_err(runtime::Error::from)?)?;

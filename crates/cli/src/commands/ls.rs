@@ -1,5 +1,7 @@
 //! `hop ls`.
 
+use hopyard::model::LabName;
+use hopyard::runtime::attach::{self, Attachment};
 use hopyard::runtime::boot::{self, Manager};
 use hopyard::runtime::{Home, Running};
 use serde::Serialize;
@@ -28,6 +30,30 @@ struct Row {
     ephemeral: bool,
     /// Does it come up by itself?
     enabled: bool,
+    /// Nodes that are containers.
+    attached: Vec<Attached>,
+}
+
+#[derive(Serialize)]
+struct Attached {
+    node: String,
+    what: String,
+    running: bool,
+}
+
+impl Attached {
+    fn of(it: &Attachment) -> Result<Self, CliError> {
+        Ok(Attached { node: it.node.to_string(), what: it.label.clone(), running: it.is_running()? })
+    }
+
+    fn line(&self, lab: &str) -> String {
+        let Attached { node, what, running } = self;
+        if *running {
+            format!("{lab}/{node} is {what}")
+        } else {
+            format!("{lab}/{node} was {what}, which has ended; `hop up` or `hop detach` makes it a node again")
+        }
+    }
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
@@ -36,7 +62,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let manager = Manager::of_caller();
     let row = |lab: &Running| {
         let record = lab.record();
-        Row {
+        Ok(Row {
             lab: lab.name().to_string(),
             nodes: record.nodes,
             links: record.links,
@@ -45,18 +71,20 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
             source: record.source.clone(),
             ephemeral: record.ephemeral,
             enabled: boot::is_enabled(&manager, lab.name()),
-        }
+            attached: attach::attachments(&home, lab.name())?.iter().map(Attached::of).collect::<Result<_, _>>()?,
+        })
     };
     let (labs, unreadable) = Running::all(&home)?;
     for error in unreadable {
         CliError::from(error).report(ui);
     }
-    let rows: Vec<Row> = labs.iter().map(row).collect();
+    let rows: Vec<Row> = labs.iter().map(row).collect::<Result<_, CliError>>()?;
     if args.json {
         let text = serde_json::to_string_pretty(&rows).map_err(|error| CliError::failure(error.to_string()))?;
         ui.line(text)?;
         return Ok(0);
     }
+    let attached: Vec<String> = rows.iter().flat_map(|row| row.attached.iter().map(|it| it.line(&row.lab))).collect();
     if rows.is_empty() {
         ui.note("no lab is running; `hop up TOPOLOGY` brings one up, `hop up chain:3` for a try");
         return Ok(0);
@@ -71,7 +99,13 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         };
         ui.line(format_args!("{:width$}  {:5}  {:5}  {:7}  {from}", row.lab, row.nodes, row.links, age(row.age_s)))?;
     }
+    attached.iter().try_for_each(|line| ui.line(line))?;
     Ok(0)
+}
+
+/// Which nodes of a lab are containers; a line each.
+pub(crate) fn note_attached(home: &Home, lab: &LabName) -> Result<Vec<String>, CliError> {
+    attach::attachments(home, lab)?.iter().map(|it| Ok(Attached::of(it)?.line(lab.as_str()))).collect()
 }
 
 /// The two largest units, as people say it.

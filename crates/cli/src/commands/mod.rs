@@ -1,8 +1,10 @@
 //! One file a command: its arguments with their help, and what it does.
 
+pub(crate) mod attach;
 pub(crate) mod boot;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod detach;
 pub(crate) mod diff;
 pub(crate) mod disable;
 pub(crate) mod doctor;
@@ -46,6 +48,8 @@ pub(crate) fn run(command: Command, ui: &mut Ui) -> Result<u8, CliError> {
         Command::Why(args) => why::run(&args, ui),
         Command::Record(args) => record::run(&args, ui),
         Command::Ns(args) => ns::run(args.command, ui),
+        Command::Attach(args) => attach::run(&args, ui),
+        Command::Detach(args) => detach::run(&args, ui),
         Command::Enable(args) => enable::run(&args, ui),
         Command::Disable(args) => disable::run(&args, ui),
         Command::Unit(args) => unit::run(&args, ui),

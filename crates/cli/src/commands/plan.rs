@@ -25,17 +25,25 @@ pub(crate) struct Args {
     effect: bool,
 }
 
+/// The steps in the lab, and behind them those on the host, each as `{"host": LINE}`.
+pub(super) fn all_steps(difference: &runtime::Difference) -> Vec<serde_json::Value> {
+    let inside = difference.steps.iter().filter_map(|step| serde_json::to_value(step).ok());
+    let host = difference.host.iter().map(|step| serde_json::json!({ "host": step }));
+    inside.chain(host).collect()
+}
+
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let source = args.topology.read(ui)?;
     let home = Home::of_caller()?;
     let difference = runtime::difference(&home, &source.lab).map_err(|error| CliError::of_lab(error, &source))?;
     report_problems(ui, &difference.warnings, &source.file);
     if args.json {
+        let steps = all_steps(&difference);
         let text = if args.effect {
             let effect = runtime::effect::effect(&home, &source.lab)?;
-            serde_json::to_string_pretty(&effect::Object::new(&difference.steps, &effect))
+            serde_json::to_string_pretty(&effect::Object::new(&steps, &effect))
         } else {
-            serde_json::to_string_pretty(&difference.steps)
+            serde_json::to_string_pretty(&steps)
         };
         ui.line(text.map_err(|error| CliError::failure(error.to_string()))?)?;
         return Ok(0);

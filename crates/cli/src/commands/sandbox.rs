@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use hopyard::model::LabName;
-use hopyard::net::Allow;
+use hopyard::net::{Allow, Hosts};
+use hopyard::runtime::doctor::sandbox_fix;
 use hopyard::runtime::ns::EntryName;
 use hopyard::runtime::sandbox::{self, Attempt, Outside, Publish, Record, RunError, Tries, Wanted};
 use hopyard::runtime::{Home, Running};
@@ -17,9 +18,8 @@ use crate::ui::Ui;
 /// Run a command that reaches nothing but what is allowed.
 ///
 /// It has a network of its own. Without --allow that is a loopback and nothing else: no host, no resolver, no
-/// service of this machine, neither by an abstract socket nor by one in /run. No root is needed, for root
-/// neither: the command is whoever calls, without any capability. It sees the files of whoever calls, and
-/// may write to them.
+/// service of this machine, neither by an abstract socket nor by one in /run. No root is needed. The command
+/// runs as you, without any capability; it sees your files, and may write to them.
 ///
 /// The working directory, the terminal, signals and the exit status pass through. Everything ends with
 /// the command, and with this process.
@@ -90,7 +90,7 @@ fn outside(args: &Args) -> Result<Outside, CliError> {
         return Ok(Outside::Here);
     }
     let Some((lab, node)) = net.split_once('/') else {
-        let name = EntryName::new(net).map_err(hopyard::runtime::Error::from)?;
+        let name = EntryName::new(net)?;
         return Ok(Outside::Named(name));
     };
     let lab: LabName = lab.parse().map_err(|error| CliError::usage(format!("{error}")))?;
@@ -100,6 +100,9 @@ fn outside(args: &Args) -> Result<Outside, CliError> {
 }
 
 fn error_of(error: RunError) -> CliError {
+    if let Some(fix) = sandbox_fix(&error) {
+        return CliError::failure(error.to_string()).hint(fix);
+    }
     match error {
         RunError::Runtime(error) => error.into(),
         RunError::Publish { ref source, .. } => {
@@ -126,7 +129,14 @@ fn report(record: &Record, args: &Args, ui: &mut Ui) {
         return;
     }
     ui.note("it tried to reach:");
-    let rows: Vec<(String, String)> = record.tries.iter().map(|(attempt, tries)| row(attempt, *tries)).collect();
+    // That a name was looked up goes without saying where it was used.
+    let is_used = |name: &str| {
+        let is_it =
+            |attempt: &Attempt| matches!(attempt, Attempt::Reach { host: Hosts::Name(used), .. } if used == name);
+        record.tries.keys().any(is_it)
+    };
+    let shown = record.tries.iter().filter(|(attempt, _)| !matches!(attempt, Attempt::LookUp(name) if is_used(name)));
+    let rows: Vec<(String, String)> = shown.map(|(attempt, tries)| row(attempt, *tries)).collect();
     let width = rows.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
     for (what, how) in rows {
         ui.note(format_args!("  {what:width$}  {how}"));

@@ -6,6 +6,7 @@ use hopyard::model::Lab;
 use hopyard::net::{IfName, LinkKind, NetState, NsState, SysctlKey};
 use hopyard::runtime::Home;
 
+use super::ls::note_attached;
 use crate::error::CliError;
 use crate::target::LabArg;
 use crate::ui::Ui;
@@ -42,6 +43,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         ui.line(text)?;
         return Ok(0);
     }
+    let is_whole = node.is_none();
     match node {
         Some(_) => {
             let lab = &running.contents()?.lab;
@@ -49,6 +51,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         }
         None => lab_in_brief(ui, running.name().as_str(), &running.record().source, &state)?,
     }
+    note_attached(&home, running.name())?.iter().filter(|_| is_whole).try_for_each(|line| ui.line(line))?;
     Ok(0)
 }
 

@@ -4,6 +4,7 @@ mod elsewhere;
 mod evidence;
 mod file;
 mod json;
+mod lesson;
 mod recording;
 mod scene;
 pub(super) mod words;
@@ -63,7 +64,10 @@ pub(crate) struct Args {
     /// Make the changes, and take them back if a packet shows that they do not help.
     #[arg(long, conflicts_with_all = ["no_probe", "json"])]
     fix: bool,
-    /// Print JSON.
+    /// Below the answer, teach: what each kernel does with the packet, in its order, and where that is written.
+    #[arg(long, conflicts_with = "json")]
+    explain: bool,
+    /// Print JSON; `hop schema --why` says in which form.
     #[arg(long)]
     json: bool,
     /// The node that sends, as NODE or LAB/NODE.
@@ -108,7 +112,8 @@ fn tell(args: &Args, ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), 
     if args.json {
         return json::print(ui, report, scene);
     }
-    words::print(ui, report, scene, !args.fix && args.from.is_none())
+    words::print(ui, report, scene, !args.fix && args.from.is_none())?;
+    if args.explain { lesson::print(ui, report) } else { Ok(()) }
 }
 
 /// Says what became of the changes.

@@ -50,6 +50,18 @@ exec env -i container=hopyard-test PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin
     "$INIT" --system --log-target=null --show-status=0 systemd.unit=multi-user.target
 "#;
 
+/// Makes `podman-test NAME ARGUMENT...`, which starts a container without an image: its programs are the machine's.
+/// The usual ways to store, to log and to limit need more than this machine has.
+pub(crate) const PODMAN: &str = r#"
+mkdir -p /etc/containers /srv/root && cd /srv/root && mkdir -p proc sys dev etc tmp run usr
+for dir in bin sbin lib lib64; do [ -e $dir ] || ln -s usr/$dir $dir; done
+printf '[storage]\ndriver = "vfs"\ngraphroot = "/var/lib/containers"\nrunroot = "/run/containers"\n' >/etc/containers/storage.conf
+printf '[engine]\nevents_logger = "file"\ncgroup_manager = "cgroupfs"\nruntime = "crun"\n[containers]\nlog_driver = "none"\ncgroups = "disabled"\ndefault_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]\n' >/etc/containers/containers.conf
+printf '%s\n' '#!/bin/sh' 'name=$1 network="$2 $3"; shift 3' \
+    'exec podman run --detach --name $name --network=${network#* } --cap-add net_raw --volume /usr:/usr:ro --rootfs /srv/root "$@"' >/opt/hopyard/podman-test
+chmod +x /opt/hopyard/podman-test
+"#;
+
 /// Not for a machine without hardware, or of no use to the tests.
 const MASKED: &[&str] = &[
     "systemd-sysctl.service",
@@ -115,6 +127,18 @@ impl Disk {
         // Everybody on the machine must be able to get there.
         std::fs::set_permissions(disk.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         Some(disk)
+    }
+
+    /// With D-Bus, which systemd-machined needs.
+    pub(crate) fn with_bus(&self) {
+        for unit in ["dbus.service", "dbus.socket"] {
+            std::fs::remove_file(self.path("etc/systemd/system").join(unit)).unwrap();
+        }
+        for (file, line) in [("passwd", "messagebus:x:101:101::/:/bin/false\n"), ("group", "messagebus:x:101:\n")] {
+            let path = self.path("etc").join(file);
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, text + line).unwrap();
+        }
     }
 
     fn possible() -> Result<(), &'static str> {

@@ -231,7 +231,7 @@ impl<'a> Net<'a> {
         for at in 0..self.nodes.len() {
             let state = self.nodes[at];
             let range = self.range(number(at));
-            let filters = state.firewall.iter().any(|rules| !rules.chains.is_empty());
+            let filters = state.firewall.as_ref().is_none_or(|rules| !rules.chains.is_empty());
             let about_arp = state.firewall.iter().flat_map(|rules| &rules.chains).any(|chain| chain.family == "arp");
             let rules = state.rules.iter().filter(|rule| rule.family == self.family);
             let conditions = rules.into_iter().any(|rule| {

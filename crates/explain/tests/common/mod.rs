@@ -3,8 +3,9 @@
 
 use hopyard_explain::{Choices, Edit, Packet, Protocol, Query, Verdict, explain};
 use hopyard_net::{
-    BaseChain, Chain, Endpoint, FibAction, Hook, IfAddress, IfName, LinkKind, LinkState, Listener, Neighbour, NextHop,
-    NodeState, Op, PolicyRule, Route, RouteKind, Rule, RuleAction, RuleStep, RuleVerdict, Ruleset, Snapshot,
+    BaseChain, Chain, Endpoint, FibAction, Hook, IfAddress, IfName, LinkKind, LinkState, Listener, Nat, NatRule,
+    Neighbour, NextHop, NodeState, Op, PolicyRule, Route, RouteKind, Rule, RuleAction, RuleStep, RuleVerdict, Ruleset,
+    Snapshot,
 };
 
 /// Four nodes in a row, routed by hand:
@@ -166,6 +167,16 @@ pub(crate) fn type_in(net: &mut Snapshot, line: &str) {
                 bound_to_device: false,
             };
             node(net, ns).listeners.get_or_insert_default().push(listener);
+        }
+        [ns, "masquerade", dev] => {
+            let rule = NatRule::Masquerade { out: parse(dev), from: None };
+            let chains = Nat::new(vec![rule]).chains();
+            node(net, ns).firewall.get_or_insert_default().chains.extend(chains);
+        }
+        [ns, "dnat", from, to] => {
+            let rule = NatRule::Destination { address: Some(parse(from)), service: None, to: parse(to), port: None };
+            let chains = Nat::new(vec![rule]).chains();
+            node(net, ns).firewall.get_or_insert_default().chains.extend(chains);
         }
         [ns, "filter", hook, policy, steps @ ..] => {
             let hook = match *hook {

@@ -56,9 +56,20 @@ impl RtSocket {
         Ok(RtSocket(fd))
     }
 
-    /// The namespace that it is in.
+    /// The namespace that it is in. Only who has rights there may ask the socket; anybody may open its own.
     pub(crate) fn namespace(&self) -> io::Result<OwnedFd> {
-        namespace_of_socket(self.0.as_fd())
+        match namespace_of_socket(self.0.as_fd()) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && self.is_here()? => {
+                crate::pin::own_network()
+            }
+            namespace => namespace,
+        }
+    }
+
+    /// Is it in the calling thread's namespace?
+    fn is_here(&self) -> io::Result<bool> {
+        let here = crate::inside::cookie_of(&Self::open()?);
+        Ok(here.is_some() && here == crate::inside::cookie_of(self))
     }
 
     /// Sends the requests of a batch, which the kernel carries out before this returns, and empties

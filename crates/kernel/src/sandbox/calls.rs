@@ -84,7 +84,7 @@ pub(super) fn receive_from_to(
     let length = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
     let Ok(length) = usize::try_from(length) else { return Err(io::Error::last_os_error()) };
     // SAFETY: it was zero, which is valid, and the kernel has written an address.
-    let from = address(unsafe { from.assume_init_ref() });
+    let from = address_in(unsafe { from.assume_init_ref() });
     let mut to = None;
     // SAFETY: the header is as the kernel has left it, and these go through what it points to.
     unsafe {
@@ -94,12 +94,14 @@ pub(super) fn receive_from_to(
                 ((*header).cmsg_level, (*header).cmsg_type),
                 (libc::SOL_IP, libc::IP_ORIGDSTADDR) | (libc::SOL_IPV6, libc::IPV6_ORIGDSTADDR)
             );
-            let data = usize::try_from((*header).cmsg_len).unwrap_or(0).saturating_sub(header_bytes());
+            #[allow(clippy::useless_conversion, reason = "it has 32 bits in another libc")]
+            let length = usize::try_from((*header).cmsg_len).unwrap_or(0);
+            let data = length.saturating_sub(header_bytes());
             if is_address {
                 let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
                 let size = data.min(size_of_val(&storage));
                 std::ptr::copy_nonoverlapping(libc::CMSG_DATA(header), storage.as_mut_ptr().cast::<u8>(), size);
-                to = address(storage.assume_init_ref());
+                to = address_in(storage.assume_init_ref());
             }
             header = libc::CMSG_NXTHDR(&raw const message, header);
         }
@@ -113,7 +115,8 @@ fn header_bytes() -> usize {
     unsafe { libc::CMSG_LEN(0) as usize }
 }
 
-fn address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+/// The address in it, of either family.
+pub(crate) fn address_in(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match i32::from(storage.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says what it is; the storage is larger, and aligned for all.

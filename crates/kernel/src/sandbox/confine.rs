@@ -168,3 +168,57 @@ impl Program {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a check in a process of its own, which gives up its rights first. Only system calls are made in it.
+    fn confined(check: impl FnOnce() -> bool) {
+        // SAFETY: the child makes system calls alone, and ends by _exit.
+        let status = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                // As an ordinary user there are no capabilities to give up without a user namespace.
+                let ready = rustix::thread::set_no_new_privs(true).is_ok() && filter_calls().is_ok();
+                libc::_exit(i32::from(!(ready && check())));
+            }
+            let mut status = 0;
+            libc::waitpid(child, &raw mut status, 0);
+            status
+        };
+        assert_eq!(status, 0);
+    }
+
+    fn socket(family: i32) -> i32 {
+        // SAFETY: takes numbers.
+        match unsafe { libc::socket(family, libc::SOCK_STREAM, 0) } {
+            -1 => io::Error::last_os_error().raw_os_error().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn sockets_are_of_families_that_a_namespace_holds() {
+        confined(|| socket(libc::AF_UNIX) == 0 && socket(libc::AF_INET) == 0);
+        confined(|| socket(libc::AF_VSOCK) == libc::EAFNOSUPPORT && socket(libc::AF_ALG) == libc::EAFNOSUPPORT);
+        confined(|| {
+            // SAFETY: takes numbers and a null pointer.
+            let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, std::ptr::null::<u8>()) };
+            ring == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+        });
+    }
+
+    #[test]
+    fn nobody_types_into_the_terminal() {
+        let refused = |request: u64| {
+            // SAFETY: the pointer is to a byte that lives; another descriptor than a terminal's refuses it.
+            let typed = unsafe { libc::ioctl(0, request as _, c"x".as_ptr()) };
+            typed == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+        };
+        confined(|| refused(libc::TIOCSTI.into()) && refused(0x541c));
+        // The kernel takes 32 bits of it.
+        confined(|| refused(u64::from(libc::TIOCSTI as u32) | 1 << 32));
+        confined(|| !refused(u64::from(libc::TIOCGWINSZ as u32)));
+    }
+}

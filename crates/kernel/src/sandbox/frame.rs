@@ -180,28 +180,25 @@ fn wrap(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(ETHERNET_BYTES + 40 + payload.len());
     frame.extend(SANDBOX_MAC);
     frame.extend(GATE_MAC);
-    match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let length = u16::try_from(20 + payload.len()).unwrap_or(u16::MAX);
-            let mut header = vec![0x45, 0];
-            header.extend(length.to_be_bytes());
-            header.extend([0, 0, 0, 0, TTL, protocol, 0, 0]);
-            header.extend(from.octets());
-            header.extend(to.octets());
-            let sum = internet_checksum(&header);
-            header[10..12].copy_from_slice(&sum.to_be_bytes());
-            frame.extend(IPV4);
-            frame.extend(header);
-        }
-        _ => {
-            let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
-            frame.extend(IPV6);
-            frame.extend([0x60, 0, 0, 0]);
-            frame.extend(length.to_be_bytes());
-            frame.extend([protocol, TTL]);
-            frame.extend(as_ipv6(from).octets());
-            frame.extend(as_ipv6(to).octets());
-        }
+    if let (IpAddr::V4(from), IpAddr::V4(to)) = (from, to) {
+        let length = u16::try_from(20 + payload.len()).unwrap_or(u16::MAX);
+        let mut header = vec![0x45, 0];
+        header.extend(length.to_be_bytes());
+        header.extend([0, 0, 0, 0, TTL, protocol, 0, 0]);
+        header.extend(from.octets());
+        header.extend(to.octets());
+        let sum = internet_checksum(&header);
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        frame.extend(IPV4);
+        frame.extend(header);
+    } else {
+        let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
+        frame.extend(IPV6);
+        frame.extend([0x60, 0, 0, 0]);
+        frame.extend(length.to_be_bytes());
+        frame.extend([protocol, TTL]);
+        frame.extend(as_ipv6(from).octets());
+        frame.extend(as_ipv6(to).octets());
     }
     frame.extend(payload);
     frame

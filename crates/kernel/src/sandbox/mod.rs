@@ -36,6 +36,7 @@ use crate::supervise::{Children, Foreground, SignalMask, supervise_as_init};
 use crate::tie::Tie;
 use crate::{Failure, Realm};
 
+pub(crate) use calls::address_in;
 pub use frame::{Seen, Unreachable};
 pub use gate::{GATE_ADDRESSES, Gate, Request, SANDBOX_ADDRESSES};
 pub use view::bound_sockets;

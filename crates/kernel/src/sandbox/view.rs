@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::SandboxSpec;
 use crate::enter::mount_sysfs;
@@ -28,12 +28,10 @@ pub(super) fn make(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
     // What is mounted on the host later still shows; what is mounted here does not show there.
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .doing("keep the sandbox's mounts from the host")?;
-    // A place that every machine has. The overlay keeps what it needs of the file system there.
-    let run = Path::new(RUN);
     let kept = keep()?;
-    etc::cover(run, spec.user_namespace, spec.etc, MountFlags::RDONLY)?;
-    rustix::process::chdir("/").doing("leave the sandbox's /run")?;
-    rustix::mount::unmount(run, UnmountFlags::DETACH).doing("uncover /run")?;
+    // A place that every machine has. What is there for the overlay lies below another /run afterwards:
+    // to unmount it would take a grace period of RCU.
+    etc::cover(Path::new(RUN), spec.user_namespace, spec.etc, MountFlags::RDONLY)?;
     make_run(&kept)?;
     cover_sockets(spec)?;
     mount_proc(spec)?;
@@ -117,33 +115,37 @@ fn make_run(kept: &[Kept]) -> Result<(), Failure> {
 /// Covers the sockets, and the directories in which services of a session make theirs.
 fn cover_sockets(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
     const DOING: &str = "cover the sockets of the machine's services";
-    /// Something to cover with: a file that is no socket, and a directory with nothing in it.
+    /// What covers: a file that is no socket, and directories of the sandbox's own.
     const FILE: &str = "/run/.nothing";
-    const DIR: &str = "/run/.nowhere";
-    rustix::fs::open(FILE, OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).doing(DOING)?;
-    rustix::fs::mkdir(DIR, Mode::from_raw_mode(0o555)).doing(DOING)?;
-    for dir in spec.cover_dirs {
-        cover(dir, FileType::Directory, DIR).doing(format!("cover {}", dir.display()))?;
+    const DIRS: &str = "/run/.covers";
+    rustix::fs::mkdir(DIRS, Mode::from_raw_mode(0o755)).doing(DOING)?;
+    for (number, dir) in spec.cover_dirs.iter().enumerate() {
+        let with = format!("{DIRS}/{number}");
+        let Some(covered) = open_to_cover(dir, FileType::Directory).doing(DOING)? else { continue };
+        let mode = rustix::fs::fstat(&covered).doing(DOING)?.st_mode & 0o7777;
+        rustix::fs::mkdir(&with, Mode::RWXU).doing(DOING)?;
+        rustix::fs::chmod(&with, Mode::from_raw_mode(mode)).doing(DOING)?;
+        cover(&covered, &with).doing(format!("cover {}", dir.display()))?;
     }
+    rustix::fs::open(FILE, OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).doing(DOING)?;
     for socket in spec.cover_sockets {
-        cover(socket, FileType::Socket, FILE).doing(format!("cover {}", socket.display()))?;
+        let Some(covered) = open_to_cover(socket, FileType::Socket).doing(DOING)? else { continue };
+        cover(&covered, FILE).doing(format!("cover {}", socket.display()))?;
     }
     // What is mounted stays.
-    rustix::fs::unlink(FILE).doing(DOING)?;
-    rustix::fs::rmdir(DIR).doing(DOING)
+    rustix::fs::unlink(FILE).doing(DOING)
 }
 
-fn cover(path: &Path, kind: FileType, with: &str) -> rustix::io::Result<()> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let found = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(found) => found,
-        // It has gone, or the user cannot get there either.
-        Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-        Err(errno) => return Err(errno),
-    };
-    if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != kind {
-        return Ok(());
+/// `None`: there is no such thing, or the user cannot get there either.
+fn open_to_cover(path: &Path, kind: FileType) -> rustix::io::Result<Option<OwnedFd>> {
+    match rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(found) if FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) == kind => Ok(Some(found)),
+        Ok(_) | Err(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
+        Err(errno) => Err(errno),
     }
+}
+
+fn cover(found: &OwnedFd, with: &str) -> rustix::io::Result<()> {
     match rustix::mount::mount_bind(with, format!("/proc/self/fd/{}", found.as_raw_fd())) {
         // It has been removed since.
         Err(Errno::NOENT) => Ok(()),
@@ -173,14 +175,17 @@ fn make_read_only(path: &str) -> rustix::io::Result<()> {
     super::calls::make_mounts_read_only(Path::new(path))
 }
 
-/// The paths of all sockets that are bound in the caller's network namespace, but for those below /run.
+/// The paths of all sockets that are bound in the caller's network namespace and in that of the first process,
+/// which is the machine's or the lab's; but for those below /run.
 ///
 /// # Errors
 /// The kernel's table cannot be read.
 pub fn bound_sockets() -> io::Result<Vec<PathBuf>> {
     // unix(7): the eighth field is the path, and it may contain blanks.
     const FIELDS_BEFORE: usize = 7;
-    let table = std::fs::read("/proc/net/unix")?;
+    let mut table = std::fs::read("/proc/net/unix")?;
+    // Where a caller may not look at that process, the sockets of its own network are all that is known.
+    table.extend(std::fs::read("/proc/1/net/unix").unwrap_or_default());
     let path_of = |line: &[u8]| -> Option<PathBuf> {
         let mut rest = line;
         for _ in 0..FIELDS_BEFORE {
@@ -192,7 +197,7 @@ pub fn bound_sockets() -> io::Result<Vec<PathBuf>> {
         let covered = path.starts_with(RUN) || path.starts_with("/var/run");
         (path.as_os_str().as_bytes().first() == Some(&b'/') && !covered).then_some(path)
     };
-    let mut paths: Vec<PathBuf> = table.split(|&byte| byte == b'\n').skip(1).filter_map(path_of).collect();
+    let mut paths: Vec<PathBuf> = table.split(|&byte| byte == b'\n').filter_map(path_of).collect();
     paths.sort();
     paths.dedup();
     Ok(paths)

@@ -104,12 +104,11 @@ impl Reader<'_, '_> {
     }
 
     fn prefix(&mut self, given: &Spanned<String>) -> Option<IpNet> {
-        let net = match given.value.parse::<IpAddr>() {
-            Ok(addr) => IpNet::from(addr),
-            Err(_) => {
-                let family = given.value.parse::<IpNet>().map_or(Family::Ipv4, |net| Family::of(net.addr()));
-                addresses::prefix(given, family, self.problems)?
-            }
+        let net = if let Ok(addr) = given.value.parse::<IpAddr>() {
+            IpNet::from(addr)
+        } else {
+            let family = given.value.parse::<IpNet>().map_or(Family::Ipv4, |net| Family::of(net.addr()));
+            addresses::prefix(given, family, self.problems)?
         };
         if net.prefix_len() == 0 {
             self.bad(given.span, format!("`{net}` is every source"), "leave `from` out");

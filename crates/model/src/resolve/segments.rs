@@ -78,12 +78,7 @@ impl Segments {
             Vertex::Switch(id) => Some(id),
             Vertex::Node(_) => None,
         });
-        switch.map_or(cable, |id| self.network_of_segment(cables, self.segment(id)))
-    }
-
-    /// The same of a segment.
-    pub(super) fn network_of_segment(&self, cables: &Cables<'_>, segment: usize) -> usize {
-        cables.list.len() + segment
+        switch.map_or(cable, |id| network_of_segment(cables, self.segment(id)))
     }
 
     fn find(&mut self, mut at: usize) -> usize {
@@ -138,7 +133,7 @@ impl Segments {
                 if agree(&mut nets[segment], (value, given.span, at), what, vertices, problems)
                     && let SwitchAddresses::Prefix(net) = value
                 {
-                    let network = self.network_of_segment(cables, segment);
+                    let network = network_of_segment(cables, segment);
                     book.prefix(net, given.span, format!("switch `{}`", switch.text), network);
                 }
             }
@@ -165,6 +160,11 @@ impl Segments {
         };
         vertices.switches.iter().enumerate().map(build).collect()
     }
+}
+
+/// The network of a segment, as a number that no cable has.
+fn network_of_segment(cables: &Cables<'_>, segment: usize) -> usize {
+    cables.list.len() + segment
 }
 
 /// Takes what a switch says for its whole segment, unless another one said otherwise. Is it new?

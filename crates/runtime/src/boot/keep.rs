@@ -1,8 +1,10 @@
 //! What the process of a lab's unit does: waits for the lab to end.
 
 use std::io;
+use std::time::Duration;
 
-use hopyard_model::LabName;
+use hopyard_model::{Lab, LabName};
+use hopyard_net::IfName;
 
 use super::notify::notify;
 use super::{BootError, Manager, unit_name};
@@ -10,6 +12,23 @@ use crate::error::{Error, IoContext};
 use crate::home::Home;
 use crate::record::Record;
 use crate::running::Running;
+
+/// How long interfaces may take to appear when the machine starts; the host's network waits, too.
+const ARRIVAL: Duration = Duration::from_secs(30);
+
+/// Waits until the machine has the interfaces that a lab takes, unless the lab has them already. What does not come
+/// in time, `up` will say.
+///
+/// # Errors
+/// The interfaces of the machine cannot be read.
+pub fn await_interfaces(home: &Home, lab: &Lab) -> Result<(), Error> {
+    let devs: Vec<IfName> = lab.nodes().iter().flat_map(|node| node.interfaces.iter().copied()).collect();
+    if devs.is_empty() || Running::find(home, lab.name()).is_ok() {
+        return Ok(());
+    }
+    let waited = hopyard_kernel::wait_for_interfaces(&devs, ARRIVAL);
+    waited.map(drop).context(|| "wait for the machine's interfaces".to_owned())
+}
 
 /// Tells systemd that the lab is up.
 ///

@@ -13,7 +13,7 @@ mod service;
 mod unit;
 
 pub use error::BootError;
-pub use keep::{is_restarting, keep, ready};
+pub use keep::{await_interfaces, is_restarting, keep, ready};
 pub use manager::{Manager, Scope, belongs_to_root, lingers};
 pub use service::ServiceName;
 pub use unit::{DropIn, LabUnit, drop_in_text, unit_name};

@@ -31,8 +31,10 @@ pub struct LabUnit<'a> {
     pub scope: Scope,
     /// Where the records of running labs are, if not in the usual place.
     pub records: Option<&'a Path>,
-    /// Interfaces of the machine that it takes: they must be there before.
+    /// Interfaces of the machine that it takes: before anybody else configures them.
     pub interfaces: &'a [IfName],
+    /// Does a node have a way out by the host's network?
+    pub uplink: bool,
 }
 
 /// A service that is to run in a node.
@@ -59,14 +61,19 @@ impl LabUnit<'_> {
         add(&mut text, format_args!("RequiresMountsFor={program} {copy}"));
         if !self.interfaces.is_empty() {
             // Before anybody else configures them. Whoever is ordered before network-pre.target must not wait for
-            // sysinit.target: on some systems that comes after the network.
+            // sysinit.target: on some systems that comes after the network. For the interfaces the unit's process
+            // waits by itself: a unit of theirs would be waited for in vain when they are in the lab already.
             text.push_str(
                 "DefaultDependencies=no\nConflicts=shutdown.target\nBefore=network-pre.target shutdown.target\n\
-                 Wants=network-pre.target\nAfter=local-fs.target systemd-sysctl.service\n",
+                 Wants=network-pre.target\nAfter=local-fs.target systemd-sysctl.service systemd-udev-trigger.service\n",
             );
-            for dev in self.interfaces {
-                let device = format!("sys-subsystem-net-devices-{}.device", escaped(dev.as_str()));
-                add(&mut text, format_args!("Wants={device}\nAfter={device}"));
+        }
+        if self.uplink && self.scope == Scope::System {
+            // These throw away all rules that they have not made themselves when they start.
+            text.push_str("After=nftables.service firewalld.service\n");
+            if self.interfaces.is_empty() {
+                // The nodes ask the host's resolvers, which it has to know by then.
+                text.push_str("Wants=network-online.target\nAfter=network-online.target\n");
             }
         }
         text.push_str("\n[Service]\nType=notify\n");
@@ -165,20 +172,6 @@ fn is_plain(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | '@' | '=' | ','))
 }
 
-/// A name as a part of a path in the name of a unit (systemd-escape(1)).
-fn escaped(name: &str) -> String {
-    let mut text = String::new();
-    for (at, byte) in name.bytes().enumerate() {
-        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':') || (byte == b'.' && at > 0);
-        if plain {
-            text.push(char::from(byte));
-        } else {
-            write!(text, "\\x{byte:02x}").ok();
-        }
-    }
-    text
-}
-
 impl Manager {
     /// The unit of a lab as it would be written, for who has no systemd, or wants to look first.
     ///
@@ -219,12 +212,5 @@ mod tests {
         }
         assert!(plain("it", Path::new("/a:b")).is_err());
         assert!(plain("it", Path::new("/a b")).is_err());
-    }
-
-    #[test]
-    fn names_of_devices_are_escaped_as_systemd_does() {
-        assert_eq!(escaped("enp1s0"), "enp1s0");
-        assert_eq!(escaped("br-lan.7"), r"br\x2dlan.7");
-        assert_eq!(escaped(".a"), r"\x2ea");
     }
 }

@@ -89,16 +89,27 @@ pub fn add(names: &[NsName]) -> Result<Added, Error> {
 pub fn attach(name: &NsName, pid: i32) -> Result<(), Error> {
     require_rights("give a namespace a name")?;
     let stage = Stage { names: Names::open_to_add()? };
-    // Held first, so that the namespace is of the process that was meant.
-    let no_process = |_| Error::from(NsError::NoProcess { pid });
-    let process = Process::open(pid).map_err(no_process)?;
-    let network = pin::network_of(pid).map_err(no_process)?;
-    if process.has_ended().context(|| format!("look at process {pid}"))? {
-        return Err(NsError::NoProcess { pid }.into());
-    }
+    let process = Process::open(pid).map_err(|_| NsError::NoProcess { pid })?;
+    let network = network_of(&process)?;
     let mut added = Added::default();
     stage.publish(vec![stage.pin(network, name)?], &mut added);
     added.failed.pop().map_or(Ok(()), Err)
+}
+
+/// The network namespace of a process. It is held first, so that the namespace is of the process that was meant.
+pub(crate) fn network_of(process: &Process) -> Result<OwnedFd, Error> {
+    let pid = process.pid();
+    let network = match pin::network_of(pid) {
+        // It is there, and another user's.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(error).context(|| format!("open the network namespace of process {pid}"));
+        }
+        network => network.map_err(|_| NsError::NoProcess { pid })?,
+    };
+    if process.has_ended().context(|| format!("look at process {pid}"))? {
+        return Err(NsError::NoProcess { pid }.into());
+    }
+    Ok(network)
 }
 
 /// Gives names.

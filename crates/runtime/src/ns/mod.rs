@@ -13,6 +13,7 @@ mod monitor;
 mod moving;
 mod name;
 
+pub(crate) use add::network_of;
 pub use add::{Added, add, attach};
 pub use delete::{Deleted, Remains, delete};
 pub use directory::{Entry, Kind, Names};

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hopyard_kernel::agent::Found;
-use hopyard_net::{Allow, Hosts, Transport, is_outside};
+use hopyard_net::{Allow, Hosts, Transport, is_host_name, is_outside};
 
 /// For so long what was found of a name is taken for true.
 pub(super) const FRESH: Duration = Duration::from_secs(5);
@@ -33,7 +33,7 @@ pub(super) struct Policy {
 
 #[derive(Debug, Default)]
 struct Name {
-    name: String,
+    text: String,
     /// When it was last found to have which address.
     addresses: HashMap<IpAddr, Instant>,
     latest: Option<(Instant, Found)>,
@@ -91,7 +91,7 @@ impl Policy {
         }
         // There are fewer names than that.
         let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
-        self.names.push(Name { name: name.to_owned(), ..Name::default() });
+        self.names.push(Name { text: name.to_owned(), ..Name::default() });
         self.numbers.insert(name.to_owned(), number);
         number
     }
@@ -122,6 +122,10 @@ impl Policy {
 
     /// What to answer to a question for a name, in lower case.
     pub(super) fn answer(&mut self, name: &str, now: Instant) -> Answer {
+        // What else a question may have in it is not for a resolver, nor for a terminal.
+        if !is_host_name(name) {
+            return Answer::Denied;
+        }
         if !self.numbers.contains_key(name) && self.allow.iter().any(|allow| allow.hosts == Hosts::Any) {
             if self.names.len() >= MOST_NAMES {
                 self.forget_names();
@@ -183,14 +187,14 @@ impl Policy {
         let has = |name: &&Name| name.addresses.contains_key(&to.ip());
         let by_rule = self.allow.iter().filter(|allow| allow.has_port(to.port(), transport));
         let by_rule = by_rule.filter_map(|allow| self.name(allow.name()?)).map(|(_, name)| name).find(has);
-        by_rule.or_else(|| self.names.iter().find(has)).map(|name| name.name.as_str())
+        by_rule.or_else(|| self.names.iter().find(has)).map(|name| name.text.as_str())
     }
 
     /// The name of that number, if nobody has asked for it yet.
     pub(super) fn begin_look_up(&mut self, number: u32) -> Option<&str> {
         let name = self.names.get_mut(number as usize).filter(|name| !name.is_asked)?;
         name.is_asked = true;
-        Some(&name.name)
+        Some(&name.text)
     }
 
     /// Takes in what was found; `None`: nobody wants to know any more.
@@ -202,7 +206,7 @@ impl Policy {
             name.addresses.extend(addresses.iter().map(|&addr| (addr, now)));
         }
         name.latest = Some((now, found));
-        Some(&name.name)
+        Some(&name.text)
     }
 }
 
@@ -294,6 +298,14 @@ mod tests {
         let stand_in = SocketAddr::new(first[0], 443);
         assert_eq!(policy.name_of(stand_in, Transport::Tcp), Some("a.test"));
         assert_eq!(policy.decide(stand_in, Transport::Tcp, now), Decision::Denied);
+    }
+
+    #[test]
+    fn what_is_no_host_name_is_nobody() {
+        let mut policy = policy(&["any"], true);
+        for name in ["\u{1b}[2J.test", "a b", "127.0.0.1", "", "x..y", "-x.test"] {
+            assert_eq!(policy.answer(name, Instant::now()), Answer::Denied, "{name:?}");
+        }
     }
 
     #[test]

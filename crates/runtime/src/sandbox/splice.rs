@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 
+/// Something that is so of what comes from the peer, and of what goes to it.
+#[derive(Clone, Copy, Debug)]
+struct Directions {
+    read: bool,
+    write: bool,
+}
+
 /// One of the two connections, non-blocking.
 #[derive(Debug)]
 pub(super) struct Side {
     fd: OwnedFd,
-    /// Since the last time that there was nothing to read, something may have come.
-    readable: bool,
-    /// Since the last time that there was no room, there may be some.
-    writable: bool,
-    /// The peer sends no more.
-    has_ended: bool,
-    /// Nothing more is sent to the peer.
-    is_shut: bool,
+    /// Since the last time that there was nothing to read, or no room to write, there may be some.
+    may: Directions,
+    /// The peer sends no more; nothing more is sent to the peer.
+    has_ended: Directions,
     /// What the peer could not take yet.
     waiting: Vec<u8>,
     written: usize,
@@ -28,7 +31,9 @@ impl Side {
     pub(super) fn new(fd: OwnedFd) -> Self {
         // What one peer has sent at once, the other should get at once.
         sockopt::set_tcp_nodelay(&fd, true).ok();
-        Side { fd, readable: true, writable: true, has_ended: false, is_shut: false, waiting: Vec::new(), written: 0 }
+        let may = Directions { read: true, write: true };
+        let has_ended = Directions { read: false, write: false };
+        Side { fd, may, has_ended, waiting: Vec::new(), written: 0 }
     }
 
     pub(super) fn fd(&self) -> &OwnedFd {
@@ -37,19 +42,19 @@ impl Side {
 
     /// Something has happened: it will be found out what.
     pub(super) fn wake(&mut self, readable: bool, writable: bool) {
-        self.readable |= readable;
-        self.writable |= writable;
+        self.may.read |= readable;
+        self.may.write |= writable;
     }
 
     /// Sends as much as the peer takes; true: that was all.
     fn flush(&mut self) -> io::Result<bool> {
         while self.written < self.waiting.len() {
-            if !self.writable {
+            if !self.may.write {
                 return Ok(false);
             }
             match send(&self.fd, &self.waiting[self.written..])? {
                 Some(sent) => self.written += sent,
-                None => self.writable = false,
+                None => self.may.write = false,
             }
         }
         self.written = 0;
@@ -108,7 +113,7 @@ impl Splice {
     pub(super) fn advance(&mut self, scratch: &mut [u8]) -> io::Result<Progress> {
         let [a, b] = &mut self.sides;
         let goes_on = [pump(a, b, scratch)?, pump(b, a, scratch)?];
-        Ok(if a.is_shut && b.is_shut {
+        Ok(if a.has_ended.write && b.has_ended.write {
             Progress::Done
         } else if goes_on.contains(&true) {
             Progress::GoesOn
@@ -130,15 +135,15 @@ fn pump(from: &mut Side, to: &mut Side, scratch: &mut [u8]) -> io::Result<bool> 
         if !to.flush()? {
             return Ok(false);
         }
-        if from.has_ended {
-            if !to.is_shut {
-                to.is_shut = true;
+        if from.has_ended.read {
+            if !to.has_ended.write {
+                to.has_ended.write = true;
                 rustix::net::shutdown(&to.fd, Shutdown::Write)?;
             }
             return Ok(false);
         }
         // Nothing is taken that could not be passed on: the sender waits, as if there were one connection.
-        if !from.readable || !to.writable {
+        if !from.may.read || !to.may.write {
             return Ok(false);
         }
         if moved >= TURN_BYTES {
@@ -146,25 +151,21 @@ fn pump(from: &mut Side, to: &mut Side, scratch: &mut [u8]) -> io::Result<bool> 
         }
         let length = match rustix::net::recv(&from.fd, &mut *scratch, RecvFlags::empty()) {
             Ok((_, 0)) => {
-                from.has_ended = true;
+                from.has_ended.read = true;
                 continue;
             }
             Ok((_, length)) => length,
             Err(rustix::io::Errno::AGAIN) => {
-                from.readable = false;
+                from.may.read = false;
                 continue;
             }
             Err(rustix::io::Errno::INTR) => continue,
             Err(errno) => return Err(errno.into()),
         };
         moved += length;
-        let sent = match send(&to.fd, &scratch[..length])? {
-            Some(sent) => sent,
-            None => {
-                to.writable = false;
-                0
-            }
-        };
+        let sent = send(&to.fd, &scratch[..length])?;
+        to.may.write = sent.is_some();
+        let sent = sent.unwrap_or(0);
         to.waiting.extend_from_slice(&scratch[sent..length]);
     }
 }
@@ -202,7 +203,7 @@ mod tests {
         let mut splice = Splice::new([inner, outer]);
         a.write_all(b"question").unwrap();
         a.shutdown(std::net::Shutdown::Write).unwrap();
-        while !splice.sides[0].has_ended {
+        while !splice.sides[0].has_ended.read {
             settle(&mut splice).unwrap();
         }
         let mut text = String::new();

@@ -112,7 +112,11 @@ fn file_of(home: &Home, host: &OwnedFd, make: bool) -> Result<Option<PathBuf>, E
         return Ok(Some(Path::new(DIR).join(format!("{PREFIX}{cookie}.json"))));
     }
     let name = format!("{AMONG_RECORDS}{cookie}");
-    if make { home.note(&name).map(Some) } else { Ok(home.notes(&name)?.pop()) }
+    if make {
+        home.note(&name).map(Some)
+    } else {
+        Ok(home.notes(&name)?.into_iter().find(|path| path.ends_with(&name)))
+    }
 }
 
 /// All that switching forwarding on changes (`inet_forward_change()` of Linux), as it is; nothing where the

@@ -2,7 +2,7 @@
 //!
 //! As root it is a veth pair, and the host masquerades what comes out of it, in a table that a socket of the
 //! keeper owns: both go with the lab, whatever ends it. What the host must be told besides, to forward, is
-//! in [`host`]. As an ordinary user it is the program `pasta`, which runs among the processes of the lab.
+//! in `host.rs`. As an ordinary user it is the program `pasta`, which runs among the processes of the lab.
 //!
 //! To the rest of the lab the interface does not exist: plans neither make nor remove it.
 
@@ -318,6 +318,16 @@ pub(crate) fn resolvers(home: &Home, dir: &Path, wanted: bool) -> Result<Vec<IpA
         }
         _ => Ok(resolver::reachable()),
     }
+}
+
+/// That no name can be resolved.
+pub(crate) fn no_resolver(lab: &Lab) -> Option<Problem> {
+    let node = lab.nodes().iter().find(|node| node.uplink)?;
+    let message = "the host names no resolver that the lab can reach, so names are not resolved in it";
+    Some(Problem::warning("no-resolver", node.origin, message).help(
+        "a resolver on the host's loopback cannot be reached; `nameserver ADDRESS` in /etc/resolv.conf of the host, or \
+         of the lab by `hop exec`, names another one",
+    ))
 }
 
 /// The prefixes of IPv4 that a network uses.

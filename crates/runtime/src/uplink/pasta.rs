@@ -63,10 +63,8 @@ fn args(uplink: &Uplink) -> Vec<String> {
         ("--gateway", gateway.clone()),
     ];
     args.extend(given.into_iter().flat_map(|(key, value)| [key.to_owned(), value]));
-    // Its own view of /etc/resolv.conf is the lab's.
-    if let Some(server) = resolver::of_host().into_iter().find(std::net::IpAddr::is_ipv4) {
-        args.extend(["--dns".to_owned(), server.to_string(), "--dns-forward".to_owned(), gateway]);
-    }
+    // What is asked of the gateway it asks the first resolver of /etc/resolv.conf.
+    args.extend(["--dns-forward".to_owned(), gateway]);
     args
 }
 
@@ -91,6 +89,10 @@ pub(super) fn connect(
     let place = dir.join("view").join("network");
     let seen = PathBuf::from(format!("/proc/{}/root{}", keeper.pid(), place.display()));
     std::fs::write(&seen, "").context(|| format!("write {}", seen.display()))?;
+    // It reads the lab's /etc/resolv.conf, once; the lab's own comes later.
+    let servers: Vec<String> = resolver::of_host().iter().map(|server| format!("nameserver {server}\n")).collect();
+    let resolv = PathBuf::from(format!("/proc/{}/root/etc/resolv.conf", keeper.pid()));
+    std::fs::write(&resolv, servers.concat()).context(|| format!("write {}", resolv.display()))?;
     let doing = || format!("start {}", program.display());
     let of_lab = Process::open(keeper.pid()).context(doing)?;
     let node = node.try_clone().context(doing)?;

@@ -102,8 +102,9 @@ pub(super) fn probe(
     token: [u8; 8],
 ) -> Result<Seen, Error> {
     // As it is when it leaves: on its way it may have become smaller.
-    let packet = Packet { src: verdict.there.packet.src, ..query.packet };
-    let mark = mark(&packet, token);
+    let src = verdict.there.hops.first().and_then(|hop| hop.routed.src);
+    let packet = Packet { src, ..query.packet };
+    let mark = mark(&packet, &verdict.there.packet, token);
     let nodes: Vec<NsName> = watched(snapshot, query, verdict).into_iter().collect();
     let namespaces: Vec<OwnedFd> = nodes.iter().map(|node| world.ns_fd(node)).collect::<Result<_, _>>()?;
     let borrowed: Vec<_> = namespaces.iter().map(AsFd::as_fd).collect();
@@ -173,13 +174,14 @@ fn is_on_path(verdict: &Verdict, node: &NsName) -> bool {
     verdict.there.nodes().chain(verdict.back.iter().flat_map(Walk::nodes)).any(|other| other == node)
 }
 
-fn mark(packet: &Packet, token: [u8; 8]) -> Mark {
+fn mark(packet: &Packet, last: &Packet, token: [u8; 8]) -> Mark {
     Mark {
         protocol: packet.protocol.number(packet.family()),
         src: packet.src,
         dst: packet.dst,
         source_port: packet.source_port,
         destination_port: packet.destination_port,
+        becomes: (last.dst, last.destination_port),
         token,
         length: packet.length,
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hopyard::net::{Family, NsName, Op};
+use hopyard::net::{Family, NsName};
 use hopyard::runtime::effect::{Effect, MOST_NODES, NotSaid, Pair};
 use serde::Serialize;
 
@@ -63,7 +63,7 @@ const VERSION: u32 = 1;
 #[derive(Serialize)]
 pub(super) struct Object<'a> {
     v: u32,
-    steps: &'a [Op],
+    steps: &'a [serde_json::Value],
     /// `null`: not known.
     cuts: Option<Vec<JsonPair<'a>>>,
     joins: Option<Vec<JsonPair<'a>>>,
@@ -80,7 +80,7 @@ struct JsonPair<'a> {
 }
 
 impl<'a> Object<'a> {
-    pub(super) fn new(steps: &'a [Op], effect: &'a Result<Effect, NotSaid>) -> Self {
+    pub(super) fn new(steps: &'a [serde_json::Value], effect: &'a Result<Effect, NotSaid>) -> Self {
         let pair = |pair: &'a Pair| JsonPair {
             from: &pair.from,
             to: &pair.to,

@@ -81,6 +81,18 @@ struct Verdict<'a> {
 }
 
 /// What one node does with the packet.
+/// From where to where.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Ends {
+    #[schemars(with = "Option<String>")]
+    src: Option<IpAddr>,
+    #[schemars(with = "String")]
+    dst: IpAddr,
+    /// The port that it goes to.
+    port: Option<u16>,
+}
+
 #[derive(Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct JsonHop<'a> {
@@ -97,6 +109,8 @@ struct JsonHop<'a> {
     out: Option<IfName>,
     /// The route that decides.
     route: Option<Route>,
+    /// As what it leaves, where the node translates its addresses.
+    translated: Option<Ends>,
     /// What is left of its hops when it leaves, or ends here.
     ttl: u8,
     /// It ends here, as it should.
@@ -280,6 +294,11 @@ fn json_hop<'a>(report: &Report, hop: &'a Hop, back: bool, at: usize) -> JsonHop
             dst: route.key.prefix.to_string(),
             via: hop.next.as_ref().and_then(|next| next.via),
             table: route.key.table,
+        }),
+        translated: words::translation(hop).is_some().then(|| Ends {
+            src: hop.sent.src,
+            dst: hop.sent.dst,
+            port: Some(hop.sent.destination_port).filter(|port| *port != 0),
         }),
         ttl: hop.ttl,
         delivered: hop.end == Some(End::Delivered),

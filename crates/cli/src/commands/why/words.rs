@@ -31,7 +31,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) ->
         for line in changes(report, repair, scene) {
             ui.line(line)?;
         }
-        if offer && repair.edits().all(|edit| edit.op().is_some()) {
+        if offer && repair.edits().all(|edit| scene.may_make(edit)) {
             ui.hint("`--fix` makes the changes, and proves them with a packet");
         }
     } else if let Some(text) = no_change(report) {
@@ -262,7 +262,10 @@ fn row(
 /// What a hop does.
 pub(super) fn decision(hop: &Hop) -> String {
     let reason = match &hop.end {
-        None => return hop.route.as_ref().map_or_else(String::new, |route| route_text(route, hop)),
+        None => {
+            let route = hop.route.as_ref().map_or_else(String::new, |route| route_text(route, hop));
+            return translation(hop).map_or(route.clone(), |becomes| format!("{route}, {becomes}"));
+        }
         Some(End::Delivered) => return "delivered".to_owned(),
         Some(End::Dropped(reason)) => reason,
     };
@@ -312,6 +315,27 @@ pub(super) fn decision(hop: &Hop) -> String {
     };
     let mark = if reason.is_undecided() { "?" } else { "x" };
     format!("{mark} {what}")
+}
+
+/// What a node makes of the addresses of a packet, in the words of nft(8).
+pub(super) fn translation(hop: &Hop) -> Option<String> {
+    let (came, sent) = (&hop.came, &hop.sent);
+    let mut parts = Vec::new();
+    if (came.dst, came.destination_port) != (sent.dst, sent.destination_port) {
+        let port = came.destination_port != sent.destination_port;
+        let to = if port {
+            std::net::SocketAddr::new(sent.dst, sent.destination_port).to_string()
+        } else {
+            sent.dst.to_string()
+        };
+        parts.push(format!("dnat to {to}"));
+    }
+    if came.src != sent.src
+        && let Some(src) = sent.src
+    {
+        parts.push(format!("snat to {src}"));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 fn route_text(route: &FibRoute, hop: &Hop) -> String {

@@ -1,0 +1,610 @@
+//! What a command in a sandbox reaches, and what it does not. The network outside is a node of a lab of the
+//! test's own.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use common::{Place, is_root, text, unique, wait_until};
+use hopyard::kernel::{Process, enter_network, keeper};
+
+/// A lab `home -- near -- far`; sandboxes have `home` outside, servers are in `far`.
+struct Lab {
+    place: Place,
+    name: String,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let place = Place::new();
+        let name = unique("sandbox");
+        place.hop(&["up", "home -- near -- far", "--name", &name]);
+        Lab { place, name }
+    }
+
+    /// Runs something in a node, by a process or thread that is there alone.
+    fn inside<R: Send>(&self, node: &str, work: impl FnOnce() -> R + Send) -> R {
+        let dir = self.place.records().join(&self.name);
+        let record: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(dir.join("record.json")).unwrap()).unwrap();
+        let pid = record["keeper"]["pid"].as_i64().unwrap();
+        let nodes = std::fs::read_to_string(dir.join("nodes")).unwrap();
+        let line = nodes.lines().find(|line| line.split_once(' ').unwrap().1 == node).unwrap();
+        let path = format!("/proc/{pid}/fd/{}", line.split_once(' ').unwrap().0);
+        let namespace = OwnedFd::from(std::fs::File::open(path).unwrap());
+        let realm = keeper::realm_of(&Process::open(i32::try_from(pid).unwrap()).unwrap()).unwrap();
+        let there = || {
+            enter_network(namespace.as_fd()).unwrap();
+            work()
+        };
+        realm.outside().unwrap().run(there).unwrap()
+    }
+
+    /// The addresses of a node, IPv4 first.
+    fn addresses(&self, node: &str) -> Vec<IpAddr> {
+        let hosts = self.place.hop(&["exec", node, "cat", "/etc/hosts"]);
+        let of_node = hosts.lines().filter_map(|line| line.split_once('\t')).filter(|(_, name)| *name == node);
+        let mut addresses: Vec<IpAddr> = of_node.map(|(addr, _)| addr.parse().unwrap()).collect();
+        addresses.sort();
+        addresses
+    }
+
+    /// A server in `far` that says what it was told, as soon as it was told all.
+    fn tcp_server(&self, addr: IpAddr) -> SocketAddr {
+        let listener = self.inside("far", || TcpListener::bind((addr, 0)).unwrap());
+        let at = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                std::thread::spawn(move || {
+                    let mut heard = Vec::new();
+                    if stream.read_to_end(&mut heard).is_ok() {
+                        stream.write_all(b"heard ").and_then(|()| stream.write_all(&heard)).ok();
+                    }
+                });
+            }
+        });
+        at
+    }
+
+    fn udp_server(&self, addr: IpAddr) -> SocketAddr {
+        let socket = self.inside("far", || UdpSocket::bind((addr, 0)).unwrap());
+        let at = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 65_536];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let answer = [b"heard ", &buffer[..length]].concat();
+                socket.send_to(&answer[..answer.len().min(60_000)], from).ok();
+            }
+        });
+        at
+    }
+
+    /// `hop sandbox --net LAB/home`, in which this program acts.
+    fn act(&self, options: &[&str], act: &[&str]) -> Command {
+        let mut args = vec!["sandbox".to_owned(), "--net".to_owned(), format!("{}/home", self.name)];
+        args.extend(options.iter().map(|&option| option.to_owned()));
+        acting(&self.place, &args, act)
+    }
+
+    fn says(&self, options: &[&str], act: &[&str]) -> String {
+        said(&self.act(options, act).output().unwrap())
+    }
+}
+
+/// `hop` with arguments, and behind them this very program, which does something.
+fn acting(place: &Place, args: &[String], act: &[&str]) -> Command {
+    let own = std::env::current_exe().unwrap();
+    let mut command = place.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    command.arg("--").arg(own).args(["--exact", "acts_in_a_sandbox", "--nocapture", "--quiet"]);
+    command.env("SANDBOX_ACT", act.join(" "));
+    command
+}
+
+/// What [`acts_in_a_sandbox`] has said, without what surrounds a test.
+fn said(output: &Output) -> String {
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    let lines: Vec<&str> = out.lines().filter_map(|line| line.split_once("said: ")).map(|(_, said)| said).collect();
+    assert!(!lines.is_empty(), "it said nothing: {out}{err}");
+    lines.join("; ")
+}
+
+/// No test, but what runs in the sandboxes of the others.
+#[test]
+fn acts_in_a_sandbox() {
+    let Ok(act) = std::env::var("SANDBOX_ACT") else { return };
+    let words: Vec<&str> = act.split(' ').collect();
+    let outcome = match words.as_slice() {
+        ["tcp", to] => tcp(to),
+        ["listen", to] => listen(to),
+        ["udp", to] => udp(to, b"hello"),
+        ["large", to] => udp(to, &vec![b'x'; 20_000]).map(|heard| heard.len().to_string()),
+        ["many", count, to] => many(count.parse().unwrap(), to),
+        ["answer", port] => answer(port.parse().unwrap()),
+        ["abstract", name] => {
+            let addr = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+            UnixStream::connect_addr(&addr).map(|_| "connected".to_owned())
+        }
+        // In two parts: a variable that names a socket does not come in here.
+        ["unix", dir, name] => UnixStream::connect(format!("{dir}/{name}")).map(|_| "connected".to_owned()),
+        _ => panic!("{act}?"),
+    };
+    println!("\nsaid: {}", outcome.unwrap_or_else(|error| error.to_string()));
+}
+
+fn tcp(to: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(to)?;
+    stream.write_all(b"hello")?;
+    // The server answers when it has seen this end.
+    stream.shutdown(Shutdown::Write)?;
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard)?;
+    Ok(heard)
+}
+
+/// What comes, until it ends.
+fn listen(to: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(to)?;
+    stream.write_all(b"hello")?;
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard)?;
+    Ok(heard)
+}
+
+fn udp(to: &str, what: &[u8]) -> std::io::Result<String> {
+    let to = to.to_socket_addrs()?.next().unwrap();
+    let own: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
+    let socket = UdpSocket::bind(own)?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    socket.send(what)?;
+    let mut heard = vec![0; 65_536];
+    let length = socket.recv(&mut heard)?;
+    Ok(String::from_utf8_lossy(&heard[..length]).into_owned())
+}
+
+/// All at once, each with its own words.
+fn many(count: usize, to: &str) -> std::io::Result<String> {
+    let mut streams = (0..count).map(|_| TcpStream::connect(to)).collect::<Result<Vec<_>, _>>()?;
+    for (number, stream) in streams.iter_mut().enumerate() {
+        write!(stream, "{number}")?;
+        stream.shutdown(Shutdown::Write)?;
+    }
+    let mut right = 0;
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard)?;
+        right += usize::from(heard == format!("heard {number}"));
+    }
+    Ok(format!("{right} right"))
+}
+
+/// A server of the sandbox, for one client.
+fn answer(port: u16) -> std::io::Result<String> {
+    let listener = TcpListener::bind(("127.0.0.1", port))?;
+    println!("\nsaid: ready");
+    let (mut stream, _) = listener.accept()?;
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard)?;
+    stream.write_all(b"inside heard ")?;
+    stream.write_all(heard.as_bytes())?;
+    Ok(heard)
+}
+
+const REFUSED: &str = "Connection refused (os error 111)";
+const NO_ROUTE: &str = "Network is unreachable (os error 101)";
+/// How a firewall's refusal shows, in IPv4 and in IPv6.
+const FORBIDDEN: [&str; 2] = ["No route to host (os error 113)", "Permission denied (os error 13)"];
+
+#[test]
+fn without_a_word_nothing_is_reached() {
+    let lab = Lab::new();
+    for addr in lab.addresses("far") {
+        let server = lab.tcp_server(addr).to_string();
+        assert_eq!(lab.says(&["--allow", &server], &["tcp", &server]), "heard hello", "it is there");
+        assert_eq!(lab.says(&[], &["tcp", &server]), NO_ROUTE);
+        assert_eq!(lab.says(&[], &["udp", &server]), NO_ROUTE);
+    }
+    assert_eq!(lab.says(&[], &["tcp", "127.0.0.1:1"]), REFUSED);
+}
+
+#[test]
+fn what_is_allowed_is_reached_and_nothing_beside_it() {
+    let lab = Lab::new();
+    for (addr, forbidden) in lab.addresses("far").into_iter().zip(FORBIDDEN) {
+        let (server, other) = (lab.tcp_server(addr), lab.tcp_server(addr));
+        let allow = ["--allow", &server.to_string()];
+        assert_eq!(lab.says(&allow, &["tcp", &server.to_string()]), "heard hello");
+        assert_eq!(lab.says(&allow, &["tcp", &other.to_string()]), forbidden);
+        let datagrams = lab.udp_server(addr);
+        let net = format!("{addr}/{}/udp", if addr.is_ipv4() { 24 } else { 48 });
+        assert_eq!(lab.says(&["--allow", &net], &["udp", &datagrams.to_string()]), "heard hello");
+        assert_eq!(lab.says(&["--allow", &net], &["large", &datagrams.to_string()]), "20006");
+        assert_eq!(lab.says(&["--allow", &net], &["tcp", &server.to_string()]), forbidden);
+        assert_eq!(lab.says(&allow, &["udp", &datagrams.to_string()]), forbidden);
+    }
+}
+
+#[test]
+fn what_is_allowed_and_not_there_is_as_it_is_outside() {
+    let lab = Lab::new();
+    for addr in lab.addresses("far") {
+        let nobody = SocketAddr::new(addr, 9).to_string();
+        assert_eq!(lab.says(&["--allow", "any"], &["tcp", &nobody]), REFUSED);
+        assert_eq!(lab.says(&["--allow", "any"], &["udp", &nobody]), REFUSED);
+    }
+    // The lab has no way there.
+    for nowhere in ["192.0.2.1:80", "[2001:db8::1]:80"] {
+        assert_eq!(lab.says(&["--allow", "any"], &["tcp", nowhere]), NO_ROUTE);
+    }
+    // The loopback outside is not the sandbox's business, by whatever name.
+    let host = lab.inside("home", || TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = host.local_addr().unwrap().port();
+    assert_eq!(lab.says(&["--allow", "any"], &["tcp", &format!("127.0.0.1:{port}")]), REFUSED);
+    let mapped = lab.says(&["--allow", "any"], &["tcp", &format!("[::ffff:127.0.0.1]:{port}")]);
+    assert_ne!(mapped, "", "{mapped}");
+    assert!(!mapped.contains("heard"), "{mapped}");
+    host.set_nonblocking(true).unwrap();
+    assert!(host.accept().is_err(), "nobody came");
+}
+
+#[test]
+fn names_are_those_outside_and_only_those_that_are_allowed() {
+    let lab = Lab::new();
+    let server = lab.tcp_server(lab.addresses("far")[0]);
+    let by_name = format!("far:{}", server.port());
+    assert_eq!(lab.says(&["--allow", &by_name], &["tcp", &by_name]), "heard hello");
+    // Its address alone does as well, also when nobody has asked for the name before.
+    assert_eq!(lab.says(&["--allow", &by_name], &["tcp", &server.to_string()]), "heard hello");
+    let denied = lab.says(&["--allow", "near"], &["tcp", &by_name]);
+    assert!(denied.contains("Name or service not known"), "{denied}");
+    let nobody = lab.says(&["--allow", "nosuch.test"], &["tcp", "nosuch.test:80"]);
+    assert!(nobody.contains("failed to lookup address"), "{nobody}");
+    // Allowed for another port: known, and not reached.
+    let other = lab.says(&["--allow", "far:9"], &["tcp", &by_name]);
+    assert!(FORBIDDEN.contains(&other.as_str()), "{other}");
+}
+
+#[test]
+fn a_record_says_what_was_tried_and_its_line_lets_it() {
+    let lab = Lab::new();
+    let server = lab.tcp_server(lab.addresses("far")[0]);
+    let by_name = format!("far:{}", server.port());
+    let output = lab.act(&["--record"], &["tcp", &by_name]).output().unwrap();
+    assert_eq!(said(&output), FORBIDDEN[0]);
+    let report = text(&output.stderr);
+    assert!(report.contains(&format!("  {by_name}/tcp  refused\n")), "{report}");
+    let line = report.lines().last().unwrap().trim();
+    assert!(line.starts_with(&format!("hop sandbox --net {}/home --allow {by_name}/tcp -- /", lab.name)), "{line}");
+    let pasted = line.replacen("hop ", &format!("{} ", env!("CARGO_BIN_EXE_hop")), 1);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &pasted]).env("HOPYARD_DIR", lab.place.records());
+    let output = shell.env("SANDBOX_ACT", format!("tcp {by_name}")).output().unwrap();
+    assert_eq!(said(&output), "heard hello");
+    // With everything allowed it is an account of what was reached.
+    let output = lab.act(&["--record", "--allow", "any"], &["tcp", &by_name]).output().unwrap();
+    assert_eq!(said(&output), "heard hello");
+    assert!(text(&output.stderr).contains(&format!("  {by_name}/tcp  allowed")), "{}", text(&output.stderr));
+    let output = lab.place.output(&["sandbox", "--record", "--", "true"]);
+    assert_eq!(text(&output.stderr), "it tried to reach nothing\n");
+}
+
+#[test]
+fn a_published_port_leads_inside_from_the_loopback_outside_alone() {
+    let lab = Lab::new();
+    let mut inside = lab.act(&["--publish", "8080:80"], &["answer", "80"]);
+    let mut inside = ready(inside.stdout(Stdio::piped()).spawn().unwrap());
+    let addr = lab.addresses("home")[0];
+    assert_eq!(
+        lab.inside("far", || TcpStream::connect((addr, 8080)).unwrap_err().kind()),
+        std::io::ErrorKind::ConnectionRefused
+    );
+    assert_eq!(lab.inside("home", || tcp("127.0.0.1:8080").unwrap()), "inside heard hello");
+    assert!(inside.wait().unwrap().success());
+    // On another address if that is said.
+    let all = lab.act(&["--publish", "0.0.0.0:8080:80"], &["answer", "80"]).stdout(Stdio::piped()).spawn();
+    let mut inside = ready(all.unwrap());
+    assert_eq!(lab.inside("far", || tcp(&format!("{addr}:8080")).unwrap()), "inside heard hello");
+    assert!(inside.wait().unwrap().success());
+    let _taken = lab.inside("home", || TcpListener::bind("127.0.0.1:8080").unwrap());
+    let output = lab.act(&["--publish", "8080"], &["answer", "80"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot listen on 127.0.0.1:8080 outside"), "{}", text(&output.stderr));
+}
+
+/// Waits until an actor has said that it is ready.
+fn ready(mut child: Child) -> Child {
+    let stdout = child.stdout.as_mut().unwrap();
+    let mut heard = Vec::new();
+    while !text(&heard).contains("ready") {
+        let mut byte = [0];
+        assert_eq!(stdout.read(&mut byte).unwrap(), 1, "{}", text(&heard));
+        heard.push(byte[0]);
+    }
+    child
+}
+
+#[test]
+fn a_thousand_connections_at_once() {
+    let lab = Lab::new();
+    let server = lab.tcp_server(lab.addresses("far")[0]).to_string();
+    // Descriptors of this program, which is the server, and of the sandboxed one.
+    let room = "ulimit -n 4096 2>/dev/null; exec \"$@\"";
+    let own = std::env::current_exe().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", room, "sh", env!("CARGO_BIN_EXE_hop"), "sandbox", "--net", &format!("{}/home", lab.name)]);
+    command.args(["--allow", "any", "--"]).arg(own);
+    command.args(["--exact", "acts_in_a_sandbox", "--nocapture", "--quiet"]);
+    hopyard::runtime::keep_room_for_files();
+    let act = format!("many 1000 {server}");
+    let output = command.env("HOPYARD_DIR", lab.place.records()).env("SANDBOX_ACT", act).output().unwrap();
+    assert_eq!(said(&output), "1000 right");
+}
+
+#[test]
+fn a_break_outside_is_a_break_inside() {
+    let lab = Lab::new();
+    let addr = lab.addresses("far")[0];
+    let listener = lab.inside("far", || TcpListener::bind((addr, 0)).unwrap());
+    let to = listener.local_addr().unwrap().to_string();
+    let breaker = std::thread::spawn(move || {
+        // What came is not read, so the kernel ends the connection by a reset.
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    });
+    assert_eq!(lab.says(&["--allow", "any"], &["listen", &to]), "Connection reset by peer (os error 104)");
+    breaker.join().unwrap();
+}
+
+#[test]
+fn no_socket_of_the_machine_is_a_way_out() {
+    let place = Place::new();
+    let act = |act: &[&str]| said(&acting(&place, &["sandbox".to_owned()], act).output().unwrap());
+    let name = unique("hopyard-test");
+    let addr = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let _abstract = UnixListener::bind_addr(&addr).unwrap();
+    assert_eq!(act(&["abstract", &name]), REFUSED);
+    // As an agent or a terminal multiplexer has it.
+    let path = place.path().join("agent");
+    let _agent = UnixListener::bind(&path).unwrap();
+    assert!(UnixStream::connect(&path).is_ok());
+    assert_eq!(act(&["unix", place.path().to_str().unwrap(), "agent"]), FORBIDDEN[1]);
+    // What is in /run and its like is not there at all.
+    for (dir, socket) in [
+        ("/run/dbus", "system_bus_socket"),
+        ("/var/run", "docker.sock"),
+        ("/run/nscd", "socket"),
+        ("/run/systemd/resolve", "io.systemd.Resolve"),
+    ] {
+        assert_eq!(act(&["unix", dir, socket]), "No such file or directory (os error 2)");
+    }
+    let runtime = place.path().join("runtime");
+    std::fs::create_dir(&runtime).unwrap();
+    let show = "ls -A /run/user/*; ls -A $XDG_RUNTIME_DIR; ls /run; env";
+    let output = place
+        .command(&["sandbox", "sh", "-c", show])
+        .env("XDG_RUNTIME_DIR", &runtime)
+        .env("SSH_AUTH_SOCK", "/nowhere")
+        .env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", path.display()))
+        .env("MY_OWN_AGENT", &path)
+        .env("KEPT", "kept")
+        .output()
+        .unwrap();
+    let shown = text(&output.stdout);
+    assert!(shown.contains("KEPT=kept\n"), "{shown}{}", text(&output.stderr));
+    for gone in ["SSH_AUTH_SOCK", "DBUS", "MY_OWN_AGENT", "dbus", "systemd"] {
+        assert!(!shown.contains(gone), "{gone}: {shown}");
+    }
+}
+
+#[test]
+fn a_sandbox_in_a_node_covers_the_sockets_of_the_machine_too() {
+    let lab = Lab::new();
+    let path = lab.place.path().join("agent");
+    let _agent = UnixListener::bind(&path).unwrap();
+    let hop = env!("CARGO_BIN_EXE_hop").to_owned();
+    let act = ["unix", lab.place.path().to_str().unwrap(), "agent"];
+    let in_node = |args: &[&str]| {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        said(&acting(&lab.place, &args, &act).output().unwrap())
+    };
+    assert_eq!(in_node(&["exec", "home"]), "connected", "it is there");
+    assert_eq!(in_node(&["exec", "home", "--", &hop, "sandbox"]), FORBIDDEN[1]);
+}
+
+#[test]
+fn a_directory_that_is_covered_is_not_entered_by_the_back_door() {
+    let place = Place::new();
+    let runtime = place.path().join("runtime");
+    std::fs::create_dir(&runtime).unwrap();
+    let socket = runtime.join("bus");
+    std::fs::write(&socket, "").unwrap();
+    let run = |dir: &std::path::Path| {
+        place.command(&["sandbox", "ls", "bus"]).current_dir(dir).env("XDG_RUNTIME_DIR", &runtime).output().unwrap()
+    };
+    assert!(!run(&runtime).status.success(), "what the working directory was is covered");
+    let output = place.command(&["sandbox", "true"]).stdin(std::fs::File::open("/run").unwrap()).output().unwrap();
+    assert!(text(&output.stderr).contains("a directory into the sandbox"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn nothing_is_left_of_rights_and_descriptors() {
+    let place = Place::new();
+    let status = place.hop(&["sandbox", "cat", "/proc/self/status"]);
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert!(status.contains(&format!("{set}:\t0000000000000000\n")), "{status}");
+    }
+    assert!(status.contains("NoNewPrivs:\t1\n") && status.contains("Seccomp:\t2\n"), "{status}");
+    // The first process has no more than the command: what is taken from it is nothing.
+    let first = place.hop(&["sandbox", "sh", "-c", "ls /proc/1/fd; grep CapPrm /proc/1/status"]);
+    assert_eq!(first, "0\n1\n2\nCapPrm:\t0000000000000000\n");
+    let own = Command::new("id").arg("-u").output().unwrap();
+    assert_eq!(place.hop(&["sandbox", "id", "-u"]), text(&own.stdout));
+    // A descriptor that was inherited without an end at exec.
+    let hop = env!("CARGO_BIN_EXE_hop");
+    let shell = format!("exec 7</etc/passwd; {hop} sandbox sh -c 'ls /proc/self/fd/7 || echo gone'");
+    let output = Command::new("sh").args(["-c", &shell]).output().unwrap();
+    assert_eq!(text(&output.stdout), "gone\n");
+}
+
+#[test]
+fn rights_in_a_namespace_of_its_own_are_none_over_the_sandbox() {
+    let place = Place::new();
+    let try_all = "ip link add x type veth || echo no link; ip addr flush dev lo || echo no flush; \
+         mount --bind /tmp /run && ls /run/user; umount /etc || echo no unmount; umount -l /run 2>/dev/null; \
+         umount -l /run 2>/dev/null; test -e /run/dbus || echo covered; \
+         nsenter -t 1 -n true || echo no way back";
+    let output = place.output(&["sandbox", "unshare", "-Urm", "sh", "-c", try_all]);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    if is_root() {
+        // Root without capabilities may not even be root in a namespace of its own (user_namespaces(7)).
+        assert!(!output.status.success() && err.contains("Operation not permitted"), "{out}{err}");
+        return;
+    }
+    for refused in ["no link", "no flush", "no unmount", "covered", "no way back"] {
+        assert!(out.contains(refused), "{refused}: {out}{err}");
+    }
+}
+
+#[test]
+fn status_signals_streams_and_directory_pass_through() {
+    let place = Place::new();
+    assert_eq!(place.output(&["sandbox", "sh", "-c", "exit 7"]).status.code(), Some(7));
+    assert_eq!(place.output(&["sandbox", "sh", "-c", "kill -TERM $$"]).status.code(), Some(143));
+    assert!(place.fails(127, &["sandbox", "no-such-command"]).contains("cannot run `no-such-command`: not found"));
+    assert!(place.fails(126, &["sandbox", "/etc/passwd"]).contains("cannot run `/etc/passwd`"));
+    let output = place.command(&["sandbox", "pwd"]).current_dir("/usr").output().unwrap();
+    assert_eq!(text(&output.stdout), "/usr\n");
+    assert_eq!(place.hop(&["sandbox", "-C", "/var", "pwd"]), "/var\n");
+    let file = place.path().join("made");
+    place.hop(&["sandbox", "touch", file.to_str().unwrap()]);
+    assert!(file.exists(), "files are the user's");
+    // A signal to hop is one to the command.
+    let mut child = place
+        .command(&["sandbox", "sh", "-c", "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.1; done"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child = ready(child);
+    let pid = i32::try_from(child.id()).unwrap();
+    assert!(Command::new("kill").args(["-TERM", &pid.to_string()]).status().unwrap().success());
+    assert_eq!(child.wait_with_output().map(|output| output.status.code()).unwrap(), Some(3));
+}
+
+#[test]
+fn the_terminals_signals_end_the_command_and_not_the_relay() {
+    let place = Place::new();
+    let mut command = place.command(&[
+        "sandbox",
+        "--record",
+        "sh",
+        "-c",
+        "trap 'exit 9' INT; echo ready; while :; do sleep 0.1; done",
+    ]);
+    // A process group of its own stands for the one in the foreground.
+    let child = ready(command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let group = format!("-{}", child.id());
+    assert!(Command::new("kill").args(["-INT", "--", &group]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "it tried to reach nothing\n");
+}
+
+#[test]
+fn whoever_is_killed_leaves_nothing() {
+    let lab = Lab::new();
+    let marker = unique("marker");
+    let running = || {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+            let path = entry.path();
+            let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
+            let is_zombie =
+                std::fs::read_to_string(path.join("status")).is_ok_and(|status| status.contains("\nState:\tZ"));
+            if text(&line).contains(&marker) && !is_zombie {
+                found.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        found
+    };
+    // hop itself, and the first process of the sandbox.
+    for whom in ["hop", "init"] {
+        let script = format!("echo ready; : {marker}; sleep 1000 & setsid sleep 1000 & wait");
+        let mut command = lab.place.command(&["sandbox", "--net", &format!("{}/home", lab.name)]);
+        command.args(["--allow", "any", "--publish", "8081", "--", "sh", "-c", &script]).stdout(Stdio::piped());
+        let mut child = ready(command.spawn().unwrap());
+        assert!(running().len() >= 3, "hop, its agents, the first process, the shell");
+        let own = child.id();
+        let victim = if whom == "hop" {
+            own.to_string()
+        } else {
+            let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
+            let name = |pid: &&str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+            children.split_whitespace().find(|pid| name(pid) == "hop-sandbox\n").unwrap().to_owned()
+        };
+        assert!(Command::new("kill").args(["-9", &victim]).status().unwrap().success());
+        let status = child.wait().unwrap();
+        if whom == "init" {
+            assert_eq!(status.code(), Some(137));
+        }
+        wait_until("all of the sandbox has ended", || running().is_empty());
+        // The port is free again.
+        wait_until("nobody listens", || lab.inside("home", || TcpStream::connect("127.0.0.1:8081").is_err()));
+    }
+}
+
+#[test]
+fn a_sandbox_ends_with_the_lab_that_is_outside() {
+    let lab = Lab::new();
+    let mut command = lab.place.command(&["sandbox", "--net", &format!("{}/home", lab.name), "--allow", "any"]);
+    command.args(["--", "sh", "-c", "echo ready; sleep 1000"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = ready(command.spawn().unwrap());
+    lab.place.hop(&["down", &lab.name]);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("went down, and the sandbox with it"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_named_namespace_is_outside() {
+    if !is_root() {
+        let place = Place::new();
+        let said = place.fails(1, &["sandbox", "--net", "nosuch", "--allow", "any", "true"]);
+        assert!(said.contains("root"), "{said}");
+        return;
+    }
+    let lab = Lab::new();
+    let server = lab.tcp_server(lab.addresses("far")[0]).to_string();
+    let net = format!("{}.home", lab.name);
+    let args = ["sandbox", "--net", &net, "--allow", &server].map(str::to_owned);
+    assert_eq!(said(&acting(&lab.place, &args, &["tcp", &server]).output().unwrap()), "heard hello");
+}
+
+#[test]
+fn what_cannot_be_is_said_before_anything_runs() {
+    let place = Place::new();
+    for (args, part) in [
+        (&["--allow", "https://example.org/", "true"][..], "is a URL"),
+        (&["--allow", "localhost:80", "true"], "own loopback"),
+        (&["--allow", "10.0.0.0/8:x", "true"], "`x` is no port"),
+        (&["--publish", "x", "true"], "`x` is no port"),
+        (&["--net", "none", "--allow", "any", "true"], "has nothing outside"),
+        (&["--net", "nosuch/home", "true"], "no lab `nosuch` is running"),
+        (&["--net", "a/../b", "true"], "invalid"),
+        (&[], "required"),
+    ] {
+        let args: Vec<&str> = ["sandbox"].iter().chain(args).copied().collect();
+        let output = place.output(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
+        let said = text(&output.stderr);
+        assert!(said.contains(part) || part == "invalid", "{args:?}: {said}");
+    }
+}

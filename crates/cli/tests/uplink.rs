@@ -1,0 +1,361 @@
+//! A node's way out of its lab. A lab of this test plays "the host and its internet"; `hop` runs in a node of it.
+//!
+//! ```text
+//!   lab (inner)              lab (outer, this test's)
+//!   far -- near -- gate ═══ host ──────── internet
+//!                  uplink   192.168.77.2  192.168.77.1, 203.0.113.80
+//! ```
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use common::{text, unique};
+use hopyard::Network;
+
+const HOST: &str = "\
+nodes:
+  host: { forward: false }
+  internet: { loopback: 203.0.113.80/32 }
+links:
+  - { endpoints: [host:wan, internet], ipv4: [192.168.77.2/24, 192.168.77.1/24], ipv6: none }
+";
+
+const LAB: &str = "\
+name: NAME
+nodes:
+  far:
+  near:
+  gate: { uplink: true }
+links:
+  - far -- near -- gate
+";
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A machine with an internet, and the records of the labs that run on it.
+struct Machine {
+    net: Network,
+    dir: tempfile::TempDir,
+    /// A shell of a user who may nothing, who runs `hop`. One for all commands, for a lab belongs to the user
+    /// namespace that it came from.
+    user: Option<Mutex<Child>>,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let net = Network::start(HOST).unwrap();
+        let machine = Machine { net, dir: tempfile::tempdir().unwrap(), user: None };
+        assert!(machine.on("host", "echo 'nameserver 203.0.113.80' > /etc/resolv.conf").status.success());
+        machine
+    }
+
+    fn of_ordinary_user() -> Machine {
+        let mut machine = Machine::new();
+        let mut shell = machine.net.node("host").unwrap().command("unshare");
+        shell.args(["--user", "--map-user=1000", "--map-group=1000", "sh"]).stdin(Stdio::piped());
+        machine.user = Some(Mutex::new(shell.spawn().unwrap()));
+        machine
+    }
+
+    fn on(&self, node: &str, script: &str) -> Output {
+        self.net.node(node).unwrap().command("sh").args(["-c", script]).output().unwrap()
+    }
+
+    /// What a command on the host prints.
+    fn host(&self, script: &str) -> String {
+        text(&self.on("host", script).stdout)
+    }
+
+    fn output(&self, args: &[&str]) -> Output {
+        self.output_with("", args)
+    }
+
+    /// With variables as a shell takes them.
+    fn output_with(&self, variables: &str, args: &[&str]) -> Output {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+        let hop = quoted(env!("CARGO_BIN_EXE_hop"));
+        let words: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
+        let records = self.dir.path().join("records");
+        let line = format!("HOPYARD_DIR={} HOP_LAB= {variables} {hop} {}", records.display(), words.join(" "));
+        let Some(shell) = &self.user else { return self.on("host", &line) };
+        let mut shell = shell.lock().unwrap();
+        let [out, err, status] = ["out", "err", "status"].map(|name| self.dir.path().join(name));
+        let (out_name, err_name, done) = (out.display(), err.display(), status.display());
+        let script = format!("{line} >{out_name} 2>{err_name} </dev/null; echo $? >{done}.new; mv {done}.new {done}\n");
+        shell.stdin.as_mut().unwrap().write_all(script.as_bytes()).unwrap();
+        let code = until(|| std::fs::read_to_string(&status).ok())
+            .unwrap_or_else(|| panic!("{line} does not end: {}", std::fs::read_to_string(&err).unwrap_or_default()));
+        std::fs::remove_file(&status).unwrap();
+        let code: i32 = code.trim().parse().unwrap();
+        let [stdout, stderr] = [out, err].map(|path| std::fs::read(path).unwrap());
+        Output { status: std::process::ExitStatus::from_raw(code << 8), stdout, stderr }
+    }
+
+    fn hop(&self, args: &[&str]) -> String {
+        let output = self.output(args);
+        let all = text(&output.stdout) + &text(&output.stderr);
+        assert!(output.status.success(), "hop {args:?}: {all}");
+        all
+    }
+
+    fn file(&self, topology: &str) -> (String, String) {
+        let name = unique("out");
+        let path = self.dir.path().join(format!("{name}.hop.yaml"));
+        std::fs::write(&path, topology.replace("NAME", &name)).unwrap();
+        (name, path.display().to_string())
+    }
+
+    /// All that a lab may leave on the host.
+    fn marks(&self) -> String {
+        self.host(
+            "ip -o link | sed 's/^[0-9]*: \\([^:@]*\\).*/\\1/'; ip -4 route; nft list ruleset; \
+             sysctl -a 2>/dev/null | grep -E 'forward|redirects' | grep -v hop",
+        )
+    }
+
+    /// Whom a server of the internet sees when a node connects to it.
+    fn seen_from(&self, lab: &str, node: &str) -> Result<IpAddr, String> {
+        let listener = self.net.node("internet").unwrap().run(|| TcpListener::bind("203.0.113.80:0")).unwrap().unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::scope(|scope| {
+            let server = scope.spawn(move || {
+                listener.set_nonblocking(true).unwrap();
+                until(|| listener.accept().ok()).map(|(mut stream, peer)| {
+                    stream.set_nonblocking(false).unwrap();
+                    stream.write_all(b"hello\n").unwrap();
+                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                    stream.read_to_end(&mut Vec::new()).ok();
+                    peer.ip()
+                })
+            });
+            let script = format!("exec 3<>/dev/tcp/203.0.113.80/{port} && read line <&3 && echo $line");
+            let asked = self.output(&["exec", "-l", lab, node, "timeout", "3", "bash", "-c", &script]);
+            let seen = server.join().unwrap();
+            if text(&asked.stdout) == "hello\n" {
+                seen.ok_or("nobody came".to_owned())
+            } else {
+                Err(text(&asked.stderr))
+            }
+        })
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // One that was in the middle of a command will not answer.
+        if !std::thread::panicking() {
+            self.output(&["down", "--all"]);
+        }
+        // Its end of input ends it.
+        self.user.take();
+    }
+}
+
+fn until<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = found() {
+            return Some(found);
+        }
+        if Instant::now() > deadline {
+            return None;
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Answers one question for a name with an address of IPv4 (RFC 1035).
+fn serve_dns(socket: &UdpSocket, address: [u8; 4]) {
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut question = [0; 512];
+    while let Ok((length, from)) = socket.recv_from(&mut question)
+        && length > 12
+    {
+        let mut answer = question[..length].to_vec();
+        // Of the question only the first part: what follows is EDNS.
+        let end = 12 + question[12..length].iter().position(|byte| *byte == 0).unwrap() + 5;
+        answer.truncate(end);
+        let is_ipv4 = answer[end - 4..end - 2] == [0, 1];
+        answer[2..12].copy_from_slice(&[0x84, 0, 0, 1, 0, u8::from(is_ipv4), 0, 0, 0, 0]);
+        if is_ipv4 {
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+            answer.extend(address);
+        }
+        socket.send_to(&answer, from).unwrap();
+    }
+}
+
+/// The name of a host of the internet, as a node of a lab finds it.
+fn resolve(machine: &Machine, lab: &str) -> String {
+    let bind = || UdpSocket::bind("203.0.113.80:53");
+    let socket = machine.net.node("internet").unwrap().run(bind).unwrap().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| serve_dns(&socket, [203, 0, 113, 80]));
+        let found = machine.output(&["exec", "-l", lab, "far", "getent", "ahostsv4", "www.example"]);
+        // What is no question ends it.
+        let stop = || UdpSocket::bind("203.0.113.80:0")?.send_to(b"", "203.0.113.80:53");
+        machine.net.node("internet").unwrap().run(stop).unwrap().unwrap();
+        text(&found.stdout)
+    })
+}
+
+fn keeper(machine: &Machine, lab: &str) -> String {
+    let record = std::fs::read_to_string(machine.dir.path().join("records").join(lab).join("record.json")).unwrap();
+    let (_, rest) = record.split_once("\"pid\":").unwrap();
+    rest.chars().take_while(char::is_ascii_digit).collect()
+}
+
+#[test]
+fn every_node_reaches_the_internet_by_the_hosts_address_and_nothing_is_left() {
+    let machine = Machine::new();
+    let before = machine.marks();
+    assert!(before.contains("net.ipv4.ip_forward = 0"), "{before}");
+    let (name, file) = machine.file(LAB);
+    let plan = machine.hop(&["plan", &file]);
+    for line in
+        ["sysctl -w net.ipv4.ip_forward=1\n", " masquerade; }; }'\n", " type veth peer name uplink netns gate\n"]
+    {
+        assert!(plan.contains(line), "no {line} in\n{plan}");
+    }
+    assert_eq!(machine.marks(), before, "a plan changes nothing");
+
+    machine.hop(&["up", &file]);
+    for node in ["gate", "near", "far"] {
+        assert_eq!(machine.seen_from(&name, node), Ok("192.168.77.2".parse().unwrap()), "{node}");
+    }
+    assert!(resolve(&machine, &name).contains("203.0.113.80"));
+    assert!(machine.hop(&["up", &file]).contains("is up already; nothing to change"));
+    assert!(machine.hop(&["diff", "-l", &name]).contains("is as declared"));
+    machine.hop(&["down", "--wait", &name]);
+    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+}
+
+#[test]
+fn what_the_host_had_comes_back_exactly_and_only_with_the_last_lab() {
+    let machine = Machine::new();
+    // Forwarding that somebody has chosen for one interface, and what switching it on and off resets.
+    machine.host("sysctl -qw net.ipv4.conf.wan.forwarding=1 net.ipv4.conf.all.accept_redirects=0");
+    let before = machine.marks();
+    let [(one, first), (two, second)] = [machine.file(LAB), machine.file(LAB)];
+    machine.hop(&["up", &first]);
+    machine.hop(&["up", &second]);
+    let nets: BTreeSet<String> =
+        machine.host("ip -4 -o addr show | grep -o '198[^ ]*'").lines().map(str::to_owned).collect();
+    assert_eq!(nets.len(), 2, "{nets:?}");
+    machine.hop(&["down", &one]);
+    assert_eq!(machine.seen_from(&two, "far"), Ok("192.168.77.2".parse().unwrap()));
+    // The way out is taken away, and given again.
+    let without = std::fs::read_to_string(&second).unwrap().replace("{ uplink: true }", "");
+    std::fs::write(&second, &without).unwrap();
+    machine.hop(&["up", &second]);
+    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+    assert!(machine.seen_from(&two, "far").is_err());
+    std::fs::write(&second, without.replace("gate:", "gate: { uplink: true }")).unwrap();
+    assert!(machine.hop(&["up", &second]).contains("type veth peer name uplink netns gate"));
+    assert_eq!(machine.seen_from(&two, "far"), Ok("192.168.77.2".parse().unwrap()));
+    machine.hop(&["down", "--wait", &two]);
+    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+}
+
+#[test]
+fn a_keeper_that_is_killed_leaves_nothing_but_settings_which_the_next_command_sets_back() {
+    let machine = Machine::new();
+    let before = machine.marks();
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    let pid: i32 = keeper(&machine, &name).parse().unwrap();
+    // By its number in the outer lab, in which the commands run.
+    assert!(machine.on("host", &format!("kill -9 {pid}")).status.success());
+    let gone = || (!machine.host("nft list ruleset; ip link").contains("hop")).then_some(());
+    assert!(until(gone).is_some(), "{}", machine.marks());
+    assert!(machine.marks().contains("net.ipv4.ip_forward = 1"));
+    machine.hop(&["ls"]);
+    assert_eq!(machine.marks(), before);
+}
+
+#[test]
+fn a_firewall_that_drops_what_is_forwarded_is_named() {
+    let machine = Machine::new();
+    machine.host("nft 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; chain DOCKER-USER { }; }'");
+    let (name, file) = machine.file(LAB);
+    let said = machine.hop(&["up", &file]);
+    assert!(said.contains("chain ip filter FORWARD has the policy `drop`"), "{said}");
+    assert!(said.contains("iptables -I DOCKER-USER -i hop"), "{said}");
+    assert!(machine.seen_from(&name, "far").is_err());
+}
+
+#[test]
+fn addresses_of_the_host_are_avoided() {
+    let machine = Machine::new();
+    let (_, file) = machine.file(LAB);
+    let net =
+        |plan: &str| plan.lines().find_map(|line| line.split_once("ip saddr ")?.1.split(' ').next().map(str::to_owned));
+    let chosen = net(&machine.hop(&["plan", &file])).unwrap();
+    machine.host(&format!("ip route add {chosen} via 192.168.77.1"));
+    let other = net(&machine.hop(&["plan", &file])).unwrap();
+    assert_ne!(chosen, other);
+}
+
+/// May somebody without rights make an interface here?
+fn tun() -> bool {
+    let usable = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").is_ok();
+    let pasta = Command::new("pasta").arg("--version").output().is_ok();
+    assert!(
+        usable && pasta || std::env::var_os("REQUIRE_LABS").is_none(),
+        "no pasta, or /dev/net/tun cannot be opened"
+    );
+    if !usable || !pasta {
+        println!("skipped: no pasta, or /dev/net/tun cannot be opened");
+    }
+    usable && pasta
+}
+
+#[test]
+fn an_ordinary_user_has_a_way_out_by_pasta() {
+    if !tun() {
+        return;
+    }
+    let machine = Machine::of_ordinary_user();
+    let before = machine.marks();
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    for node in ["gate", "far"] {
+        assert_eq!(machine.seen_from(&name, node), Ok("192.168.77.2".parse().unwrap()), "{node}");
+    }
+    assert!(resolve(&machine, &name).contains("203.0.113.80"));
+    assert_eq!(machine.marks(), before, "nothing of the host is changed");
+    assert!(machine.hop(&["up", &file]).contains("is up already; nothing to change"));
+
+    // It ends with its interface, and comes back with the next `up`.
+    machine.hop(&["exec", "-l", &name, "gate", "ip", "link", "delete", "uplink"]);
+    let difference = machine.output(&["diff", "-l", &name]);
+    assert!(text(&difference.stdout).starts_with("pasta --config-net"), "{}", text(&difference.stdout));
+    machine.hop(&["up", &file]);
+    assert_eq!(machine.seen_from(&name, "far"), Ok("192.168.77.2".parse().unwrap()));
+
+    // It is a process of the lab, and ends with it.
+    let running = || machine.host("ps ax -o comm").lines().filter(|line| line.starts_with("pas")).count();
+    assert_eq!(running(), 1);
+    let pid = keeper(&machine, &name);
+    machine.on("host", &format!("kill -9 {pid}"));
+    assert!(until(|| (running() == 0).then_some(())).is_some());
+}
+
+#[test]
+fn without_the_program_an_ordinary_user_is_told_what_to_install() {
+    let machine = Machine::of_ordinary_user();
+    let (_, file) = machine.file(LAB);
+    let output = machine.output_with("PATH=/nowhere", &["up", &file]);
+    let said = text(&output.stderr);
+    assert!(!output.status.success());
+    assert!(said.contains("needs the program `pasta`") && said.contains("install the package `passt`"), "{said}");
+    assert!(machine.hop(&["ls"]).contains("no lab is running"));
+}

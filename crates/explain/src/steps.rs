@@ -1,0 +1,268 @@
+//! What a kernel does with a packet at one hop, step by step in its order, up to the step that ends it: for
+//! people who want to learn it.
+
+use std::net::IpAddr;
+
+use hopyard_net::{Endpoint, Family, FibRoute, Hook, IfName, MacAddr, NodeState, RouteKey, Snapshot, SysctlKey};
+
+use crate::walk::{End, Hop, Walk, forwarding_of};
+use crate::{Packet, Protocol, Reason};
+
+/// One thing that the kernel looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The chains of the firewall in a hook.
+    Hook {
+        /// Which.
+        hook: Hook,
+        /// How many chains are there that look at the packet; `None`: they could not be read.
+        chains: Option<usize>,
+    },
+    /// The routing decision: policy rules, and the longest prefix of the tables that they name.
+    Lookup {
+        /// What was found.
+        route: Option<FibRoute>,
+        /// Was it found among the node's own addresses?
+        local: bool,
+    },
+    /// The source address, if the program has chosen none.
+    Source {
+        /// Which; `None`: there is none.
+        addr: Option<IpAddr>,
+    },
+    /// Whether the node forwards what comes in there.
+    Forwarding {
+        /// The switch.
+        key: SysctlKey,
+        /// Is it on?
+        on: bool,
+    },
+    /// Whether the source is believed (IPv4).
+    Believe {
+        /// 0 no check, 1 strict, 2 loose.
+        rp_filter: u8,
+    },
+    /// The hops that are left.
+    Ttl {
+        /// So many when it leaves.
+        left: u8,
+    },
+    /// Whether it fits through the interface.
+    Size {
+        /// The packet's.
+        bytes: u32,
+        /// The interface's MTU.
+        mtu: u32,
+    },
+    /// The interface by which it leaves.
+    Link {
+        /// Which.
+        dev: IfName,
+        /// Administratively up.
+        up: bool,
+        /// With a signal.
+        carrier: bool,
+    },
+    /// The Ethernet address of the next hop.
+    Neighbour {
+        /// Whose.
+        addr: IpAddr,
+        /// On which link.
+        dev: IfName,
+        /// What the neighbour table has; `None`: it is asked for.
+        known: Option<MacAddr>,
+    },
+    /// The way to the other end.
+    Wire {
+        /// Where it comes in.
+        to: Option<Endpoint>,
+    },
+    /// The socket that waits for it.
+    Socket {
+        /// Of which protocol.
+        protocol: Protocol,
+        /// At which port; of ICMP, none.
+        port: u16,
+    },
+}
+
+/// The part that a node has in a packet's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// It sends it.
+    Sender,
+    /// It sends it on.
+    Router,
+    /// It is for the node.
+    Receiver,
+}
+
+impl Hop {
+    /// The node's part in it.
+    pub fn part(&self) -> Part {
+        let local = self.route.as_ref().is_some_and(|route| route.key.table == FibRoute::LOCAL);
+        match (self.input, local) {
+            (None, _) => Part::Sender,
+            (Some(_), true) => Part::Receiver,
+            (Some(_), false) => Part::Router,
+        }
+    }
+}
+
+/// The steps of one hop, each with whether the packet gets past it. `at`: its place on the way.
+pub fn steps(snapshot: &Snapshot, walk: &Walk, at: usize) -> Vec<(Step, bool)> {
+    let Some(hop) = walk.hops.get(at) else { return Vec::new() };
+    let Some(node) = snapshot.nodes.get(&hop.node) else { return Vec::new() };
+    let teller = Teller { node, hop, packet: &walk.packet };
+    let all = match hop.part() {
+        Part::Sender => teller.sender(),
+        Part::Router => teller.router(),
+        Part::Receiver => teller.receiver(),
+    };
+    let Some(End::Dropped(reason)) = &hop.end else { return all.into_iter().map(|step| (step, true)).collect() };
+    let mut told = Vec::new();
+    for step in all {
+        let ends = is_end(&step, reason, hop.part());
+        told.push((step, !ends));
+        if ends {
+            break;
+        }
+    }
+    // What is not understood ends it behind what is known: at the last chains, if there are any.
+    if let Reason::Undecided(_) = reason {
+        let looks = |step: &Step| matches!(step, Step::Hook { chains, .. } if *chains != Some(0));
+        let chains = told.iter().rposition(|(step, _)| looks(step));
+        let known = if hop.route.is_none() { 0 } else { told.len() };
+        told.truncate(chains.map_or(known, |at| at + 1));
+    }
+    told
+}
+
+struct Teller<'a> {
+    node: &'a NodeState,
+    hop: &'a Hop,
+    packet: &'a Packet,
+}
+
+impl Teller<'_> {
+    fn sender(&self) -> Vec<Step> {
+        let mut steps = vec![self.lookup(), Step::Source { addr: self.packet.src }];
+        if self.hop.route.as_ref().is_some_and(|route| route.key.table == FibRoute::LOCAL) {
+            // From itself to itself.
+            steps.extend([self.hook(Hook::Output), self.hook(Hook::Input), self.socket()]);
+            return steps;
+        }
+        steps.extend(self.size());
+        steps.extend([self.hook(Hook::Output), self.hook(Hook::Postrouting)]);
+        steps.extend(self.wire());
+        steps
+    }
+
+    fn router(&self) -> Vec<Step> {
+        let mut steps = vec![self.hook(Hook::Ingress), self.hook(Hook::Prerouting), self.lookup()];
+        if let Some(dev) = self.hop.input {
+            let (key, on) = match self.packet.family() {
+                Family::Ipv4 => {
+                    let on = self.node.links.get(&dev).is_some_and(|link| link.conf.forwarding);
+                    (forwarding_of(dev).unwrap_or(SysctlKey::IPV4_FORWARD), on)
+                }
+                Family::Ipv6 => (SysctlKey::IPV6_FORWARD, self.node.forwards_ipv6),
+            };
+            steps.push(Step::Forwarding { key, on });
+        }
+        steps.extend(self.believe());
+        steps.push(Step::Ttl { left: self.hop.ttl });
+        steps.extend(self.size());
+        steps.extend([self.hook(Hook::Forward), self.hook(Hook::Postrouting)]);
+        steps.extend(self.wire());
+        steps
+    }
+
+    fn receiver(&self) -> Vec<Step> {
+        let mut steps = vec![self.hook(Hook::Ingress), self.hook(Hook::Prerouting), self.lookup()];
+        steps.extend(self.believe());
+        steps.extend([self.hook(Hook::Input), self.socket()]);
+        steps
+    }
+
+    fn hook(&self, hook: Hook) -> Step {
+        let own = if self.packet.family() == Family::Ipv4 { "ip" } else { "ip6" };
+        let here = |chain: &&hopyard_net::Chain| {
+            let family =
+                chain.family == "inet" || chain.family == own || hook == Hook::Ingress && chain.family == "netdev";
+            family && chain.base.as_ref().is_some_and(|base| base.hook == hook)
+        };
+        let chains = self.node.firewall.as_ref().map(|rules| rules.chains.iter().filter(here).count());
+        Step::Hook { hook, chains }
+    }
+
+    fn lookup(&self) -> Step {
+        let local = self.hop.route.as_ref().is_some_and(|route| route.key.table == FibRoute::LOCAL);
+        Step::Lookup { route: self.hop.route.clone(), local }
+    }
+
+    fn believe(&self) -> Option<Step> {
+        if self.packet.family() == Family::Ipv6 {
+            return None;
+        }
+        let link = self.node.links.get(&self.hop.input?)?;
+        Some(Step::Believe { rp_filter: link.conf.rp_filter.max(self.node.all.rp_filter) })
+    }
+
+    fn size(&self) -> Option<Step> {
+        let link = self.node.links.get(&self.hop.next.as_ref()?.dev)?;
+        Some(Step::Size { bytes: self.packet.length, mtu: link.mtu })
+    }
+
+    fn wire(&self) -> Vec<Step> {
+        let Some(next) = &self.hop.next else { return Vec::new() };
+        let Some(link) = self.node.links.get(&next.dev) else { return Vec::new() };
+        let addr = next.via.unwrap_or(self.packet.dst);
+        let known = self.node.neighbours.iter().find(|it| it.dev == next.dev && it.addr == addr);
+        vec![
+            Step::Link { dev: next.dev, up: link.up, carrier: link.carrier },
+            Step::Neighbour { addr, dev: next.dev, known: known.map(|known| known.mac) },
+            Step::Wire { to: self.hop.to.clone() },
+        ]
+    }
+
+    fn socket(&self) -> Step {
+        Step::Socket { protocol: self.packet.protocol, port: self.packet.destination_port }
+    }
+}
+
+/// Is it this step that ends the packet?
+fn is_end(step: &Step, reason: &Reason, part: Part) -> bool {
+    match reason {
+        Reason::NoRoute { .. } | Reason::RouteRefuses(_) | Reason::PolicyRule(_) | Reason::WrongNode { .. } => {
+            matches!(step, Step::Lookup { .. })
+        }
+        Reason::ForwardingOff { .. } | Reason::NotAnOwner => matches!(step, Step::Forwarding { .. }),
+        Reason::RpFilter { .. } | Reason::LocalSource => matches!(step, Step::Believe { .. }),
+        Reason::SourceAddress if part == Part::Sender => matches!(step, Step::Source { .. }),
+        Reason::SourceAddress => matches!(step, Step::Forwarding { .. }),
+        Reason::LinkDown(_) | Reason::NoCarrier { .. } => matches!(step, Step::Link { .. }),
+        Reason::NeighbourUnresolved { .. }
+        | Reason::ArpRefused { .. }
+        | Reason::WrongMask { .. }
+        | Reason::DuplicateAddress { .. }
+        | Reason::WrongNeighbour { .. }
+        | Reason::LeavesKnown { .. } => matches!(step, Step::Neighbour { .. }),
+        Reason::Firewall { hook, .. } => matches!(step, Step::Hook { hook: here, .. } if here == hook),
+        Reason::TooBig { .. } | Reason::PmtudBlackhole { .. } => matches!(step, Step::Size { .. }),
+        Reason::MtuMismatch { .. } => matches!(step, Step::Wire { .. }),
+        Reason::Loop(_) | Reason::TtlExpired => matches!(step, Step::Ttl { .. }),
+        Reason::NoListener { .. } | Reason::WrongBindAddress { .. } => matches!(step, Step::Socket { .. }),
+        Reason::Undecided(_) => false,
+    }
+}
+
+/// The name of a table, as ip-route(8) writes it.
+pub fn table_name(table: u32) -> String {
+    match table {
+        RouteKey::MAIN => "main".to_owned(),
+        FibRoute::LOCAL => "local".to_owned(),
+        253 => "default".to_owned(),
+        other => other.to_string(),
+    }
+}

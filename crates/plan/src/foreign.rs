@@ -1,0 +1,92 @@
+//! A node whose namespace is somebody else's, a container's: what is there, and is not the lab's.
+
+use hopyard_net::{IfName, NsState};
+
+/// Leaves out of `found` what is neither in `ours`, which is what the lab has made there, nor wanted; and out of
+/// `wanted` the routes for which the other has one of its own, for those stand. What is left is compared as ever.
+///
+/// # Errors
+/// The interface that both want to be of that name.
+pub fn set_aside(found: &mut NsState, ours: &NsState, wanted: &mut NsState) -> Result<(), IfName> {
+    let is_ours = |dev: IfName| dev == IfName::LO || ours.links.contains_key(&dev);
+    if let Some(taken) = wanted.links.keys().find(|dev| !is_ours(**dev) && found.links.contains_key(*dev)) {
+        return Err(*taken);
+    }
+    found.links.retain(|dev, _| is_ours(*dev));
+    if let Some(lo) = found.links.get_mut(&IfName::LO) {
+        let of = |state: &NsState, addr: &hopyard_net::IpNet| {
+            state.links.get(&IfName::LO).is_some_and(|lo| lo.addresses.contains(addr))
+        };
+        lo.addresses.retain(|addr| of(ours, addr) || of(wanted, addr));
+        lo.alt_names.clear();
+    }
+    // Through an interface of ours a route is ours, whoever made it.
+    let own_dev = |dev: IfName| dev != IfName::LO && ours.links.contains_key(&dev);
+    found.routes.retain(|key, route| {
+        let hops = route.next_hops();
+        let ours = ours.routes.contains_key(key) || (!hops.is_empty() && hops.iter().all(|hop| own_dev(hop.dev)));
+        if !ours {
+            wanted.routes.remove(key);
+        }
+        ours
+    });
+    found.neighbours.retain(|(dev, _), _| own_dev(*dev));
+    Ok(())
+}
+
+/// All that is, or was, or may be half made, the lab's: from before a change on, until it is done.
+pub fn both(mut before: NsState, after: &NsState) -> NsState {
+    for (dev, link) in &after.links {
+        let known = before.links.entry(*dev).or_insert_with(|| link.clone());
+        known.addresses.extend(&link.addresses);
+    }
+    before.routes.extend(after.routes.clone());
+    before.neighbours.extend(after.neighbours.clone());
+    before.nat = after.nat.clone().or(before.nat);
+    before
+}
+
+#[cfg(test)]
+mod tests {
+    use hopyard_net::{Link, LinkKind, NextHop, Route};
+
+    use super::*;
+
+    fn dev(name: &str) -> IfName {
+        name.parse().unwrap()
+    }
+
+    fn with(devs: &[&str], routes: &[(&str, &str)]) -> NsState {
+        let mut state = NsState::default();
+        for name in devs {
+            state.links.insert(dev(name), Link::new(LinkKind::Veth { peer: None }));
+        }
+        for (prefix, over) in routes {
+            let hop = NextHop { via: None, dev: dev(over), weight: 1 };
+            let route = Route::unicast(prefix.parse().unwrap(), vec![hop]);
+            state.routes.insert(route.key.clone(), route);
+        }
+        state
+    }
+
+    #[test]
+    fn what_the_container_has_of_its_own_stands() {
+        let own = [("0.0.0.0/0", "eth0"), ("10.88.0.0/16", "eth0")];
+        let mut found =
+            with(&["eth0", "lab0"], &[&own[..], &[("10.1.0.0/16", "lab0"), ("10.9.0.0/16", "lab0")]].concat());
+        let ours = with(&["lab0"], &[("10.1.0.0/16", "lab0")]);
+        let mut wanted = with(&["lab0", "lab1"], &[("0.0.0.0/0", "lab0"), ("10.1.0.0/16", "lab0")]);
+        set_aside(&mut found, &ours, &mut wanted).unwrap();
+        // The route that somebody has added over our interface is compared, and goes.
+        assert_eq!(found, with(&["lab0"], &[("10.1.0.0/16", "lab0"), ("10.9.0.0/16", "lab0")]));
+        assert_eq!(wanted, with(&["lab0", "lab1"], &[("10.1.0.0/16", "lab0")]));
+    }
+
+    #[test]
+    fn two_interfaces_of_one_name_cannot_be() {
+        let mut found = with(&["eth0"], &[]);
+        let mut wanted = with(&["eth0"], &[]);
+        assert_eq!(set_aside(&mut found, &NsState::default(), &mut wanted), Err(dev("eth0")));
+        assert_eq!(set_aside(&mut found, &wanted.clone(), &mut wanted), Ok(()));
+    }
+}

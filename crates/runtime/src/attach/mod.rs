@@ -1,0 +1,340 @@
+//! Nodes whose namespace is that of a running container, or of any other process.
+//!
+//! The keeper holds the container's namespace instead of one of its own; everything else is a change as any other:
+//! what the node lacks there is made, what is there and not the lab's is left alone. What the lab has made there is on
+//! record, so that it can be taken away again.
+
+mod engine;
+mod error;
+
+pub use engine::{Engine, Found, find};
+pub use error::AttachError;
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use hopyard_kernel::holders::NamespaceId;
+use hopyard_kernel::{Errno, Process, Realm, World, keeper, pin};
+use hopyard_model::{Lab, LabName, Problem};
+use hopyard_net::{NetState, NsName, NsState, Op};
+use hopyard_plan::foreign;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, IoContext};
+use crate::home::{Home, LabDir};
+use crate::lifecycle::{self, Up};
+use crate::ns::network_of;
+use crate::record::{self, Contents, Held, KeeperId, Record};
+use crate::running::Running;
+
+/// The file in a lab's directory.
+pub(crate) const ATTACHED: &str = "attached.json";
+pub(crate) const ATTACHED_NEW: &str = "attached.json.new";
+
+/// A node that is a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The node.
+    pub node: NsName,
+    /// What it is called: a container's name, or the number of a process.
+    pub label: String,
+    process: KeeperId,
+    /// What the lab has made there.
+    ours: NsState,
+}
+
+impl Attachment {
+    /// Does the container, or the process, still run?
+    ///
+    /// # Errors
+    /// It cannot be looked for.
+    pub fn is_running(&self) -> Result<bool, Error> {
+        Ok(self.process.find()?.is_some())
+    }
+}
+
+/// All of a lab.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Attachments(pub(crate) Vec<Attachment>);
+
+/// Makes the namespace of a process a node of a running lab: of one that is there already, which was empty.
+///
+/// # Errors
+/// It cannot be; the lab is then as it was.
+pub fn attach(home: &Home, lab: &LabName, node: &NsName, process: &Process, label: &str) -> Result<Up, Error> {
+    let (dir, record, running) = lifecycle::take(home, lab)?;
+    let contents = Contents::read(dir.path())?;
+    check_inside(&contents.lab, node).unwrap_or_else(|| Err(running.no_such_node(node.as_str())))?;
+    let mut attachments = Attachments::read(dir.path())?;
+    if let Some(other) = attachments.0.iter().find(|other| other.node == *node) {
+        return Err(AttachError::IsAttached { node: node.clone(), label: other.label.clone() }.into());
+    }
+    let network = match network_of(process) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(AttachError::NotYours { label: label.to_owned() }.into());
+        }
+        network => network?,
+    };
+    check_namespace(&running, node, &network, label)?;
+    check_names(&running, &contents, node, &network, label)?;
+    check_empty(&running, node)?;
+
+    // From here on it is on record, and any `up` finishes it.
+    let number = keeper::hold(dir.path(), &[network.as_fd()])?[0];
+    attachments.0.push(Attachment {
+        node: node.clone(),
+        label: label.to_owned(),
+        process: KeeperId::of(process),
+        ours: NsState::default(),
+    });
+    attachments.write(dir.path())?;
+    let old = replace_held(dir.path(), node, Some(number))?;
+    let source = record.source.clone();
+    let changed = lifecycle::change_locked(home, &dir, record, &contents.lab, &source);
+    let dropped = keeper::drop_held(dir.path(), &old);
+    if changed.is_err() {
+        // The first error is the one to tell. What this leaves, if anything, the next `up` mends.
+        detach_locked(home, &dir, &running, node, &contents).ok();
+    }
+    dropped?;
+    changed
+}
+
+/// Makes an attached node one of the lab's own again, and takes away what the lab has made in the container.
+///
+/// # Errors
+/// It is not attached, or the lab cannot be changed.
+pub fn detach(home: &Home, lab: &LabName, node: &NsName) -> Result<(Up, Attachment), Error> {
+    let (dir, _, running) = lifecycle::take(home, lab)?;
+    let contents = Contents::read(dir.path())?;
+    let attachments = Attachments::read(dir.path())?;
+    let Some(attachment) = attachments.0.into_iter().find(|it| it.node == *node) else {
+        contents.lab.node_named(node.as_str()).ok_or_else(|| running.no_such_node(node.as_str()))?;
+        return Err(AttachError::NotAttached { node: node.clone() }.into());
+    };
+    Ok((detach_locked(home, &dir, &running, node, &contents)?, attachment))
+}
+
+fn detach_locked(
+    home: &Home,
+    dir: &LabDir,
+    running: &Running,
+    node: &NsName,
+    contents: &Contents,
+) -> Result<Up, Error> {
+    let mut attachments = Attachments::read(dir.path())?;
+    attachments.release(dir.path(), running.realm(), |it| Ok(it.node == *node))?;
+    let record = Record::read(dir.path())?.ok_or_else(|| Error::NotRunning { name: contents.lab.name().clone() })?;
+    let source = record.source.clone();
+    lifecycle::change_locked(home, dir, record, &contents.lab, &source)
+}
+
+impl Attachments {
+    pub(crate) fn read(dir: &Path) -> Result<Self, Error> {
+        Ok(record::read_json(dir, ATTACHED)?.unwrap_or_default())
+    }
+
+    /// The file is there only where there is something in it.
+    fn write(&self, dir: &Path) -> Result<(), Error> {
+        if self.0.is_empty() {
+            std::fs::remove_file(dir.join(ATTACHED)).ok();
+            return Ok(());
+        }
+        record::write_json(dir, ATTACHED, ATTACHED_NEW, self)
+    }
+
+    /// Lets go of containers that have ended, and of those whose node is no more; says what is to know of it.
+    pub(crate) fn release_gone(&mut self, dir: &Path, realm: &Realm, wanted: &NetState) -> Result<Vec<Problem>, Error> {
+        let gone = self.release(dir, realm, |it| Ok(!wanted.namespaces.contains_key(&it.node) || !it.is_running()?))?;
+        let ended = gone.into_iter().filter(|it| wanted.namespaces.contains_key(&it.node));
+        Ok(ended.map(|it| Problem::warning("container-ended", None, it.has_ended())).collect())
+    }
+
+    /// Takes away what the lab has made in some containers, and has the keeper let go of them. Their nodes are then
+    /// missing, for a change to make them.
+    fn release(
+        &mut self,
+        dir: &Path,
+        realm: &Realm,
+        goes: impl Fn(&Attachment) -> Result<bool, Error>,
+    ) -> Result<Vec<Attachment>, Error> {
+        let mut gone = Vec::new();
+        for attachment in &self.0 {
+            if goes(attachment)? {
+                attachment.clean(realm)?;
+                gone.push(attachment.clone());
+            }
+        }
+        for attachment in &gone {
+            let old = replace_held(dir, &attachment.node, None)?;
+            keeper::drop_held(dir, &old)?;
+        }
+        self.0.retain(|it| !gone.iter().any(|other| other.node == it.node));
+        if !gone.is_empty() {
+            self.write(dir)?;
+        }
+        Ok(gone)
+    }
+
+    /// Refuses a topology that asks of a container what it cannot have.
+    pub(crate) fn check(&self, lab: &Lab) -> Result<(), Error> {
+        self.0.iter().filter_map(|it| check_inside(lab, &it.node)).collect()
+    }
+
+    /// Leaves out of a comparison what is the containers' own.
+    ///
+    /// # Errors
+    /// An interface of a container's has a name that the lab needs.
+    pub(crate) fn set_aside(&self, found: &mut NetState, wanted: &mut NetState) -> Result<(), Error> {
+        for it in &self.0 {
+            let spaces = (found.namespaces.get_mut(&it.node), wanted.namespaces.get_mut(&it.node));
+            if let (Some(found), Some(wanted)) = spaces {
+                foreign::set_aside(found, &it.ours, wanted).map_err(|dev| AttachError::NameTaken {
+                    node: it.node.clone(),
+                    label: it.label.clone(),
+                    dev,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what the lab is about to have in its containers; `done`: and has by now, and nothing else.
+    pub(crate) fn note(&mut self, dir: &Path, wanted: &NetState, done: bool) -> Result<(), Error> {
+        for it in &mut self.0 {
+            let Some(wanted) = wanted.namespaces.get(&it.node) else { continue };
+            it.ours = if done { wanted.clone() } else { foreign::both(std::mem::take(&mut it.ours), wanted) };
+        }
+        if self.0.is_empty() { Ok(()) } else { self.write(dir) }
+    }
+
+    /// Those of which the container does not run any more are as if they were not there.
+    pub(crate) fn forget_ended(&self, found: &mut NetState) -> Result<(), Error> {
+        for it in &self.0 {
+            if !it.is_running()? {
+                found.namespaces.remove(&it.node);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what the lab has made in its containers, before it ends.
+    pub(crate) fn clean_all(dir: &Path, realm: &Realm) -> Result<(), Error> {
+        Self::read(dir)?.0.iter().try_for_each(|it| it.clean(realm))
+    }
+}
+
+impl Attachment {
+    /// In words.
+    pub fn has_ended(&self) -> String {
+        format!("{} of `{}` has ended; `{}` is a node as any other again", self.label, self.node, self.node)
+    }
+
+    /// Takes away what the lab has made there: what goes by itself when the lab ends is what leads to other nodes of
+    /// its own, not what leads to other containers, and no address of `lo`.
+    fn clean(&self, realm: &Realm) -> Result<(), Error> {
+        let Some(process) = self.process.find()? else { return Ok(()) };
+        let network = match network_of(&process) {
+            // It has ended meanwhile.
+            Err(Error::Ns(_)) => return Ok(()),
+            network => network?,
+        };
+        let mut world = World::new(realm.clone());
+        world.adopt(self.node.clone(), network)?;
+        let mut found = world.observe(&std::collections::BTreeMap::default())?;
+        // Of what the lab wants there, nothing: but `lo` as it is.
+        let mut wanted = NetState::default();
+        if let Some(found) = found.namespaces.get_mut(&self.node) {
+            let mut want = NsState::default();
+            foreign::set_aside(found, &self.ours, &mut want).unwrap_or_default();
+            if let (Some(lo), Some(have)) =
+                (want.links.get_mut(&hopyard_net::IfName::LO), found.links.get(&hopyard_net::IfName::LO))
+            {
+                lo.up = have.up;
+            }
+            wanted.namespaces.insert(self.node.clone(), want);
+        }
+        let steps: Vec<Op> = hopyard_plan::diff(&found, &wanted);
+        world.apply(&steps, &mut |_| {}).map_err(|failed| failed.error)?;
+        Ok(())
+    }
+}
+
+/// Refuses a node that joins the lab to something outside; `None`: there is no such node.
+fn check_inside(lab: &Lab, node: &NsName) -> Option<Result<(), Error>> {
+    let asks = lab.node(lab.node_named(node.as_str())?);
+    let what = match () {
+        () if !asks.interfaces.is_empty() => "interfaces of the machine",
+        () if asks.uplink => "a way out by the host (`uplink`)",
+        () => return Some(Ok(())),
+    };
+    Some(Err(AttachError::HasOutside { what, node: node.clone() }.into()))
+}
+
+/// Writes down by which number the keeper holds a node; returns those by which it did before.
+fn replace_held(dir: &Path, node: &NsName, number: Option<u32>) -> Result<Vec<u32>, Error> {
+    let held = Held::read(dir)?;
+    let (old, mut nodes): (Vec<_>, Vec<_>) = held.nodes.into_iter().partition(|(name, _)| name == node);
+    nodes.extend(number.map(|number| (node.clone(), number)));
+    nodes.sort();
+    Held { nodes }.write(dir)?;
+    Ok(old.into_iter().map(|(_, number)| number).collect())
+}
+
+/// Refuses namespaces that cannot be a node.
+fn check_namespace(running: &Running, node: &NsName, network: &OwnedFd, label: &str) -> Result<(), Error> {
+    let id = |fd: &OwnedFd| NamespaceId::of(fd.as_fd()).context(|| "look at a namespace".to_owned());
+    let wanted = id(network)?;
+    if wanted == id(&pin::own_network().context(|| "open this namespace".to_owned())?)? {
+        return Err(AttachError::IsHost { label: label.to_owned() }.into());
+    }
+    for (other, namespace) in running.namespaces()? {
+        if id(&namespace)? == wanted {
+            return Err(AttachError::IsNode { label: label.to_owned(), node: other }.into());
+        }
+    }
+    let copy = network.try_clone().context(|| "keep hold of a namespace".to_owned())?;
+    match World::new(running.realm().clone()).adopt(node.clone(), copy) {
+        Err(error) if error.errno() == Errno::PERM => Err(AttachError::NotYours { label: label.to_owned() }.into()),
+        entered => Ok(entered?),
+    }
+}
+
+/// Refuses a container with an interface whose name the lab needs, before anything is changed.
+fn check_names(
+    running: &Running,
+    contents: &Contents,
+    node: &NsName,
+    network: &OwnedFd,
+    label: &str,
+) -> Result<(), Error> {
+    let copy = network.try_clone().context(|| "keep hold of a namespace".to_owned())?;
+    let mut world = World::new(running.realm().clone());
+    world.adopt(node.clone(), copy)?;
+    let mut found = world.observe(&std::collections::BTreeMap::default())?;
+    let mut wanted = hopyard_plan::desired(&contents.lab).map_err(Error::Plan)?.state;
+    let attachment = Attachment {
+        node: node.clone(),
+        label: label.to_owned(),
+        process: KeeperId { pid: 0, start_time: 0 },
+        ours: NsState::default(),
+    };
+    Attachments(vec![attachment]).set_aside(&mut found, &mut wanted)
+}
+
+/// Refuses to take the namespace from processes that are in it.
+fn check_empty(running: &Running, node: &NsName) -> Result<(), Error> {
+    let namespace = running.namespace(node.as_str())?;
+    let inside = Process::all_in_network(namespace.as_fd()).context(|| format!("look for processes in {node}"))?;
+    let pids: BTreeSet<i32> = inside.iter().map(Process::pid).collect();
+    if pids.is_empty() { Ok(()) } else { Err(AttachError::InUse { node: node.clone(), pids }.into()) }
+}
+
+/// The nodes of a running lab that are containers.
+///
+/// # Errors
+/// Their record cannot be read.
+pub fn attachments(home: &Home, lab: &LabName) -> Result<Vec<Attachment>, Error> {
+    Ok(Attachments::read(&home.dir_of(lab))?.0)
+}

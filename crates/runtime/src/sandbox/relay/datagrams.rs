@@ -1,0 +1,124 @@
+//! UDP: each pair of ends is a flow, with a socket outside of its own.
+
+use std::io;
+use std::time::Instant;
+
+use hopyard_kernel::agent::Kind;
+use hopyard_kernel::sandbox::Unreachable;
+use hopyard_net::{Family, Transport};
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::token::Token;
+use super::{Ends, Flow, MOST_FLOWS, Parked, RESOLVER_PORT, Relay, TURN, is_gate, is_of_the_link, plain, unreachable};
+use crate::sandbox::dns::Question;
+use crate::sandbox::policy::Decision;
+
+impl Relay {
+    pub(super) fn take_datagrams(&mut self, socket: usize) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.scratch);
+        for _ in 0..TURN {
+            match self.tools.gate.receive(socket, &mut buffer) {
+                Ok(Some((length, from, to))) => self.datagram((plain(from), plain(to)), &buffer[..length]),
+                Ok(None) => break,
+                // An answer of ours that nobody took: nobody has to know.
+                Err(error) if is_of_the_link(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.scratch = buffer;
+        Ok(())
+    }
+
+    pub(super) fn datagram(&mut self, ends: Ends, payload: &[u8]) {
+        if is_gate(ends.1) {
+            match Question::parse(payload) {
+                Some(question) if ends.1.port() == RESOLVER_PORT => self.question(ends, question),
+                _ if ends.1.port() == RESOLVER_PORT => {}
+                _ => self.refuse_datagram(ends, Unreachable::Port),
+            }
+            return;
+        }
+        if let Some(&at) = self.flow_of.get(&ends) {
+            return self.pass_on(at, payload);
+        }
+        match self.tools.policy.decide(ends.1, Transport::Udp, Instant::now()) {
+            Decision::Allowed => {
+                self.note(ends.1, Transport::Udp, true);
+                match self.begin_flow(ends) {
+                    Ok(at) => self.pass_on(at, payload),
+                    Err(error) => {
+                        if let Some(why) = unreachable(&error) {
+                            self.refuse_datagram(ends, why);
+                        }
+                    }
+                }
+            }
+            Decision::Denied => {
+                self.note(ends.1, Transport::Udp, false);
+                self.refuse_datagram(ends, Unreachable::Prohibited);
+            }
+            Decision::Unknown(names) => self.park(Parked::Datagram(ends, payload.to_vec()), &names),
+        }
+    }
+
+    pub(super) fn refuse_datagram(&self, (from, to): Ends, why: Unreachable) {
+        self.tools.gate.refuse_datagram(from, to, why).ok();
+    }
+
+    pub(super) fn begin_flow(&mut self, ends: Ends) -> io::Result<u32> {
+        if self.flow_of.len() >= MOST_FLOWS
+            && let Some((oldest, _)) = self.flows.iter().min_by_key(|(_, flow)| flow.used)
+        {
+            self.end_flow(oldest);
+        }
+        let outside = self.tools.outside.socket(Family::of(ends.1.ip()), Kind::Datagram)?;
+        rustix::net::connect(&outside, &ends.1)?;
+        let (at, generation) = self.flows.next();
+        self.watch(&outside, Token::Flow { at, generation })?;
+        self.flows.insert(Flow { ends, outside, used: Instant::now() });
+        self.flow_of.insert(ends, at);
+        Ok(at)
+    }
+
+    pub(super) fn pass_on(&mut self, at: u32, payload: &[u8]) {
+        let Some(flow) = self.flows.get_mut(at) else { return };
+        flow.used = Instant::now();
+        let ends = flow.ends;
+        // What a socket says is of the datagram before; this one goes on its way nevertheless.
+        for _ in 0..2 {
+            match rustix::net::send(&flow.outside, payload, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS) => return,
+                Err(errno) => {
+                    let Some(why) = unreachable(&errno.into()) else { return };
+                    self.tools.gate.refuse_datagram(ends.0, ends.1, why).ok();
+                }
+            }
+        }
+    }
+
+    pub(super) fn take_answers(&mut self, at: u32) {
+        let Some(flow) = self.flows.get_mut(at) else { return };
+        let (from, to) = flow.ends;
+        for _ in 0..TURN {
+            match rustix::net::recv(&flow.outside, &mut self.scratch[..], RecvFlags::DONTWAIT) {
+                Ok((_, length)) => {
+                    flow.used = Instant::now();
+                    self.tools.gate.send(to, from, &self.scratch[..length]).ok();
+                }
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => {
+                    if let Some(why) = unreachable(&errno.into()) {
+                        self.tools.gate.refuse_datagram(from, to, why).ok();
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn end_flow(&mut self, at: u32) {
+        if let Some(flow) = self.flows.remove(at) {
+            self.flow_of.remove(&flow.ends);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The relay: what the gate of a sandbox takes in, it passes on by sockets of the other network, or refuses.
+//!
+//! One thread and one epoll(7). Nothing here blocks but the agent's answer to a request for a socket, which
+//! is there at once.
+
+mod datagrams;
+mod inbound;
+mod names;
+mod outbound;
+mod token;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use hopyard_kernel::Process;
+use hopyard_kernel::agent::Agent;
+use hopyard_kernel::sandbox::{GATE_ADDRESSES, Gate, Request, Unreachable};
+use hopyard_net::{Family, Transport};
+use rustix::event::{Timespec, epoll};
+
+use super::dns::Question;
+use super::policy::Policy;
+use super::record::{Attempt, Record, host};
+use super::splice::Splice;
+use token::{Slab, Token};
+
+/// What the relay works with.
+pub(super) struct Tools {
+    pub(super) gate: Gate,
+    pub(super) outside: Agent,
+    /// Where something is published.
+    pub(super) inside: Option<Agent>,
+    pub(super) published: Vec<Published>,
+    pub(super) policy: Policy,
+    pub(super) records: bool,
+    /// The relay ends when the other end of this pipe is closed.
+    pub(super) stop: OwnedFd,
+    /// The lab that is outside: the sandbox ends with it.
+    pub(super) lab: Option<Process>,
+}
+
+/// A port outside that leads to one of the sandbox.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) listener: OwnedFd,
+    pub(super) inner: u16,
+}
+
+/// How it ended.
+pub(super) struct Ended {
+    pub(super) record: Record,
+    /// The lab that was outside is gone.
+    pub(super) lab_is_gone: bool,
+}
+
+const RESOLVER_PORT: u16 = 53;
+/// How long a UDP flow lasts of which nothing is heard. RFC 4787, REQ-5 asks for two minutes at least.
+const FLOW_IDLE: Duration = Duration::from_mins(3);
+/// A connection that was let pass is there at once, unless its client has gone.
+const PASSED: Duration = Duration::from_secs(10);
+/// How often it is looked at what has been idle.
+const SWEEP: Duration = Duration::from_secs(5);
+/// More flows at once need more room than a program can want; the oldest go.
+const MOST_FLOWS: usize = 4096;
+/// What waits for names at most.
+const MOST_PARKED: usize = 1024;
+/// Of one thing before others have their turn.
+const TURN: usize = 256;
+const SCRATCH_BYTES: usize = 1 << 16;
+
+/// Who is in a conversation: the socket of the sandbox, and whom it means.
+type Ends = (SocketAddr, SocketAddr);
+
+enum Connection {
+    /// Outside, it is being made.
+    Connecting {
+        ends: Ends,
+        request: Request,
+        outside: OwnedFd,
+    },
+    /// It was let pass, and will come to a listener.
+    Passed {
+        ends: Ends,
+        outside: OwnedFd,
+        since: Instant,
+    },
+    /// Somebody outside came to a published port; inside, the connection is being made.
+    Entering {
+        outside: OwnedFd,
+        inside: OwnedFd,
+        family: Family,
+        port: u16,
+    },
+    Open(Splice),
+}
+
+struct Flow {
+    ends: Ends,
+    outside: OwnedFd,
+    used: Instant,
+}
+
+/// What waits until names have been looked up.
+enum Parked {
+    Request(Ends, Request),
+    Datagram(Ends, Vec<u8>),
+}
+
+pub(super) struct Relay {
+    tools: Tools,
+    epoll: OwnedFd,
+    connections: Slab<Connection>,
+    /// Those that are not open yet.
+    pending: HashMap<Ends, u32>,
+    flows: Slab<Flow>,
+    flow_of: HashMap<Ends, u32>,
+    questions: HashMap<u32, Vec<(Ends, Question)>>,
+    parked: Vec<Parked>,
+    /// Connections that have more to do than one turn allowed.
+    busy: Vec<(u32, u16)>,
+    record: Record,
+    scratch: Vec<u8>,
+    swept: Instant,
+}
+
+impl Relay {
+    pub(super) fn new(tools: Tools) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let watch = |fd: &dyn AsFd, token: Token| {
+            epoll::add(&epoll, fd.as_fd(), epoll::EventData::new_u64(token.to_number()), epoll::EventFlags::IN)
+        };
+        watch(&tools.stop, Token::Stop)?;
+        if let Some(lab) = &tools.lab {
+            watch(lab, Token::Lab)?;
+        }
+        watch(&tools.gate.tap(), Token::Tap)?;
+        watch(&tools.outside.answers(), Token::Names)?;
+        for (at, socket) in (0..).zip(tools.gate.datagrams()) {
+            watch(&socket, Token::Datagrams(at))?;
+        }
+        for (at, listener) in (0..).zip(&tools.gate.listeners) {
+            watch(listener, Token::Listener(at))?;
+        }
+        for (at, published) in (0..).zip(&tools.published) {
+            watch(&published.listener, Token::Published(at))?;
+        }
+        Ok(Relay {
+            tools,
+            epoll,
+            connections: Slab::new(),
+            pending: HashMap::new(),
+            flows: Slab::new(),
+            flow_of: HashMap::new(),
+            questions: HashMap::new(),
+            parked: Vec::new(),
+            busy: Vec::new(),
+            record: Record::default(),
+            scratch: vec![0; SCRATCH_BYTES],
+            swept: Instant::now(),
+        })
+    }
+
+    /// Relays until it is told to stop, or until the lab is gone.
+    ///
+    /// # Errors
+    /// Those of epoll_wait(2); of what concerns one connection alone, none.
+    pub(super) fn run(mut self) -> io::Result<Ended> {
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(256);
+        loop {
+            let timeout = self.timeout();
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            for event in &events {
+                let Some(token) = Token::of_number(event.data.u64()) else { continue };
+                let flags = event.flags;
+                match token {
+                    Token::Stop => return Ok(Ended { record: self.record, lab_is_gone: false }),
+                    Token::Lab => return Ok(Ended { record: self.record, lab_is_gone: true }),
+                    Token::Tap => self.take_requests()?,
+                    Token::Names => self.take_names()?,
+                    Token::Datagrams(at) => self.take_datagrams(at as usize)?,
+                    Token::Listener(at) => self.accept(at as usize),
+                    Token::Published(at) => self.let_in(at as usize),
+                    Token::Connection { at, side, generation } => {
+                        if self.connections.is(at, generation) {
+                            self.advance(at, generation, side, flags);
+                        }
+                    }
+                    Token::Flow { at, generation } => {
+                        if self.flows.is(at, generation) {
+                            self.take_answers(at);
+                        }
+                    }
+                }
+            }
+            for (at, generation) in std::mem::take(&mut self.busy) {
+                if self.connections.is(at, generation) {
+                    self.pump(at, generation);
+                }
+            }
+            self.sweep();
+        }
+    }
+
+    fn timeout(&self) -> Option<Timespec> {
+        if !self.busy.is_empty() {
+            return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        }
+        let waits = !self.flow_of.is_empty() || !self.pending.is_empty();
+        waits.then_some(Timespec { tv_sec: SWEEP.as_secs().cast_signed(), tv_nsec: 0 })
+    }
+
+    /// Ends what has been idle for too long.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.swept) < SWEEP {
+            return;
+        }
+        self.swept = now;
+        let idle = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        let flows: Vec<u32> =
+            self.flows.iter().filter(|(_, flow)| idle(flow.used, FLOW_IDLE)).map(|(at, _)| at).collect();
+        for at in flows {
+            self.end_flow(at);
+        }
+        let is_late = |connection: &Connection| match connection {
+            Connection::Passed { since, .. } => idle(*since, PASSED),
+            _ => false,
+        };
+        let late: Vec<u32> =
+            self.connections.iter().filter(|(_, connection)| is_late(connection)).map(|(at, _)| at).collect();
+        for at in late {
+            self.end(at);
+        }
+    }
+
+    fn watch(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        use epoll::EventFlags as Flags;
+        let flags = match token {
+            Token::Flow { .. } => Flags::IN,
+            // Both directions, and each change once: what was not read waits for its turn without noise.
+            _ => Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET,
+        };
+        Ok(epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token.to_number()), flags)?)
+    }
+
+    /// Notes what was tried, where that is wanted.
+    fn note(&mut self, to: SocketAddr, transport: Transport, allowed: bool) {
+        if self.tools.records {
+            let name = self.tools.policy.name_of(to, transport);
+            let attempt = Attempt::Reach { host: host(name, to.ip()), port: to.port(), transport };
+            self.record.note(attempt, allowed);
+        }
+    }
+}
+
+/// Is it the gate itself, where the resolver is?
+fn is_gate(to: SocketAddr) -> bool {
+    to.ip() == GATE_ADDRESSES.0 || to.ip() == GATE_ADDRESSES.1
+}
+
+/// Without what only one end knows: scope and flow label.
+fn plain(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip(), addr.port())
+}
+
+/// The link to the sandbox goes, when the sandbox does.
+fn is_of_the_link(error: &io::Error) -> bool {
+    matches!(rustix::io::Errno::from_io_error(error), Some(rustix::io::Errno::NETDOWN | rustix::io::Errno::CONNREFUSED))
+}
+
+/// How the network outside says that something is not reached. `None`: it does not say anything, and who
+/// asks finds that out by itself.
+fn unreachable(error: &io::Error) -> Option<Unreachable> {
+    use rustix::io::Errno as E;
+    Some(match E::from_io_error(error)? {
+        E::CONNREFUSED | E::CONNRESET => Unreachable::Port,
+        // As when there is no address of that family outside.
+        E::NETUNREACH | E::ADDRNOTAVAIL | E::AFNOSUPPORT | E::INVAL | E::NETDOWN => Unreachable::Network,
+        E::ACCESS | E::PERM => Unreachable::Prohibited,
+        E::TIMEDOUT | E::MSGSIZE => return None,
+        _ => Unreachable::Host,
+    })
+}

@@ -1,0 +1,206 @@
+//! TCP, from inside to outside.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use hopyard_kernel::agent::Kind;
+use hopyard_kernel::sandbox::{Request, Seen, Unreachable};
+use hopyard_net::{Family, Transport};
+use rustix::event::epoll;
+use rustix::net::sockopt;
+
+use super::token::Token;
+use super::{Connection, Ends, Parked, Relay, TURN, is_gate, is_of_the_link, plain, unreachable};
+use crate::sandbox::policy::Decision;
+use crate::sandbox::record::Attempt;
+use crate::sandbox::splice::{Progress, Splice, break_off};
+
+impl Relay {
+    pub(super) fn take_requests(&mut self) -> io::Result<()> {
+        for _ in 0..TURN {
+            match self.tools.gate.next() {
+                Ok(None) => return Ok(()),
+                Ok(Some((Seen::Connect { from, to }, request))) => self.consider((from, to), request),
+                Ok(Some((Seen::Other { to, protocol }, request))) => {
+                    if self.tools.records {
+                        self.record.note(Attempt::Other { to, protocol }, false);
+                    }
+                    self.refuse(&request, Unreachable::Prohibited);
+                }
+                Err(error) if is_of_the_link(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn refuse(&self, request: &Request, why: Unreachable) {
+        // What is lost is asked for again.
+        self.tools.gate.refuse(request, why).ok();
+    }
+
+    pub(super) fn consider(&mut self, ends: Ends, request: Request) {
+        // Asked for again while it is being made.
+        if self.pending.contains_key(&ends) {
+            return;
+        }
+        match self.tools.policy.decide(ends.1, Transport::Tcp, Instant::now()) {
+            Decision::Allowed => {
+                self.note(ends.1, Transport::Tcp, true);
+                if let Err(why) = self.connect(ends, &request)
+                    && let Some(why) = why
+                {
+                    self.refuse(&request, why);
+                }
+            }
+            Decision::Denied => {
+                // Nobody is at the gate itself but the resolver, which speaks UDP.
+                if !is_gate(ends.1) {
+                    self.note(ends.1, Transport::Tcp, false);
+                }
+                let why = if is_gate(ends.1) { Unreachable::Port } else { Unreachable::Prohibited };
+                self.refuse(&request, why);
+            }
+            Decision::Unknown(names) => {
+                let is_parked = |parked: &Parked| matches!(parked, Parked::Request(other, _) if *other == ends);
+                if !self.parked.iter().any(is_parked) {
+                    self.park(Parked::Request(ends, request), &names);
+                }
+            }
+        }
+    }
+
+    /// `Err(None)`: that is known to nobody yet.
+    pub(super) fn connect(&mut self, ends: Ends, request: &Request) -> Result<(), Option<Unreachable>> {
+        let outside =
+            self.tools.outside.socket(Family::of(ends.1.ip()), Kind::Stream).map_err(|error| unreachable(&error))?;
+        match rustix::net::connect(&outside, &ends.1) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+            Err(errno) => return Err(unreachable(&errno.into())),
+        }
+        let (at, generation) = self.connections.next();
+        self.watch(&outside, Token::Connection { at, side: 1, generation }).map_err(|error| unreachable(&error))?;
+        self.connections.insert(Connection::Connecting { ends, request: request.clone(), outside });
+        self.pending.insert(ends, at);
+        Ok(())
+    }
+
+    pub(super) fn accept(&mut self, at: usize) {
+        for _ in 0..TURN {
+            let Some(listener) = self.tools.gate.listeners.get(at) else { return };
+            let (stream, from) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // Nobody more, or no descriptor left: then it waits in the queue.
+                Err(_) => return,
+            };
+            let Ok(to) = stream.local_addr() else { continue };
+            let ends = (plain(from), plain(to));
+            let stream = OwnedFd::from(stream);
+            let passed = self.pending.remove(&ends).and_then(|at| self.connections.remove(at));
+            let Some(Connection::Passed { outside, .. }) = passed else {
+                // It waited for too long: the connection outside is gone.
+                break_off(&stream);
+                continue;
+            };
+            if rustix::io::ioctl_fionbio(&stream, true).is_err() {
+                break_off(&stream);
+                continue;
+            }
+            self.open(stream, outside, true);
+        }
+    }
+
+    /// Joins two connections. The one outside may be watched already, by another number.
+    pub(super) fn open(&mut self, inside: OwnedFd, outside: OwnedFd, is_watched: bool) {
+        if is_watched {
+            // It cannot fail for what is watched.
+            epoll::delete(&self.epoll, &outside).ok();
+        }
+        let (at, generation) = self.connections.next();
+        let splice = Splice::new([inside, outside]);
+        for (side, watched) in (0..).zip(&splice.sides) {
+            if self.watch(watched.fd(), Token::Connection { at, side, generation }).is_err() {
+                splice.break_off();
+                return;
+            }
+        }
+        self.connections.insert(Connection::Open(splice));
+        self.pump(at, generation);
+    }
+
+    pub(super) fn advance(&mut self, at: u32, generation: u16, side: u8, flags: epoll::EventFlags) {
+        use epoll::EventFlags as Flags;
+        let both = Flags::ERR | Flags::HUP;
+        match self.connections.get_mut(at) {
+            Some(Connection::Open(splice)) => {
+                if let Some(side) = splice.sides.get_mut(usize::from(side)) {
+                    side.wake(flags.intersects(both | Flags::IN | Flags::RDHUP), flags.intersects(both | Flags::OUT));
+                }
+                self.pump(at, generation);
+            }
+            Some(Connection::Connecting { outside, .. }) => {
+                let outcome = sockopt::socket_error(&*outside);
+                self.connected_outside(at, outcome);
+            }
+            Some(Connection::Entering { inside, .. }) if side == 0 => {
+                let outcome = sockopt::socket_error(&*inside);
+                self.connected_inside(at, outcome);
+            }
+            // What it has to say will be heard when it is open.
+            Some(Connection::Passed { .. } | Connection::Entering { .. }) | None => {}
+        }
+    }
+
+    pub(super) fn connected_outside(&mut self, at: u32, outcome: rustix::io::Result<Result<(), rustix::io::Errno>>) {
+        let Some(Connection::Connecting { request, outside, .. }) = self.connections.get_mut(at) else { return };
+        let outcome = match outcome {
+            // It also wakes before it is connected.
+            Ok(Ok(())) if rustix::net::getpeername(&*outside).is_err() => return,
+            Ok(Ok(())) => self.tools.gate.let_pass(request),
+            Ok(Err(errno)) | Err(errno) => Err(errno.into()),
+        };
+        match outcome {
+            Ok(()) => self.connections.become_another(at, |connection| match connection {
+                Connection::Connecting { ends, outside, .. } => {
+                    Connection::Passed { ends, outside, since: Instant::now() }
+                }
+                other => other,
+            }),
+            Err(error) => {
+                if let Some(why) = unreachable(&error) {
+                    self.tools.gate.refuse(request, why).ok();
+                }
+                self.end(at);
+            }
+        }
+    }
+
+    pub(super) fn pump(&mut self, at: u32, generation: u16) {
+        let Some(Connection::Open(splice)) = self.connections.get_mut(at) else { return };
+        match splice.advance(&mut self.scratch) {
+            Ok(Progress::Waits) => {}
+            Ok(Progress::GoesOn) => self.busy.push((at, generation)),
+            Ok(Progress::Done) => self.end(at),
+            Err(_) => {
+                splice.break_off();
+                self.end(at);
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, at: u32) {
+        match self.connections.remove(at) {
+            Some(Connection::Connecting { ends, .. }) => {
+                self.pending.remove(&ends);
+            }
+            Some(Connection::Passed { ends, outside, .. }) => {
+                self.pending.remove(&ends);
+                break_off(&outside);
+            }
+            Some(Connection::Entering { outside, .. }) => break_off(&outside),
+            Some(Connection::Open(_)) | None => {}
+        }
+    }
+}
