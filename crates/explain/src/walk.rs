@@ -450,6 +450,8 @@ impl Walker<'_> {
             if state.packet.src.is_none() {
                 state.packet.src = route.and_then(|route| lookup::source(node, route, Some(by), state.packet.dst));
             }
+            // Now that its source is known.
+            (hop.came, hop.routed, hop.sent) = (state.packet, state.packet, state.packet);
             if state.packet.src.is_none() && state.packet.family() == Family::Ipv6 {
                 return stop(state, hop, Reason::SourceAddress);
             }
@@ -464,10 +466,6 @@ impl Walker<'_> {
         if state.packet.length > link.mtu {
             let reason = self.too_long(state, by.dev, link.mtu);
             return stop(state, hop, reason);
-        }
-        if state.input.is_none() {
-            // Its source is known by now.
-            (hop.came, hop.routed) = (state.packet, state.packet);
         }
         let hook = if state.input.is_some() { Hook::Forward } else { Hook::Output };
         for hook in [hook, Hook::Postrouting] {
@@ -502,6 +500,10 @@ impl Walker<'_> {
         else {
             return told;
         };
+        if !state.translations.is_empty() {
+            // Who translates back what the error quotes, is not followed.
+            return told;
+        }
         let mut before = self.before.clone();
         before.nodes.extend(state.hops.iter().map(|hop| hop.node.clone()));
         before.nodes.insert(state.at.clone());
