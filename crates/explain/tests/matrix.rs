@@ -280,6 +280,42 @@ fn packets_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn a_sender_that_is_never_told_what_fits_is_named() {
+    let big = |query: Query| Query { packet: Packet { length: 1400, ..query.packet }, ..query };
+    let mends = &["r2: ip link set rb mtu 1500"];
+    let narrow = "r2 mtu rb 1280";
+    // The error is lost on its way, or at the sender itself.
+    for lost in ["r1 filter forward accept type unreachable drop", "a filter input accept type unreachable drop"] {
+        check(&[narrow, lost], &big(a_to_b()), "there r2 pmtud-blackhole", mends);
+    }
+    // The router has no way to the sender.
+    check(
+        &[narrow, "r2 noroute 10.0.1.0/24"],
+        &big(a_to_b()),
+        "there r2 pmtud-blackhole",
+        &["r2: ip link set rb mtu 1500", "r2: ip route add 10.0.1.0/24 via 10.0.2.1"],
+    );
+    // A firewall knows to what the error belongs, if it has seen it.
+    check(&[narrow, "r1 filter forward accept state unrelated drop"], &big(a_to_b()), "there r2 mtu", mends);
+    // What is about other packets drops no error.
+    check(&[narrow, "r1 filter output accept drop"], &big(a_to_b()), "there r2 mtu", mends);
+    // The sender's own kernel needs no packet to say it.
+    check(
+        &["a mtu ra 1280", "a filter input accept type unreachable drop"],
+        &big(a_to_b()),
+        "there a mtu",
+        &["a: ip link set ra mtu 1500"],
+    );
+    let six = big(ask("a", "fd00:3::2"));
+    check(
+        &[narrow, "r2 noroute fd00:1::/64"],
+        &six,
+        "there r2 pmtud-blackhole",
+        &["r2: ip link set rb mtu 1500", "r2: ip route add fd00:1::/64 via fd00:2::1"],
+    );
+}
+
+#[test]
 fn ports_say_who_listens() {
     let tcp = |port| Query { packet: Packet::probe("10.0.3.2".parse().unwrap(), Protocol::Tcp, port), ..a_to_b() };
     check(&["b listen tcp 0.0.0.0 80"], &tcp(80), "yes", &[]);

@@ -194,6 +194,15 @@ pub(crate) fn type_in(net: &mut Snapshot, line: &str) {
                 "l4proto" => icmp.clone(),
                 "sequence" => RuleStep::Payload { register: 1, base: 2, offset: 4, length: 4 },
                 "icmp" => is(1),
+                // The type of an ICMP message, and the state of a connection.
+                "type" => RuleStep::Payload { register: 1, base: 2, offset: 0, length: 1 },
+                "unreachable" => is(3),
+                "state" => RuleStep::Load { register: 1, what: hopyard_net::Loaded::ConnectionState },
+                "unrelated" => RuleStep::Compare {
+                    register: 1,
+                    how: hopyard_net::Comparison::Equal,
+                    with: 1_u32.to_ne_bytes().to_vec(),
+                },
                 "tcp" => is(6),
                 "drop" => RuleStep::Verdict(RuleVerdict::Drop),
                 "accept" => RuleStep::Verdict(RuleVerdict::Accept),
