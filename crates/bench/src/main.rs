@@ -5,6 +5,8 @@
 mod child;
 mod course;
 mod isp;
+#[path = "../../hopyard/tests/common/mod.rs"]
+mod labs;
 mod measure;
 mod racer;
 mod report;

@@ -1,6 +1,7 @@
 //! What is measured, and in which turns.
 
 mod names;
+mod pairs;
 mod sandbox;
 
 use std::io::Write as _;
@@ -76,6 +77,10 @@ pub(crate) fn run(options: &Options) -> Result<usize, Failure> {
     suite.go_on("sandboxes", measured)?;
     let measured = suite.ping_all();
     suite.go_on("ping_all", measured)?;
+    let measured = suite.pairs();
+    suite.go_on("pairs", measured)?;
+    let measured = suite.verdicts();
+    suite.go_on("verdicts", measured)?;
     let measured = suite.plans();
     suite.go_on("plans", measured)?;
     let measured = suite.zoo();

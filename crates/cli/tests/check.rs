@@ -88,3 +88,45 @@ fn a_lab_that_is_not_there_is_refused() {
     assert!(text(&output.stderr).contains("no-such-lab"), "{}", text(&output.stderr));
     assert_eq!(output.status.code(), Some(2));
 }
+
+/// What the plan says of an edit is what packets say when it is made.
+#[test]
+fn a_plan_says_which_pairs_it_cuts_and_joins() {
+    let place = Place::new();
+    let name = unique("effect");
+    let lab = |more: &str, forward: &str| {
+        let text = format!(
+            "name: {name}\nnodes:\n  a:\n  r: {forward}\n  b:\n  c:\nlinks:\n  - a:eth0 -- r:eth0\n  - r:eth1 -- b:eth0\n{more}routing: auto\n"
+        );
+        place.file("lab.hop.yaml", &text)
+    };
+    place.hop(&["up", &lab("", "")]);
+    let plan = |args: &[&str]| {
+        let args: Vec<&str> = ["plan"].iter().chain(args).copied().collect();
+        let output = place.output(&args);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (_, said) = plan(&[&lab("", "")]);
+    assert!(!said.contains("this change"), "nothing changes: {said}");
+
+    let file = lab("", "{ forward: false }");
+    let (steps, said) = plan(&[&file]);
+    assert!(said.contains("\nthis change cuts 2 pairs: a -> b, b -> a\n"), "{said}");
+    assert!(!steps.contains("this change"), "what is said is no step: {steps}");
+    let (json, _) = plan(&["--json", "--effect", &file]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let cuts = json["cuts"].as_array().unwrap();
+    assert_eq!(cuts.len(), 4, "two pairs in two families: {json}");
+    assert_eq!(json["joins"].as_array().unwrap().len(), 0);
+    place.hop(&["up", &file]);
+    let (said, status) = check(&place, &["--json"]);
+    let seen: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let open = seen["open"].as_array().unwrap();
+    let cut = |pair: &serde_json::Value| pair["reached"] == false && pair["from"] != "c" && pair["to"] != "c";
+    assert_eq!(open.iter().filter(|pair| cut(pair)).count(), cuts.len(), "{said}");
+    assert_eq!(status, Some(1));
+
+    let (_, said) = plan(&[&lab("  - b:eth1 -- c:eth0\n", "")]);
+    assert!(said.contains("\nthis change joins 8 pairs: a -> b, a -> c, b -> a, b -> c (4 more)\n"), "{said}");
+}

@@ -438,3 +438,35 @@ fn the_firewall_is_followed_rule_by_rule() {
     assert_eq!(output.status.code(), Some(3), "{second}");
     assert!(second.starts_with("???") && second.contains("`limit` is not understood"), "{second}");
 }
+
+#[test]
+fn a_sender_that_is_never_told_what_fits_is_told_here() {
+    if std::process::Command::new("nft").arg("--version").output().is_err() {
+        println!("skipped: no nft to load rules");
+        return;
+    }
+    let place = Place::new();
+    let yaml = format!("name: {}\nlinks: [a -- r1 -- r2 -- b]\n", unique("pmtud"));
+    place.hop(&["up", &place.file("pmtud.hop.yaml", &yaml)]);
+    for (node, dev) in [("r2", "eth1"), ("b", "eth0")] {
+        run(&place, node, &format!("ip link set {dev} mtu 1280"));
+    }
+    let ask = |family: &str, reason: &str, words: &str| {
+        let output = place.output(&["why", family, "--size", "1400", "--json", "a", "b"]);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["verdict"]["reason"], reason, "{json:#}");
+        assert_eq!(json["verdict"]["node"], "r2", "{json:#}");
+        assert!(json["verdict"]["text"].as_str().unwrap().contains(words), "{json:#}");
+        // What packets do is what the model says.
+        assert_eq!(output.status.code(), Some(1), "{json:#}");
+    };
+    for family in ["-4", "-6"] {
+        ask(family, "mtu", "1400 bytes do not fit through r2's eth1, whose MTU is 1280");
+    }
+    let table = "table inet fw { chain forward { type filter hook forward priority 0; policy accept; \
+        icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; }";
+    run(&place, "r1", &format!("nft '{table}'"));
+    for family in ["-4", "-6"] {
+        ask(family, "pmtud-blackhole", "the ICMP error that tells the sender ends at r1 (firewall)");
+    }
+}

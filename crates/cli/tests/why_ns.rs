@@ -6,8 +6,11 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
 use common::machine::Machine;
-use common::text;
+use common::{is_root, text};
 
 const HOP: &str = env!("CARGO_BIN_EXE_hop");
 
@@ -35,6 +38,8 @@ for i in lo br0 p1 p2; do ip link set $i up; done
 for i in lo e0; do ip -n a link set $i up; done
 for i in lo e0 e1; do ip -n r link set $i up; done
 for i in lo e0; do nsenter -t $pid -n ip link set $i up; done
+# The kernel finds out about a signal a moment later.
+while (ip link; ip -n a link; ip -n r link; nsenter -t $pid -n ip link) | grep -q -e NO-CARRIER -e M-DOWN; do :; done
 ";
 
 fn machine() -> Option<(Machine, String)> {
@@ -98,7 +103,14 @@ fn the_hosts_own_network_is_looked_at_and_never_changed() {
     let Some((machine, _)) = machine() else { return };
     // The host has the address, and no way back.
     machine.sh("ip netns exec r sysctl -qw net.ipv4.ip_forward=1; ip -n a route add default via 10.1.0.1");
-    let before = machine.sh("ip link; ip addr; ip route show table all; nft list ruleset 2>/dev/null || true; sysctl -a 2>/dev/null | grep forward");
+    // What somebody has set; carrier and IPv6 come by themselves, and late.
+    let shown = || {
+        machine.sh(
+            "ip -4 -o addr; ip -4 route show table all; ip rule; ip neigh show nud permanent; bridge link | cut -d: -f2; \
+             nft list ruleset 2>/dev/null; sysctl -a 2>/dev/null | grep -e forward -e filter",
+        )
+    };
+    let before = shown();
     let (status, said, beside) = why(&machine, &["--fix", "a", "host"]);
     assert_eq!(status, Some(1), "{said}{beside}");
     assert!(
@@ -107,7 +119,7 @@ fn the_hosts_own_network_is_looked_at_and_never_changed() {
     );
     assert!(said.contains("\n 1 host  ip route add 10.1.0.0/24 via 10.2.0.2\n"), "{said}");
     assert!(beside.contains("nothing was changed: change 1 is to the machine's own network"), "{beside}");
-    assert_eq!(machine.sh("ip link; ip addr; ip route show table all; nft list ruleset 2>/dev/null || true; sysctl -a 2>/dev/null | grep forward"), before);
+    assert_eq!(shown(), before);
     // From there, no packet unless asked for.
     let (_, said, _) = why(&machine, &["host", "a"]);
     assert!(said.contains("No packet was sent") && said.contains("`--probe` sends one"), "{said}");
@@ -158,6 +170,40 @@ fn a_firewall_that_may_not_be_read_is_not_taken_for_none() {
     let (status, said) = powerless(&["a", "10.2.0.1"]);
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("cannot enter node a"), "{said}");
+}
+
+/// As with a container engine that needs no root: the namespaces belong to a user namespace of the caller's.
+#[test]
+fn an_ordinary_user_may_ask_about_containers_of_its_own() {
+    if is_root() {
+        // Root may enter all there are; the tests run as an ordinary user too.
+        return;
+    }
+    let script = "unshare --net sleep 1000 >/dev/null 2>&1 & b=$!; \
+        while [ $(readlink /proc/$b/ns/net) = $(readlink /proc/self/ns/net) ]; do :; done; \
+        ip link add v0 type veth peer name v1 netns $b; ip addr add 10.7.0.1/24 dev v0; ip link set v0 up; \
+        nsenter -t $b -n ip addr add 10.7.0.2/24 dev v1; nsenter -t $b -n ip link set v1 up; \
+        echo $$ $b; read end; kill $b";
+    let mut containers = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(containers.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let places: Vec<String> = line.split_whitespace().map(|pid| format!("pid:{pid}")).collect();
+    let [a, b] = places.as_slice() else { panic!("no containers: {line:?}") };
+    let ask = |args: &[&str]| Command::new(HOP).args(["why", "--ns"]).args(args).output().unwrap();
+    let works = ask(&[a, b]);
+    let broken = ask(&["--fix", b, "10.8.0.1"]);
+    drop(containers.stdin.take());
+    containers.wait().unwrap();
+    let said = text(&works.stdout);
+    assert_eq!(works.status.code(), Some(0), "{said}{}", text(&works.stderr));
+    assert!(said.starts_with("YES pid-") && said.contains("sent, ttl 64"), "{said}");
+    assert_eq!(broken.status.code(), Some(1), "{}", text(&broken.stderr));
+    assert!(text(&broken.stdout).contains("has no route to 10.8.0.1"), "{}", text(&broken.stdout));
 }
 
 #[test]

@@ -68,6 +68,8 @@ codes! {
     Firewall = "firewall";
     /// It is too long for the interface.
     Mtu = "mtu";
+    /// It is too long for the interface, and its sender is never told.
+    PmtudBlackhole = "pmtud-blackhole";
     /// It is too long for the other end.
     MtuMismatch = "mtu-mismatch";
     /// It goes round in a circle.

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use hopyard_net::{
-    FibAction, FibRoute, IfAddress, IfName, IpNet, LinkKind, LinkState, MacAddr, Neighbour, NetState, NodeState,
-    PolicyRule, Ruleset, Snapshot, SysctlKey,
+    FibAction, FibRoute, IfAddress, IfName, IpNet, Ipv4Conf, LinkKind, LinkState, MacAddr, Neighbour, NetState,
+    NodeState, PolicyRule, Ruleset, Snapshot, SysctlKey,
 };
 
 use crate::edit::{add_address, set_sysctl};
@@ -48,7 +48,9 @@ pub fn derive(state: &NetState, beside: Option<&Snapshot>) -> Snapshot {
             new.master = link.master;
             new.up = link.up;
             new.carrier = link.up && carrier;
-            new.conf = same.map(|same| same.conf).unwrap_or_default();
+            // A new interface forwards as all do.
+            let like_all = Ipv4Conf { forwarding: node.all.forwarding, ..Ipv4Conf::default() };
+            new.conf = same.map_or(like_all, |same| same.conf);
             new.beyond = same.and_then(|same| same.beyond.clone());
             node.links.insert(*dev, new);
         }

@@ -52,7 +52,7 @@ pub(crate) fn check(hook: Hook, seen: Seen<'_>) -> Result<Packet, Reason> {
             packet = to_be.take().unwrap_or(packet);
         }
         // Address translation looks at the first packet of a connection alone, and once.
-        if base.kind == "nat" && (packet.reply && seen.knows_connection || is_translated) {
+        if base.kind == "nat" && ((packet.reply || packet.too_big) && seen.knows_connection || is_translated) {
             continue;
         }
         let firewall = |chain: &Chain, rule: Option<u64>, rejects: bool| Reason::Firewall {
@@ -342,7 +342,10 @@ fn load(what: Loaded, seen: &Seen<'_>) -> Vec<u8> {
             const INVALID: u32 = 1;
             const ESTABLISHED: u32 = 2;
             const NEW: u32 = 8;
+            const RELATED: u32 = 4;
             let state = match (seen.packet.reply, seen.knows_connection) {
+                (_, true) if seen.packet.too_big => RELATED,
+                (_, false) if seen.packet.too_big => INVALID,
                 (false, _) => NEW,
                 (true, true) => ESTABLISHED,
                 (true, false) if seen.packet.protocol == Protocol::Udp => NEW,
@@ -405,6 +408,10 @@ fn network_header(packet: &Packet) -> Header {
 fn transport_header(packet: &Packet) -> Header {
     let mut header = Header::new();
     match packet.protocol {
+        Protocol::Icmp if packet.too_big => {
+            let (kind, code) = if packet.family() == Family::Ipv4 { (3, 4) } else { (2, 0) };
+            add(&mut header, &[kind, code]);
+        }
         Protocol::Icmp => {
             let kind = match (packet.family(), packet.reply) {
                 (Family::Ipv4, false) => 8,

@@ -59,6 +59,8 @@ pub struct Packet {
     pub may_fragment: bool,
     /// Does it answer another one? Firewalls then take it as part of an established connection.
     pub reply: bool,
+    /// Is it the ICMP error that tells a sender what fits (RFC 1191, RFC 8201)?
+    pub too_big: bool,
 }
 
 impl Packet {
@@ -80,6 +82,7 @@ impl Packet {
             length: header + 24,
             may_fragment: false,
             reply: false,
+            too_big: false,
         }
     }
 
@@ -96,6 +99,15 @@ impl Packet {
             reply: true,
             ..*self
         })
+    }
+
+    /// The ICMP error by which a router tells the sender of this packet that it is too long. `None`: it has no
+    /// source yet.
+    pub(crate) fn too_big(&self) -> Option<Packet> {
+        /// Headers, and as much of the packet as every kernel quotes.
+        const LENGTH: u32 = 68;
+        let error = Packet { src: None, length: LENGTH, too_big: true, ..Packet::probe(self.src?, Protocol::Icmp, 0) };
+        Some(error)
     }
 
     /// Which IP.

@@ -120,6 +120,18 @@ pub enum Reason {
         /// What it sends.
         mtu: u32,
     },
+    /// The same, and the ICMP error that says so does not come to the sender: whoever looks for the size that
+    /// fits (RFC 1191, RFC 8201) finds none, and waits.
+    PmtudBlackhole {
+        /// The interface.
+        dev: IfName,
+        /// What it sends.
+        mtu: u32,
+        /// The node where the error ends.
+        lost: NsName,
+        /// Why it does.
+        why: Box<Reason>,
+    },
     /// It is larger than the other end takes in, which drops it without a word.
     MtuMismatch {
         /// Who takes less in.
@@ -208,6 +220,7 @@ impl Reason {
             Reason::WrongNeighbour { .. } => Code::StaleNeighbour,
             Reason::Firewall { .. } => Code::Firewall,
             Reason::TooBig { .. } => Code::Mtu,
+            Reason::PmtudBlackhole { .. } => Code::PmtudBlackhole,
             Reason::MtuMismatch { .. } => Code::MtuMismatch,
             Reason::Loop(_) => Code::TtlLoop,
             Reason::TtlExpired => Code::TtlExpired,

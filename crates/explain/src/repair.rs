@@ -245,7 +245,7 @@ impl<'a> Context<'a> {
                 };
                 push(&mut found, LOOSENING, vec![edit]);
             }
-            Reason::TooBig { dev, .. } => self.widen(&[at(ns, *dev)], &mut found),
+            Reason::TooBig { dev, .. } | Reason::PmtudBlackhole { dev, .. } => self.widen(&[at(ns, *dev)], &mut found),
             Reason::MtuMismatch { at, .. } => self.widen(std::slice::from_ref(at), &mut found),
             Reason::TtlExpired
             | Reason::Loop(_)

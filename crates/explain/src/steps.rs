@@ -249,7 +249,7 @@ fn is_end(step: &Step, reason: &Reason, part: Part) -> bool {
         | Reason::WrongNeighbour { .. }
         | Reason::LeavesKnown { .. } => matches!(step, Step::Neighbour { .. }),
         Reason::Firewall { hook, .. } => matches!(step, Step::Hook { hook: here, .. } if here == hook),
-        Reason::TooBig { .. } => matches!(step, Step::Size { .. }),
+        Reason::TooBig { .. } | Reason::PmtudBlackhole { .. } => matches!(step, Step::Size { .. }),
         Reason::MtuMismatch { .. } => matches!(step, Step::Wire { .. }),
         Reason::Loop(_) | Reason::TtlExpired => matches!(step, Step::Ttl { .. }),
         Reason::NoListener { .. } | Reason::WrongBindAddress { .. } => matches!(step, Step::Socket { .. }),

@@ -450,9 +450,13 @@ impl Walker<'_> {
             if state.packet.src.is_none() {
                 state.packet.src = route.and_then(|route| lookup::source(node, route, Some(by), state.packet.dst));
             }
+            // Now that its source is known.
+            (hop.came, hop.routed, hop.sent) = (state.packet, state.packet, state.packet);
             if state.packet.src.is_none() && state.packet.family() == Family::Ipv6 {
                 return stop(state, hop, Reason::SourceAddress);
             }
+            // Its source is known by now, whatever becomes of it.
+            (hop.came, hop.routed) = (state.packet, state.packet);
         }
         let Some(link) = node.links.get(&by.dev) else {
             return stop(state, hop, Reason::Undecided(format!("there is no interface {}", by.dev)));
@@ -462,11 +466,8 @@ impl Walker<'_> {
             state.packet.length = link.mtu;
         }
         if state.packet.length > link.mtu {
-            return stop(state, hop, Reason::TooBig { dev: by.dev, mtu: link.mtu });
-        }
-        if state.input.is_none() {
-            // Its source is known by now.
-            (hop.came, hop.routed) = (state.packet, state.packet);
+            let reason = self.too_long(state, by.dev, link.mtu);
+            return stop(state, hop, reason);
         }
         let hook = if state.input.is_some() { Hook::Forward } else { Hook::Output };
         for hook in [hook, Hook::Postrouting] {
@@ -490,6 +491,31 @@ impl Walker<'_> {
                 state.input = Some(to.dev);
                 Ok(())
             }
+        }
+    }
+
+    /// A packet that does not fit and may not be cut. A router says so to the sender; does that arrive?
+    fn too_long(&self, state: &State, dev: IfName, mtu: u32) -> Reason {
+        let told = Reason::TooBig { dev, mtu };
+        // The sender itself is told by its own kernel.
+        let (Some(error), Some(sender), true) = (state.packet.too_big(), state.hops.first(), state.input.is_some())
+        else {
+            return told;
+        };
+        if !state.translations.is_empty() {
+            // Who translates back what the error quotes, is not followed.
+            return told;
+        }
+        let mut before = self.before.clone();
+        before.nodes.extend(state.hops.iter().map(|hop| hop.node.clone()));
+        before.nodes.insert(state.at.clone());
+        before.learnt.extend(state.learnt.clone());
+        let walk = walk(self.snapshot, &state.at, error, Some(&sender.node), &before, self.choices);
+        match (walk.reason(), walk.last()) {
+            (Some(why), Some(last)) if !walk.is_undecided() => {
+                Reason::PmtudBlackhole { dev, mtu, lost: last.node.clone(), why: Box::new(why.clone()) }
+            }
+            _ => told,
         }
     }
 

@@ -280,6 +280,42 @@ fn packets_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn a_sender_that_is_never_told_what_fits_is_named() {
+    let big = |query: Query| Query { packet: Packet { length: 1400, ..query.packet }, ..query };
+    let mends = &["r2: ip link set rb mtu 1500"];
+    let narrow = "r2 mtu rb 1280";
+    // The error is lost on its way, or at the sender itself.
+    for lost in ["r1 filter forward accept type unreachable drop", "a filter input accept type unreachable drop"] {
+        check(&[narrow, lost], &big(a_to_b()), "there r2 pmtud-blackhole", mends);
+    }
+    // The router has no way to the sender.
+    check(
+        &[narrow, "r2 noroute 10.0.1.0/24"],
+        &big(a_to_b()),
+        "there r2 pmtud-blackhole",
+        &["r2: ip link set rb mtu 1500", "r2: ip route add 10.0.1.0/24 via 10.0.2.1"],
+    );
+    // A firewall knows to what the error belongs, if it has seen it.
+    check(&[narrow, "r1 filter forward accept state unrelated drop"], &big(a_to_b()), "there r2 mtu", mends);
+    // What is about other packets drops no error.
+    check(&[narrow, "r1 filter output accept drop"], &big(a_to_b()), "there r2 mtu", mends);
+    // The sender's own kernel needs no packet to say it.
+    check(
+        &["a mtu ra 1280", "a filter input accept type unreachable drop"],
+        &big(a_to_b()),
+        "there a mtu",
+        &["a: ip link set ra mtu 1500"],
+    );
+    let six = big(ask("a", "fd00:3::2"));
+    check(
+        &[narrow, "r2 noroute fd00:1::/64"],
+        &six,
+        "there r2 pmtud-blackhole",
+        &["r2: ip link set rb mtu 1500", "r2: ip route add fd00:1::/64 via fd00:2::1"],
+    );
+}
+
+#[test]
 fn ports_say_who_listens() {
     let tcp = |port| Query { packet: Packet::probe("10.0.3.2".parse().unwrap(), Protocol::Tcp, port), ..a_to_b() };
     check(&["b listen tcp 0.0.0.0 80"], &tcp(80), "yes", &[]);
@@ -415,4 +451,43 @@ fn an_address_that_was_declared_comes_back() {
         let edits: Vec<String> = repair.edits().map(ToString::to_string).collect();
         assert_eq!(edits, ["ip address add 10.0.3.2/24 dev br", "ip route add 10.0.1.0/24 via 10.0.3.1"]);
     }
+}
+
+#[test]
+fn who_is_masqueraded_needs_no_route_back() {
+    let faults = ["r2 noroute 10.0.1.0/24", "b noroute 10.0.1.0/24"];
+    let mut net = chain();
+    for fault in faults {
+        type_in(&mut net, fault);
+    }
+    assert_eq!(verdict(&net, &a_to_b()), "back b no-return-route");
+    type_in(&mut net, "r1 masquerade rr");
+    assert_eq!(verdict(&net, &a_to_b()), "yes");
+    let told = told(&net, &a_to_b());
+    // Outside it has another source, and the answer finds the way to the first one.
+    assert_eq!(told.there.packet.src, Some("10.0.2.1".parse().unwrap()));
+    assert_eq!(told.back.unwrap().packet.dst.to_string(), "10.0.1.2");
+}
+
+#[test]
+fn who_is_sent_on_answers_as_whom_was_asked() {
+    let mut net = chain();
+    type_in(&mut net, "r1 dnat 10.0.2.1 10.0.3.2");
+    let query = ask("a", "10.0.2.1");
+    assert_eq!(verdict(&net, &query), "yes");
+    let told = told(&net, &query);
+    assert_eq!(told.there.last().unwrap().node.as_str(), "b");
+    assert_eq!(told.back.unwrap().packet.src, Some("10.0.2.1".parse().unwrap()));
+    // What the router itself sends there is not followed.
+    assert!(verdict(&net, &ask("r1", "10.0.2.1")).starts_with("? there r1"));
+}
+
+#[test]
+fn who_is_masqueraded_needs_a_route_to_the_translator() {
+    let mut net = chain();
+    // b has a way to a, but what it got came from r1.
+    for line in ["r1 masquerade rr", "b noroute 10.0.2.0/24"] {
+        type_in(&mut net, line);
+    }
+    assert_eq!(verdict(&net, &a_to_b()), "back b no-return-route");
 }

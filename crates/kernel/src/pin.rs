@@ -10,7 +10,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +28,8 @@ use crate::{Failure, child, namespace};
 pub(crate) const NSFS: FsWord = 0x6e73_6673;
 /// `NS_GET_NSTYPE` (linux/nsfs.h).
 const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+/// `NS_GET_USERNS` (linux/nsfs.h).
+const NS_GET_USERNS: libc::Ioctl = 0xb701;
 
 /// Opens what an entry of a directory leads to, if that is a network namespace; `None`: it is something
 /// else. Nothing else is opened, so nothing else can come of it.
@@ -60,6 +62,19 @@ pub fn network_of(pid: i32) -> io::Result<OwnedFd> {
 /// /proc cannot be read.
 pub fn own_network() -> io::Result<OwnedFd> {
     Ok(File::open("/proc/thread-self/ns/net")?.into())
+}
+
+/// The user namespace that a network namespace belongs to: whoever has rights there has them over the network.
+///
+/// # Errors
+/// It is neither the caller's nor below it (ioctl_nsfs(2)).
+pub fn owner_of(network: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: on a descriptor of nsfs the request takes no argument and returns a new descriptor.
+    match unsafe { libc::ioctl(network.as_raw_fd(), NS_GET_USERNS) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: it was just opened for this process, and nothing else knows it.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
 }
 
 /// Is it a network namespace?

@@ -44,6 +44,23 @@ impl Realm {
         Realm { foreign: Some(Arc::new(Foreign { user_namespace, member })) }
     }
 
+    /// Those with which the caller can enter a network namespace: its own, or those that it has in the user
+    /// namespace that the network belongs to, as with its own containers.
+    ///
+    /// # Errors
+    /// Those of fstat(2). Whether the rights are enough shows when they are used.
+    pub fn for_network(network: BorrowedFd<'_>) -> io::Result<Self> {
+        if crate::rights::is_privileged() {
+            return Ok(Self::host());
+        }
+        // One that is not below the caller's is nothing to join.
+        let Ok(owner) = crate::pin::owner_of(network) else { return Ok(Self::host()) };
+        let own = rustix::fs::stat("/proc/self/ns/user")?;
+        let there = rustix::fs::fstat(&owner)?;
+        let same = (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino);
+        Ok(if same { Self::host() } else { Self::of_user_namespace(owner, None) })
+    }
+
     /// The user namespace, where there is one.
     pub fn user_namespace(&self) -> Option<BorrowedFd<'_>> {
         self.foreign.as_ref().map(|foreign| foreign.user_namespace.as_fd())

@@ -8,6 +8,7 @@ pub mod attach;
 pub mod boot;
 pub mod check;
 pub mod doctor;
+pub mod effect;
 mod error;
 mod home;
 mod lent;

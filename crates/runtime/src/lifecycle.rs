@@ -200,6 +200,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         }
         let host = connect(home, dir, keeper.process(), lab, &state, &uplink::wanted(lab), &world, &mut warnings)?;
         let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty())?;
+        warnings.extend((!host.is_empty() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
         let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
         view::write(keeper.process(), for_services, lab.name(), &hosts, &resolvers)?;
         Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
@@ -301,6 +302,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     let missing = &wanted_uplinks - &uplinks;
     let host = connect(home, dir, running.keeper(), lab, &state, &missing, &world, &mut warnings)?;
     let resolvers = uplink::resolvers(home, dir.path(), !wanted_uplinks.is_empty())?;
+    warnings.extend((!host.is_empty() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
     view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts, &resolvers)?;
     record.stage = Stage::Up;
     record.write(dir.path())?;

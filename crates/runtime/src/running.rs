@@ -255,7 +255,7 @@ fn or_not_running(keeper: &Process, name: &LabName, error: Error) -> Error {
     if keeper.is_ending().unwrap_or(false) { Error::NotRunning { name: name.clone() } } else { error }
 }
 
-fn first_of_each_family(addresses: &[IpAddr]) -> Vec<IpAddr> {
+pub(crate) fn first_of_each_family(addresses: &[IpAddr]) -> Vec<IpAddr> {
     Family::BOTH
         .into_iter()
         .filter_map(|family| addresses.iter().copied().find(|addr| Family::of(*addr) == family))

@@ -805,7 +805,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__plan)
-            opts="-4 -6 -h --name --ipv4-only --ipv6-only --json --color --help"
+            opts="-4 -6 -h --name --ipv4-only --ipv6-only --json --effect --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

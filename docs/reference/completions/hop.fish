@@ -94,7 +94,8 @@ always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand plan" -s 4 -l ipv4-only -d 'IPv4 only: choose no IPv6 addresses'
 complete -c hop -n "__fish_hop_using_subcommand plan" -s 6 -l ipv6-only -d 'IPv6 only: choose no IPv4 addresses'
-complete -c hop -n "__fish_hop_using_subcommand plan" -l json -d 'Print JSON'
+complete -c hop -n "__fish_hop_using_subcommand plan" -l json -d 'Print JSON: the list of steps'
+complete -c hop -n "__fish_hop_using_subcommand plan" -l effect -d 'With --json: an object with the steps, and with the pairs that the change cuts and joins'
 complete -c hop -n "__fish_hop_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand diff" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand diff" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''

@@ -2,6 +2,7 @@
 
 use hopyard::runtime::{self, Home};
 
+use super::plan::all_steps;
 use super::up::count;
 use crate::error::CliError;
 use crate::target::LabArg;
@@ -26,8 +27,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let difference = runtime::difference(&home, &running.contents()?.lab)?;
     let all = difference.steps.len() + difference.host.len();
     if args.json {
-        let text =
-            serde_json::to_string_pretty(&difference.steps).map_err(|error| CliError::failure(error.to_string()))?;
+        let text = serde_json::to_string_pretty(&all_steps(&difference))
+            .map_err(|error| CliError::failure(error.to_string()))?;
         ui.line(text)?;
     } else {
         for step in &difference.steps {

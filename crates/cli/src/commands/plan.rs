@@ -1,5 +1,7 @@
 //! `hop plan`.
 
+mod effect;
+
 use hopyard::runtime::{self, Home};
 
 use super::up::count;
@@ -9,14 +11,25 @@ use crate::ui::Ui;
 
 /// Print what `hop up` would do, step by step, without doing it.
 ///
-/// Each step is the command that a person would type, with the namespaces named as the nodes are.
+/// Each step is the command that a person would type, with the namespaces named as the nodes are. Of a lab that
+/// runs it is also said which pairs of nodes the change cuts and which it joins.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     topology: TopologyArgs,
-    /// Print JSON.
+    /// Print JSON: the list of steps.
     #[arg(long)]
     json: bool,
+    /// With --json: an object with the steps, and with the pairs that the change cuts and joins.
+    #[arg(long, requires = "json")]
+    effect: bool,
+}
+
+/// The steps in the lab, and behind them those on the host, each as `{"host": LINE}`.
+pub(super) fn all_steps(difference: &runtime::Difference) -> Vec<serde_json::Value> {
+    let inside = difference.steps.iter().filter_map(|step| serde_json::to_value(step).ok());
+    let host = difference.host.iter().map(|step| serde_json::json!({ "host": step }));
+    inside.chain(host).collect()
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
@@ -25,9 +38,14 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let difference = runtime::difference(&home, &source.lab).map_err(|error| CliError::of_lab(error, &source))?;
     report_problems(ui, &difference.warnings, &source.file);
     if args.json {
-        let text =
-            serde_json::to_string_pretty(&difference.steps).map_err(|error| CliError::failure(error.to_string()))?;
-        ui.line(text)?;
+        let steps = all_steps(&difference);
+        let text = if args.effect {
+            let effect = runtime::effect::effect(&home, &source.lab)?;
+            serde_json::to_string_pretty(&effect::Object::new(&steps, &effect))
+        } else {
+            serde_json::to_string_pretty(&steps)
+        };
+        ui.line(text.map_err(|error| CliError::failure(error.to_string()))?)?;
         return Ok(0);
     }
     for step in &difference.steps {
@@ -44,5 +62,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         (true, _) => format!("{steps} from {name} as it runs to what the topology says"),
         (false, _) => format!("{steps} to bring {name} up"),
     });
+    if difference.running && !difference.steps.is_empty() {
+        effect::tell(ui, &runtime::effect::effect(&home, &source.lab)?);
+    }
     Ok(0)
 }

@@ -267,7 +267,12 @@ impl<'n, 'a> Painter<'n, 'a> {
     /// Where a way leads, and what is done there before a packet is treated as the node's own.
     fn enter(&mut self, node: u32, hop: &Hop) -> (u32, Entered) {
         let edge = match hop.edge {
-            Edge::OnLink => self.tables.edge(self.net, hop.by, &hop.next, &self.asked, self.stops),
+            Edge::OnLink => {
+                let (tables, routes) = (self.tables, &self.routes);
+                let takes =
+                    |node: u32| matches!(tables.ways[node as usize][routes[node as usize] as usize], Way::Local);
+                tables.edge(self.net, hop.by, &hop.next, &self.asked, takes, self.stops)
+            }
             edge => edge,
         };
         let to = match edge {
@@ -292,7 +297,7 @@ impl<'n, 'a> Painter<'n, 'a> {
         let family = self.net.family;
         let state = self.net.nodes[node as usize];
         let passes = family == Family::Ipv6 && !matches!(way, Way::On { .. });
-        if passes || walk::forwards(state, family, it.dev) {
+        if passes || it.forwards {
             return Entered::AsOwn(node);
         }
         // The first hop of the route, usable or not.

@@ -8,7 +8,7 @@ use hopyard_net::{
 };
 
 use crate::segment::peer_of;
-use crate::walk::is_link_local;
+use crate::walk::{self, is_link_local};
 
 /// No probe is longer, so that whatever lets this many bytes through lets all of them through.
 pub(super) const PROBE_BYTES: u32 = 64;
@@ -18,6 +18,8 @@ pub(super) struct Iface<'a> {
     pub(super) node: u32,
     pub(super) dev: IfName,
     pub(super) link: &'a LinkState,
+    /// Is sent on what comes in here?
+    pub(super) forwards: bool,
     /// The segment that its frames come to as things are.
     pub(super) segment: u32,
     /// The same if all were up.
@@ -37,6 +39,8 @@ pub(super) struct Net<'a> {
     unclean: Vec<bool>,
     /// By wired segment: the interfaces that are its ends and have an address.
     wired_ends: Vec<Vec<u32>>,
+    /// By node and segment: the end that the node has there; `None`: it has several.
+    ends: HashMap<(u32, u32), Option<u32>>,
     /// By segment and Ethernet address: its ends.
     by_mac: HashMap<(u32, MacAddr), Vec<u32>>,
     /// By address: the interfaces that have it.
@@ -107,6 +111,7 @@ impl<'a> Net<'a> {
                 node: number(node),
                 dev: *dev,
                 link,
+                forwards: walk::forwards(state, family, *dev),
                 segment: 0,
                 wired: 0,
             }));
@@ -127,6 +132,7 @@ impl<'a> Net<'a> {
             ifaces,
             first,
             by_mac: HashMap::new(),
+            ends: HashMap::new(),
             having: HashMap::new(),
             owners: HashMap::new(),
             known: Vec::new(),
@@ -189,6 +195,7 @@ impl<'a> Net<'a> {
             if !it.link.addresses.is_empty() && joined[at as usize] {
                 self.wired_ends[wire as usize].push(at);
             }
+            self.ends.entry((it.node, segment)).and_modify(|end| *end = None).or_insert(Some(at));
             if let Some(mac) = it.link.mac {
                 self.by_mac.entry((segment, mac)).or_default().push(at);
             }
@@ -333,9 +340,11 @@ impl<'a> Net<'a> {
         };
         match self.family {
             Family::Ipv4 => {
-                for &node in asked.owners {
-                    for at in self.range(node) {
-                        one(number(at))?;
+                for node in asked.owners {
+                    match self.ends.get(&(*node, from.segment)) {
+                        None => {}
+                        Some(Some(at)) => one(*at)?,
+                        Some(None) => return None,
                     }
                 }
             }

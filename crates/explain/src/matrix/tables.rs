@@ -239,7 +239,8 @@ impl<'a> Tables<'a> {
                     if let Some(edge) = edges.get(&(by, via)) {
                         *edge
                     } else {
-                        let edge = self.edge(net, by, next, &Asked::new(net, via), stops);
+                        let takes = |node: u32| self.takes(node, via);
+                        let edge = self.edge(net, by, next, &Asked::new(net, via), takes, stops);
                         edges.insert((by, via), edge);
                         edge
                     }
@@ -258,17 +259,18 @@ impl<'a> Tables<'a> {
         if hops.is_empty() { Way::Ask } else { Way::On { hops, limit } }
     }
 
-    /// Who takes a packet that is sent to an address on the link of an interface.
+    /// Who takes a packet that is sent to an address on the link of an interface. `takes`: is the address a node's own?
     pub(super) fn edge(
         &self,
         net: &Net<'a>,
         by: u32,
         next: &hopyard_net::NextHop,
         asked: &Asked<'_>,
+        takes: impl Fn(u32) -> bool,
         stops: &mut super::Stops,
     ) -> Edge {
         let addr = asked.addr;
-        if let Some(end) = net.neighbour(by, asked, |node| self.takes(node, addr)) {
+        if let Some(end) = net.neighbour(by, asked, takes) {
             return Edge::To(end);
         }
         if net.depends_on_packet(by, addr) {

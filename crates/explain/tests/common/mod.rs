@@ -3,8 +3,9 @@
 
 use hopyard_explain::{Choices, Edit, Packet, Protocol, Query, Verdict, explain};
 use hopyard_net::{
-    BaseChain, Chain, Endpoint, FibAction, Hook, IfAddress, IfName, LinkKind, LinkState, Listener, Neighbour, NextHop,
-    NodeState, Op, PolicyRule, Route, RouteKind, Rule, RuleAction, RuleStep, RuleVerdict, Ruleset, Snapshot,
+    BaseChain, Chain, Endpoint, FibAction, Hook, IfAddress, IfName, LinkKind, LinkState, Listener, Nat, NatRule,
+    Neighbour, NextHop, NodeState, Op, PolicyRule, Route, RouteKind, Rule, RuleAction, RuleStep, RuleVerdict, Ruleset,
+    Snapshot,
 };
 
 /// Four nodes in a row, routed by hand:
@@ -167,6 +168,16 @@ pub(crate) fn type_in(net: &mut Snapshot, line: &str) {
             };
             node(net, ns).listeners.get_or_insert_default().push(listener);
         }
+        [ns, "masquerade", dev] => {
+            let rule = NatRule::Masquerade { out: parse(dev), from: None };
+            let chains = Nat::new(vec![rule]).chains();
+            node(net, ns).firewall.get_or_insert_default().chains.extend(chains);
+        }
+        [ns, "dnat", from, to] => {
+            let rule = NatRule::Destination { address: Some(parse(from)), service: None, to: parse(to), port: None };
+            let chains = Nat::new(vec![rule]).chains();
+            node(net, ns).firewall.get_or_insert_default().chains.extend(chains);
+        }
         [ns, "filter", hook, policy, steps @ ..] => {
             let hook = match *hook {
                 "input" => Hook::Input,
@@ -183,6 +194,15 @@ pub(crate) fn type_in(net: &mut Snapshot, line: &str) {
                 "l4proto" => icmp.clone(),
                 "sequence" => RuleStep::Payload { register: 1, base: 2, offset: 4, length: 4 },
                 "icmp" => is(1),
+                // The type of an ICMP message, and the state of a connection.
+                "type" => RuleStep::Payload { register: 1, base: 2, offset: 0, length: 1 },
+                "unreachable" => is(3),
+                "state" => RuleStep::Load { register: 1, what: hopyard_net::Loaded::ConnectionState },
+                "unrelated" => RuleStep::Compare {
+                    register: 1,
+                    how: hopyard_net::Comparison::Equal,
+                    with: 1_u32.to_ne_bytes().to_vec(),
+                },
                 "tcp" => is(6),
                 "drop" => RuleStep::Verdict(RuleVerdict::Drop),
                 "accept" => RuleStep::Verdict(RuleVerdict::Accept),

@@ -1,5 +1,8 @@
-//! Random labs and random faults.
-#![allow(dead_code, reason = "not every test file uses all of it")]
+//! Random labs and random faults: for tests, and for the benchmark.
+#![allow(dead_code, reason = "not every user uses all of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what cannot be is a failed case, as in a test")]
+
+pub(crate) mod case;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;

@@ -320,6 +320,16 @@ pub(crate) fn resolvers(home: &Home, dir: &Path, wanted: bool) -> Result<Vec<IpA
     }
 }
 
+/// That no name can be resolved.
+pub(crate) fn no_resolver(lab: &Lab) -> Option<Problem> {
+    let node = lab.nodes().iter().find(|node| node.uplink)?;
+    let message = "the host names no resolver that the lab can reach, so names are not resolved in it";
+    Some(Problem::warning("no-resolver", node.origin, message).help(
+        "a resolver on the host's loopback cannot be reached; `nameserver ADDRESS` in /etc/resolv.conf of the host, or \
+         of the lab by `hop exec`, names another one",
+    ))
+}
+
 /// The prefixes of IPv4 that a network uses.
 fn prefixes(state: &NetState) -> impl Iterator<Item = Ipv4Net> {
     let of_space = |space: &hopyard_net::NsState| {

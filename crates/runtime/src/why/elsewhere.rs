@@ -95,12 +95,14 @@ impl Elsewhere {
     /// One of them is not there, or may not be entered. What may not be entered of the others is left out.
     pub fn around(named: &[Place]) -> Result<(Self, Vec<NsName>), Error> {
         let mut candidates = candidates()?;
-        let mut found = Elsewhere { world: World::new(Realm::host()), places: BTreeMap::new(), closed: 0 };
+        let networks = named.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let realm = networks.first().map_or(Ok(Realm::host()), |network| Realm::for_network(network.as_fd()));
+        let world = World::new(realm.context(|| "look at the namespaces".to_owned())?);
+        let mut found = Elsewhere { world, places: BTreeMap::new(), closed: 0 };
         let mut names = Vec::new();
         let mut known: BTreeMap<NamespaceId, NsName> = BTreeMap::new();
         let mut todo = Vec::new();
-        for place in named {
-            let network = open(place)?;
+        for (place, network) in named.iter().zip(networks) {
             let id = NamespaceId::of(network.as_fd()).context(|| format!("look at {place}"))?;
             if let Some(name) = known.get(&id) {
                 names.push(name.clone());

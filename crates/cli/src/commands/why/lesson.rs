@@ -308,6 +308,10 @@ fn lesson(code: Code) -> Lesson {
             "A packet that is longer than the MTU of the interface is cut into pieces, unless that is forbidden (don't fragment), as it always is in IPv6. Then it is dropped, and the sender told by ICMP how long it may be; it learns the MTU of the path so.",
             "RFC 1191 (IPv4), RFC 8201 (IPv6); ip-link(8); ip(7): IP_MTU_DISCOVER",
         ),
+        Code::PmtudBlackhole => (
+            "A packet that is too long and may not be cut is dropped, and its sender told by ICMP how long it may be: fragmentation needed (IPv4, type 3 code 4) or packet too big (IPv6, type 2). Here that message is lost, often because a firewall drops all of ICMP. Short packets pass, so a connection opens, and then hangs with the first long one.",
+            "RFC 2923 section 2.1, of this problem; RFC 1191, RFC 8201; RFC 4890, which ICMPv6 a firewall must pass; tcp(7): tcp_mtu_probing",
+        ),
         Code::MtuMismatch => (
             "The two ends of a link should have one MTU. Here the receiving end takes in less than the other sends: the frame is dropped on arrival, and nobody is told, because no router was asked to forward it.",
             "ip-link(8), veth(4); RFC 4821, of MTUs that nobody tells",

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use hopyard::explain::{Query, owner};
+use hopyard::formats::SourceFile;
 use hopyard::formats::recording::{Declared, Recording};
 use hopyard::model::nearest;
 use hopyard::net::{Family, NsName, Snapshot};
@@ -20,6 +21,7 @@ pub(super) fn look(args: &Args, path: &Path) -> Result<(Report, Scene), CliError
     // As everywhere: standard input.
     let path = if path.as_os_str() == "-" { Path::new("/dev/stdin") } else { path };
     let source = read_file(path, "`hop record` writes one")?;
+    let source = SourceFile::new(source.name(), tame(source.text()));
     let read = Recording::read(&source);
     let Recording { recorded, declared, snapshot } =
         read.map_err(|problem| CliError::Topology { problems: vec![problem], source: Box::new(source) })?;
@@ -44,6 +46,31 @@ pub(super) fn look(args: &Args, path: &Path) -> Result<(Report, Scene), CliError
         ..Scene::default()
     };
     Ok((computed(snapshot, query, drift), scene))
+}
+
+/// The same JSON without characters that command a terminal: somebody else may have written the file.
+fn tame(text: &str) -> String {
+    let commands = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    let mut tamed = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        // An escape in a text is one of two or of six characters.
+        let escape = (c == '\\').then(|| rest.get(..if rest[1..].starts_with('u') { 6 } else { 2 })).flatten();
+        if let Some(escape) = escape {
+            let code = escape.strip_prefix("\\u").and_then(|digits| u32::from_str_radix(digits, 16).ok());
+            let control = code.and_then(char::from_u32).is_some_and(char::is_control);
+            tamed.push_str(match escape {
+                _ if control => "\\ufffd",
+                "\\b" | "\\f" | "\\n" | "\\r" | "\\t" => "  ",
+                other => other,
+            });
+            rest = &rest[escape.len()..];
+        } else {
+            tamed.push(if commands(c) { char::REPLACEMENT_CHARACTER } else { c });
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    tamed
 }
 
 fn node(snapshot: &Snapshot, declared: Option<&Declared>, text: &str) -> Result<NsName, CliError> {
@@ -83,5 +110,26 @@ fn owner_of(snapshot: &Snapshot, declared: Option<&Declared>, address: IpAddr) -
     match declared {
         Some(declared) => has(declared),
         None => owner(snapshot, address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tame;
+
+    #[test]
+    fn nothing_in_a_file_commands_the_terminal() {
+        for (text, tamed) in [
+            ("{\n  \"a\": \"\u{e9}\"\n}", "{\n  \"a\": \"\u{e9}\"\n}"),
+            (r#""\u001b[2J""#, r#""\ufffd[2J""#),
+            (r#""\\u001b""#, r#""\\u001b""#),
+            (r#""a\nb\"\u00e9""#, r#""a  b\"\u00e9""#),
+            ("\"\u{9b}2J\u{7f}\"", "\"\u{fffd}2J\u{fffd}\""),
+            (r"\", r"\"),
+            (r"\u1", r"\u1"),
+            ("\\\u{e9}", "\\\u{e9}"),
+        ] {
+            assert_eq!(tame(text), tamed, "{text:?}");
+        }
     }
 }

@@ -28,6 +28,11 @@ impl Scene {
             Some(place) => format!("{} {edit}", into(place)),
         }
     }
+
+    /// Could `--fix` make the change?
+    pub(super) fn may_make(&self, edit: &Edit) -> bool {
+        edit.op().is_some() && self.places.get(edit.node()) != Some(&Place::Host)
+    }
 }
 
 /// How to enter a namespace: ip-netns(8), nsenter(1).

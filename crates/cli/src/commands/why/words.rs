@@ -31,7 +31,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) ->
         for line in changes(report, repair, scene) {
             ui.line(line)?;
         }
-        if offer && repair.edits().all(|edit| edit.op().is_some()) {
+        if offer && repair.edits().all(|edit| scene.may_make(edit)) {
             ui.hint("`--fix` makes the changes, and proves them with a packet");
         }
     } else if let Some(text) = no_change(report) {
@@ -145,6 +145,13 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
         }
         Reason::TooBig { dev, mtu } => {
             format!("{} bytes do not fit through {node}'s {dev}, whose MTU is {mtu}", walk.packet.length)
+        }
+        Reason::PmtudBlackhole { dev, mtu, lost, why } => {
+            let code = why.code(true);
+            format!(
+                "{} bytes do not fit through {node}'s {dev}, whose MTU is {mtu}, and the ICMP error that tells the sender ends at {lost} ({code})",
+                walk.packet.length
+            )
         }
         Reason::MtuMismatch { at, mtu } => format!("{} bytes are more than {at} takes in ({mtu})", walk.packet.length),
         Reason::Loop(nodes) => {
@@ -295,6 +302,7 @@ pub(super) fn decision(hop: &Hop) -> String {
         Reason::Firewall { chain, rule: Some(rule), .. } => format!("firewall: {chain}, rule {rule}"),
         Reason::Firewall { chain, rule: None, .. } => format!("firewall: policy of {chain}"),
         Reason::TooBig { dev, mtu } => format!("too long for {dev}: MTU {mtu}"),
+        Reason::PmtudBlackhole { dev, mtu, lost, .. } => format!("too long for {dev}: MTU {mtu}; not told, by {lost}"),
         Reason::MtuMismatch { at, mtu } => format!("too long for {at}: MTU {mtu}"),
         Reason::Loop(_) => "was here before".to_owned(),
         Reason::TtlExpired => "no hop left".to_owned(),
