@@ -455,6 +455,8 @@ impl Walker<'_> {
             if state.packet.src.is_none() && state.packet.family() == Family::Ipv6 {
                 return stop(state, hop, Reason::SourceAddress);
             }
+            // Its source is known by now, whatever becomes of it.
+            (hop.came, hop.routed) = (state.packet, state.packet);
         }
         let Some(link) = node.links.get(&by.dev) else {
             return stop(state, hop, Reason::Undecided(format!("there is no interface {}", by.dev)));

@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn one_that_is_there_is_not_waited_for_and_another_one_not_for_ever() {
         let dev = |name: &str| name.parse::<IfName>().unwrap();
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         assert_eq!(wait_for_interfaces(&[IfName::LO], hour).unwrap(), []);
         let missing = wait_for_interfaces(&[IfName::LO, dev("no-such-one")], Duration::from_millis(20)).unwrap();
         assert_eq!(missing, [dev("no-such-one")]);

@@ -346,9 +346,10 @@ fn keep(spec: &KeeperSpec<'_>, listener: &OwnedFd, leash: OwnedFd) -> ! {
     match settle_in(spec, &leash) {
         Err(failure) => leash::say_failure(&leash, &failure),
         Ok(home) => {
-            let started = leash::close_everything_but([listener, &leash]).is_ok()
-                && rustix::net::send(&leash, b"R", SendFlags::NOSIGNAL).is_ok();
-            if !started || serve(listener, leash) {
+            // Before it says that it is ready: a first process loses the signals that it does not wait for.
+            let signals = leash::close_everything_but([listener, &leash]).and_then(|()| wanted_signals());
+            let started = signals.ok().filter(|_| rustix::net::send(&leash, b"R", SendFlags::NOSIGNAL).is_ok());
+            if started.is_none_or(|signals| serve(listener, leash, &signals)) {
                 home.remove_files();
             }
         }
@@ -486,12 +487,11 @@ pub fn raise_descriptor_limit() -> u64 {
 
 /// Serves until the starter is gone without having released the keeper, or until somebody asks it to
 /// end by SIGTERM; says whether its files go with it.
-fn serve(listener: &OwnedFd, leash: OwnedFd) -> bool {
-    let Ok(children) = wanted_signals() else { return true };
+fn serve(listener: &OwnedFd, leash: OwnedFd, children: &OwnedFd) -> bool {
     let mut leash = Some(leash);
     let mut clients: Vec<OwnedFd> = Vec::new();
     loop {
-        let mut watched = vec![PollFd::new(&children, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
+        let mut watched = vec![PollFd::new(children, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
         watched.extend(clients.iter().map(|client| PollFd::new(client, PollFlags::IN)));
         watched.extend(leash.iter().map(|leash| PollFd::new(leash, PollFlags::IN)));
         match rustix::event::poll(&mut watched, None) {
@@ -500,7 +500,7 @@ fn serve(listener: &OwnedFd, leash: OwnedFd) -> bool {
         }
         let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(watched);
-        if ready[0] && reap(&children) == libc::SIGTERM {
+        if ready[0] && reap(children) == libc::SIGTERM {
             return true;
         }
         if leash.is_some() && ready[2 + clients.len()] {

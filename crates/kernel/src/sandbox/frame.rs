@@ -278,7 +278,7 @@ mod tests {
             let packet = packet(&frame).unwrap();
             assert_eq!((packet.from, packet.to, packet.protocol), (from.ip(), to.ip(), UDP));
             assert_eq!(transport_checksum(from.ip(), to.ip(), UDP, packet.payload), 0);
-            assert!(datagram(from, to, &[0; 65_500]).is_none());
+            assert!(datagram(from, to, &vec![0; 65_500]).is_none());
         }
     }
 

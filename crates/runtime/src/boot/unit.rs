@@ -68,13 +68,9 @@ impl LabUnit<'_> {
                  Wants=network-pre.target\nAfter=local-fs.target systemd-sysctl.service systemd-udev-trigger.service\n",
             );
         }
-        if self.uplink && self.scope == Scope::System {
-            // These throw away all rules that they have not made themselves when they start.
-            text.push_str("After=nftables.service firewalld.service\n");
-            if self.interfaces.is_empty() {
-                // The nodes ask the host's resolvers, which it has to know by then.
-                text.push_str("Wants=network-online.target\nAfter=network-online.target\n");
-            }
+        if self.uplink && self.scope == Scope::System && self.interfaces.is_empty() {
+            // The nodes ask the host's resolvers, which it has to know by then.
+            text.push_str("Wants=network-online.target\nAfter=network-online.target\n");
         }
         text.push_str("\n[Service]\nType=notify\n");
         if let Some(records) = self.records {

@@ -56,21 +56,18 @@ fn tame(text: &str) -> String {
     while let Some(c) = rest.chars().next() {
         // An escape in a text is one of two or of six characters.
         let escape = (c == '\\').then(|| rest.get(..if rest[1..].starts_with('u') { 6 } else { 2 })).flatten();
-        match escape {
-            Some(escape) => {
-                let code = escape.strip_prefix("\\u").and_then(|digits| u32::from_str_radix(digits, 16).ok());
-                let control = code.and_then(char::from_u32).is_some_and(char::is_control);
-                tamed.push_str(match escape {
-                    _ if control => "\\ufffd",
-                    "\\b" | "\\f" | "\\n" | "\\r" | "\\t" => "  ",
-                    other => other,
-                });
-                rest = &rest[escape.len()..];
-            }
-            None => {
-                tamed.push(if commands(c) { char::REPLACEMENT_CHARACTER } else { c });
-                rest = &rest[c.len_utf8()..];
-            }
+        if let Some(escape) = escape {
+            let code = escape.strip_prefix("\\u").and_then(|digits| u32::from_str_radix(digits, 16).ok());
+            let control = code.and_then(char::from_u32).is_some_and(char::is_control);
+            tamed.push_str(match escape {
+                _ if control => "\\ufffd",
+                "\\b" | "\\f" | "\\n" | "\\r" | "\\t" => "  ",
+                other => other,
+            });
+            rest = &rest[escape.len()..];
+        } else {
+            tamed.push(if commands(c) { char::REPLACEMENT_CHARACTER } else { c });
+            rest = &rest[c.len_utf8()..];
         }
     }
     tamed
