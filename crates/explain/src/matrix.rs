@@ -9,16 +9,18 @@
 
 mod column;
 mod net;
+mod stops;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use hopyard_net::{Family, IfName, NsName, Snapshot};
+use hopyard_net::{Family, NsName, Snapshot};
 
 use crate::{Choices, Outcome, Packet, Protocol, Query, Reason, Trouble, explain};
 use column::{Column, Painter};
 use net::{Net, number};
+use stops::{Ending, Stops};
 use tables::Tables;
 
 /// An address, and the node that should have it.
@@ -431,93 +433,5 @@ impl Sweep {
             routes[node as usize] = route;
             self.done += 1;
         }
-    }
-}
-
-/// Where packets end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// At that node, whose address it is.
-    At(u32),
-    /// At a stop of that number.
-    Stop(u32),
-    /// That is not seen from the graph.
-    Ask,
-}
-
-/// A node where packets end, and why.
-struct Stop {
-    node: u32,
-    reason: Reason,
-    /// The interface by which it asks for a neighbour.
-    asked_by: Option<u32>,
-}
-
-/// All stops, each once.
-#[derive(Default)]
-struct Stops {
-    list: Vec<Stop>,
-    by_node: HashMap<u32, Vec<u32>>,
-    no_route: HashMap<(u32, Option<IfName>), u32>,
-    off: HashMap<(u32, bool, Option<IfName>), u32>,
-    expired: HashMap<u32, u32>,
-}
-
-impl Stops {
-    fn add(&mut self, node: u32, reason: Reason) -> u32 {
-        self.intern(Stop { node, reason, asked_by: None })
-    }
-
-    fn add_at(&mut self, node: u32, by: u32, reason: Reason) -> u32 {
-        self.intern(Stop { node, reason, asked_by: Some(by) })
-    }
-
-    fn intern(&mut self, stop: Stop) -> u32 {
-        let known = self.by_node.entry(stop.node).or_default();
-        let same = |at: &&u32| {
-            let other = &self.list[**at as usize];
-            other.asked_by == stop.asked_by && other.reason == stop.reason
-        };
-        if let Some(at) = known.iter().find(same) {
-            return *at;
-        }
-        let at = number(self.list.len());
-        known.push(at);
-        self.list.push(stop);
-        at
-    }
-
-    fn no_route(&mut self, node: u32, down: Option<IfName>, reason: impl FnOnce() -> Reason) -> u32 {
-        if let Some(at) = self.no_route.get(&(node, down)) {
-            return *at;
-        }
-        let at = self.add(node, reason());
-        self.no_route.insert((node, down), at);
-        at
-    }
-
-    /// A packet has no hop left at a node.
-    fn expired(&mut self, node: u32) -> u32 {
-        if let Some(at) = self.expired.get(&node) {
-            return *at;
-        }
-        let at = self.add(node, Reason::TtlExpired);
-        self.expired.insert(node, at);
-        at
-    }
-
-    /// A node does not send on what came in at an interface.
-    fn off(&mut self, net: &Net<'_>, at: u32, taken: bool, by: Option<IfName>, reason: impl FnOnce() -> Reason) -> u32 {
-        let key = (at, taken, by);
-        if let Some(at) = self.off.get(&key) {
-            return *at;
-        }
-        let stop = self.add(net.ifaces[at as usize].node, reason());
-        self.off.insert(key, stop);
-        stop
-    }
-
-    fn asked_by(&self, stop: u32) -> Option<u32> {
-        self.list[stop as usize].asked_by
     }
 }

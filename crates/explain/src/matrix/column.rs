@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use hopyard_net::Family;
 
 use super::net::{Asked, Net, number};
-use super::tables::{Edge, Hop, Source, Tables, Way};
-use super::{Ending, Stops};
+use super::stops::{Ending, Stops};
+use super::tables::{self, Edge, Hop, Source, Tables, Way};
 use crate::Reason;
 use crate::walk::{self, BRANCHES};
 
@@ -271,7 +271,7 @@ impl<'n, 'a> Painter<'n, 'a> {
                 let (tables, routes) = (self.tables, &self.routes);
                 let takes =
                     |node: u32| matches!(tables.ways[node as usize][routes[node as usize] as usize], Way::Local);
-                tables.edge(self.net, hop.by, &hop.next, &self.asked, takes, self.stops)
+                tables::edge(self.net, hop.by, &hop.next, &self.asked, takes, self.stops)
             }
             edge => edge,
         };

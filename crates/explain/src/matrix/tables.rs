@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use hopyard_net::{FibAction, FibRoute, IfName, RouteKind};
 
 use super::net::{Asked, Net, PROBE_BYTES, number};
+use super::stops::Stops;
 use crate::walk::is_link_local;
 use crate::{lookup, walk};
 
@@ -199,7 +200,7 @@ impl<'a> Tables<'a> {
     }
 
     /// Finds out what each route does, where that does not depend on the destination.
-    pub(super) fn compile(&mut self, net: &Net<'a>, stops: &mut super::Stops) {
+    pub(super) fn compile(&mut self, net: &Net<'a>, stops: &mut Stops) {
         let mut edges: HashMap<(u32, IpAddr), Edge> = HashMap::new();
         for node in 0..number(net.nodes.len()) {
             for at in 1..self.routes[node as usize].len() {
@@ -224,7 +225,7 @@ impl<'a> Tables<'a> {
         node: u32,
         route: &FibRoute,
         edges: &mut HashMap<(u32, IpAddr), Edge>,
-        stops: &mut super::Stops,
+        stops: &mut Stops,
     ) -> Way {
         let state = net.nodes[node as usize];
         let mut hops = Vec::new();
@@ -240,7 +241,7 @@ impl<'a> Tables<'a> {
                         *edge
                     } else {
                         let takes = |node: u32| self.takes(node, via);
-                        let edge = self.edge(net, by, next, &Asked::new(net, via), takes, stops);
+                        let edge = edge(net, by, next, &Asked::new(net, via), takes, stops);
                         edges.insert((by, via), edge);
                         edge
                     }
@@ -258,29 +259,28 @@ impl<'a> Tables<'a> {
         let limit = route.hop_limit.unwrap_or(crate::Packet::TTL);
         if hops.is_empty() { Way::Ask } else { Way::On { hops, limit } }
     }
+}
 
-    /// Who takes a packet that is sent to an address on the link of an interface. `takes`: is the address a node's own?
-    pub(super) fn edge(
-        &self,
-        net: &Net<'a>,
-        by: u32,
-        next: &hopyard_net::NextHop,
-        asked: &Asked<'_>,
-        takes: impl Fn(u32) -> bool,
-        stops: &mut super::Stops,
-    ) -> Edge {
-        let addr = asked.addr;
-        if let Some(end) = net.neighbour(by, asked, takes) {
-            return Edge::To(end);
-        }
-        if net.depends_on_packet(by, addr) {
-            return Edge::Ask;
-        }
-        let node = net.ifaces[by as usize].node;
-        match walk::step(net.snapshot, net.names[node as usize], next, addr) {
-            Ok(end) => net.node(&end.ns).and_then(|node| net.iface(node, end.dev)).map_or(Edge::Ask, Edge::To),
-            Err(reason) => Edge::Stop(stops.add_at(node, by, reason)),
-        }
+/// Who takes a packet that is sent to an address on the link of an interface. `takes`: is the address a node's own?
+pub(super) fn edge(
+    net: &Net<'_>,
+    by: u32,
+    next: &hopyard_net::NextHop,
+    asked: &Asked<'_>,
+    takes: impl Fn(u32) -> bool,
+    stops: &mut Stops,
+) -> Edge {
+    let addr = asked.addr;
+    if let Some(end) = net.neighbour(by, asked, takes) {
+        return Edge::To(end);
+    }
+    if net.depends_on_packet(by, addr) {
+        return Edge::Ask;
+    }
+    let node = net.ifaces[by as usize].node;
+    match walk::step(net.snapshot, net.names[node as usize], next, addr) {
+        Ok(end) => net.node(&end.ns).and_then(|node| net.iface(node, end.dev)).map_or(Edge::Ask, Edge::To),
+        Err(reason) => Edge::Stop(stops.add_at(node, by, reason)),
     }
 }
 
