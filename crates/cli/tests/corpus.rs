@@ -5,8 +5,9 @@
 //! (`why: SRC DST[:PORT] [BYTES]`). One without a lab was recorded elsewhere, and is only read. Beside it are `snapshot.json`, what `hop record` wrote of it; `words.txt`, what
 //! `hop why --from` says of that; and `expected.txt`, of the tests of `explain`.
 //!
-//! `RECORD=1 cargo test -p hopyard-cli --test corpus` records all cases anew, and then writes what is said of
-//! them; read the difference. A new case needs its `case.txt` only.
+//! `RECORD=NAME cargo test -p hopyard-cli --test corpus` records that case anew, `RECORD=1` all of them, and then
+//! writes what is said of them; read the difference (the kernel shows its own IPv6 routes in the order in which they
+//! came to be). A new case needs its `case.txt` only.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
 
 mod common;
@@ -103,12 +104,12 @@ fn this_kernel_makes_of_every_case_what_is_kept_of_it() {
         println!("skipped: there is no nft");
         return;
     }
-    let anew = std::env::var_os("RECORD").is_some();
+    let wanted = std::env::var("RECORD").ok();
     let mut failed = Vec::new();
     for case in Case::all().into_iter().filter(|case| !case.lab.is_empty()) {
         let place = Place::new();
         let recorded = case.make(&place);
-        if anew {
+        if wanted.as_ref().is_some_and(|wanted| wanted == "1" || *wanted == case.name()) {
             std::fs::copy(&recorded, case.snapshot()).unwrap();
             std::fs::write(case.dir.join("words.txt"), case.words(&place, &recorded)).unwrap();
         }

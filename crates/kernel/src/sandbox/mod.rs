@@ -62,7 +62,14 @@ pub struct SandboxSpec<'a> {
 pub struct Sandbox {
     init: i32,
     gate: Option<Gate>,
+    network: Option<Network>,
     foreground: Foreground,
+}
+
+/// The user and the network namespace of a sandbox.
+struct Network {
+    user: OwnedFd,
+    net: OwnedFd,
 }
 
 /// Why there is no sandbox.
@@ -111,7 +118,8 @@ impl Sandbox {
         };
         drop(theirs);
         match await_start(&ours) {
-            Ok(gate) => Ok(Sandbox { init, gate, foreground }),
+            Ok(None) => Ok(Sandbox { init, gate: None, network: None, foreground }),
+            Ok(Some((gate, network))) => Ok(Sandbox { init, gate: Some(gate), network: Some(network), foreground }),
             Err(error) => {
                 // It ends by itself, and says no more.
                 foreground.end(Ok(init), Children::One).doing(START)?;
@@ -125,24 +133,23 @@ impl Sandbox {
         self.gate.take()
     }
 
-    /// The rights in its namespaces, and its network namespace.
+    /// The rights in its namespaces, and its network namespace; of one with a gate.
     ///
     /// # Errors
-    /// It has ended.
+    /// It has no gate, or there is no room for more descriptors.
     pub fn network(&self) -> Result<(Realm, OwnedFd), Failure> {
-        let open = |name: &str| {
-            let path = format!("/proc/{}/ns/{name}", self.init);
-            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        const DOING: &str = "open the sandbox's network";
+        let Some(Network { user, net }) = &self.network else {
+            return Err(io::Error::from(io::ErrorKind::NotFound)).doing(DOING);
         };
         let own = rustix::fs::stat("/proc/self/ns/user").doing("look at the own user namespace")?;
-        let user = open("user").doing("open the sandbox's user namespace")?;
-        let there = rustix::fs::fstat(&user).doing("look at the sandbox's user namespace")?;
+        let there = rustix::fs::fstat(user).doing("look at the sandbox's user namespace")?;
         let realm = if (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino) {
             Realm::host()
         } else {
-            Realm::of_user_namespace(user, None)
+            Realm::of_user_namespace(user.try_clone().doing(DOING)?, None)
         };
-        Ok((realm, open("net").doing("open the sandbox's network")?))
+        Ok((realm, net.try_clone().doing(DOING)?))
     }
 
     /// Ends it at once.
@@ -190,7 +197,7 @@ fn refuse_directories() -> Result<(), Failure> {
 }
 
 /// What the first process says until its command runs.
-fn await_start(leash: &OwnedFd) -> Result<Option<Gate>, SandboxError> {
+fn await_start(leash: &OwnedFd) -> Result<Option<(Gate, Network)>, SandboxError> {
     const MOST: usize = 8;
     let mut gate = None;
     loop {
@@ -207,7 +214,13 @@ fn await_start(leash: &OwnedFd) -> Result<Option<Gate>, SandboxError> {
             _ => Vec::new(),
         });
         match &bytes[..received] {
-            b"G" => gate = Gate::from_fds(fds.collect()),
+            b"G" => {
+                let mut fds = fds;
+                gate = fds
+                    .next()
+                    .zip(fds.next())
+                    .and_then(|(user, net)| Gate::from_fds(fds.collect()).map(|gate| (gate, Network { user, net })));
+            }
             b"R" => return Ok(gate),
             [b'X', a, b, c, d] => {
                 let errno = i32::from_ne_bytes([*a, *b, *c, *d]);
@@ -232,6 +245,9 @@ fn live(
             hand_over(&leash, gate)?;
         }
         confine::confine()?;
+        // The command is the same user's: nobody traces this process, or takes what it has open until the
+        // command runs.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).doing(START)?;
         // Last: what changes the rights of a process may untie it.
         tie.hold().doing(START)?;
         leash::close_everything_but([&leash]).doing("close what was open")
@@ -273,7 +289,12 @@ fn prepare(spec: &SandboxSpec<'_>, maps: Option<&IdMaps>) -> Result<Option<Gate>
 
 fn hand_over(leash: &OwnedFd, gate: Gate) -> Result<(), Failure> {
     const DOING: &str = "hand the gate's sockets over";
-    let fds = gate.into_fds();
+    let open = |name: &str| {
+        let path = format!("/proc/self/ns/{name}");
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).doing("open the sandbox's namespaces")
+    };
+    let mut fds = vec![open("user")?, open("net")?];
+    fds.extend(gate.into_fds());
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
