@@ -470,3 +470,21 @@ fn a_sender_that_is_never_told_what_fits_is_told_here() {
         ask(family, "pmtud-blackhole", "the ICMP error that tells the sender ends at r1 (firewall)");
     }
 }
+
+#[test]
+fn what_is_counted_and_who_is_asked_is_told_to_programs_too() {
+    let place = Place::new();
+    bare(&place);
+    run(&place, "h1", FORTH);
+    let seen = |to: &str, hop: usize| {
+        let output = place.output(&["why", "--json", "h1", to]);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        json["there"][hop]["evidence"]["seen"].clone()
+    };
+    assert_eq!(seen("10.0.2.2", 1)["counters"]["InAddrErrors"], 1);
+    // Nobody has that address.
+    let asked = &seen("10.0.1.77", 0)["asked"];
+    assert_eq!(asked[0]["address"], "10.0.1.77", "{asked}");
+    assert!(asked[0]["times"].as_u64().unwrap() >= 1, "{asked}");
+    assert_eq!(asked[0]["answers"].as_array().unwrap().len(), 0, "{asked}");
+}

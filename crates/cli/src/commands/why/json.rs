@@ -1,11 +1,12 @@
 //! The same for programs.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hopyard::explain::{Code, End, Hop, Outcome, Walk};
 use hopyard::kernel::RouteAnswer;
-use hopyard::net::{IfName, NsName};
+use hopyard::net::{IfName, MacAddr, NsName};
 use hopyard::runtime::why::Report;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
@@ -162,6 +163,25 @@ struct JsonSeen {
     went: Option<u8>,
     /// The ICMP error that the node sent about it: type and code.
     icmp: Option<(u8, u8)>,
+    /// What the node counted meanwhile of packets that it did not send on, by the kernel's names: of this packet, or
+    /// of others. `null`: nobody looked, as the packet was not expected here.
+    counters: Option<BTreeMap<String, u64>>,
+    /// The neighbours that the node asked for meanwhile.
+    asked: Vec<JsonAsked>,
+}
+
+/// A question who has an address, by ARP or neighbour discovery.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct JsonAsked {
+    /// Who was asked for.
+    #[schemars(with = "String")]
+    address: IpAddr,
+    /// How often.
+    times: u32,
+    /// The Ethernet addresses of those that answered.
+    #[schemars(with = "Vec<String>")]
+    answers: Vec<MacAddr>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -313,7 +333,13 @@ fn json_hop<'a>(report: &Report, hop: &'a Hop, back: bool, at: usize) -> JsonHop
                 let here = seen.at(&hop.node);
                 let (passing, icmp) =
                     if back { (here.reply, here.complained_back) } else { (here.packet, here.complained) };
-                JsonSeen { came: passing.came, went: passing.went, icmp }
+                let asked = here.asked.into_iter().map(|(address, asking)| JsonAsked {
+                    address,
+                    times: asking.times,
+                    answers: asking.answers.into_iter().collect(),
+                });
+                let (counters, asked) = (here.counters, asked.collect());
+                JsonSeen { came: passing.came, went: passing.went, icmp, counters, asked }
             }),
         },
     }
