@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// What may be reached: HOST:PORT, HOST, ADDRESS, NETWORK/LENGTH, each with :PORT, /tcp, /udp, or any.
     ///
     /// A name is looked up outside when the command asks for it, and its addresses are open then, for
-    /// that port. Of an IPv6 address with a port the address stands in brackets: [2001:db8::1]:443.
+    /// that port. Of an IPv6 address with a port the address stands in brackets: `[2001:db8::1]:443`.
     #[arg(short, long, value_name = "WHAT")]
     allow: Vec<Allow>,
     /// A TCP port of the command that outside may reach: PORT, OUTER:INNER, ADDRESS:OUTER:INNER.
