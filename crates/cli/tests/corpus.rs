@@ -2,12 +2,13 @@
 //! the kernel shows of it explains in the words that are kept there.
 //!
 //! A case is a directory with `case.txt`: the lab, the commands that break it (`NODE: COMMAND`), the question
-//! (`why: SRC DST[:PORT] [BYTES]`). One without a lab was recorded elsewhere, and is only read. Beside it are `snapshot.json`, what `hop record` wrote of it; `words.txt`, what
-//! `hop why --from` says of that; and `expected.txt`, of the tests of `explain`.
+//! (`why: SRC DST[:PORT] [BYTES]`). One without a lab was recorded elsewhere, and is only read. Beside it are
+//! `snapshot.json`, what `hop record` wrote of it; `words.txt`, what `hop why --from` says of that; and
+//! `expected.txt`, of the tests of `explain`.
 //!
-//! `RECORD=NAME cargo test -p hopyard-cli --test corpus` records that case anew, `RECORD=1` all of them, and then
-//! writes what is said of them; read the difference (the kernel shows its own IPv6 routes in the order in which they
-//! came to be). A new case needs its `case.txt` only.
+//! `RECORD=NAME cargo test -p hopyard-cli --test corpus` records that case anew, `RECORD=1` all of them, and
+//! then writes what is said of them; read the difference. (What the kernel adds by itself comes in any order,
+//! and a neighbour or two may have been learnt.) A new case needs its `case.txt` only.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
 
 mod common;

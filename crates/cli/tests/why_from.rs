@@ -219,6 +219,6 @@ fn every_fault_is_taught_up_to_the_step_that_ends_the_packet() {
                 assert_eq!(ends, usize::from(reason != "undecided"), "{said}");
             }
         }
-        assert!(said.lines().all(|line| line.chars().count() <= 140), "{said}");
+        assert!(taught.lines().all(|line| line.chars().count() <= 110), "{said}");
     }
 }
