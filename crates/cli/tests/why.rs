@@ -467,7 +467,7 @@ fn a_sender_that_is_never_told_what_fits_is_told_here() {
         icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; }";
     run(&place, "r1", &format!("nft '{table}'"));
     for family in ["-4", "-6"] {
-        ask(family, "pmtud-blackhole", "the ICMP error that tells the sender ends at r1 (firewall)");
+        ask(family, "pmtud-blackhole", "the ICMP error about it ends at r1 (firewall)");
     }
 }
 

@@ -149,7 +149,7 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
         Reason::PmtudBlackhole { dev, mtu, lost, why } => {
             let code = why.code(true);
             format!(
-                "{} bytes do not fit through {node}'s {dev}, whose MTU is {mtu}, and the ICMP error that tells the sender ends at {lost} ({code})",
+                "{} bytes do not fit through {node}'s {dev} (MTU {mtu}), and the ICMP error about it ends at {lost} ({code})",
                 walk.packet.length
             )
         }
