@@ -105,6 +105,35 @@ fn tenants_do_not_reach_each_other_and_nobody_reaches_them_by_their_own_addresse
     assert!(blue.is_err() && listener.accept().is_err());
 }
 
+#[test]
+fn a_neighbour_of_the_router_alone_does_not_reach_what_it_hides() {
+    let text = "\
+nodes:
+  inn:
+  gw: { nat: { masquerade: out } }
+  ext:
+links:
+  - inn -- gw
+  - gw:out -- ext
+";
+    let net = Network::start(text).unwrap();
+    let node = |name| net.node(name).unwrap();
+    let (inn, ext) = (node("inn"), node("ext"));
+    let [inside, outside] = [&inn, &ext].map(|it| IpAddr::from(it.ipv4().unwrap()));
+
+    // Out, and by the address of the router.
+    let seen = seen_from(&inn, &ext, 7000, &format!("{outside}:7000")).unwrap();
+    assert_ne!(seen, inside);
+    assert!(node("gw").run(|| TcpListener::bind((seen, 0))).unwrap().is_ok(), "{seen} is not of the router");
+    // Not in: no packet is sent at all.
+    let _there = inn.run(|| TcpListener::bind((inside, 80))).unwrap().unwrap();
+    let refused = ext.run(|| TcpStream::connect_timeout(&(inside, 80).into(), PATIENCE)).unwrap().unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::NetworkUnreachable);
+    // What the router has outside can be reached.
+    let refused = ext.run(|| TcpStream::connect_timeout(&(seen, 80).into(), PATIENCE)).unwrap().unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
 /// Runs something in a node of a lab.
 fn inside<R: Send>(lab: &Running, node: &str, work: impl FnOnce() -> R + Send) -> R {
     let namespace = lab.namespace(node).unwrap();
