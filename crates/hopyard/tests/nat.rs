@@ -182,6 +182,53 @@ fn a_router_is_adopted_and_its_connections_go_on() {
 }
 
 #[test]
+fn hop_why_restores_what_is_translated_no_more_and_leads_nobody_to_what_is_hidden() {
+    use hopyard::explain::{Edit, Outcome, Packet, Protocol, hidden};
+    use hopyard::net::{Nat, NatRule, Op};
+    use hopyard::runtime::why::{Fixed, fix, why};
+
+    let home = Home::of_caller().unwrap();
+    let text = std::fs::read_to_string(EXAMPLE).unwrap();
+    let text = format!("name: neutron-why-{}\n{text}", std::process::id());
+    let lab = hopyard::formats::read(&hopyard::formats::SourceFile::new("x.hop.yaml", text)).unwrap().0;
+    hopyard::runtime::down(&home, lab.name(), true).unwrap();
+    let running = hopyard::runtime::up(&home, &lab, "test", Lifetime::UntilDown).unwrap().running;
+    let ask = |from: &str, to: &str, wanted: &str| {
+        why(&running, from, Packet::probe(ip(to), Protocol::Icmp, 0), Some(wanted.parse().unwrap()), true).unwrap()
+    };
+
+    // As it was declared: a route would lead to what is hidden.
+    let intact = ask("client", "10.0.0.11", "red-web");
+    assert_eq!(intact.verdict.outcome(), Outcome::No);
+    assert!(intact.repair.is_none(), "{:?}", intact.repair);
+    let by = hidden(&intact.snapshot, &"red-web".parse().unwrap(), ip("10.0.0.11")).unwrap();
+    assert_eq!((by.by.as_str(), by.instead), ("red-router", Some(ip("203.0.113.10"))));
+
+    let router: hopyard::net::NsName = "red-router".parse().unwrap();
+    let some = Nat::new(vec![NatRule::Destination {
+        address: Some(ip("203.0.113.10")),
+        service: None,
+        to: ip("10.0.0.11"),
+        port: None,
+    }]);
+    for broken in [Op::SetNat { ns: router.clone(), nat: some, replace: true }, Op::DelNat(router.clone())] {
+        running.world().unwrap().apply(std::slice::from_ref(&broken), &mut |_| {}).unwrap();
+        let report = ask("red-web", "198.51.100.2", "client");
+        assert_eq!(report.verdict.outcome(), Outcome::No, "{broken}");
+        let edits: Vec<&Edit> = report.repair.as_ref().unwrap().edits().collect();
+        assert!(matches!(edits[..], [Edit::Op(Op::SetNat { ns, .. })] if *ns == router), "{broken}: {edits:?}");
+        // Who hides the same address of another tenant has nothing to do with it, and no route is proposed.
+        let from_outside = ask("client", "10.0.0.11", "red-web");
+        assert_eq!(hidden(&from_outside.snapshot, &"red-web".parse().unwrap(), ip("10.0.0.11")), None);
+        assert!(from_outside.repair.is_none(), "{:?}", from_outside.repair);
+        let fixed = fix(&home, &running, &report).unwrap();
+        assert!(matches!(&fixed, Fixed::Works(after) if after.outcome() == Outcome::Yes), "{fixed:?}");
+        assert!(hopyard::runtime::up(&home, &lab, "test", Lifetime::UntilDown).unwrap().steps.is_empty());
+    }
+    hopyard::runtime::down(&home, lab.name(), true).unwrap();
+}
+
+#[test]
 fn hop_why_follows_translations_and_agrees_with_kernels_and_packets() {
     use hopyard::explain::{Outcome, Packet, Protocol};
 
