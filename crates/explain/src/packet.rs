@@ -64,6 +64,11 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Between whom it goes: addresses and ports, the source first.
+    pub(crate) fn ends(&self) -> (Option<IpAddr>, u16, IpAddr, u16) {
+        (self.src, self.source_port, self.dst, self.destination_port)
+    }
+
     /// The port from which a probe comes: of those that Linux gives to clients (`ip_local_port_range`).
     pub const CLIENT_PORT: u16 = 40_119;
     /// What Linux puts into a packet when nothing else is said.

@@ -18,6 +18,17 @@ pub enum Step {
         /// How many chains are there that look at the packet; `None`: they could not be read.
         chains: Option<usize>,
     },
+    /// Its addresses or ports are replaced.
+    Translation {
+        /// In that hook.
+        hook: Hook,
+        /// By which chain, as nft(8) names it, if only one there can.
+        chain: Option<String>,
+        /// As it came to the hook.
+        before: Packet,
+        /// As it goes on.
+        after: Packet,
+    },
     /// The routing decision: policy rules, and the longest prefix of the tables that they name.
     Lookup {
         /// What was found.
@@ -98,6 +109,11 @@ pub enum Part {
 }
 
 impl Hop {
+    /// Does the node replace its addresses or ports?
+    pub fn translates(&self) -> bool {
+        self.came.ends() != self.routed.ends() || self.routed.ends() != self.sent.ends()
+    }
+
     /// The node's part in it.
     pub fn part(&self) -> Part {
         let local = self.route.as_ref().is_some_and(|route| route.key.table == FibRoute::LOCAL);
@@ -113,7 +129,7 @@ impl Hop {
 pub fn steps(snapshot: &Snapshot, walk: &Walk, at: usize) -> Vec<(Step, bool)> {
     let Some(hop) = walk.hops.get(at) else { return Vec::new() };
     let Some(node) = snapshot.nodes.get(&hop.node) else { return Vec::new() };
-    let teller = Teller { node, hop, packet: &walk.packet };
+    let teller = Teller { node, hop };
     let all = match hop.part() {
         Part::Sender => teller.sender(),
         Part::Router => teller.router(),
@@ -141,27 +157,26 @@ pub fn steps(snapshot: &Snapshot, walk: &Walk, at: usize) -> Vec<(Step, bool)> {
 struct Teller<'a> {
     node: &'a NodeState,
     hop: &'a Hop,
-    packet: &'a Packet,
 }
 
 impl Teller<'_> {
     fn sender(&self) -> Vec<Step> {
-        let mut steps = vec![self.lookup(), Step::Source { addr: self.packet.src }];
+        let mut steps = vec![self.lookup(), Step::Source { addr: self.hop.routed.src }];
         if self.hop.route.as_ref().is_some_and(|route| route.key.table == FibRoute::LOCAL) {
             // From itself to itself.
             steps.extend([self.hook(Hook::Output), self.hook(Hook::Input), self.socket()]);
             return steps;
         }
         steps.extend(self.size());
-        steps.extend([self.hook(Hook::Output), self.hook(Hook::Postrouting)]);
-        steps.extend(self.wire());
+        steps.push(self.hook(Hook::Output));
+        steps.extend(self.leaving());
         steps
     }
 
     fn router(&self) -> Vec<Step> {
-        let mut steps = vec![self.hook(Hook::Ingress), self.hook(Hook::Prerouting), self.lookup()];
+        let mut steps = self.coming();
         if let Some(dev) = self.hop.input {
-            let (key, on) = match self.packet.family() {
+            let (key, on) = match self.hop.routed.family() {
                 Family::Ipv4 => {
                     let on = self.node.links.get(&dev).is_some_and(|link| link.conf.forwarding);
                     (forwarding_of(dev).unwrap_or(SysctlKey::IPV4_FORWARD), on)
@@ -173,27 +188,58 @@ impl Teller<'_> {
         steps.extend(self.believe());
         steps.push(Step::Ttl { left: self.hop.ttl });
         steps.extend(self.size());
-        steps.extend([self.hook(Hook::Forward), self.hook(Hook::Postrouting)]);
-        steps.extend(self.wire());
+        steps.push(self.hook(Hook::Forward));
+        steps.extend(self.leaving());
         steps
     }
 
     fn receiver(&self) -> Vec<Step> {
-        let mut steps = vec![self.hook(Hook::Ingress), self.hook(Hook::Prerouting), self.lookup()];
+        let mut steps = self.coming();
         steps.extend(self.believe());
         steps.extend([self.hook(Hook::Input), self.socket()]);
         steps
     }
 
+    /// Up to the routing decision.
+    fn coming(&self) -> Vec<Step> {
+        let mut steps = vec![self.hook(Hook::Ingress), self.hook(Hook::Prerouting)];
+        steps.extend(self.translation(Hook::Prerouting, self.hop.came, self.hop.routed));
+        steps.push(self.lookup());
+        steps
+    }
+
+    /// The last hook, and out.
+    fn leaving(&self) -> Vec<Step> {
+        let mut steps = vec![self.hook(Hook::Postrouting)];
+        steps.extend(self.translation(Hook::Postrouting, self.hop.routed, self.hop.sent));
+        steps.extend(self.wire());
+        steps
+    }
+
+    fn translation(&self, hook: Hook, before: Packet, after: Packet) -> Option<Step> {
+        if before.ends() == after.ends() {
+            return None;
+        }
+        let chains = self.chains(hook).into_iter().flatten();
+        let mut chains = chains.filter(|chain| chain.base.as_ref().is_some_and(|base| base.kind == "nat"));
+        let first = chains.next().filter(|_| chains.next().is_none());
+        let chain = first.map(|chain| format!("{} {} {}", chain.family, chain.table, chain.name));
+        Some(Step::Translation { hook, chain, before, after })
+    }
+
     fn hook(&self, hook: Hook) -> Step {
-        let own = if self.packet.family() == Family::Ipv4 { "ip" } else { "ip6" };
+        Step::Hook { hook, chains: self.chains(hook).map(|chains| chains.len()) }
+    }
+
+    /// The chains that look at it in a hook.
+    fn chains(&self, hook: Hook) -> Option<Vec<&hopyard_net::Chain>> {
+        let own = if self.hop.routed.family() == Family::Ipv4 { "ip" } else { "ip6" };
         let here = |chain: &&hopyard_net::Chain| {
             let family =
                 chain.family == "inet" || chain.family == own || hook == Hook::Ingress && chain.family == "netdev";
             family && chain.base.as_ref().is_some_and(|base| base.hook == hook)
         };
-        let chains = self.node.firewall.as_ref().map(|rules| rules.chains.iter().filter(here).count());
-        Step::Hook { hook, chains }
+        self.node.firewall.as_ref().map(|rules| rules.chains.iter().filter(here).collect())
     }
 
     fn lookup(&self) -> Step {
@@ -202,7 +248,7 @@ impl Teller<'_> {
     }
 
     fn believe(&self) -> Option<Step> {
-        if self.packet.family() == Family::Ipv6 {
+        if self.hop.routed.family() == Family::Ipv6 {
             return None;
         }
         let link = self.node.links.get(&self.hop.input?)?;
@@ -211,13 +257,13 @@ impl Teller<'_> {
 
     fn size(&self) -> Option<Step> {
         let link = self.node.links.get(&self.hop.next.as_ref()?.dev)?;
-        Some(Step::Size { bytes: self.packet.length, mtu: link.mtu })
+        Some(Step::Size { bytes: self.hop.sent.length, mtu: link.mtu })
     }
 
     fn wire(&self) -> Vec<Step> {
         let Some(next) = &self.hop.next else { return Vec::new() };
         let Some(link) = self.node.links.get(&next.dev) else { return Vec::new() };
-        let addr = next.via.unwrap_or(self.packet.dst);
+        let addr = next.via.unwrap_or(self.hop.sent.dst);
         let known = self.node.neighbours.iter().find(|it| it.dev == next.dev && it.addr == addr);
         vec![
             Step::Link { dev: next.dev, up: link.up, carrier: link.carrier },
@@ -227,7 +273,7 @@ impl Teller<'_> {
     }
 
     fn socket(&self) -> Step {
-        Step::Socket { protocol: self.packet.protocol, port: self.packet.destination_port }
+        Step::Socket { protocol: self.hop.routed.protocol, port: self.hop.routed.destination_port }
     }
 }
 

@@ -182,6 +182,48 @@ fn a_router_is_adopted_and_its_connections_go_on() {
 }
 
 #[test]
+fn each_step_of_a_lesson_is_of_the_packet_that_is_there() {
+    use hopyard::explain::{Packet, Protocol, Step, steps};
+    use hopyard::net::Hook;
+
+    let net = Network::start_file(EXAMPLE).unwrap();
+    let ask = |from: &str, to: &str| {
+        let packet = Packet::probe(ip(to), Protocol::Icmp, 0);
+        let report = hopyard::runtime::why::why(net.running(), from, packet, None, false).unwrap();
+        let told = |at| steps(&report.snapshot, &report.verdict.there, at).into_iter().map(|(step, _)| step).collect();
+        (0..report.verdict.there.hops.len()).map(told).collect::<Vec<Vec<Step>>>()
+    };
+    let translated = |steps: &[Step]| {
+        steps.iter().find_map(|step| match step {
+            Step::Translation { hook, chain, before, after } => Some((
+                *hook,
+                chain.clone().unwrap(),
+                (before.src.unwrap(), before.dst),
+                (after.src.unwrap(), after.dst),
+            )),
+            _ => None,
+        })
+    };
+
+    let out = ask("red-db", "198.51.100.2");
+    assert!(out[0].contains(&Step::Source { addr: Some(ip("10.0.0.12")) }), "{:?}", out[0]);
+    let (before, after) = ((ip("10.0.0.12"), ip("198.51.100.2")), (ip("203.0.113.2"), ip("198.51.100.2")));
+    let chain = "inet hopyard postrouting".to_owned();
+    assert_eq!(translated(&out[1]), Some((Hook::Postrouting, chain, before, after)));
+    assert!([0, 2, 3].iter().all(|&at| translated(&out[at]).is_none()));
+
+    let inside = ask("client", "203.0.113.10");
+    let neighbour = |step: &Step| matches!(step, Step::Neighbour { addr, .. } if *addr == ip("203.0.113.10"));
+    assert!(inside[1].iter().any(neighbour), "{:?}", inside[1]);
+    let (before, after) = ((ip("198.51.100.2"), ip("203.0.113.10")), (ip("198.51.100.2"), ip("10.0.0.11")));
+    let chain = "inet hopyard prerouting".to_owned();
+    assert_eq!(translated(&inside[2]), Some((Hook::Prerouting, chain, before, after)));
+    // Before it is routed.
+    let place = |is: &dyn Fn(&Step) -> bool| inside[2].iter().position(is).unwrap();
+    assert!(place(&|it| matches!(it, Step::Translation { .. })) < place(&|it| matches!(it, Step::Lookup { .. })));
+}
+
+#[test]
 fn hop_why_restores_what_is_translated_no_more_and_leads_nobody_to_what_is_hidden() {
     use hopyard::explain::{Edit, Outcome, Packet, Protocol, hidden};
     use hopyard::net::{Nat, NatRule, Op};

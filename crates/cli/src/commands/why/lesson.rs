@@ -13,7 +13,7 @@ use crate::ui::{ERROR, Ui};
 /// As wide as prose is.
 const WIDTH: usize = 100;
 
-/// Prints it: each kind of step on the way once, and the hop that decides.
+/// Prints it: each kind of step on the way once, the hops that translate it, and the one that decides.
 pub(super) fn print(ui: &mut Ui, report: &Report) -> Result<(), CliError> {
     ui.line("")?;
     ui.line("What the kernels do with it, in their order:")?;
@@ -22,7 +22,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report) -> Result<(), CliError> {
     for (walk, back) in std::iter::once((&report.verdict.there, false)).chain(back) {
         for (at, hop) in walk.hops.iter().enumerate() {
             let decides = matches!(hop.end, Some(End::Dropped(_)));
-            if told.insert(hop.part()) || decides {
+            if told.insert(hop.part()) || decides || hop.translates() {
                 tell_hop(ui, report, (walk, back), at, &mut said)?;
             }
         }
@@ -50,7 +50,7 @@ fn tell_hop(
     let what = if back { "the answer" } else { "the packet" };
     ui.line("")?;
     ui.line(match (hop.part(), hop.input) {
-        (Part::Sender, _) => format!("{} sends {what} to {}", hop.node, walk.packet.dst),
+        (Part::Sender, _) => format!("{} sends {what} to {}", hop.node, hop.routed.dst),
         (_, Some(dev)) => format!("{}, into which {what} comes by {dev}", hop.node),
         (_, None) => format!("{}", hop.node),
     })?;
@@ -106,6 +106,31 @@ fn words(step: &Step, hop: &Hop, walk: &Walk) -> Option<Said> {
                 None => format!("The chains of the hook {name} could not be read."),
             };
             said(question, how, found, "nft(8)")
+        }
+        Step::Translation { hook, chain, before, after } => {
+            let how = "A chain of the type nat looks at the first packet of a connection: at the destination in \
+                       prerouting, before the routing decision, at the source in postrouting, behind it. All later \
+                       packets follow, and answers get back what was replaced.";
+            let by = match chain {
+                _ if after.reply => "The connection is known".to_owned(),
+                Some(chain) => format!("The chain {chain}"),
+                None => "A chain".to_owned(),
+            };
+            let end = |addr: Option<std::net::IpAddr>, port: u16, other: u16| match addr {
+                Some(addr) if port != other => std::net::SocketAddr::new(addr, port).to_string(),
+                Some(addr) => addr.to_string(),
+                None => "none".to_owned(),
+            };
+            let ports = [(before.source_port, after.source_port), (before.destination_port, after.destination_port)];
+            let ends = [(before.src, after.src), (Some(before.dst), Some(after.dst))];
+            let changed = ["source", "destination"].iter().zip(ends.iter().zip(ports)).filter_map(|(what, it)| {
+                let ((old, new), (port, becomes)) = it;
+                let is_new = old != new || port != becomes;
+                is_new.then(|| format!("the {what} {} becomes {}", end(*old, port, becomes), end(*new, becomes, port)))
+            });
+            let changed = changed.collect::<Vec<_>>().join(", ");
+            let found = format!("{by} (hook {}): {changed}.", hook.name());
+            said("Is it translated?", how, found, "nft(8), NAT statements; RFC 3022")
         }
         Step::Lookup { route, local } => {
             let how = "The policy rules are tried in their order; in the table that a rule names, the longest prefix \
