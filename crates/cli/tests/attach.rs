@@ -218,6 +218,22 @@ fn what_cannot_be_attached_is_told() {
 }
 
 #[test]
+fn a_process_that_may_not_be_looked_into_is_told_as_such() {
+    if std::fs::File::open("/proc/1/ns/net").is_ok() {
+        println!("skipped: this user may look into every process");
+        return;
+    }
+    let place = Place::new();
+    place.hop(&["up", "a -- b", "--name", &unique("closed")]);
+    for args in [&["attach", "a", "--pid", "1"][..], &["why", "--ns", "pid:1", "host"]] {
+        let said = place.fails(1, args);
+        assert!(said.contains("may not open the network namespace of process 1"), "{args:?}: {said}");
+        assert!(!said.contains("doctor") && said.contains("root can open it"), "{args:?}: {said}");
+    }
+    assert!(place.hop(&["ping", "a", "b"]).contains("a reaches b"));
+}
+
+#[test]
 fn an_ordinary_user_is_told_what_takes_root() {
     if is_root() {
         println!("skipped: it is an ordinary user that is told");

@@ -70,12 +70,7 @@ pub fn attach(home: &Home, lab: &LabName, node: &NsName, process: &Process, labe
     if let Some(other) = attachments.0.iter().find(|other| other.node == *node) {
         return Err(AttachError::IsAttached { node: node.clone(), label: other.label.clone() }.into());
     }
-    let network = match network_of(process) {
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Err(AttachError::NotYours { label: label.to_owned() }.into());
-        }
-        network => network?,
-    };
+    let network = network_of(process)?;
     check_namespace(&running, node, &network, label)?;
     check_names(&running, &contents, node, &network, label)?;
     check_empty(&running, node)?;
