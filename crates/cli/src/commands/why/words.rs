@@ -420,8 +420,10 @@ pub(super) fn contradiction(disagreement: &Disagreement) -> String {
 
 /// What would be of the way back, once the packet comes further.
 fn not_reached(report: &Report) -> String {
+    // The probe may have got on where the model does not know.
+    let came = if report.outcome() == Outcome::Yes { "answered" } else { "not reached" };
     if report.verdict.back.is_none() {
-        return "not reached".to_owned();
+        return came.to_owned();
     }
     let (verdict, when) = match &report.repair {
         None => (&report.verdict, String::new()),
@@ -431,14 +433,14 @@ fn not_reached(report: &Report) -> String {
             (&repair.next, when)
         }
     };
-    let Some(back) = &verdict.back else { return "not reached".to_owned() };
+    let Some(back) = &verdict.back else { return came.to_owned() };
     if let Some(trouble) = verdict.trouble_back() {
         let text = match &trouble.reason {
             // Short: the line says already that it is about the way back.
             Reason::NoRoute { down: None, .. } => format!("{} has no route to {}", trouble.node, back.packet.dst),
             _ => sentence(verdict, &trouble),
         };
-        return format!("not reached; computed: {text}");
+        return format!("{came}; computed: {text}");
     }
     let route = back.hops.first().and_then(|hop| Some((hop, hop.route.as_ref()?)));
     let how = route.map_or_else(String::new, |(hop, route)| {
@@ -446,7 +448,7 @@ fn not_reached(report: &Report) -> String {
         let via = via.map_or_else(String::new, |via| format!(" via {via}"));
         format!(" ({}: {}{via})", hop.node, route.key)
     });
-    format!("not reached; computed: fine{when}{how}")
+    format!("{came}; computed: fine{when}{how}")
 }
 
 fn changes(report: &Report, repair: &Repair, scene: &Scene) -> Vec<String> {
