@@ -31,7 +31,7 @@ pub(crate) enum CliError {
     /// Anything else that failed.
     Failure { message: String, hint: Option<String> },
     /// A command could not be started: its exit status by the convention of the shell.
-    Command { message: String, status: u8 },
+    Command { message: String, status: u8, hint: Option<String> },
     /// Whoever read the output has stopped reading.
     BrokenPipe,
 }
@@ -50,6 +50,7 @@ impl CliError {
         match self {
             CliError::Usage { message, .. } => CliError::Usage { message, hint },
             CliError::Failure { message, .. } => CliError::Failure { message, hint },
+            CliError::Command { message, status, .. } => CliError::Command { message, status, hint },
             other => other,
         }
     }
@@ -84,8 +85,9 @@ impl CliError {
                 hint.inspect(|hint| ui.hint(hint));
                 FAILURE
             }
-            CliError::Command { message: text, status } => {
+            CliError::Command { message: text, status, hint } => {
                 message(ui, &text);
+                hint.inspect(|hint| ui.hint(hint));
                 status
             }
             CliError::Runtime { error, source } => report_runtime(ui, &error, source.as_deref()),

@@ -1005,3 +1005,22 @@ fn a_reader_that_stops_reading_is_no_error_of_names() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(text(&output.stderr), "");
 }
+
+#[test]
+fn the_directory_of_names_may_be_any_mount() {
+    let Some(machine) = Machine::new() else { return };
+    for mount in ["mount -t tmpfs other /run/netns", "mkdir -p /run/elsewhere; mount --bind /run/elsewhere /run/netns"]
+    {
+        machine.sh(&format!("mkdir -p /run/netns; {mount}"));
+        machine.ns(&["add", "a", "b"]);
+        assert!(machine.is_namespace("a") && machine.is_namespace("b"), "{mount}");
+        assert_eq!(machine.sh("ls -A /run/netns"), "a\nb\n", "{mount}");
+        // A dead one as well.
+        machine.sh("touch -d '1 hour ago' /run/netns/dead");
+        machine.ns(&["add", "dead"]);
+        assert!(machine.is_namespace("dead"), "{mount}");
+        machine.ns(&["delete", "a", "b", "dead"]);
+        assert_eq!(machine.sh("ls -A /run/netns"), "", "{mount}");
+        machine.sh("umount -R /run/netns");
+    }
+}

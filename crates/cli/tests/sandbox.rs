@@ -128,6 +128,11 @@ fn acts_in_a_sandbox() {
         ["udp", to] => udp(to, b"hello"),
         ["large", to] => udp(to, &vec![b'x'; 20_000]).map(|heard| heard.len().to_string()),
         ["many", count, to] => many(count.parse().unwrap(), to),
+        ["bind", dir, name] => UnixListener::bind(format!("{dir}/{name}")).map(|listener| {
+            println!("\nsaid: ready");
+            // Until it is killed.
+            listener.incoming().count().to_string()
+        }),
         ["answer", port] => answer(port.parse().unwrap()),
         ["abstract", name] => {
             let addr = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
@@ -281,7 +286,7 @@ fn a_record_says_what_was_tried_and_its_line_lets_it() {
     let output = lab.act(&["--record"], &["tcp", &by_name]).output().unwrap();
     assert_eq!(said(&output), FORBIDDEN[0]);
     let report = text(&output.stderr);
-    assert!(report.contains(&format!("  {by_name}/tcp  refused\n")), "{report}");
+    assert!(report.contains(&format!("  {by_name}/tcp  blocked\n")), "{report}");
     let line = report.lines().last().unwrap().trim();
     assert!(line.starts_with(&format!("hop sandbox --net {}/home --allow {by_name}/tcp -- /", lab.name)), "{line}");
     let pasted = line.replacen("hop ", &format!("{} ", env!("CARGO_BIN_EXE_hop")), 1);
@@ -292,9 +297,52 @@ fn a_record_says_what_was_tried_and_its_line_lets_it() {
     // With everything allowed it is an account of what was reached.
     let output = lab.act(&["--record", "--allow", "any"], &["tcp", &by_name]).output().unwrap();
     assert_eq!(said(&output), "heard hello");
-    assert!(text(&output.stderr).contains(&format!("  {by_name}/tcp  allowed")), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains(&format!("  {by_name}/tcp  connected")), "{}", text(&output.stderr));
     let output = lab.place.output(&["sandbox", "--record", "--", "true"]);
     assert_eq!(text(&output.stderr), "it tried to reach nothing\n");
+}
+
+#[test]
+fn a_record_tells_what_the_sandbox_did_from_what_came_outside() {
+    let lab = Lab::new();
+    let record = |options: &[&str], act: &[&str]| {
+        let options = [&["--record"], options].concat();
+        text(&lab.act(&options, act).output().unwrap().stderr)
+    };
+    let addr = lab.addresses("far")[0];
+    let (tcp, udp) = (lab.tcp_server(addr), lab.udp_server(addr));
+    for (options, act, line) in [
+        (&["--allow", "any"][..], ["tcp", &tcp.to_string()], format!("{tcp}/tcp  connected")),
+        (&["--allow", "any"], ["tcp", &format!("{addr}:9")], format!("{addr}:9/tcp  refused outside")),
+        (&["--allow", "any"], ["tcp", "192.0.2.1:80"], "192.0.2.1:80/tcp  unreachable outside".to_owned()),
+        (&["--allow", "any"], ["udp", &udp.to_string()], format!("{udp}/udp  answered")),
+        (&["--allow", "any"], ["udp", &format!("{addr}:9")], format!("{addr}:9/udp  refused outside")),
+        (&[], ["tcp", &tcp.to_string()], format!("{tcp}/tcp  blocked")),
+        (&[], ["udp", &udp.to_string()], format!("{udp}/udp  blocked")),
+    ] {
+        let said = record(options, &act);
+        assert!(said.contains(&format!("  {line}\n")), "{line}: {said}");
+    }
+    // Nobody can be asked in this lab whether there is that name: it is not said that it was reached.
+    let said = record(&["--allow", "any"], &["tcp", "nosuch.test:80"]);
+    let line = said.lines().find(|line| line.contains("  nosuch.test")).unwrap();
+    let outcomes = ["looked up: no such name", "looked up: the resolver outside has failed"];
+    assert!(outcomes.iter().any(|outcome| line.ends_with(outcome)), "{said}");
+}
+
+#[test]
+fn a_command_that_is_over_at_once_gives_its_status() {
+    let lab = Lab::new();
+    let net = format!("{}/home", lab.name);
+    for round in 0..100 {
+        let status = round % 7;
+        let exit = format!("exit {status}");
+        let mut args = vec!["sandbox", "--net", &net, "--publish", "18091:80"];
+        args.extend((round % 2 == 0).then_some("--record"));
+        args.extend(["--", "sh", "-c", &exit]);
+        let output = lab.place.output(&args);
+        assert_eq!(output.status.code(), Some(status), "{round}: {}", text(&output.stderr));
+    }
 }
 
 #[test]
@@ -418,6 +466,24 @@ fn a_sandbox_in_a_node_covers_the_sockets_of_the_machine_too() {
     };
     assert_eq!(in_node(&["exec", "home"]), "connected", "it is there");
     assert_eq!(in_node(&["exec", "home", "--", &hop, "sandbox"]), FORBIDDEN[1]);
+}
+
+#[test]
+fn sockets_that_are_bound_in_other_networks_are_covered_too() {
+    let lab = Lab::new();
+    let dir = lab.place.path().to_str().unwrap().to_owned();
+    let in_node = ["exec", "far"].map(str::to_owned);
+    let mut bound = acting(&lab.place, &in_node, &["bind", &dir, "service"]);
+    let mut bound = ready(bound.stdout(Stdio::piped()).spawn().unwrap());
+    let act = |args: &[&str]| {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        said(&acting(&lab.place, &args, &["unix", &dir, "service"]).output().unwrap())
+    };
+    let (outside, inside) = (act(&["exec", "home"]), act(&["sandbox"]));
+    bound.kill().unwrap();
+    bound.wait().unwrap();
+    assert_eq!(outside, "connected", "it is there");
+    assert_eq!(inside, FORBIDDEN[1]);
 }
 
 #[test]
@@ -597,14 +663,40 @@ fn what_cannot_be_is_said_before_anything_runs() {
         (&["--allow", "10.0.0.0/8:x", "true"], "`x` is no port"),
         (&["--publish", "x", "true"], "`x` is no port"),
         (&["--net", "none", "--allow", "any", "true"], "has nothing outside"),
+        (&["--net", "no such", "true"], if is_root() { "there is no namespace `no such`" } else { "only root can" }),
+        (&["--net", "nosuch", "true"], "is written LAB/NODE"),
         (&["--net", "nosuch/home", "true"], "no lab `nosuch` is running"),
         (&["--net", "a/../b", "true"], "invalid"),
         (&[], "required"),
     ] {
         let args: Vec<&str> = ["sandbox"].iter().chain(args).copied().collect();
         let output = place.output(&args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
+        // That a namespace is root's is no mistake in the line.
+        let status = if text(&output.stderr).contains("only root can") { 1 } else { 2 };
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {}", text(&output.stderr));
         let said = text(&output.stderr);
         assert!(said.contains(part) || part == "invalid", "{args:?}: {said}");
     }
+}
+
+#[test]
+fn what_a_program_has_by_its_file_is_no_right_in_here() {
+    let place = Place::new();
+    // Root makes such a program; an ordinary user has ping, where the machine has it like that.
+    let program = if is_root() {
+        let copy = place.path().join("capable");
+        std::fs::copy("/bin/true", &copy).unwrap();
+        let set = Command::new("setcap").arg("cap_net_raw=ep").arg(&copy).status();
+        assert!(set.is_ok_and(|status| status.success()), "setcap, of libcap2-bin");
+        copy.to_str().unwrap().to_owned()
+    } else {
+        "/usr/bin/ping".to_owned()
+    };
+    let capabilities = Command::new("getcap").arg(&program).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").output();
+    if !capabilities.is_ok_and(|output| text(&output.stdout).contains("cap_net_raw")) {
+        println!("skipped: {program} has no file capabilities here");
+        return;
+    }
+    let said = place.fails(126, &["sandbox", &program, "-c1", "127.0.0.1"]);
+    assert!(said.contains("hint: a program with file capabilities or set-user-id gets no rights"), "{said}");
 }

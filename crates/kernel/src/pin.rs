@@ -237,8 +237,7 @@ impl Backstage {
         rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
         let mut path = dir.to_owned();
         match scene {
-            // With all that is mounted in it; below is the same directory.
-            Scene::Coming => rustix::mount::unmount(dir, UnmountFlags::DETACH)?,
+            Scene::Coming => uncover(dir)?,
             Scene::Going if leave_all_behind(dir)? => path = "/".into(),
             Scene::Going => {}
         }
@@ -297,6 +296,17 @@ impl Backstage {
 pub fn time_of(seconds: i64, nanoseconds: impl TryInto<u32>) -> SystemTime {
     let since = Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds.try_into().unwrap_or(0));
     SystemTime::UNIX_EPOCH + since
+}
+
+/// Takes away all that is mounted in a directory that is a mount itself.
+fn uncover(dir: &Path) -> rustix::io::Result<()> {
+    // What it is a mount of need not be the directory below it.
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let bare = rustix::mount::open_tree(rustix::fs::CWD, dir, flags)?;
+    rustix::mount::unmount(dir, UnmountFlags::DETACH)?;
+    // The directory may be behind a symbolic link.
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+    rustix::mount::move_mount(&bare, "", rustix::fs::CWD, dir, flags)
 }
 
 /// Makes the directory the root, and is rid of all other mounts. `false`: the present root is no mount, as

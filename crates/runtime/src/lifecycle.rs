@@ -254,7 +254,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     let Wanted { mut state, origins, hosts, mut warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
     let mut attached = Attachments::read(dir.path())?;
-    warnings.extend(attached.release_gone(dir.path(), running.realm(), &state)?);
+    warnings.extend(attached.release_gone(dir.path(), running.realm(), running.keeper(), &state)?);
     attached.check(lab)?;
     let mut world = running.world()?;
     let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
@@ -413,9 +413,9 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     let alive = id.map(KeeperId::find_alive).transpose()?.flatten();
     lent::return_all(dir.path(), alive.as_ref())?;
     if let Some(keeper) = &alive {
-        Attachments::clean_all(dir.path(), &keeper::realm_of(keeper)?)?;
+        Attachments::clean_all(dir.path(), &keeper::realm_of(keeper)?, Some(keeper))?;
     } else if home.is_privileged() {
-        Attachments::clean_all(dir.path(), &Realm::host())?;
+        Attachments::clean_all(dir.path(), &Realm::host(), None)?;
     }
     // The host that it came from, which only its keeper knows.
     let host = keeper.as_ref().map_or_else(uplink::host::own, uplink::host::of_keeper).ok();

@@ -133,5 +133,5 @@ pub(crate) fn cannot_start(program: &OsStr, error: &std::io::Error) -> CliError 
     } else {
         (127, "not found".to_owned())
     };
-    CliError::Command { message: format!("cannot run `{}`: {why}", program.display()), status }
+    CliError::Command { message: format!("cannot run `{}`: {why}", program.display()), status, hint: None }
 }

@@ -7,13 +7,16 @@ use std::process::Command;
 use hopyard::model::LabName;
 use hopyard::net::{Allow, Hosts};
 use hopyard::runtime::doctor::sandbox_fix;
-use hopyard::runtime::ns::EntryName;
-use hopyard::runtime::sandbox::{self, Attempt, Outside, Publish, Record, RunError, Tries, Wanted};
-use hopyard::runtime::{Home, Running};
+use hopyard::runtime::ns::{EntryName, NsError};
+use hopyard::runtime::sandbox::{self, Attempt, Heard, Outside, Publish, Record, RunError, Tries, Wanted};
+use hopyard::runtime::{self, Home, Running};
 
 use super::exec::{cannot_start, current_dir};
 use crate::error::CliError;
 use crate::ui::Ui;
+
+/// errno(3)
+const EPERM: i32 = 1;
 
 /// Run a command that reaches nothing but what is allowed.
 ///
@@ -67,7 +70,13 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     command.args(arguments);
     ui.finish()?;
     let outcome = sandbox::run(&wanted, command).map_err(|error| match error {
+        // What execve(2) says of rights that a program has by its file and cannot get.
+        RunError::Command(error) if error.raw_os_error() == Some(EPERM) => cannot_start(program, &error).hint(
+            "a program with file capabilities or set-user-id gets no rights by them in a sandbox, as ping does; \
+                 what passes is TCP and UDP",
+        ),
         RunError::Command(error) => cannot_start(program, &error),
+        RunError::Runtime(error @ runtime::Error::Ns(_)) => error_of_name(error),
         other => error_of(other),
     })?;
     if let Some(record) = &outcome.record {
@@ -90,13 +99,29 @@ fn outside(args: &Args) -> Result<Outside, CliError> {
         return Ok(Outside::Here);
     }
     let Some((lab, node)) = net.split_once('/') else {
-        let name = EntryName::new(net)?;
+        let name = EntryName::new(net).map_err(error_of_name)?;
         return Ok(Outside::Named(name));
     };
     let lab: LabName = lab.parse().map_err(|error| CliError::usage(format!("{error}")))?;
     let lab = Running::find(&Home::of_caller()?, &lab)?;
     let node = lab.node(node)?.as_str().to_owned();
     Ok(Outside::Node { lab: Box::new(lab), node })
+}
+
+/// Who gives one word may have meant a node.
+fn error_of_name(error: runtime::Error) -> CliError {
+    const NODE: &str = "a node of a lab is written LAB/NODE (`hop ls` lists the labs)";
+    let text = error.to_string();
+    match error {
+        runtime::Error::Ns(NsError::NoRights { .. }) => {
+            CliError::failure(text).hint(format!("{NODE}; a NAME alone is one of /run/netns, and those are root's"))
+        }
+        runtime::Error::Ns(NsError::NotFound { .. }) => {
+            CliError::usage(text).hint(format!("{NODE}; `hop ns list` lists the namespaces that have a name"))
+        }
+        runtime::Error::Ns(NsError::BadName { .. }) => CliError::usage(text).hint(NODE),
+        other => other.into(),
+    }
 }
 
 fn error_of(error: RunError) -> CliError {
@@ -136,14 +161,14 @@ fn report(record: &Record, args: &Args, ui: &mut Ui) {
         record.tries.keys().any(is_it)
     };
     let shown = record.tries.iter().filter(|(attempt, _)| !matches!(attempt, Attempt::LookUp(name) if is_used(name)));
-    let rows: Vec<(String, String)> = shown.map(|(attempt, tries)| row(attempt, *tries)).collect();
+    let rows: Vec<(String, String)> = shown.map(|(attempt, tries)| row(attempt, tries)).collect();
     let width = rows.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0);
     for (what, how) in rows {
         ui.note(format_args!("  {what:width$}  {how}"));
     }
     let needed = record.needed();
     let is_new = |allow: &Allow| !args.allow.contains(allow);
-    if record.tries.values().all(|tries| tries.refused == 0) && !needed.iter().any(is_new) {
+    if record.tries.values().all(|tries| tries.blocked == 0) && !needed.iter().any(is_new) {
         return;
     }
     if needed.is_empty() {
@@ -166,28 +191,47 @@ fn report(record: &Record, args: &Args, ui: &mut Ui) {
     ui.note(format_args!("to allow just that:\n  {}", line.join(" ")));
 }
 
-fn row(attempt: &Attempt, tries: Tries) -> (String, String) {
-    let times = |count: u64| if count == 1 { String::new() } else { format!(" {count} times") };
-    let how = match tries {
-        Tries { allowed, refused: 0 } => format!("allowed{}", times(allowed)),
-        Tries { allowed: 0, refused } => format!("refused{}", times(refused)),
-        Tries { allowed, refused } => format!("allowed{}, refused{}", times(allowed), times(refused)),
-    };
+fn row(attempt: &Attempt, tries: &Tries) -> (String, String) {
     match attempt {
         Attempt::Reach { host, port, transport } => {
             let host = host.to_string();
             let host = if host.contains(':') { format!("[{host}]") } else { host };
-            (format!("{host}:{port}/{transport}"), how)
+            (format!("{host}:{port}/{transport}"), outcomes(tries, true))
         }
-        Attempt::LookUp(name) => (name.clone(), format!("looked up, {how}")),
+        // Each family of addresses is a question of its own: how many there were says nothing.
+        Attempt::LookUp(name) => (name.clone(), format!("looked up: {}", outcomes(tries, false))),
         Attempt::Other { to, protocol } => {
             let protocol = match protocol {
                 1 | 58 => "ping".to_owned(),
                 number => format!("IP protocol {number}"),
             };
+            let how = outcomes(tries, true);
             (format!("{to} {protocol}"), format!("{how}; a sandbox passes TCP and UDP on, nothing else"))
         }
     }
+}
+
+/// What came of it: by the sandbox, which blocks, or outside.
+fn outcomes(tries: &Tries, counted: bool) -> String {
+    let heard = tries.outcomes.iter().map(|(heard, count)| {
+        let words = match heard {
+            Heard::Connected => "connected",
+            Heard::Answered => "answered",
+            Heard::Refused => "refused outside",
+            Heard::Unreachable => "unreachable outside",
+            Heard::Found => "found",
+            Heard::NoSuchName => "no such name",
+            Heard::LookUpFailed => "the resolver outside has failed",
+        };
+        (words, *count)
+    });
+    let others = [("no answer outside", tries.unanswered()), ("blocked", tries.blocked)];
+    let all: Vec<String> = heard
+        .chain(others)
+        .filter(|(_, count)| *count > 0)
+        .map(|(words, count)| if counted && count > 1 { format!("{words} {count} times") } else { words.to_owned() })
+        .collect();
+    all.join(", ")
 }
 
 /// A word as a shell reads it again.

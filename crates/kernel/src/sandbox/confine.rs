@@ -59,6 +59,8 @@ const FAMILIES: [i32; 5] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::
 ///
 /// * socket(2) and socketpair(2) of the families above only, and io_uring, which makes sockets past every filter, not
 ///   at all;
+/// * no keyrings (keyrings(7)): no namespace holds those of the caller, and for a key that is missing the kernel runs
+///   /sbin/request-key in the first namespaces, which asks the machine's name servers (request_key(2));
 /// * no input is typed into the terminal (`TIOCSTI`, `TIOCLINUX`), which a shell outside would read;
 /// * system calls of another architecture fail: this filter knows the numbers of one.
 fn filter_calls() -> io::Result<()> {
@@ -78,7 +80,9 @@ fn filter_calls() -> io::Result<()> {
     if cfg!(target_arch = "x86_64") {
         program.if_at_least_return(X32, libc::ENOSYS);
     }
-    program.if_equal_return(number(libc::SYS_io_uring_setup), libc::EPERM);
+    for call in [libc::SYS_io_uring_setup, libc::SYS_request_key, libc::SYS_add_key, libc::SYS_keyctl] {
+        program.if_equal_return(number(call), libc::EPERM);
+    }
     for call in [libc::SYS_socket, libc::SYS_socketpair] {
         // Behind the check: the load of the argument, one comparison a family, the refusal, the permission.
         program.unless_equal_skip(number(call), u8::try_from(FAMILIES.len()).unwrap_or(u8::MAX) + 3);
@@ -207,6 +211,21 @@ mod tests {
             let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, std::ptr::null::<u8>()) };
             ring == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
         });
+    }
+
+    #[test]
+    fn keys_are_not_reached() {
+        /// keyctl(2)
+        const GET_KEYRING_ID: libc::c_long = 0;
+        const PROCESS_KEYRING: libc::c_long = -2;
+        let refused = |made: libc::c_long| made == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
+        let (kind, name) = (c"user".as_ptr(), c"hopyard".as_ptr());
+        // SAFETY: the strings live and end; no payload is given, and none is asked for.
+        confined(|| refused(unsafe { libc::syscall(libc::SYS_request_key, kind, name, name, PROCESS_KEYRING) }));
+        // SAFETY: likewise.
+        confined(|| refused(unsafe { libc::syscall(libc::SYS_add_key, kind, name, name, 1, PROCESS_KEYRING) }));
+        // SAFETY: takes numbers.
+        confined(|| refused(unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, PROCESS_KEYRING, 1) }));
     }
 
     #[test]

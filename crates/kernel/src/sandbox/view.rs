@@ -4,6 +4,7 @@
 //! is an empty one of the sandbox's own, and every other socket that is bound on the machine just now is
 //! covered where it is.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -175,17 +176,41 @@ fn make_read_only(path: &str) -> rustix::io::Result<()> {
     super::calls::make_mounts_read_only(Path::new(path))
 }
 
-/// The paths of all sockets that are bound in the caller's network namespace and in that of the first process,
-/// which is the machine's or the lab's; but for those below /run.
+/// The tables of sockets of all networks in which there is a process that the caller may look at.
+fn tables_of_sockets() -> io::Result<Vec<u8>> {
+    let mut table = std::fs::read("/proc/net/unix")?;
+    // Where a caller may not look at that process, its table may be read nevertheless.
+    table.extend(std::fs::read("/proc/1/net/unix").unwrap_or_default());
+    let network = |process: &Path| std::fs::read_link(process.join("ns/net")).ok();
+    let mut known: HashSet<PathBuf> =
+        ["/proc/self", "/proc/1"].iter().filter_map(|at| network(Path::new(at))).collect();
+    for process in std::fs::read_dir("/proc")?.filter_map(Result::ok) {
+        if !process.file_name().as_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        let process = process.path();
+        // One that has ended since says nothing, and another one of its network may.
+        if let Some(network) = network(&process)
+            && !known.contains(&network)
+            && let Ok(more) = std::fs::read(process.join("net/unix"))
+        {
+            known.insert(network);
+            table.extend(more);
+        }
+    }
+    Ok(table)
+}
+
+/// The paths of all sockets that are bound in the caller's network namespace, in that of the first process,
+/// which is the machine's or the lab's, and in all others that the caller may look at: a socket with a path is
+/// reached from every network. But for those below /run.
 ///
 /// # Errors
 /// The kernel's table cannot be read.
 pub fn bound_sockets() -> io::Result<Vec<PathBuf>> {
     // unix(7): the eighth field is the path, and it may contain blanks.
     const FIELDS_BEFORE: usize = 7;
-    let mut table = std::fs::read("/proc/net/unix")?;
-    // Where a caller may not look at that process, the sockets of its own network are all that is known.
-    table.extend(std::fs::read("/proc/1/net/unix").unwrap_or_default());
+    let table = tables_of_sockets()?;
     let path_of = |line: &[u8]| -> Option<PathBuf> {
         let mut rest = line;
         for _ in 0..FIELDS_BEFORE {

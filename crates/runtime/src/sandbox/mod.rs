@@ -36,7 +36,7 @@ use policy::Policy;
 use relay::{Ended, Published, Relay, Tools};
 
 pub use publish::{Publish, PublishError};
-pub use record::{Attempt, Record, Tries};
+pub use record::{Attempt, Outcome as Heard, Record, Tries};
 
 /// Which network is outside.
 #[derive(Debug)]
@@ -119,7 +119,13 @@ impl From<KernelError> for RunError {
 pub fn run(wanted: &Wanted, mut command: Command) -> Result<Outcome, RunError> {
     surroundings::clear_environment(&mut command);
     let is_closed = wanted.allow.is_empty() && wanted.publish.is_empty() && !wanted.records;
-    let outside = if is_closed { None } else { Some(agent_outside(&wanted.outside)?) };
+    let outside = if is_closed {
+        // Nobody goes there, but it has to be there: what was misspelt is said.
+        check(&wanted.outside)?;
+        None
+    } else {
+        Some(agent_outside(&wanted.outside)?)
+    };
     let listeners = outside.as_ref().map(|agent| listen(agent, &wanted.publish)).transpose()?.unwrap_or_default();
     let mut sandbox = start(wanted, outside.is_some(), command)?;
     let relay = match (outside, sandbox.take_gate()) {
@@ -189,6 +195,14 @@ fn spawn(tools: Tools, sandbox: &Sandbox) -> Result<JoinHandle<io::Result<Ended>
         ended
     };
     thread::Builder::new().name("hop-relay".to_owned()).spawn(work).context(|| DOING.to_owned())
+}
+
+fn check(outside: &Outside) -> Result<(), Error> {
+    match outside {
+        Outside::Here => Ok(()),
+        Outside::Node { lab, node } => lab.entry(node, PathBuf::from("/"), None).map(drop),
+        Outside::Named(name) => ns::entry(name, None, None).map(drop),
+    }
 }
 
 fn agent_outside(outside: &Outside) -> Result<Agent, Error> {

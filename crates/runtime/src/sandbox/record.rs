@@ -28,13 +28,41 @@ pub enum Attempt {
     },
 }
 
-/// How often something was tried, and whether it was allowed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What became of something that was allowed, in the network outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// A connection was made.
+    Connected,
+    /// A datagram came back.
+    Answered,
+    /// The host has nobody at that port, or does not want the connection.
+    Refused,
+    /// Nothing leads there, or a firewall on the way says no.
+    Unreachable,
+    /// The name has addresses.
+    Found,
+    /// There is no such name, or it has no address.
+    NoSuchName,
+    /// It could not be found out whether there is such a name.
+    LookUpFailed,
+}
+
+/// How often something was tried, and what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tries {
-    /// So often it was let pass.
+    /// So often the sandbox let it pass.
     pub allowed: u64,
-    /// So often it was refused.
-    pub refused: u64,
+    /// So often the sandbox did not.
+    pub blocked: u64,
+    /// How often which answer came from outside to what was let pass; to the rest of it none came.
+    pub outcomes: BTreeMap<Outcome, u64>,
+}
+
+impl Tries {
+    /// So often nothing was heard of what was let pass.
+    pub fn unanswered(&self) -> u64 {
+        self.allowed.saturating_sub(self.outcomes.values().sum())
+    }
 }
 
 /// All that was tried.
@@ -53,7 +81,14 @@ impl Record {
             return;
         }
         let tries = self.tries.entry(attempt).or_default();
-        *(if allowed { &mut tries.allowed } else { &mut tries.refused }) += 1;
+        *(if allowed { &mut tries.allowed } else { &mut tries.blocked }) += 1;
+    }
+
+    /// What came of one that was let pass. More answers than attempts there are not: each counts once.
+    pub(super) fn answered(&mut self, attempt: &Attempt, outcome: Outcome) {
+        if let Some(tries) = self.tries.get_mut(attempt).filter(|tries| tries.unanswered() > 0) {
+            *tries.outcomes.entry(outcome).or_default() += 1;
+        }
     }
 
     /// What has to be allowed so that all of it passes, and no more. A name that was looked up and never
@@ -82,6 +117,25 @@ pub(super) fn host(name: Option<&str>, addr: IpAddr) -> Hosts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_attempt_has_two_answers() {
+        let mut record = Record::default();
+        let name = Attempt::LookUp("example.net".into());
+        record.answered(&name, Outcome::Found);
+        assert!(record.tries.is_empty(), "of what nobody tried nothing is known");
+        record.note(name.clone(), false);
+        record.answered(&name, Outcome::Found);
+        assert!(record.tries[&name].outcomes.is_empty(), "what was blocked never came outside");
+        record.note(name.clone(), true);
+        record.note(name.clone(), true);
+        assert_eq!(record.tries[&name].unanswered(), 2);
+        for _ in 0..3 {
+            record.answered(&name, Outcome::NoSuchName);
+        }
+        assert_eq!(record.tries[&name].outcomes, [(Outcome::NoSuchName, 2)].into());
+        assert_eq!(record.tries[&name].unanswered(), 0);
+    }
 
     #[test]
     fn the_line_lets_what_was_tried_and_no_more() {

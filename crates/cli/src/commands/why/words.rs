@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use hopyard::explain::{ArpRefusal, End, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk};
+use hopyard::explain::{
+    ArpRefusal, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk, hidden,
+};
 use hopyard::kernel::RouteAnswer;
 use hopyard::net::{FibAction, FibRoute, NsName, RouteKey, RouteKind};
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
@@ -521,6 +523,9 @@ fn later(report: &Report, repair: &Repair) -> Option<String> {
 /// What to say where there is no repair.
 fn no_change(report: &Report) -> Option<String> {
     let trouble = report.verdict.trouble()?;
+    if let Some(text) = hidden_on_purpose(report, &trouble) {
+        return Some(text);
+    }
     match trouble.reason {
         Reason::NoListener { .. }
         | Reason::WrongBindAddress { .. }
@@ -529,4 +534,13 @@ fn no_change(report: &Report) -> Option<String> {
         _ if report.owner.is_none() => Some(format!("No node has the address {}.", report.query.packet.dst)),
         _ => Some("No change of routes, switches or addresses was found that makes it work.".to_owned()),
     }
+}
+
+/// Nobody has a route to an address, as a node hides it.
+fn hidden_on_purpose(report: &Report, trouble: &Trouble) -> Option<String> {
+    let there = matches!(trouble.reason, Reason::NoRoute { down: None, .. }) && !trouble.back;
+    let addr = report.verdict.there.packet.dst;
+    let Hidden { by, instead } = hidden(&report.snapshot, report.owner.as_ref().filter(|_| there)?, addr)?;
+    let instead = instead.map_or_else(String::new, |instead| format!(" There it is {instead}."));
+    Some(format!("Nobody outside has a route to {addr}: it is hidden by the nat of {by}, on purpose.{instead}"))
 }

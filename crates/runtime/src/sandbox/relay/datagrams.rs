@@ -9,9 +9,12 @@ use hopyard_net::{Family, Transport};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::token::Token;
-use super::{Ends, Flow, MOST_FLOWS, Parked, RESOLVER_PORT, Relay, TURN, is_gate, is_of_the_link, plain, unreachable};
+use super::{
+    Ends, Flow, MOST_FLOWS, Parked, RESOLVER_PORT, Relay, TURN, is_gate, is_of_the_link, outcome, plain, unreachable,
+};
 use crate::sandbox::dns::Question;
 use crate::sandbox::policy::Decision;
+use crate::sandbox::record::Outcome;
 
 impl Relay {
     pub(super) fn take_datagrams(&mut self, socket: usize) -> io::Result<()> {
@@ -48,6 +51,7 @@ impl Relay {
                     Ok(at) => self.pass_on(at, payload),
                     Err(error) => {
                         if let Some(why) = unreachable(&error) {
+                            self.note_outcome(ends.1, Transport::Udp, outcome(why));
                             self.refuse_datagram(ends, why);
                         }
                     }
@@ -75,7 +79,7 @@ impl Relay {
         rustix::net::connect(&outside, &ends.1)?;
         let (at, generation) = self.flows.next();
         self.watch(&outside, Token::Flow { at, generation })?;
-        self.flows.insert(Flow { ends, outside, used: Instant::now() });
+        self.flows.insert(Flow { ends, outside, used: Instant::now(), is_heard: false });
         self.flow_of.insert(ends, at);
         Ok(at)
     }
@@ -84,35 +88,56 @@ impl Relay {
         let Some(flow) = self.flows.get_mut(at) else { return };
         flow.used = Instant::now();
         let ends = flow.ends;
+        let mut heard = None;
         // What a socket says is of the datagram before; this one goes on its way nevertheless.
         for _ in 0..2 {
             match rustix::net::send(&flow.outside, payload, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS) => return,
+                Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS) => break,
                 Err(errno) => {
-                    let Some(why) = unreachable(&errno.into()) else { return };
+                    let Some(why) = unreachable(&errno.into()) else { break };
                     self.tools.gate.refuse_datagram(ends.0, ends.1, why).ok();
+                    heard = Some(outcome(why));
                 }
             }
+        }
+        if let Some(heard) = heard {
+            self.hear(at, heard);
         }
     }
 
     pub(super) fn take_answers(&mut self, at: u32) {
         let Some(flow) = self.flows.get_mut(at) else { return };
         let (from, to) = flow.ends;
+        let mut heard = None;
         for _ in 0..TURN {
             match rustix::net::recv(&flow.outside, &mut self.scratch[..], RecvFlags::DONTWAIT) {
                 Ok((_, length)) => {
                     flow.used = Instant::now();
+                    heard = heard.or(Some(Outcome::Answered));
                     self.tools.gate.send(to, from, &self.scratch[..length]).ok();
                 }
-                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::AGAIN) => break,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => {
                     if let Some(why) = unreachable(&errno.into()) {
+                        heard = heard.or(Some(outcome(why)));
                         self.tools.gate.refuse_datagram(from, to, why).ok();
                     }
                 }
             }
+        }
+        if let Some(heard) = heard {
+            self.hear(at, heard);
+        }
+    }
+
+    /// Of a flow the first that is heard is noted.
+    fn hear(&mut self, at: u32, heard: Outcome) {
+        if let Some(flow) = self.flows.get_mut(at)
+            && !std::mem::replace(&mut flow.is_heard, true)
+        {
+            let to = flow.ends.1;
+            self.note_outcome(to, Transport::Udp, heard);
         }
     }
 

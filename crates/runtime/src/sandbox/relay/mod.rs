@@ -23,7 +23,7 @@ use rustix::event::{Timespec, epoll};
 
 use super::dns::Question;
 use super::policy::Policy;
-use super::record::{Attempt, Record, host};
+use super::record::{Attempt, Outcome, Record, host};
 use super::splice::Splice;
 use token::{Slab, Token};
 
@@ -101,6 +101,8 @@ struct Flow {
     ends: Ends,
     outside: OwnedFd,
     used: Instant,
+    /// Something came back.
+    is_heard: bool,
 }
 
 /// What waits until names have been looked up.
@@ -253,10 +255,30 @@ impl Relay {
     /// Notes what was tried, where that is wanted.
     fn note(&mut self, to: SocketAddr, transport: Transport, allowed: bool) {
         if self.tools.records {
-            let name = self.tools.policy.name_of(to, transport);
-            let attempt = Attempt::Reach { host: host(name, to.ip()), port: to.port(), transport };
+            let attempt = self.attempt(to, transport);
             self.record.note(attempt, allowed);
         }
+    }
+
+    /// Notes what became outside of what was let pass, where that is wanted.
+    fn note_outcome(&mut self, to: SocketAddr, transport: Transport, outcome: Outcome) {
+        if self.tools.records {
+            let attempt = self.attempt(to, transport);
+            self.record.answered(&attempt, outcome);
+        }
+    }
+
+    fn attempt(&self, to: SocketAddr, transport: Transport) -> Attempt {
+        let name = self.tools.policy.name_of(to, transport);
+        Attempt::Reach { host: host(name, to.ip()), port: to.port(), transport }
+    }
+}
+
+/// What a record says of that.
+fn outcome(why: Unreachable) -> Outcome {
+    match why {
+        Unreachable::Port => Outcome::Refused,
+        Unreachable::Prohibited | Unreachable::Network | Unreachable::Host => Outcome::Unreachable,
     }
 }
 

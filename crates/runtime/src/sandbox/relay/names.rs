@@ -8,7 +8,20 @@ use hopyard_kernel::agent::Found;
 use super::{Ends, MOST_PARKED, Parked, Relay};
 use crate::sandbox::dns::Question;
 use crate::sandbox::policy::Answer;
-use crate::sandbox::record::Attempt;
+use crate::sandbox::record::{Attempt, Outcome};
+
+/// As it is noted: for a terminal.
+fn look_up(question: &Question) -> Attempt {
+    Attempt::LookUp(question.name.escape_debug().to_string())
+}
+
+fn outcome(found: &Found) -> Outcome {
+    match found {
+        Found::Addresses(_) => Outcome::Found,
+        Found::Nothing => Outcome::NoSuchName,
+        Found::Failed(_) => Outcome::LookUpFailed,
+    }
+}
 
 impl Relay {
     pub(super) fn question(&mut self, ends: Ends, question: Question) {
@@ -19,7 +32,11 @@ impl Relay {
                 Answer::LookUp(_) => true,
                 Answer::Known(found) => !self.stands_in(found),
             };
-            self.record.note(Attempt::LookUp(question.name.escape_debug().to_string()), allowed);
+            let attempt = look_up(&question);
+            self.record.note(attempt.clone(), allowed);
+            if allowed && let Answer::Known(found) = &answer {
+                self.record.answered(&attempt, outcome(found));
+            }
         }
         match answer {
             Answer::Known(found) => self.reply(ends, question.answer(Some(&found))),
@@ -65,6 +82,9 @@ impl Relay {
     pub(super) fn found(&mut self, number: u32, found: &Found) {
         self.tools.policy.found(number, found.clone(), Instant::now());
         for (ends, question) in self.questions.remove(&number).unwrap_or_default() {
+            if self.tools.records {
+                self.record.answered(&look_up(&question), outcome(found));
+            }
             self.reply(ends, question.answer(Some(found)));
         }
         // What still does not know enough parks itself again.

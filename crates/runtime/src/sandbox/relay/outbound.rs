@@ -11,9 +11,9 @@ use rustix::event::epoll;
 use rustix::net::sockopt;
 
 use super::token::Token;
-use super::{Connection, Ends, Parked, Relay, TURN, is_gate, is_of_the_link, plain, unreachable};
+use super::{Connection, Ends, Parked, Relay, TURN, is_gate, is_of_the_link, outcome, plain, unreachable};
 use crate::sandbox::policy::Decision;
-use crate::sandbox::record::Attempt;
+use crate::sandbox::record::{Attempt, Outcome};
 use crate::sandbox::splice::{Progress, Splice, break_off};
 
 impl Relay {
@@ -51,6 +51,7 @@ impl Relay {
                 if let Err(why) = self.connect(ends, &request)
                     && let Some(why) = why
                 {
+                    self.note_outcome(ends.1, Transport::Tcp, outcome(why));
                     self.refuse(&request, why);
                 }
             }
@@ -153,24 +154,29 @@ impl Relay {
         }
     }
 
-    pub(super) fn connected_outside(&mut self, at: u32, outcome: rustix::io::Result<Result<(), rustix::io::Errno>>) {
-        let Some(Connection::Connecting { request, outside, .. }) = self.connections.get_mut(at) else { return };
-        let outcome = match outcome {
+    pub(super) fn connected_outside(&mut self, at: u32, ended: rustix::io::Result<Result<(), rustix::io::Errno>>) {
+        let Some(Connection::Connecting { request, outside, ends }) = self.connections.get_mut(at) else { return };
+        let to = ends.1;
+        let passed = match ended {
             // It also wakes before it is connected.
             Ok(Ok(())) if rustix::net::getpeername(&*outside).is_err() => return,
             Ok(Ok(())) => self.tools.gate.let_pass(request),
             Ok(Err(errno)) | Err(errno) => Err(errno.into()),
         };
-        match outcome {
-            Ok(()) => self.connections.become_another(at, |connection| match connection {
-                Connection::Connecting { ends, outside, .. } => {
-                    Connection::Passed { ends, outside, since: Instant::now() }
-                }
-                other => other,
-            }),
+        match passed {
+            Ok(()) => {
+                self.connections.become_another(at, |connection| match connection {
+                    Connection::Connecting { ends, outside, .. } => {
+                        Connection::Passed { ends, outside, since: Instant::now() }
+                    }
+                    other => other,
+                });
+                self.note_outcome(to, Transport::Tcp, Outcome::Connected);
+            }
             Err(error) => {
                 if let Some(why) = unreachable(&error) {
                     self.tools.gate.refuse(request, why).ok();
+                    self.note_outcome(to, Transport::Tcp, outcome(why));
                 }
                 self.end(at);
             }
