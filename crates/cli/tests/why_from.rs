@@ -119,6 +119,12 @@ fn a_file_is_written_whole_and_never_over_another_one() {
     std::fs::write(&file, newer).unwrap();
     let said = place.fails(2, &["why", "--from", &file.display().to_string(), "a", "b"]);
     assert!(said.contains("the recording is of version 2; this program reads up to 1"), "{said}");
+    let readme = place.file("README.md", "# A file\n\nof another kind\n");
+    let said = place.fails(2, &["why", "--from", &readme, "a", "b"]);
+    assert!(said.contains("this is no recording: it is no JSON") && said.contains("`hop record` makes one"), "{said}");
+    let empty = place.file("empty.json", "{\"format\": \"hopyard-snapshot\", \"version\": 1, \"nodes\": {}}");
+    let said = place.fails(2, &["why", "--from", &empty, "a", "b"]);
+    assert!(said.contains("the recording has no node `a`: it has none at all") && !said.contains("hint"), "{said}");
     assert!(place.fails(2, &["why", "--from", "/no/such", "a", "b"]).contains("hint: `hop record` writes one"));
     assert!(place.fails(2, &["why", "--from", "/dev/zero", "a", "b"]).contains("/dev/zero is larger than"));
 }

@@ -137,7 +137,7 @@ impl Recording {
             return Err(Problem::error("too-long", None, format!("a recording of {} bytes is none", text.len())));
         }
         // First what it is: a file of a later version has keys that are not known.
-        let head: Head = serde_json::from_str(text).map_err(|error| problem(source, &error))?;
+        let head: Head = serde_json::from_str(text).map_err(|error| no_head(source, &error))?;
         if head.format.as_deref() != Some(FORMAT) {
             let message = format!("this is no recording: its first key should be `\"format\": \"{FORMAT}\"`");
             return Err(
@@ -163,17 +163,47 @@ impl Recording {
     }
 }
 
+/// Of a file that does not even say what it is: another kind of file, or a recording that is broken.
+fn no_head(source: &SourceFile, error: &serde_json::Error) -> Problem {
+    let text = source.text();
+    let is_broken = text.trim_start().starts_with('{') && text.contains(FORMAT);
+    if is_broken || error.is_eof() {
+        return problem(source, error);
+    }
+    let why = if error.is_syntax() {
+        "it is no JSON".to_owned()
+    } else {
+        format!("its first key should be `\"format\": \"{FORMAT}\"`")
+    };
+    let start = source.offset(error.line(), error.column());
+    let at = Span { start, end: start.saturating_add(1) };
+    Problem::error("not-a-recording", Some(at), format!("this is no recording: {why}")).help("`hop record` makes one")
+}
+
 /// What the reader of JSON says, and where.
 fn problem(source: &SourceFile, error: &serde_json::Error) -> Problem {
     let text = error.to_string();
     // The place is shown, and need not be told as well.
-    let message = text.split(" at line ").next().unwrap_or_default().to_owned();
+    let mut message = text.split(" at line ").next().unwrap_or_default().to_owned();
     let start = source.offset(error.line(), error.column());
+    if message.starts_with("invalid ")
+        && let Some(key) = key_before(source.text(), start)
+    {
+        message = format!("`{key}` has an {message}");
+    }
     let mut problem = Problem::error("bad-recording", Some(Span { start, end: start.saturating_add(1) }), message);
     if error.is_eof() {
         problem = problem.help("the file ends too early: it was cut, or is still being written");
     }
     problem
+}
+
+/// The key whose value ends, or begins, at a place.
+fn key_before(text: &str, place: u32) -> Option<&str> {
+    let (before, _) = text.get(..place as usize)?.rsplit_once("\":")?;
+    let (_, key) = before.rsplit_once('"')?;
+    let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    is_key.then_some(key)
 }
 
 /// Where a key stands, to point at; the beginning, where there is none.

@@ -319,10 +319,29 @@ help: the file ends too early: it was cut, or is still being written",
     refused(
         "name: three\n",
         "\
-[bad-recording] error: expected ident
+[not-a-recording] error: this is no recording: it is no JSON
  --> x.json:1:2
 1 | name: three
-  |  ^",
+  |  ^
+help: `hop record` makes one",
+    );
+    refused(
+        "[1, 2]",
+        "\
+[not-a-recording] error: this is no recording: its first key should be `\"format\": \"hopyard-snapshot\"`
+ --> x.json:1:2
+1 | [1, 2]
+  |  ^
+help: `hop record` makes one",
+    );
+    // Once it has said what it is, it is one, though a broken one.
+    refused(
+        "{\"format\": \"hopyard-snapshot\", \"version\": 1, nodes: {}}",
+        "\
+[bad-recording] error: key must be a string
+ --> x.json:1:46
+1 | {\"format\": \"hopyard-snapshot\", \"version\": 1, nodes: {}}
+  |                                              ^",
     );
     refused(
         "{\"name\": \"three\"}",
@@ -351,6 +370,14 @@ help: a newer hop reads it",
  --> x.json:2:42
 2 | \"nodes\": {\"a\": {\"interfaces\": {}, \"colour\": 1}}}
   |                                          ^",
+    );
+    refused(
+        &format!("{head}\"nodes\": {{\"a\": {{\"interfaces\": {{\"e\": {{\"index\": \"x\"}}}}}}}}}}"),
+        "\
+[bad-recording] error: `index` has an invalid type: string \"x\", expected u32
+ --> x.json:2:49
+2 | \"nodes\": {\"a\": {\"interfaces\": {\"e\": {\"index\": \"x\"}}}}}
+  |                                                 ^",
     );
     refused(
         &format!("{head}\"nodes\": {{\"../etc\": {{\"interfaces\": {{}}}}}}}}"),

@@ -59,7 +59,7 @@ pub(super) fn all(
             continue;
         };
         if let Some(nodes) = &mut nodes {
-            nodes.push(Node {
+            let node = Node {
                 name,
                 role: settings.role,
                 forward: settings.forward,
@@ -71,10 +71,30 @@ pub(super) fn all(
                 nat,
                 uplink,
                 origin: declared.at,
-            });
+            };
+            problems.extend(declared.doc.and_then(|doc| nat_without_forward(&node, doc, declared.text)));
+            nodes.push(node);
         }
     }
     nodes
+}
+
+/// A node that is told never to forward has nothing of others to translate.
+fn nat_without_forward(node: &Node, doc: &NodeDoc, text: &str) -> Option<Problem> {
+    let told = match (&doc.forward, &doc.role) {
+        (Some(forward), _) if !forward.value => forward.span,
+        (None, Some(role)) if node.role == Some(Role::Host) => role.span,
+        _ => return None,
+    };
+    if node.nat.is_empty() || node.forwards() {
+        return None;
+    }
+    let message = format!("`{text}` translates addresses, and does not forward: what others send ends there");
+    Some(
+        Problem::warning("nat-without-forward", node.nat.origin, message)
+            .also(told, "said here")
+            .help("leave that out, or `nat`"),
+    )
 }
 
 /// What a node's document says, but for its routes.

@@ -81,6 +81,9 @@ fn node(snapshot: &Snapshot, declared: Option<&Declared>, text: &str) -> Result<
         Some(name) => Err(CliError::usage(format!("`{name}` is a switch: it has no address, and nothing runs in it"))),
         None => {
             let names: Vec<&str> = snapshot.nodes.keys().filter(is_node).map(NsName::as_str).collect();
+            if names.is_empty() {
+                return Err(CliError::usage(format!("the recording has no node `{text}`: it has none at all")));
+            }
             let hint = match nearest(text, names.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None if names.len() <= 20 => format!("it has {}", names.join(", ")),
