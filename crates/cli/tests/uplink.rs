@@ -80,9 +80,8 @@ impl Machine {
 
     /// With variables as a shell takes them.
     fn output_with(&self, variables: &str, args: &[&str]) -> Output {
-        let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-        let hop = quoted(env!("CARGO_BIN_EXE_hop"));
-        let words: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
+        let hop = quote(env!("CARGO_BIN_EXE_hop"));
+        let words: Vec<String> = args.iter().map(|arg| quote(arg)).collect();
         let records = self.dir.path().join("records");
         let line = format!("HOPYARD_DIR={} HOP_LAB= {variables} {hop} {}", records.display(), words.join(" "));
         let Some(shell) = &self.user else { return self.on("host", &line) };
@@ -157,6 +156,11 @@ impl Drop for Machine {
         // Its end of input ends it.
         self.user.take();
     }
+}
+
+/// As a shell takes it for one word.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn until<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
@@ -279,6 +283,51 @@ fn a_keeper_that_is_killed_leaves_nothing_but_settings_which_the_next_command_se
     assert!(machine.marks().contains("net.ipv4.ip_forward = 1"));
     machine.hop(&["ls"]);
     assert_eq!(machine.marks(), before);
+}
+
+#[test]
+fn a_record_of_the_host_that_is_empty_is_told_and_never_taken_for_nothing() {
+    let machine = Machine::new();
+    let before = machine.marks();
+    // Its own /run, so that the record is found by its name.
+    let [(name, first), (_, second)] = [machine.file(LAB), machine.file(LAB)];
+    let dir = machine.dir.path().display();
+    let hop = format!("HOPYARD_DIR={dir}/records HOP_LAB= '{}'", env!("CARGO_BIN_EXE_hop"));
+    let script = format!(
+        "mount -t tmpfs none /run && {hop} up {first} && cp /run/hopyard-uplink-*.json {dir}/saved || exit 1
+         : > $(echo /run/hopyard-uplink-*.json)
+         {hop} up {second} && exit 2
+         cat {dir}/saved > $(echo /run/hopyard-uplink-*.json)
+         {hop} down --wait {name} || exit 3; ls /run | grep hopyard-uplink && exit 4; echo settled"
+    );
+    let output = machine.on("host", &format!("unshare -m sh -c {} 2>&1", quote(&script)));
+    let said = text(&output.stdout);
+    assert!(said.contains("cannot be read: it is empty"), "{said}");
+    assert!(said.contains("sysctl -w net.ipv4.ip_forward=0"), "{said}");
+    assert!(said.contains("settled"), "{said}");
+    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+}
+
+#[test]
+fn a_full_disk_leaves_the_record_of_the_host_as_it_was() {
+    let machine = Machine::new();
+    let before = machine.marks();
+    let [(name, first), (_, second)] = [machine.file(LAB), machine.file(LAB)];
+    let dir = machine.dir.path().display();
+    let hop = format!("HOPYARD_DIR={dir}/records HOP_LAB= '{}'", env!("CARGO_BIN_EXE_hop"));
+    let script = format!(
+        "mount -t tmpfs -o size=64k none /run && {hop} up {first} && cp /run/hopyard-uplink-*.json {dir}/saved || exit 1
+         cat /dev/zero > /run/full 2>/dev/null
+         {hop} up {second} && exit 2
+         cmp /run/hopyard-uplink-*.json {dir}/saved || exit 3
+         {hop} down --wait {name} || exit 4
+         ls /run | grep hopyard && exit 5
+         echo settled"
+    );
+    let output = machine.on("host", &format!("unshare -m sh -c {} 2>&1", quote(&script)));
+    let said = text(&output.stdout);
+    assert!(said.contains("settled") && said.contains("No space left"), "{said}");
+    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
 }
 
 #[test]

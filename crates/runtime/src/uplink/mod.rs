@@ -54,6 +54,14 @@ pub enum UplinkError {
         /// Where they are chosen from.
         pool: Ipv4Net,
     },
+    /// The record of what the host had before cannot be understood.
+    #[error("{}, which has the host's settings from before its labs, cannot be read: {why}", .path.display())]
+    HostRecord {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// This process is in another network than the lab came from.
     #[error("the way out leads to the network that the lab was brought up in, and this is another one")]
     Elsewhere,
