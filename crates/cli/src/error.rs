@@ -155,7 +155,7 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
 }
 
 /// The way out, where one is known.
-fn hint(error: &runtime::Error) -> Option<String> {
+pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
     use runtime::Error;
     match error {
         Error::NotRunning { .. } => Some(match std::env::var("HOP_NODE") {
@@ -219,6 +219,11 @@ fn uplink_hint(error: &runtime::UplinkError) -> Option<String> {
         UplinkError::Pasta { .. } => {
             Some("it goes by the host's default route; `ip route` shows whether there is one".to_owned())
         }
+        UplinkError::HostRecord { path, .. } => Some(format!(
+            "take the labs with a way out down, set back what the host had (`sysctl -w net.ipv4.ip_forward=0`, if it did \
+             not forward), and remove {}",
+            path.display()
+        )),
         UplinkError::NoAddresses { .. } => None,
     }
 }

@@ -26,6 +26,9 @@ fn main() -> ExitCode {
     // What a lab that was killed has left of the host's settings.
     if let Err(error) = hopyard::runtime::uplink::heal() {
         ui.note(format_args!("warning: {error}"));
+        if let Some(hint) = error::hint(&error) {
+            ui.note(format_args!("  help: {hint}"));
+        }
     }
     let result = commands::run(args.command, &mut ui).and_then(|status| ui.finish().map(|()| status));
     match result {

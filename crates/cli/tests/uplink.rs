@@ -80,9 +80,8 @@ impl Machine {
 
     /// With variables as a shell takes them.
     fn output_with(&self, variables: &str, args: &[&str]) -> Output {
-        let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-        let hop = quoted(env!("CARGO_BIN_EXE_hop"));
-        let words: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
+        let hop = quote(env!("CARGO_BIN_EXE_hop"));
+        let words: Vec<String> = args.iter().map(|arg| quote(arg)).collect();
         let records = self.dir.path().join("records");
         let line = format!("HOPYARD_DIR={} HOP_LAB= {variables} {hop} {}", records.display(), words.join(" "));
         let Some(shell) = &self.user else { return self.on("host", &line) };
@@ -157,6 +156,11 @@ impl Drop for Machine {
         // Its end of input ends it.
         self.user.take();
     }
+}
+
+/// As a shell takes it for one word.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn until<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
@@ -279,6 +283,139 @@ fn a_keeper_that_is_killed_leaves_nothing_but_settings_which_the_next_command_se
     assert!(machine.marks().contains("net.ipv4.ip_forward = 1"));
     machine.hop(&["ls"]);
     assert_eq!(machine.marks(), before);
+}
+
+#[test]
+fn a_record_of_the_host_that_is_empty_is_told_and_never_taken_for_nothing() {
+    let machine = Machine::new();
+    let before = machine.marks();
+    // Its own /run, so that the record is found by its name.
+    let [(name, first), (_, second)] = [machine.file(LAB), machine.file(LAB)];
+    let dir = machine.dir.path().display();
+    let hop = format!("HOPYARD_DIR={dir}/records HOP_LAB= '{}'", env!("CARGO_BIN_EXE_hop"));
+    let script = format!(
+        "mount -t tmpfs none /run && {hop} up {first} && cp /run/hopyard-uplink-*.json {dir}/saved || exit 1
+         : > $(echo /run/hopyard-uplink-*.json)
+         {hop} up {second} && exit 2
+         cat {dir}/saved > $(echo /run/hopyard-uplink-*.json)
+         {hop} down --wait {name} || exit 3; ls /run | grep hopyard-uplink && exit 4; echo settled"
+    );
+    let output = machine.on("host", &format!("unshare -m sh -c {} 2>&1", quote(&script)));
+    let said = text(&output.stdout);
+    assert!(said.contains("cannot be read: it is empty"), "{said}");
+    assert!(said.contains("sysctl -w net.ipv4.ip_forward=0"), "{said}");
+    assert!(said.contains("settled"), "{said}");
+    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+}
+
+#[test]
+fn a_full_disk_leaves_the_record_of_the_host_as_it_was() {
+    let machine = Machine::new();
+    let before = machine.marks();
+    let [(name, first), (_, second)] = [machine.file(LAB), machine.file(LAB)];
+    let dir = machine.dir.path().display();
+    let hop = format!("HOPYARD_DIR={dir}/records HOP_LAB= '{}'", env!("CARGO_BIN_EXE_hop"));
+    let script = format!(
+        "mount -t tmpfs -o size=64k none /run && {hop} up {first} && cp /run/hopyard-uplink-*.json {dir}/saved || exit 1
+         cat /dev/zero > /run/full 2>/dev/null
+         {hop} up {second} && exit 2
+         cmp /run/hopyard-uplink-*.json {dir}/saved || exit 3
+         {hop} down --wait {name} || exit 4
+         ls /run | grep hopyard && exit 5
+         echo settled"
+    );
+    let output = machine.on("host", &format!("unshare -m sh -c {} 2>&1", quote(&script)));
+    let said = text(&output.stdout);
+    assert!(said.contains("settled") && said.contains("No space left"), "{said}");
+    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+}
+
+/// What `hop diff` counts, and then `hop up` does.
+fn repair(machine: &Machine, name: &str, file: &str, broken: &str) -> String {
+    let difference = machine.output(&["diff", "-l", name]);
+    assert_eq!(difference.status.code(), Some(1), "{broken}: {}", text(&difference.stderr));
+    let steps = text(&difference.stdout);
+    let done = machine.hop(&["up", "--verbose", file]);
+    let count = steps.lines().count();
+    let said = format!(" {count} step{}, in", if count == 1 { "" } else { "s" });
+    assert!(done.contains(&said), "{broken}: no{said} in\n{done}\n{steps}");
+    assert_eq!(machine.seen_from(name, "far"), Ok("192.168.77.2".parse().unwrap()), "{broken}");
+    assert!(machine.hop(&["diff", "-l", name]).contains("is as declared"), "{broken}");
+    assert!(machine.hop(&["up", file]).contains("nothing to change"), "{broken}");
+    steps
+}
+
+#[test]
+fn an_uplink_that_was_changed_inside_is_repaired() {
+    let machine = Machine::new();
+    let before = machine.marks();
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    for script in [
+        "ip link set uplink down",
+        "ip link delete uplink",
+        "ip address flush dev uplink",
+        "ip link set uplink down; ip link set uplink up",
+        "ip address flush dev uplink; ip address add 198.19.255.254/30 dev uplink; ip route add default dev uplink",
+    ] {
+        machine.hop(&["exec", "-l", &name, "gate", "sh", "-c", script]);
+        repair(&machine, &name, &file, script);
+        let tables = machine.host("nft list tables");
+        assert_eq!(tables.lines().filter(|line| line.contains("hop")).count(), 1, "{script}: {tables}");
+    }
+    // One that is not wanted any more goes, though it is not whole.
+    machine.hop(&["exec", "-l", &name, "gate", "ip", "link", "set", "uplink", "down"]);
+    std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("{ uplink: true }", "")).unwrap();
+    assert!(machine.hop(&["up", &file]).contains("ip -n gate link delete uplink"));
+    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+}
+
+#[test]
+fn what_the_host_has_lost_of_an_uplink_is_a_difference_and_comes_back() {
+    let machine = Machine::new();
+    let before = machine.marks();
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    let dev = "$(ip -o link | grep -o 'hop[0-9a-f]*' | head -n 1)";
+    for script in [
+        "sysctl -qw net.ipv4.ip_forward=0".to_owned(),
+        format!("ip link set {dev} down"),
+        format!("ip address flush dev {dev}"),
+        format!("ip link delete {dev}"),
+    ] {
+        assert!(machine.on("host", &script).status.success(), "{script}");
+        let steps = repair(&machine, &name, &file, &script);
+        assert_eq!(steps == "sysctl -w net.ipv4.ip_forward=1\n", script.starts_with("sysctl"), "{script}: {steps}");
+    }
+    machine.hop(&["down", "--wait", &name]);
+    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+    // A host that forwarded before, and was told not to since: that is what comes back.
+    machine.host("sysctl -qw net.ipv4.ip_forward=1");
+    machine.hop(&["up", &file]);
+    machine.host("sysctl -qw net.ipv4.ip_forward=0");
+    repair(&machine, &name, &file, "forwarding that was on");
+    machine.hop(&["down", "--wait", &name]);
+    assert_eq!(machine.host("sysctl -n net.ipv4.ip_forward"), "0\n");
+}
+
+#[test]
+fn a_firewall_that_came_later_is_named_by_diff_and_up() {
+    let machine = Machine::new();
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    machine.host("nft 'table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }'");
+    for args in [["diff", "-l", &name].as_slice(), &["up", &file]] {
+        let said = machine.hop(args);
+        assert!(said.contains("chain ip filter FORWARD has the policy `drop`"), "{args:?}: {said}");
+    }
+    // Who has let it through need not read it again.
+    machine.host(
+        "dev=$(ip -o link | grep -o 'hop[0-9a-f]*' | head -n 1); nft add rule ip filter FORWARD iifname $dev accept; \
+         nft add rule ip filter FORWARD oifname $dev accept",
+    );
+    assert_eq!(machine.seen_from(&name, "far"), Ok("192.168.77.2".parse().unwrap()));
+    let said = machine.hop(&["diff", "-l", &name]);
+    assert!(said.contains("is as declared") && !said.contains("policy"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Bringing labs up, changing them while they run, and taking them down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -121,7 +121,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The lab cannot be planned, or the running one not be looked at.
 pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
     let mut wanted = hopyard_plan::desired(lab).map_err(Error::Plan)?;
-    let opening = || "open the host's network namespace".to_owned();
     let (found, uplinks, host, running) = match Running::find(home, lab.name()) {
         Ok(running) => {
             let (mut found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
@@ -130,20 +129,14 @@ pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
             attached.forget_ended(&mut found)?;
             (found, uplinks, uplink::host::of_keeper(running.keeper()), true)
         }
-        Err(Error::NotRunning { .. }) => (NetState::default(), BTreeSet::new(), uplink::host::own(), false),
+        Err(Error::NotRunning { .. }) => (NetState::default(), uplink::Found::default(), uplink::host::own(), false),
         Err(error) => return Err(error),
     };
     let steps = hopyard_plan::diff(&found, &wanted.state);
-    let missing = &uplink::wanted(lab) - &uplinks;
+    let mut plan = uplink::plan(home, &home.dir_of(lab.name()), lab, &wanted.state, &uplinks, host)?;
+    let host = plan.steps().cloned().collect();
     let mut warnings = wanted.warnings;
-    let host = if missing.is_empty() {
-        Vec::new()
-    } else {
-        let plan = uplink::plan(home, lab, &wanted.state, &missing, host.context(opening)?)?;
-        let steps = plan.steps().cloned().collect();
-        warnings.extend(plan.warnings);
-        steps
-    };
+    warnings.append(&mut plan.warnings);
     Ok(Difference { steps, host, origins: wanted.origins, running, warnings })
 }
 
@@ -198,7 +191,10 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         if held != expected {
             link_names(home, lab.name(), keeper.process(), &held)?;
         }
-        let host = connect(home, dir, keeper.process(), lab, &state, &uplink::wanted(lab), &world, &mut warnings)?;
+        let host = uplink::host::of_keeper(keeper.process());
+        let mut plan = uplink::plan(home, dir.path(), lab, &state, &uplink::Found::default(), host)?;
+        let host = connect(home, dir, keeper.process(), &plan, lab, &world)?;
+        warnings.append(&mut plan.warnings);
         let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty())?;
         warnings.extend((!host.is_empty() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
         let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
@@ -227,26 +223,17 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
 }
 
 /// Gives nodes their way out.
-#[expect(clippy::too_many_arguments, reason = "it is a piece of two functions")]
 fn connect(
     home: &Home,
     dir: &LabDir,
     keeper: &Process,
+    plan: &uplink::Plan,
     lab: &Lab,
-    state: &NetState,
-    missing: &BTreeSet<NsName>,
     world: &World,
-    warnings: &mut Vec<Problem>,
 ) -> Result<Vec<HostStep>, Error> {
-    if missing.is_empty() {
-        return Ok(Vec::new());
-    }
-    let host = uplink::host::of_keeper(keeper).context(|| "open the host's network namespace".to_owned())?;
-    let mut plan = uplink::plan(home, lab, state, missing, host)?;
-    let nodes = missing.iter().map(|name| Ok((name.clone(), world.ns_fd(name)?)));
-    let nodes = nodes.collect::<Result<BTreeMap<_, _>, Error>>()?;
-    uplink::connect(home, dir.path(), keeper, &nodes, &plan)?;
-    warnings.append(&mut plan.warnings);
+    let nodes = uplink::wanted(lab).into_iter().map(|name| world.ns_fd(&name).map(|namespace| (name, namespace)));
+    let nodes = nodes.collect::<Result<BTreeMap<_, _>, _>>()?;
+    uplink::connect(home, dir.path(), keeper, &nodes, plan)?;
     Ok(plan.steps().cloned().collect())
 }
 
@@ -258,8 +245,11 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     attached.check(lab)?;
     let mut world = running.world()?;
     let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
-    let wanted_uplinks = uplink::wanted(lab);
     attached.set_aside(&mut found, &mut state)?;
+    // Before anything is changed, as `hop diff` does, so that both say the same.
+    let host = uplink::host::of_keeper(running.keeper());
+    let mut plan = uplink::plan(home, dir.path(), lab, &state, &uplinks, host)?;
+    warnings.append(&mut plan.warnings);
     let steps = hopyard_plan::diff(&found, &state);
 
     let mut record = running.record().clone();
@@ -267,7 +257,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     (record.nodes, record.links) = (lab.nodes().len(), lab.links().len());
     // First: whatever happens on the way, what is wanted is on record, and `hop diff` compares with it.
     Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
-    uplink::disconnect(home, dir.path(), running.keeper(), &mut world, &wanted_uplinks, &uplinks)?;
+    uplink::disconnect(home, dir.path(), running.keeper(), &mut world, &plan)?;
     if !steps.is_empty() {
         record.stage = Stage::Changing;
         record.write(dir.path())?;
@@ -299,10 +289,9 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         keeper::drop_held(dir.path(), &gone)?;
         link_names(home, lab.name(), running.keeper(), &held)?;
     }
-    let missing = &wanted_uplinks - &uplinks;
-    let host = connect(home, dir, running.keeper(), lab, &state, &missing, &world, &mut warnings)?;
-    let resolvers = uplink::resolvers(home, dir.path(), !wanted_uplinks.is_empty())?;
-    warnings.extend((!host.is_empty() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
+    let host = connect(home, dir, running.keeper(), &plan, lab, &world)?;
+    let resolvers = uplink::resolvers(home, dir.path(), !uplink::wanted(lab).is_empty())?;
+    warnings.extend((plan.connects() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
     view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts, &resolvers)?;
     record.stage = Stage::Up;
     record.write(dir.path())?;

@@ -1,6 +1,6 @@
 //! A lab that runs, as any later process finds it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -201,12 +201,8 @@ impl Running {
         Ok(self.observe_all(world, wanted)?.0)
     }
 
-    /// The same, and the nodes that have a way out of the lab.
-    pub(crate) fn observe_all(
-        &self,
-        world: &mut World,
-        wanted: &NetState,
-    ) -> Result<(NetState, BTreeSet<NsName>), Error> {
+    /// The same, and the ways out of the lab.
+    pub(crate) fn observe_all(&self, world: &mut World, wanted: &NetState) -> Result<(NetState, uplink::Found), Error> {
         let sysctls: BTreeMap<_, _> = wanted
             .namespaces
             .iter()

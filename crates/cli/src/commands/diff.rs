@@ -25,6 +25,13 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let home = Home::of_caller()?;
     let running = args.lab.find(&home)?;
     let difference = runtime::difference(&home, &running.contents()?.lab)?;
+    // What the host does to it; the rest concerns the file, and `hop check` and `hop up` have said it.
+    for warning in difference.warnings.iter().filter(|it| it.code.0 == "uplink-firewall") {
+        ui.note(format_args!("warning: {}", warning.message));
+        if let Some(help) = &warning.help {
+            ui.note(format_args!("  help: {help}"));
+        }
+    }
     let all = difference.steps.len() + difference.host.len();
     if args.json {
         let text = serde_json::to_string_pretty(&all_steps(&difference))

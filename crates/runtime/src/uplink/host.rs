@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use hopyard_kernel::{Process, Realm, World, look_inside, rights};
 use hopyard_net::{Family, NsName, Op, SysctlKey};
 use serde::{Deserialize, Serialize};
 
+use super::UplinkError;
 use crate::error::{Error, IoContext};
 use crate::home::Home;
 use crate::record::KeeperId;
@@ -55,14 +56,16 @@ pub(crate) fn own() -> io::Result<OwnedFd> {
 /// Lets a host forward, for a lab.
 pub(crate) fn acquire(home: &Home, host: &OwnedFd, keeper: &Process) -> Result<(), Error> {
     let Some(path) = file_of(home, host, true)? else { return Ok(()) };
-    let mut file = Locked::open(&path, true)?;
-    let Some(file) = &mut file else { return Ok(()) };
-    let mut shared = file.read();
+    let Some(file) = Locked::open(&path, true)? else { return Ok(()) };
+    let mut shared = file.read()?.unwrap_or_default();
     shared.users.retain(|user| lives(*user));
-    if shared.users.is_empty() && shared.before.is_empty() {
+    if shared.before.is_empty() {
         shared.before = settings(host)?;
     }
-    shared.users.push(KeeperId::of(keeper));
+    let own = KeeperId::of(keeper);
+    if !shared.users.contains(&own) {
+        shared.users.push(own);
+    }
     // First: whatever happens from here on, somebody sets it back.
     file.write(&shared)?;
     if shared.before.iter().any(|(key, _)| *key == Family::Ipv4.forwarding_key()) {
@@ -84,14 +87,16 @@ pub(crate) fn heal(home: &Home, host: &OwnedFd) -> Result<(), Error> {
 
 fn settle(home: &Home, host: &OwnedFd, stays: impl Fn(KeeperId) -> bool) -> Result<(), Error> {
     let Some(path) = file_of(home, host, false)? else { return Ok(()) };
-    let Some(mut file) = Locked::open(&path, false)? else { return Ok(()) };
-    let mut shared = file.read();
-    shared.users.retain(|user| stays(*user) && lives(*user));
-    if !shared.users.is_empty() {
-        return file.write(&shared);
+    let Some(file) = Locked::open(&path, false)? else { return Ok(()) };
+    let Some(mut shared) = file.read()? else { return file.remove() };
+    let known = shared.users.len();
+    shared.users.retain(|user| stays(*user));
+    if shared.users.iter().any(|user| lives(*user)) {
+        // Those that are dead may stay on record: nothing is to be written where the disk is full.
+        return if shared.users.len() < known { file.write(&shared) } else { Ok(()) };
     }
     set(host, &shared.before)?;
-    std::fs::remove_file(&path).context(|| format!("remove {}", path.display()))
+    file.remove()
 }
 
 /// Is the keeper still there? Its user is its lab, until it has ended.
@@ -115,7 +120,8 @@ fn file_of(home: &Home, host: &OwnedFd, make: bool) -> Result<Option<PathBuf>, E
     if make {
         home.note(&name).map(Some)
     } else {
-        Ok(home.notes(&name)?.into_iter().find(|path| path.ends_with(&name)))
+        // Its lock may be all that is left of it.
+        Ok(home.notes(&name)?.first().map(|path| path.with_file_name(&name)))
     }
 }
 
@@ -165,41 +171,85 @@ fn name() -> Option<NsName> {
     "host".parse().ok()
 }
 
-/// The file, for this process alone.
-struct Locked(File, PathBuf);
+/// The record, for this process alone. What is locked is a file beside it, for the record is replaced as a whole:
+/// whatever ends this process, and on a full disk, there is the old one or the new one.
+struct Locked {
+    record: PathBuf,
+    lock: PathBuf,
+    /// Its lock ends with it.
+    _file: File,
+}
 
 impl Locked {
-    /// `None`: there is none, and none was to be made.
-    fn open(path: &Path, make: bool) -> Result<Option<Self>, Error> {
-        let doing = || format!("open {}", path.display());
+    /// `None`: there is no record, and none was to be made.
+    fn open(record: &Path, make: bool) -> Result<Option<Self>, Error> {
+        let lock = beside(record, LOCK);
+        let doing = || format!("open {}", lock.display());
         loop {
+            if !make && !record.exists() && !lock.exists() {
+                return Ok(None);
+            }
             let mut options = OpenOptions::new();
-            options.read(true).write(true).create(make).mode(0o600);
-            let file = match options.open(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && !make => return Ok(None),
-                file => file.context(doing)?,
-            };
+            let file =
+                options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&lock).context(doing)?;
             file.lock().context(doing)?;
             // Another one may have removed it meanwhile.
             let inode = file.metadata().context(doing)?.ino();
-            if std::fs::metadata(path).is_ok_and(|now| now.ino() == inode) {
-                return Ok(Some(Locked(file, path.to_owned())));
+            if std::fs::metadata(&lock).is_ok_and(|now| now.ino() == inode) {
+                return Ok(Some(Locked { record: record.to_owned(), lock, _file: file }));
             }
         }
     }
 
-    /// A new one is empty; what a full disk has left of an old one is nobody's.
-    fn read(&mut self) -> Shared {
-        let mut text = String::new();
-        self.0.read_to_string(&mut text).ok();
-        serde_json::from_str(&text).unwrap_or_default()
+    /// `None`: there is none. One that cannot be read is an error, for it had what is to be set back.
+    fn read(&self) -> Result<Option<Shared>, Error> {
+        let text = match std::fs::read(&self.record) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.context(|| format!("read {}", self.record.display()))?,
+        };
+        let broken = |error: serde_json::Error| UplinkError::HostRecord {
+            path: self.record.clone(),
+            why: if text.is_empty() { "it is empty".to_owned() } else { error.to_string() },
+        };
+        Ok(Some(serde_json::from_slice(&text).map_err(broken)?))
     }
 
-    fn write(&mut self, shared: &Shared) -> Result<(), Error> {
-        let doing = || format!("write {}", self.1.display());
+    fn write(&self, shared: &Shared) -> Result<(), Error> {
+        let new = beside(&self.record, NEW);
+        let doing = || format!("write {}", new.display());
         let text = serde_json::to_vec(shared).map_err(io::Error::from).context(doing)?;
-        self.0.set_len(0).context(doing)?;
-        self.0.rewind().context(doing)?;
-        self.0.write_all(&text).context(doing)
+        let write = || {
+            let mut options = OpenOptions::new();
+            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            std::fs::rename(&new, &self.record)
+        };
+        write().inspect_err(|_| remove(&new).unwrap_or_default()).context(doing)
+    }
+
+    /// Removes all of it; the lock last.
+    fn remove(self) -> Result<(), Error> {
+        for path in [&beside(&self.record, NEW), &self.record, &self.lock] {
+            remove(path).context(|| format!("remove {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// What the names of the files beside the record end in.
+const LOCK: &str = ".lock";
+const NEW: &str = ".new";
+
+fn beside(record: &Path, end: &str) -> PathBuf {
+    let mut path = record.as_os_str().to_owned();
+    path.push(end);
+    path.into()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }

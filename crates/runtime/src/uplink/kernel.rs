@@ -8,16 +8,15 @@ use hopyard_kernel::nftables::{NftSocket, Owner, TableName, Transaction};
 use hopyard_kernel::{Process, Realm, World, enter_network, keeper};
 use hopyard_model::{Lab, Node, Problem};
 use hopyard_net::{
-    BaseChain, Chain, Endpoint, Family, Hook, IfName, Ipv4Net, NextHop, NsName, Op, Route, Rule, Ruleset, VethEnd,
-    masquerade_from,
+    BaseChain, Chain, Endpoint, Family, Hook, IfName, Ipv4Net, NextHop, NsName, NsState, Op, Route, Rule, RuleStep,
+    Ruleset, VethEnd, masquerade_from,
 };
 
-use super::{HostStep, Plan, Uplink, choose, host, prefixes};
+use super::{Connected, HostStep, Plan, Uplink, choose, host, prefixes};
 use crate::error::{Error, IoContext};
-use crate::home::Home;
 
 /// The name by which operations call the host's namespace.
-fn host_name(lab: &Lab) -> Option<NsName> {
+pub(super) fn host_name(lab: &Lab) -> Option<NsName> {
     let mut name = "host".to_owned();
     while lab.nodes().iter().any(|node| node.name.as_str() == name) {
         name.push('-');
@@ -28,7 +27,8 @@ fn host_name(lab: &Lab) -> Option<NsName> {
 
 pub(super) fn plan(
     lab: &Lab,
-    missing: &BTreeSet<NsName>,
+    wanted: &BTreeSet<NsName>,
+    connected: &[Connected],
     mut taken: Vec<Ipv4Net>,
     namespace: OwnedFd,
     plan: &mut Plan,
@@ -36,28 +36,46 @@ pub(super) fn plan(
     let Some(host) = host_name(lab) else { return Ok(()) };
     let mut world = World::new(Realm::host());
     world.adopt(host.clone(), namespace)?;
-    let keys = BTreeMap::from([(host.clone(), BTreeSet::from([Family::Ipv4.forwarding_key()]))]);
+    let key = Family::Ipv4.forwarding_key();
+    let keys = BTreeMap::from([(host.clone(), BTreeSet::from([key.clone()]))]);
     let state = world.observe(&keys)?;
     taken.extend(prefixes(&state));
     let firewall = world.firewall(&host)?;
     let there = &state.namespaces[&host];
     let mut names: BTreeSet<String> = there.links.keys().map(ToString::to_string).collect();
-    for node in missing {
-        let net = choose(lab, node, &mut taken)?;
-        let dev = dev_name(lab, node, &mut names)?;
-        let uplink = Uplink { node: node.clone(), net, dev };
-        let mut steps = Vec::new();
-        let key = Family::Ipv4.forwarding_key();
-        if plan.uplinks.is_empty() && there.sysctls.get(&key).is_some_and(|value| value == "0") {
-            let op = Op::SetSysctl { ns: host.clone(), key, value: "1".to_owned() };
-            steps.push(HostStep::Op { op, host: host.clone() });
-        }
-        steps.push(HostStep::Masquerade { table: uplink.table(), from: net });
-        steps.extend(ops(&uplink, &host).into_iter().map(|op| HostStep::Op { op, host: host.clone() }));
+    // A table that an `up` which was killed has made is the keeper's as long as the lab is there.
+    names.extend(firewall.iter().flat_map(|rules| &rules.chains).map(|chain| chain.table.clone()));
+    if there.sysctls.get(&key).is_some_and(|value| value == "0") {
+        let op = Op::SetSysctl { ns: host.clone(), key, value: "1".to_owned() };
+        plan.host.push(HostStep::Op { op, host: host.clone() });
+    }
+    for node in wanted {
+        let on_record = connected.iter().find(|it| it.node == *node && plan.stay.contains(node));
+        let there = on_record.and_then(|it| find(Uplink::of_record(it), there, firewall.as_ref()));
+        let uplink = if let Some(uplink) = there {
+            uplink
+        } else {
+            plan.stay.remove(node);
+            let net = choose(lab, node, &mut taken)?;
+            let dev = dev_name(lab, node, &mut names)?;
+            let uplink = Uplink { node: node.clone(), net, dev };
+            let mut steps = vec![HostStep::Masquerade { table: uplink.table(), from: net }];
+            steps.extend(ops(&uplink, &host).into_iter().map(|op| HostStep::Op { op, host: host.clone() }));
+            plan.uplinks.push((uplink.clone(), steps));
+            uplink
+        };
         plan.warnings.extend(firewall.as_ref().and_then(|rules| firewall_warning(rules, lab, &uplink)));
-        plan.uplinks.push((uplink, steps));
     }
     Ok(())
+}
+
+/// The host's part of one, if it is all there. A firewall that cannot be read is taken for whole.
+fn find(uplink: Uplink, host: &NsState, firewall: Option<&Ruleset>) -> Option<Uplink> {
+    let address = uplink.host_address().into();
+    let (dev, _) = host.links.iter().find(|(_, link)| link.up && link.addresses.contains(&address))?;
+    let uplink = Uplink { dev: *dev, ..uplink };
+    let table = uplink.table();
+    firewall.is_none_or(|rules| rules.chains.iter().any(|chain| chain.table == table)).then_some(uplink)
 }
 
 /// `hop` and a number from the names. One that is there may be dying; the next one is as good.
@@ -98,6 +116,12 @@ fn firewall_warning(rules: &Ruleset, lab: &Lab, uplink: &Uplink) -> Option<Probl
             && matches!(chain.family.as_str(), "ip" | "inet")
     };
     let chain = rules.chains.iter().find(drops)?;
+    // Somebody has done what the help says.
+    let name = uplink.dev.as_str().as_bytes();
+    let asks = |step: &RuleStep| matches!(step, RuleStep::Compare { with, .. } if with.starts_with(name));
+    if rules.chains.iter().flat_map(|chain| &chain.rules).any(|rule| rule.steps.iter().any(asks)) {
+        return None;
+    }
     let docker = rules.chains.iter().any(|chain| chain.name == "DOCKER-USER");
     let at = lab.nodes().iter().find(|node| node.name == uplink.node).and_then(|node| node.origin);
     let message = format!(
@@ -117,25 +141,26 @@ fn firewall_warning(rules: &Ruleset, lab: &Lab, uplink: &Uplink) -> Option<Probl
     }))
 }
 
-/// Makes one; returns the number by which the keeper holds the owner of its table.
+/// Makes one. `note` puts the number on record by which the keeper holds the owner of its table, before
+/// anything else can fail.
 pub(super) fn connect(
-    home: &Home,
     dir: &Path,
     lab_keeper: &Process,
     node: &OwnedFd,
     uplink: &Uplink,
     steps: &[HostStep],
-) -> Result<u32, Error> {
+    note: impl FnOnce(u32) -> Result<(), Error>,
+) -> Result<(), Error> {
     let opening = || "open the host's network namespace".to_owned();
     let namespace = host::of_keeper(lab_keeper).context(opening)?;
-    host::acquire(home, &namespace, lab_keeper)?;
     // Before the first packet.
     let socket = masquerade(&namespace, uplink)?;
     let numbers = keeper::hold(dir, &[socket.as_fd()])?;
+    note(numbers.first().copied().unwrap_or_default())?;
     let ops: Vec<&Op> = steps
         .iter()
         .filter_map(|step| match step {
-            HostStep::Op { op, .. } if !matches!(op, Op::SetSysctl { .. }) => Some(op),
+            HostStep::Op { op, .. } => Some(op),
             _ => None,
         })
         .collect();
@@ -149,8 +174,7 @@ pub(super) fn connect(
     }
     world.adopt(uplink.node.clone(), node.try_clone().context(opening)?)?;
     let ops: Vec<Op> = ops.into_iter().cloned().collect();
-    world.apply(&ops, &mut |_| {}).map_err(|failed| Error::Kernel(failed.error))?;
-    Ok(numbers.first().copied().unwrap_or_default())
+    world.apply(&ops, &mut |_| {}).map_err(|failed| Error::Kernel(failed.error))
 }
 
 /// Makes the table; its socket owns it.

@@ -13,13 +13,14 @@ mod resolver;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use hopyard_kernel::{Process, World};
 use hopyard_model::{Lab, Node, Problem};
-use hopyard_net::{IfName, IpNet, Ipv4Net, LinkKind, NetState, NsName, Op};
+use hopyard_net::{Endpoint, Family, IfName, IpNet, Ipv4Net, LinkKind, NetState, NsName, Op};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext};
@@ -53,6 +54,14 @@ pub enum UplinkError {
     NoAddresses {
         /// Where they are chosen from.
         pool: Ipv4Net,
+    },
+    /// The record of what the host had before cannot be understood.
+    #[error("{}, which has the host's settings from before its labs, cannot be read: {why}", .path.display())]
+    HostRecord {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// This process is in another network than the lab came from.
     #[error("the way out leads to the network that the lab was brought up in, and this is another one")]
@@ -126,6 +135,11 @@ pub(crate) struct Uplink {
 }
 
 impl Uplink {
+    /// One that is on record; its interface is not.
+    fn of_record(it: &Connected) -> Self {
+        Uplink { node: it.node.clone(), net: it.net, dev: IfName::LO }
+    }
+
     pub(crate) fn host_address(&self) -> Ipv4Net {
         self.nth(1)
     }
@@ -188,10 +202,19 @@ fn name() -> Option<IfName> {
     Node::UPLINK.parse().ok()
 }
 
+/// The ways out that were found in the nodes of a lab.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The nodes that have such an interface, whatever its state.
+    present: BTreeSet<NsName>,
+    /// Those in which it is as it was made, as far as that is seen from inside, and its addresses.
+    whole: BTreeMap<NsName, BTreeSet<IpNet>>,
+}
+
 /// Takes the ways out away from a state that was found, and says which nodes had one.
-pub(crate) fn strip(found: &mut NetState, wanted: &NetState) -> BTreeSet<NsName> {
-    let mut nodes = BTreeSet::new();
-    let Some(dev) = name() else { return nodes };
+pub(crate) fn strip(found: &mut NetState, wanted: &NetState) -> Found {
+    let mut ways = Found::default();
+    let Some(dev) = name() else { return ways };
     for (ns, state) in &mut found.namespaces {
         let declared = wanted.namespaces.get(ns).is_some_and(|want| want.links.contains_key(&dev));
         let leads_out = state.links.get(&dev).is_some_and(|link| match &link.kind {
@@ -202,46 +225,82 @@ pub(crate) fn strip(found: &mut NetState, wanted: &NetState) -> BTreeSet<NsName>
         if declared || !leads_out {
             continue;
         }
-        let whole = state.links.remove(&dev).is_some_and(|link| link.up && !link.addresses.is_empty());
+        // The kernel takes it away when the interface is set down, and does not give it back.
+        let is_led = state.routes.keys().any(|key| key.prefix == Family::Ipv4.default_prefix());
+        let Some(link) = state.links.remove(&dev) else { continue };
         state.routes.retain(|_, route| route.next_hops().iter().all(|hop| hop.dev != dev));
         state.neighbours.retain(|(on, _), _| *on != dev);
-        if whole {
-            nodes.insert(ns.clone());
+        ways.present.insert(ns.clone());
+        if link.up && is_led && !link.addresses.is_empty() {
+            ways.whole.insert(ns.clone(), link.addresses.iter().copied().collect());
         }
     }
-    nodes
+    ways
 }
 
-/// What is to be done for the ways out that are missing.
+/// What is to be done for the ways out.
+#[derive(Default)]
 pub(crate) struct Plan {
-    pub(crate) uplinks: Vec<(Uplink, Vec<HostStep>)>,
+    /// The nodes whose way out is as it shall be.
+    stay: BTreeSet<NsName>,
+    /// The interfaces that go: of nodes that shall have none, and of those that get a new one.
+    removals: Vec<Op>,
+    /// The same, of nodes that do not go themselves.
+    shown: Vec<HostStep>,
+    /// What the host must be told, whatever the number of ways out.
+    host: Vec<HostStep>,
+    /// Those that are made.
+    uplinks: Vec<(Uplink, Vec<HostStep>)>,
     pub(crate) warnings: Vec<Problem>,
 }
 
 impl Plan {
     /// All that is done on the host.
     pub(crate) fn steps(&self) -> impl Iterator<Item = &HostStep> {
-        self.uplinks.iter().flat_map(|(_, steps)| steps)
+        let made = self.uplinks.iter().flat_map(|(_, steps)| steps);
+        self.shown.iter().chain(&self.host).chain(made)
+    }
+
+    /// Is any made?
+    pub(crate) fn connects(&self) -> bool {
+        !self.uplinks.is_empty()
     }
 }
 
-/// Plans those of `missing`, from the host's network as it is.
+/// Compares what a lab shall have with what was found in its nodes, with what is on record in its directory,
+/// and with the host's network as it is.
 pub(crate) fn plan(
     home: &Home,
+    dir: &Path,
     lab: &Lab,
     state: &NetState,
-    missing: &BTreeSet<NsName>,
-    host: OwnedFd,
+    found: &Found,
+    host: io::Result<OwnedFd>,
 ) -> Result<Plan, Error> {
-    let mut plan = Plan { uplinks: Vec::new(), warnings: Vec::new() };
-    if missing.is_empty() {
-        return Ok(plan);
-    }
+    let wanted = wanted(lab);
+    let mut plan = Plan::default();
+    plan.stay.extend(found.whole.keys().filter(|node| wanted.contains(*node)).cloned());
     let taken: Vec<Ipv4Net> = prefixes(state).collect();
-    if home.is_privileged() {
-        kernel::plan(lab, missing, taken, host, &mut plan)?;
+    if home.is_privileged() && !wanted.is_empty() {
+        let host = host.context(|| "open the host's network namespace".to_owned())?;
+        let connected = read(dir)?;
+        let on_record = |node: &NsName| connected.iter().find(|it| it.node == *node);
+        let is_ours = |node: &NsName| {
+            let address = on_record(node).map(|it| Uplink::of_record(it).node_address().into());
+            address.is_some_and(|address| found.whole.get(node).is_some_and(|there| there.contains(&address)))
+        };
+        plan.stay.retain(is_ours);
+        kernel::plan(lab, &wanted, &connected, taken, host, &mut plan)?;
     } else {
-        pasta::plan(lab, missing, taken, &mut plan)?;
+        pasta::plan(lab, &(&wanted - &plan.stay), taken, &mut plan)?;
+    }
+    let (Some(dev), Some(host)) = (name(), kernel::host_name(lab)) else { return Ok(plan) };
+    for node in found.present.difference(&plan.stay) {
+        let op = Op::DelLink(Endpoint { ns: node.clone(), dev });
+        if lab.nodes().iter().any(|it| it.name == *node) {
+            plan.shown.push(HostStep::Op { op: op.clone(), host: host.clone() });
+        }
+        plan.removals.push(op);
     }
     Ok(plan)
 }
@@ -254,52 +313,52 @@ pub(crate) fn connect(
     lab: &BTreeMap<NsName, OwnedFd>,
     plan: &Plan,
 ) -> Result<(), Error> {
-    if plan.uplinks.is_empty() {
+    if plan.uplinks.is_empty() && plan.host.is_empty() {
         return Ok(());
+    }
+    if home.is_privileged() {
+        let host = host::of_keeper(keeper).context(|| "open the host's network namespace".to_owned())?;
+        host::acquire(home, &host, keeper)?;
     }
     let mut connected = read(dir)?;
     for (uplink, steps) in &plan.uplinks {
         let Some(node) = lab.get(&uplink.node) else { continue };
-        let held = if home.is_privileged() {
-            Some(kernel::connect(home, dir, keeper, node, uplink, steps)?)
+        connected.retain(|it| it.node != uplink.node);
+        let mut note = |held: Option<u32>| {
+            connected.push(Connected { node: uplink.node.clone(), net: uplink.net, held });
+            write_json(dir, FILE, FILE_NEW, &connected)
+        };
+        if home.is_privileged() {
+            kernel::connect(dir, keeper, node, uplink, steps, |held| note(Some(held)))?;
         } else {
             pasta::connect(dir, keeper, node, uplink, steps)?;
-            None
-        };
-        connected.retain(|it| it.node != uplink.node);
-        connected.push(Connected { node: uplink.node.clone(), net: uplink.net, held });
-        write_json(dir, FILE, FILE_NEW, &connected)?;
+            note(None)?;
+        }
     }
     Ok(())
 }
 
-/// Removes those of nodes that shall have none, or that are gone.
+/// Removes those that do not stay, before any is made.
 pub(crate) fn disconnect(
     home: &Home,
     dir: &Path,
     keeper: &Process,
     world: &mut World,
-    wanted: &BTreeSet<NsName>,
-    found: &BTreeSet<NsName>,
+    plan: &Plan,
 ) -> Result<(), Error> {
-    let Some(dev) = name() else { return Ok(()) };
-    let gone: Vec<&NsName> = found.difference(wanted).filter(|node| world.contains(node)).collect();
-    for node in gone {
-        // Its other end goes with it, and `pasta` ends when it has lost its interface.
-        let at = hopyard_net::Endpoint { ns: node.clone(), dev };
-        world.apply(&[Op::DelLink(at)], &mut |_| {}).map_err(|failed| Error::Kernel(failed.error))?;
-    }
-    let (stay, go): (Vec<_>, Vec<_>) =
-        read(dir)?.into_iter().partition(|it| wanted.contains(&it.node) && found.contains(&it.node));
+    // Its other end goes with it, and `pasta` ends when it has lost its interface.
+    world.apply(&plan.removals, &mut |_| {}).map_err(|failed| Error::Kernel(failed.error))?;
+    let (stay, go): (Vec<_>, Vec<_>) = read(dir)?.into_iter().partition(|it| plan.stay.contains(&it.node));
     if go.is_empty() {
         return Ok(());
     }
+    // First: a number that is dropped twice may be another's by then.
+    write_json(dir, FILE, FILE_NEW, &stay)?;
     let held: Vec<u32> = go.iter().filter_map(|it| it.held).collect();
     if !held.is_empty() {
         hopyard_kernel::keeper::drop_held(dir, &held)?;
     }
-    write_json(dir, FILE, FILE_NEW, &stay)?;
-    if home.is_privileged() && stay.is_empty() {
+    if home.is_privileged() && stay.is_empty() && !plan.connects() {
         let host = host::of_keeper(keeper).context(|| "open the host's network namespace".to_owned())?;
         host::release(home, &host, keeper)?;
     }
@@ -312,10 +371,7 @@ pub(crate) fn resolvers(home: &Home, dir: &Path, wanted: bool) -> Result<Vec<IpA
     match connected.first() {
         _ if !wanted => Ok(Vec::new()),
         // `pasta` hands on what is asked of it, also to a resolver that only the host reaches.
-        Some(first) if !home.is_privileged() => {
-            let uplink = Uplink { node: first.node.clone(), net: first.net, dev: IfName::LO };
-            Ok(vec![uplink.host_address().addr().into()])
-        }
+        Some(first) if !home.is_privileged() => Ok(vec![Uplink::of_record(first).host_address().addr().into()]),
         _ => Ok(resolver::reachable()),
     }
 }
