@@ -126,6 +126,55 @@ fn what_cannot_be_lent_is_told_and_changes_nothing() {
 }
 
 #[test]
+fn a_change_that_fails_behind_the_move_loses_no_interface() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    let fails = |text: &str| {
+        file(&machine, text);
+        let output = machine.output(HOP, &["up", "/run/web.hop.yaml"]);
+        let said = self::text(&output.stderr);
+        assert!(!output.status.success() && said.contains("no such sysctl"), "{text}: {output:?}");
+        assert!(machine.run(HOP, &["ping", "web", "db"]).contains("web reaches db"), "the lab goes on");
+    };
+    let is_on_record = || machine.output("test", &["-e", "/run/hopyard/web/lent.json"]).status.success();
+    let taken = |text: &str, node: &str| {
+        let asks = "interfaces: [wan], addresses: { wan: 192.0.2.10/24 }, sysctls: { net.ipv4.conf.wan.nonsense: 1 }";
+        text.replace(&format!("{node}:,"), &format!("{node}: {{ {asks} }},"))
+    };
+    let bare = "nodes: { web:, db:, c:, }\nlinks: [web -- db]\n";
+    let two = "nodes: { web:, db:, }\nlinks: [web -- db]\n";
+    // To a new node, of which the keeper knows nothing yet.
+    up(&machine, two);
+    fails(&taken(bare, "c"));
+    assert_eq!(state(&machine), before);
+    assert!(!is_on_record());
+    machine.run(HOP, &["down", "web"]);
+    assert_eq!(state(&machine), before);
+    // From a node to a new one.
+    up(&machine, WEB);
+    fails(&taken(bare, "c"));
+    assert_eq!(state(&machine), before);
+    // What is wanted comes to be when the fault is mended, whatever was tried before.
+    up(&machine, &taken(bare, "c").replace(", sysctls: { net.ipv4.conf.wan.nonsense: 1 }", ""));
+    wait_until("the new node answers", || answers(&machine, "192.0.2.10"));
+    machine.run(HOP, &["down", "web"]);
+    assert_eq!(state(&machine), before);
+    // From a node to another that was there: there it stays, and from there it comes back.
+    up(&machine, WEB);
+    fails(&taken(two, "db"));
+    assert!(machine.run(HOP, &["exec", "db", "--", "ip", "link"]).contains("wan"));
+    machine.run(HOP, &["down", "web"]);
+    assert_eq!(state(&machine), before);
+    // Out of a node while something else fails.
+    up(&machine, WEB);
+    fails(&two.replace("db:,", "db: { sysctls: { net.ipv4.conf.eth0.nonsense: 1 } },"));
+    up(&machine, two);
+    assert_eq!(state(&machine), before);
+    machine.run(HOP, &["down", "web"]);
+    assert_eq!(state(&machine), before);
+}
+
+#[test]
 fn a_keeper_that_is_killed_takes_a_virtual_interface_along_and_the_next_up_says_so() {
     let Some(machine) = machine() else { return };
     up(&machine, WEB);
