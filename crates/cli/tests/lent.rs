@@ -6,6 +6,9 @@
 
 mod common;
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use common::machine::{HOP, Machine};
 use common::{Place, is_root, text, wait_until};
 
@@ -14,11 +17,16 @@ const WEB: &str = "nodes:\n  web:\n    interfaces: [wan]\n    addresses: { wan: 
 /// A machine with an interface to the outside.
 fn machine() -> Option<Machine> {
     let machine = Machine::new()?;
-    machine.sh("ip link set lo up; ip netns add outside; ip -n outside link set lo up
-         ip link add wan type veth peer name eth0 netns outside
-         ip -n outside address add 192.0.2.1/24 dev eth0; ip -n outside link set eth0 up
-         ip address add 192.0.2.7/24 dev wan; ip link set wan up; ip route add 198.51.100.0/24 via 192.0.2.1");
+    machine.sh("ip link set lo up; ip netns add outside; ip -n outside link set lo up");
+    wire(&machine);
+    machine.sh("ip address add 192.0.2.7/24 dev wan; ip link set wan up; ip route add 198.51.100.0/24 via 192.0.2.1");
     Some(machine)
+}
+
+/// The interface, which has nothing yet.
+fn wire(machine: &Machine) {
+    machine.sh("ip link add wan address 02:00:00:00:00:07 type veth peer name eth0 netns outside
+         ip -n outside address add 192.0.2.1/24 dev eth0; ip -n outside link set eth0 up");
 }
 
 fn file(machine: &Machine, text: &str) {
@@ -185,6 +193,57 @@ fn a_keeper_that_is_killed_takes_a_virtual_interface_along_and_the_next_up_says_
     let output = machine.output(HOP, &["up", "/run/web.hop.yaml"]);
     assert!(text(&output.stderr).contains("there is no interface `wan` here"), "{output:?}");
     assert!(machine.run(HOP, &["down", "web"]).contains("was not running"));
+}
+
+#[test]
+fn an_up_that_is_killed_leaves_what_the_interface_had_to_the_next_command() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    file(&machine, WEB);
+    let succeeds = |program: &str, args: &[&str]| machine.output(program, args).status.success();
+    let is_here = || succeeds("ip", &["link", "show", "wan"]);
+    let mut given_again = 0;
+    for moment in 0..40 {
+        let mut starting = machine.command(HOP, &["up", "/run/web.hop.yaml"]);
+        let mut starting = starting.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // The moment is what is tried here, no event.
+        std::thread::sleep(Duration::from_millis(moment * 2));
+        let inside = format!("/proc/{0}/task/{0}/children", starting.id());
+        // `nsenter` has gone over into hop, or forked it.
+        for pid in std::fs::read_to_string(inside).unwrap_or_default().split_whitespace() {
+            Command::new("kill").args(["-9", pid]).output().unwrap();
+        }
+        starting.kill().ok();
+        starting.wait().unwrap();
+        let is_up = machine.run(HOP, &["ls"]).contains("web");
+        // At once now and then, and when the keeper has tidied up otherwise.
+        if moment % 3 > 0 && !is_up {
+            wait_until("the keeper has ended, or there was none yet", || {
+                let record = text(&machine.output("cat", &["/run/hopyard/web/record.json"]).stdout);
+                record.is_empty() || record.contains("\"keeper\":null")
+            });
+            wait_until("the interface is here, or the kernel has destroyed it", || {
+                is_here() || !succeeds("ip", &["-n", "outside", "link", "show", "eth0"])
+            });
+            assert!(!machine.run(HOP, &["ls"]).contains("web"));
+            if !is_here() {
+                // As a piece of hardware comes back: bare.
+                wire(&machine);
+                given_again += 1;
+            }
+        }
+        machine.run(HOP, &["down", "web"]);
+        if is_here() {
+            assert_eq!(state(&machine), before, "killed after {} ms", moment * 2);
+        } else {
+            wire(&machine);
+            machine.sh(
+                "ip address add 192.0.2.7/24 dev wan; ip link set wan up; ip route add 198.51.100.0/24 via 192.0.2.1",
+            );
+        }
+        assert!(!succeeds("test", &["-e", "/run/hopyard"]), "nothing is left");
+    }
+    println!("{given_again} times the interface came back bare");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir};
 use crate::lent::{self, Loans};
 use crate::netns_dir;
-use crate::record::{Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
+use crate::record::{self, Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
 use crate::running::Running;
 use crate::uplink::{self, HostStep};
 use crate::view;
@@ -169,7 +169,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     let keeper = Keeper::launch(&KeeperSpec {
         user_namespace: !home.is_privileged(),
         dir: dir.path(),
-        files: &FILES,
+        files: &record::of_keeper(),
         links: home.netns_dir(),
     })?;
     let plan =
