@@ -6,6 +6,9 @@
 
 mod common;
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use common::machine::{HOP, Machine};
 use common::{Place, is_root, text, wait_until};
 
@@ -14,11 +17,16 @@ const WEB: &str = "nodes:\n  web:\n    interfaces: [wan]\n    addresses: { wan: 
 /// A machine with an interface to the outside.
 fn machine() -> Option<Machine> {
     let machine = Machine::new()?;
-    machine.sh("ip link set lo up; ip netns add outside; ip -n outside link set lo up
-         ip link add wan type veth peer name eth0 netns outside
-         ip -n outside address add 192.0.2.1/24 dev eth0; ip -n outside link set eth0 up
-         ip address add 192.0.2.7/24 dev wan; ip link set wan up; ip route add 198.51.100.0/24 via 192.0.2.1");
+    machine.sh("ip link set lo up; ip netns add outside; ip -n outside link set lo up");
+    wire(&machine);
+    machine.sh("ip address add 192.0.2.7/24 dev wan; ip link set wan up; ip route add 198.51.100.0/24 via 192.0.2.1");
     Some(machine)
+}
+
+/// The interface, which has nothing yet.
+fn wire(machine: &Machine) {
+    machine.sh("ip link add wan address 02:00:00:00:00:07 type veth peer name eth0 netns outside
+         ip -n outside address add 192.0.2.1/24 dev eth0; ip -n outside link set eth0 up");
 }
 
 fn file(machine: &Machine, text: &str) {
@@ -126,6 +134,55 @@ fn what_cannot_be_lent_is_told_and_changes_nothing() {
 }
 
 #[test]
+fn a_change_that_fails_behind_the_move_loses_no_interface() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    let fails = |text: &str| {
+        file(&machine, text);
+        let output = machine.output(HOP, &["up", "/run/web.hop.yaml"]);
+        let said = self::text(&output.stderr);
+        assert!(!output.status.success() && said.contains("no such sysctl"), "{text}: {output:?}");
+        assert!(machine.run(HOP, &["ping", "web", "db"]).contains("web reaches db"), "the lab goes on");
+    };
+    let is_on_record = || machine.output("test", &["-e", "/run/hopyard/web/lent.json"]).status.success();
+    let taken = |text: &str, node: &str| {
+        let asks = "interfaces: [wan], addresses: { wan: 192.0.2.10/24 }, sysctls: { net.ipv4.conf.wan.nonsense: 1 }";
+        text.replace(&format!("{node}:,"), &format!("{node}: {{ {asks} }},"))
+    };
+    let bare = "nodes: { web:, db:, c:, }\nlinks: [web -- db]\n";
+    let two = "nodes: { web:, db:, }\nlinks: [web -- db]\n";
+    // To a new node, of which the keeper knows nothing yet.
+    up(&machine, two);
+    fails(&taken(bare, "c"));
+    assert_eq!(state(&machine), before);
+    assert!(!is_on_record());
+    machine.run(HOP, &["down", "web"]);
+    assert_eq!(state(&machine), before);
+    // From a node to a new one.
+    up(&machine, WEB);
+    fails(&taken(bare, "c"));
+    assert_eq!(state(&machine), before);
+    // What is wanted comes to be when the fault is mended, whatever was tried before.
+    up(&machine, &taken(bare, "c").replace(", sysctls: { net.ipv4.conf.wan.nonsense: 1 }", ""));
+    wait_until("the new node answers", || answers(&machine, "192.0.2.10"));
+    machine.run(HOP, &["down", "web"]);
+    assert_eq!(state(&machine), before);
+    // From a node to another that was there: there it stays, and from there it comes back.
+    up(&machine, WEB);
+    fails(&taken(two, "db"));
+    assert!(machine.run(HOP, &["exec", "db", "--", "ip", "link"]).contains("wan"));
+    machine.run(HOP, &["down", "web"]);
+    assert_eq!(state(&machine), before);
+    // Out of a node while something else fails.
+    up(&machine, WEB);
+    fails(&two.replace("db:,", "db: { sysctls: { net.ipv4.conf.eth0.nonsense: 1 } },"));
+    up(&machine, two);
+    assert_eq!(state(&machine), before);
+    machine.run(HOP, &["down", "web"]);
+    assert_eq!(state(&machine), before);
+}
+
+#[test]
 fn a_keeper_that_is_killed_takes_a_virtual_interface_along_and_the_next_up_says_so() {
     let Some(machine) = machine() else { return };
     up(&machine, WEB);
@@ -136,6 +193,57 @@ fn a_keeper_that_is_killed_takes_a_virtual_interface_along_and_the_next_up_says_
     let output = machine.output(HOP, &["up", "/run/web.hop.yaml"]);
     assert!(text(&output.stderr).contains("there is no interface `wan` here"), "{output:?}");
     assert!(machine.run(HOP, &["down", "web"]).contains("was not running"));
+}
+
+#[test]
+fn an_up_that_is_killed_leaves_what_the_interface_had_to_the_next_command() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    file(&machine, WEB);
+    let succeeds = |program: &str, args: &[&str]| machine.output(program, args).status.success();
+    let is_here = || succeeds("ip", &["link", "show", "wan"]);
+    let mut given_again = 0;
+    for moment in 0..40 {
+        let mut starting = machine.command(HOP, &["up", "/run/web.hop.yaml"]);
+        let mut starting = starting.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // The moment is what is tried here, no event.
+        std::thread::sleep(Duration::from_millis(moment * 2));
+        let inside = format!("/proc/{0}/task/{0}/children", starting.id());
+        // `nsenter` has gone over into hop, or forked it.
+        for pid in std::fs::read_to_string(inside).unwrap_or_default().split_whitespace() {
+            Command::new("kill").args(["-9", pid]).output().unwrap();
+        }
+        starting.kill().ok();
+        starting.wait().unwrap();
+        let is_up = machine.run(HOP, &["ls"]).contains("web");
+        // At once now and then, and when the keeper has tidied up otherwise.
+        if moment % 3 > 0 && !is_up {
+            wait_until("the keeper has ended, or there was none yet", || {
+                let record = text(&machine.output("cat", &["/run/hopyard/web/record.json"]).stdout);
+                record.is_empty() || record.contains("\"keeper\":null")
+            });
+            wait_until("the interface is here, or the kernel has destroyed it", || {
+                is_here() || !succeeds("ip", &["-n", "outside", "link", "show", "eth0"])
+            });
+            assert!(!machine.run(HOP, &["ls"]).contains("web"));
+            if !is_here() {
+                // As a piece of hardware comes back: bare.
+                wire(&machine);
+                given_again += 1;
+            }
+        }
+        machine.run(HOP, &["down", "web"]);
+        if is_here() {
+            assert_eq!(state(&machine), before, "killed after {} ms", moment * 2);
+        } else {
+            wire(&machine);
+            machine.sh(
+                "ip address add 192.0.2.7/24 dev wan; ip link set wan up; ip route add 198.51.100.0/24 via 192.0.2.1",
+            );
+        }
+        assert!(!succeeds("test", &["-e", "/run/hopyard"]), "nothing is left");
+    }
+    println!("{given_again} times the interface came back bare");
 }
 
 #[test]

@@ -7,11 +7,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use hopyard_net::{Endpoint, IfName, NsName, Op, VethEnd};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkAttribute;
+use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, netlink};
 use rustix::thread::LinkNameSpaceType;
 
@@ -73,6 +75,20 @@ impl Pending {
     /// # Errors
     /// The markers cannot be watched.
     pub fn wait(self) -> Result<(), PendingError> {
+        self.wait_for_markers()
+    }
+
+    /// The same, but not for ever: gives up when the kernel frees nothing for that long.
+    ///
+    /// # Errors
+    /// It has given up, or the markers cannot be watched.
+    pub fn wait_at_most(self, patience: Duration) -> Result<(), PendingError> {
+        rustix::net::sockopt::set_socket_timeout(&self.events, Timeout::Recv, Some(patience))
+            .doing("wait for the kernel to free the namespaces")?;
+        self.wait_for_markers()
+    }
+
+    fn wait_for_markers(self) -> Result<(), PendingError> {
         for (device, marker) in self.markers {
             drop(marker);
             wait_until_gone(&self.events, device).doing("wait for the kernel to free the namespaces")?;

@@ -3,17 +3,19 @@
 //! What an interface has is written down before it moves. It comes back before its namespace ends: the kernel
 //! would give a device of hardware back by itself, bare, and destroy a virtual one.
 
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 use hopyard_kernel::moving::{Settings, Space};
-use hopyard_kernel::{Errno, Process, Realm, World, pin};
+use hopyard_kernel::{Errno, Process, Realm, World, cleanup, pin};
 use hopyard_model::Lab;
 use hopyard_net::{Endpoint, IfName, LinkKind, NetState, NsName, Op};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext};
 use crate::home::Home;
-use crate::ns::{NsError, Place};
+use crate::ns::{NsError, Place, find_by_cookie};
 use crate::record::{self, Held};
 
 /// The file in a lab's directory.
@@ -75,8 +77,11 @@ impl Loans {
                 Err(error) if error.errno() == Errno::NODEV => {
                     return Err(NsError::NoInterface { dev: *dev, place: Place::Here, devs: here.interfaces()? }.into());
                 }
-                settings => settings?.to_bytes(),
+                settings => settings?,
             };
+            // Is it here and bare after a change that was killed, what it had before that is what it is to have again.
+            let known = self.0.iter().find(|loan| loan.dev == *dev && loan.from == from && settings.is_bare());
+            let settings = known.map_or_else(|| settings.to_bytes(), |known| known.settings.clone());
             self.0.retain(|loan| loan.dev != *dev);
             self.0.push(Loan { node: ns.clone(), dev: *dev, from, settings });
         }
@@ -107,14 +112,56 @@ impl Loans {
                     moved = true;
                     let Some(loan) = self.0.iter().find(|loan| loan.dev == at.dev) else { continue };
                     if !is_numbered(wanted, at) {
-                        let mut there = Space::open(std::os::fd::AsFd::as_fd(&world.ns_fd(&at.ns)?))?;
-                        there.restore(loan.dev, &Settings::from_bytes(&loan.settings))?;
+                        space(world, &at.ns)?.restore(loan.dev, &Settings::from_bytes(&loan.settings))?;
                     }
                 }
                 _ => {}
             }
         }
         if moved { self.write(dir) } else { Ok(()) }
+    }
+
+    /// After a change that failed: brings back what is in namespaces that end with this process, because the keeper
+    /// does not hold them, and writes down where the others are.
+    pub(crate) fn recover(
+        &mut self,
+        dir: &Path,
+        steps: &[Op],
+        world: &mut World,
+        wanted: &NetState,
+    ) -> Result<(), Error> {
+        let mut here = here()?;
+        let held = Held::read(dir)?;
+        let mut failed = Ok(());
+        for mut loan in std::mem::take(&mut self.0) {
+            let kept = match loan.find(&mut here, steps, world) {
+                Ok(Whereabouts::Unmoved) => true,
+                Ok(Whereabouts::Back) => {
+                    failed = failed.and(loan.give(&mut here));
+                    false
+                }
+                Ok(Whereabouts::In(node)) if held.nodes.iter().any(|(name, _)| *name == node) => {
+                    let at = Endpoint { ns: node.clone(), dev: loan.dev };
+                    loan.node = node;
+                    if !is_numbered(wanted, &at) {
+                        failed = failed.and(space(world, &at.ns).and_then(|mut there| loan.give(&mut there)));
+                    }
+                    true
+                }
+                Ok(Whereabouts::In(node)) => {
+                    let back = bring_back(world, &mut here, &loan, Endpoint { ns: node, dev: loan.dev });
+                    let is_back = back.is_ok();
+                    failed = failed.and(back);
+                    !is_back
+                }
+                Err(error) => {
+                    failed = failed.and(Err(error));
+                    true
+                }
+            };
+            self.0.extend(kept.then_some(loan));
+        }
+        self.write(dir).and(failed)
     }
 
     /// Brings all of them back from namespaces that are about to end.
@@ -162,14 +209,60 @@ impl Loans {
     }
 }
 
-/// Brings back what a lab was lent before its keeper ends; and gives what the kernel has brought back, because the
-/// keeper has ended already, what it had.
-pub(crate) fn return_all(dir: &Path, keeper: Option<&Process>) -> Result<(), Error> {
-    let mut loans = Loans::read(dir)?;
-    if loans.0.is_empty() {
-        return Ok(());
+/// Where an interface is.
+enum Whereabouts {
+    /// Where it is on record: it is none of those that the steps move.
+    Unmoved,
+    /// Where it came from.
+    Back,
+    /// In a node.
+    In(NsName),
+}
+
+impl Loan {
+    /// Where it is after some of the steps.
+    fn find(&self, here: &mut Space, steps: &[Op], world: &World) -> Result<Whereabouts, Error> {
+        let returns = steps.iter().any(|op| matches!(op, Op::ReturnLink(at) if at.dev == self.dev));
+        let takers = steps.iter().filter_map(|op| match op {
+            Op::TakeLink(at) if at.dev == self.dev => Some(&at.ns),
+            _ => None,
+        });
+        let takers: Vec<&NsName> = takers.collect();
+        if !returns && takers.is_empty() {
+            return Ok(Whereabouts::Unmoved);
+        }
+        let is_in = |node: &NsName| -> Result<bool, Error> {
+            Ok(world.contains(node) && space(world, node)?.interfaces()?.contains(&self.dev))
+        };
+        // On its way it is in one place after the other; what else has its name is in a later one.
+        if returns && is_in(&self.node)? {
+            return Ok(Whereabouts::In(self.node.clone()));
+        }
+        if here.cookie().unwrap_or_default() == self.from && here.interfaces()?.contains(&self.dev) {
+            return Ok(Whereabouts::Back);
+        }
+        for node in takers {
+            if is_in(node)? {
+                return Ok(Whereabouts::In(node.clone()));
+            }
+        }
+        Ok(Whereabouts::Unmoved)
     }
-    let Some(keeper) = keeper else { return give_again(&loans) };
+
+    /// Gives it what it had. Whoever has given it something meanwhile knows better; one that is gone was virtual.
+    fn give(&self, place: &mut Space) -> Result<(), Error> {
+        if place.settings(self.dev).is_ok_and(|now| now.is_bare()) {
+            place.restore(self.dev, &Settings::from_bytes(&self.settings))?;
+        }
+        Ok(())
+    }
+}
+
+/// Brings back what a lab was lent, before its keeper ends. The rest is in no namespace that the keeper holds: it is
+/// for [`give_again`], when the keeper has ended.
+pub(crate) fn return_held(dir: &Path, keeper: Option<&Process>) -> Result<Loans, Error> {
+    let mut loans = Loans::read(dir)?;
+    let Some(keeper) = keeper.filter(|_| !loans.0.is_empty()) else { return Ok(loans) };
     let mut world = World::new(Realm::host());
     let held = Held::read(dir).unwrap_or_default();
     for (node, number) in held.nodes.into_iter().filter(|(node, _)| loans.0.iter().any(|it| it.node == *node)) {
@@ -177,19 +270,43 @@ pub(crate) fn return_all(dir: &Path, keeper: Option<&Process>) -> Result<(), Err
         let namespace = std::fs::File::open(&path).context(|| format!("open the namespace of {node}, {path}"))?;
         world.adopt(node, namespace.into())?;
     }
-    loans.bring_back(&mut world)
+    loans.bring_back(&mut world)?;
+    Ok(loans)
 }
 
-/// After the kernel has brought devices back, bare.
-fn give_again(loans: &Loans) -> Result<(), Error> {
-    let mut here = here()?;
-    for loan in &loans.0 {
-        // Whoever has given it something meanwhile knows better. One that is gone was virtual.
-        if here.settings(loan.dev).is_ok_and(|now| now.is_bare()) {
-            here.restore(loan.dev, &Settings::from_bytes(&loan.settings))?;
-        }
+/// How long the kernel may take to free a namespace, and with that to bring back what was in it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Gives what the kernel brings back by itself, bare, what it had: from namespaces that have ended.
+pub(crate) fn give_again(loans: &Loans) -> Result<(), Error> {
+    if loans.0.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let mut here = here()?;
+    let cookie = here.cookie().unwrap_or_default();
+    if let Some(loan) = loans.0.iter().find(|loan| loan.from != cookie)
+        && is_there(loan.from)?
+    {
+        return Err(Error::LentElsewhere { node: loan.node.clone(), dev: loan.dev });
+    }
+    let there = here.interfaces()?;
+    if loans.0.iter().any(|loan| !there.contains(&loan.dev))
+        && let Ok(pending) = cleanup::Pending::watch(&Realm::host())
+    {
+        // What is not there by then was virtual, and is gone.
+        pending.wait_at_most(PATIENCE).ok();
+    }
+    loans.0.iter().filter(|loan| loan.from == cookie).try_for_each(|loan| loan.give(&mut here))
+}
+
+/// Is there a network of that cookie, as far as it can be found: by a name, or as the machine's?
+fn is_there(cookie: u64) -> Result<bool, Error> {
+    let machine = pin::network_of(1).ok().and_then(|network| Space::open(network.as_fd()).ok());
+    Ok(machine.is_some_and(|it| it.cookie() == Some(cookie)) || find_by_cookie(cookie)?.is_some())
+}
+
+fn space(world: &World, node: &NsName) -> Result<Space, Error> {
+    Ok(Space::open(world.ns_fd(node)?.as_fd())?)
 }
 
 fn bring_back(world: &mut World, here: &mut Space, loan: &Loan, at: Endpoint) -> Result<(), Error> {
@@ -212,5 +329,5 @@ fn is_numbered(wanted: &NetState, at: &Endpoint) -> bool {
 
 fn here() -> Result<Space, Error> {
     let own = pin::own_network().context(|| "open this namespace".to_owned())?;
-    Ok(Space::open(std::os::fd::AsFd::as_fd(&own))?)
+    Ok(Space::open(own.as_fd())?)
 }

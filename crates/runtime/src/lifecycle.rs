@@ -19,7 +19,7 @@ use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir};
 use crate::lent::{self, Loans};
 use crate::netns_dir;
-use crate::record::{Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
+use crate::record::{self, Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
 use crate::running::Running;
 use crate::uplink::{self, HostStep};
 use crate::view;
@@ -162,7 +162,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     let keeper = Keeper::launch(&KeeperSpec {
         user_namespace: !home.is_privileged(),
         dir: dir.path(),
-        files: &FILES,
+        files: &record::of_keeper(),
         links: home.netns_dir(),
     })?;
     let plan =
@@ -266,27 +266,34 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         let mut loans = Loans::read(dir.path())?;
         loans.note(dir.path(), &steps)?;
         attached.note(dir.path(), &state, false)?;
-        apply(&mut world, &steps, &origins, true)?;
-        loans.settle(dir.path(), &steps, &world, &state)?;
-        attached.note(dir.path(), &state, true)?;
-        // A node that goes takes its processes with it; they would hold its namespace, unseen.
-        for namespace in leaving {
-            let doing = || "end the processes of a node that is no more".to_owned();
-            for process in Process::all_in_network(namespace.as_fd()).context(doing)? {
-                process.kill().context(doing)?;
+        let mut carry_out = || -> Result<Held, Error> {
+            apply(&mut world, &steps, &origins, true)?;
+            loans.settle(dir.path(), &steps, &world, &state)?;
+            attached.note(dir.path(), &state, true)?;
+            // A node that goes takes its processes with it; they would hold its namespace, unseen.
+            for namespace in &leaving {
+                let doing = || "end the processes of a node that is no more".to_owned();
+                for process in Process::all_in_network(namespace.as_fd()).context(doing)? {
+                    process.kill().context(doing)?;
+                }
             }
-        }
-        let old = Held::read(dir.path())?;
-        let (kept, gone): (Vec<_>, Vec<_>) =
-            old.nodes.into_iter().partition(|(name, _)| state.namespaces.contains_key(name));
-        let is_new = |name: &&NsName| !found.namespaces.contains_key(*name);
-        let new = hold(dir.path(), &world, state.namespaces.keys().filter(is_new))?;
-        let mut held = Held { nodes: kept };
-        held.nodes.extend(new.nodes);
-        held.nodes.sort();
-        held.write(dir.path())?;
-        let gone: Vec<u32> = gone.into_iter().map(|(_, number)| number).collect();
-        keeper::drop_held(dir.path(), &gone)?;
+            let old = Held::read(dir.path())?;
+            let (kept, gone): (Vec<_>, Vec<_>) =
+                old.nodes.into_iter().partition(|(name, _)| state.namespaces.contains_key(name));
+            let is_new = |name: &&NsName| !found.namespaces.contains_key(*name);
+            let new = hold(dir.path(), &world, state.namespaces.keys().filter(is_new))?;
+            let mut held = Held { nodes: kept };
+            held.nodes.extend(new.nodes);
+            held.nodes.sort();
+            held.write(dir.path())?;
+            let gone: Vec<u32> = gone.into_iter().map(|(_, number)| number).collect();
+            keeper::drop_held(dir.path(), &gone)?;
+            Ok(held)
+        };
+        let outcome = carry_out();
+        // While this process still has the namespaces that the keeper does not hold.
+        let held =
+            outcome.inspect_err(|_| loans.recover(dir.path(), &steps, &mut world, &state).unwrap_or_default())?;
         link_names(home, lab.name(), running.keeper(), &held)?;
     }
     let host = connect(home, dir, running.keeper(), &plan, lab, &world)?;
@@ -400,7 +407,7 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     let id = record.and_then(|record| record.keeper);
     let keeper = id.map(KeeperId::find).transpose()?.flatten();
     let alive = id.map(KeeperId::find_alive).transpose()?.flatten();
-    lent::return_all(dir.path(), alive.as_ref())?;
+    let loans = lent::return_held(dir.path(), alive.as_ref())?;
     if let Some(keeper) = &alive {
         Attachments::clean_all(dir.path(), &keeper::realm_of(keeper)?, Some(keeper))?;
     } else if home.is_privileged() {
@@ -417,6 +424,8 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
             return Err(Error::Held { keeper: keeper.pid() });
         }
     }
+    // Before the record of what they had goes.
+    lent::give_again(&loans)?;
     if let Some(links) = home.netns_dir() {
         let removed = match id {
             Some(id) => keeper::remove_links(links, &keeper::link_target(&id.pid)).map(drop),

@@ -92,6 +92,12 @@ const CONTENTS: &str = "lab.json";
 const CONTENTS_NEW: &str = "lab.json.new";
 pub(crate) const NODES: &str = "nodes";
 const NODES_NEW: &str = "nodes.new";
+/// Those that a keeper that was abandoned takes with it: all but the one by which a lent interface gets again what it
+/// had. That one is for the next `up` or `down`.
+pub(crate) fn of_keeper() -> Vec<&'static str> {
+    FILES.into_iter().filter(|file| *file != LENT).collect()
+}
+
 /// All of them, for removal.
 pub(crate) const FILES: [&str; 16] = [
     RECORD,

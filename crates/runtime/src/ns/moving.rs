@@ -237,7 +237,7 @@ fn take(there: &mut Space, dev: IfName, to: &OwnedFd, place: Place) -> Result<()
     Ok(there.send(dev, to.as_fd()).map_err(failed)?)
 }
 
-fn find_by_cookie(cookie: u64) -> Result<Option<(OwnedFd, Place)>, Error> {
+pub(crate) fn find_by_cookie(cookie: u64) -> Result<Option<(OwnedFd, Place)>, Error> {
     let mut found = None;
     Names::visit(|entries| {
         let mut entries: Vec<Entry> = entries.into_iter().filter(|entry| entry.network.is_some()).collect();
