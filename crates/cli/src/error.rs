@@ -8,7 +8,7 @@ use hopyard::model::Problem;
 use hopyard::net::Op;
 use hopyard::runtime;
 use hopyard::runtime::attach::AttachError;
-use hopyard::runtime::boot::BootError;
+use hopyard::runtime::boot::{BootError, Wish};
 use hopyard::runtime::ns::NsError;
 
 use crate::source::Source;
@@ -231,6 +231,11 @@ fn ns_hint(error: &NsError) -> Option<String> {
              `unshare -Urn CMD` a command in an empty one"
                 .to_owned(),
         ),
+        NsError::Closed { .. } => Some(
+            "it belongs to another user, or has rights that this one lacks; root can open it, but for root of a \
+             container, which cannot look at all"
+                .to_owned(),
+        ),
         NsError::NotFound { name, names } => {
             let name = name.to_string();
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -290,7 +295,15 @@ fn attach_hint(error: &AttachError) -> Option<String> {
 /// The way out, of what concerns systemd.
 fn boot_hint(error: &BootError) -> Option<String> {
     let text = match error {
-        BootError::NoSystemd => "`--print` prints the unit; elsewhere, have the machine run `hop up` when it starts",
+        BootError::NoSystemd { wish: Wish::Enable } => {
+            "`--print` prints the unit; elsewhere, have the machine run `hop up` when it starts"
+        }
+        BootError::NoSystemd { wish: Wish::Disable } => {
+            "it is systemd that brings enabled labs up; `hop down` takes one down that runs"
+        }
+        BootError::NoSystemd { wish: Wish::Install } => {
+            "without `--install` the drop-in is printed; `hop exec LAB/NODE CMD` runs a command in a node"
+        }
         BootError::NoUserManager { .. } => {
             "it is there where you have logged in, not after `su`; `loginctl enable-linger` keeps it from then on"
         }
@@ -305,7 +318,9 @@ fn boot_hint(error: &BootError) -> Option<String> {
         BootError::UserService => {
             "let the service begin with `ExecStart=/path/of/hop exec LAB/NODE`, and its command behind it"
         }
-        BootError::BadService { .. } | BootError::KeeperKilled { .. } => return None,
+        BootError::NoSystemd { wish: Wish::Uninstall }
+        | BootError::BadService { .. }
+        | BootError::KeeperKilled { .. } => return None,
     };
     Some(text.to_owned())
 }

@@ -160,6 +160,56 @@ fn the_lab_goes_and_leaves_nothing_in_its_containers() {
     assert_eq!((one.sh(show), two.sh(show)), (before.clone(), before));
 }
 
+/// A process whose network is attached may leave it for any other, setns(2).
+#[test]
+fn a_process_that_goes_elsewhere_keeps_what_is_there() {
+    let Some(machine) = machine() else { return };
+    // Where it goes there is by chance what bears the names that the lab has given.
+    machine.sh("ip netns add other; ip -n other link add eth0 type veth peer name lab0
+        ip -n other link set lo up; ip -n other address add 10.9.0.1/24 dev lo; ip -n other link set lab0 up");
+    let others = || machine.sh("ip -n other -br link; ip -n other -br -4 address; ip -n other route");
+    let before = others();
+    for keeper_is_killed in [false, true] {
+        for node in ["far", "gate"] {
+            let (go, moved) = (format!("/run/{}", unique("go")), format!("/run/{}", unique("moved")));
+            // It stays, and shows what there is.
+            let container = Container::new(&machine, &format!("mkfifo {go}; ip link set lo up"));
+            let empty = container.sh("ip -br address");
+            let script = "import ctypes, os, sys
+open('/run/pid','w').write(str(os.getpid()))
+open(sys.argv[1]).read()
+fd = os.open('/run/netns/other', os.O_RDONLY)
+assert ctypes.CDLL(None).setns(fd, 0x40000000) == 0
+open(sys.argv[2], 'w').write('x')
+open(sys.argv[1]).read()";
+            machine.sh("rm -f /run/pid");
+            let args = ["--net", "--target", &container.pid, "python3", "-c", script, &go, &moved];
+            let mut moving = machine.command("nsenter", &args).spawn().unwrap();
+            let mut pid = String::new();
+            wait_until("it runs", || {
+                pid = text(&machine.output("cat", &["/run/pid"]).stdout);
+                !pid.is_empty()
+            });
+            machine.run(HOP, &["attach", node, "--pid", &pid]);
+            all_answer(&machine);
+            machine.sh(&format!(": >{go}"));
+            wait_until("it has moved", || machine.output("test", &["-s", &moved]).status.success());
+            if keeper_is_killed {
+                machine.sh(&format!("kill -9 $({HOP} ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\),/\\1/p')"));
+                machine.run(HOP, &["down", "att"]);
+                machine.run(HOP, &["up", "/run/att.hop.yaml"]);
+            } else {
+                machine.run(HOP, &["detach", node]);
+                assert_eq!(container.sh("ip -br address"), empty, "something is left in the network that was attached");
+            }
+            assert_eq!(others(), before, "{node}, {keeper_is_killed}");
+            all_answer(&machine);
+            machine.sh(&format!(": >{go}"));
+            moving.wait().unwrap();
+        }
+    }
+}
+
 #[test]
 fn an_attach_that_is_killed_is_finished_or_undone_by_the_next_up() {
     let Some(machine) = machine() else { return };
@@ -215,6 +265,22 @@ fn what_cannot_be_attached_is_told() {
     fails(1, &["far", "--pid", pid], "already");
     fails(1, &["home", "--pid", pid], "is in node `far` of this lab already");
     assert_eq!(machine.output(HOP, &["detach", "home"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_process_that_may_not_be_looked_into_is_told_as_such() {
+    if std::fs::File::open("/proc/1/ns/net").is_ok() {
+        println!("skipped: this user may look into every process");
+        return;
+    }
+    let place = Place::new();
+    place.hop(&["up", "a -- b", "--name", &unique("closed")]);
+    for args in [&["attach", "a", "--pid", "1"][..], &["why", "--ns", "pid:1", "host"]] {
+        let said = place.fails(1, args);
+        assert!(said.contains("may not open the network namespace of process 1"), "{args:?}: {said}");
+        assert!(!said.contains("doctor") && said.contains("root can open it"), "{args:?}: {said}");
+    }
+    assert!(place.hop(&["ping", "a", "b"]).contains("a reaches b"));
 }
 
 #[test]

@@ -229,7 +229,17 @@ fn without_systemd_the_unit_can_be_printed() {
     }
     let said = place.fails(1, &["enable", &file]);
     assert!(said.contains("systemd does not run on this machine") && said.contains("--print"), "{said}");
-    assert!(place.fails(1, &["disable", &name]).contains("systemd does not run"));
+    // What these do not have they do not offer.
+    place.hop(&["up", "a -- b", "--name", &name]);
+    let node = format!("{name}/a");
+    for args in [&["disable", &name][..], &["unit", "--remove", "who"], &["unit", "--install", "--node", &node, "who"]]
+    {
+        if args[0] == "unit" && !common::is_root() {
+            continue;
+        }
+        let said = place.fails(1, args);
+        assert!(said.contains("systemd does not run") && !said.contains("--print"), "{args:?}: {said}");
+    }
 }
 
 /// A machine between two networks, as it is when it starts: `wan` leads to the Internet, `lan` to the inside.

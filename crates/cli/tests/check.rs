@@ -130,3 +130,39 @@ fn a_plan_says_which_pairs_it_cuts_and_joins() {
     let (_, said) = plan(&[&lab("  - b:eth1 -- c:eth0\n", "")]);
     assert!(said.contains("\nthis change joins 8 pairs: a -> b, a -> c, b -> a, b -> c (4 more)\n"), "{said}");
 }
+
+#[test]
+fn what_no_model_predicts_is_counted_and_named() {
+    if std::process::Command::new("nft").arg("--version").output().is_err() {
+        println!("skipped: no nft to load rules");
+        return;
+    }
+    let place = Place::new();
+    routed(&place);
+    let rules = "table ip t { set s { type ipv4_addr; elements = { 192.0.2.1 }; }; \
+                 chain f { type filter hook forward priority 0; ip daddr @s drop; }; }";
+    place.hop(&["exec", "r", "--", "nft", rules]);
+    let (said, status) = check(&place, &["-4"]);
+    assert!(
+        said.contains("6 of 6 pairs reach each other, as predicted; 2 of them could not be predicted, in "),
+        "{said}"
+    );
+    assert_eq!(status, Some(0));
+    let (said, status) = check(&place, &["-4", "--no-probe"]);
+    assert!(
+        said.contains("4 of 6 pairs reach each other, predicted, no packet was sent; 2 of them could not"),
+        "{said}"
+    );
+    assert_eq!(status, Some(3));
+
+    let output = place.output(&["why", "-4", "a", "b"]);
+    let said = text(&output.stdout);
+    assert!(said.starts_with("YES a -> ") && said.contains("the probe was answered"), "{said}");
+    assert!(said.contains(": a set is not understood"), "{said}");
+    assert!(said.contains("\n back") && said.contains("  answered") && !said.contains("not reached"), "{said}");
+    assert_eq!(output.status.code(), Some(0));
+    let output = place.output(&["why", "-4", "a", "b", "--no-probe"]);
+    let said = text(&output.stdout);
+    assert!(said.starts_with("??? a -> ") && said.contains("not reached"), "{said}");
+    assert_eq!(output.status.code(), Some(3));
+}

@@ -4,6 +4,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard};
@@ -237,6 +238,78 @@ fn a_killed_keeper_takes_the_lab_with_it_and_up_makes_it_anew() {
     place.hop(&["ping", "--all"]);
     place.hop(&["down", "--wait"]);
     wait_until_as(&before, &place);
+}
+
+/// Kills the keeper of a lab, and waits until the lab is gone with it.
+fn kill_keeper(place: &Place, name: &str) {
+    let record = std::fs::read_to_string(place.records().join(name).join("record.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let keeper = record["keeper"]["pid"].to_string();
+    assert!(std::process::Command::new("kill").args(["-9", &keeper]).status().unwrap().success());
+    wait_until("the lab is gone", || !text(&place.output(&["ls"]).stdout).contains(name));
+}
+
+#[test]
+fn the_remains_of_a_killed_keeper_are_told_and_cleared() {
+    let _alone = alone();
+    let place = Place::new();
+    let before = host(&place);
+    let (first, second) = (unique("remains"), unique("others"));
+    for name in [&first, &second] {
+        place.hop(&["up", "a -- b", "--name", name]);
+    }
+    kill_keeper(&place, &first);
+    let told = |name: &str| {
+        let output = place.output(&["ls", "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stderr).contains(&format!("`hop down {name}` clears its remains"))
+    };
+    assert!(told(&first) && !told(&second));
+    // The one that runs is the one that is meant.
+    assert_eq!(place.hop(&["down"]), format!("{second} is down\n"));
+    assert!(told(&first));
+    assert_eq!(place.hop(&["down"]), format!("{first} was not running; its remains are cleared\n"));
+    assert!(!place.records().exists(), "the directory of records is left");
+    wait_until_as(&before, &place);
+
+    for name in [&first, &second] {
+        place.hop(&["up", "a -- b", "--name", name]);
+        kill_keeper(&place, name);
+    }
+    let said = place.fails(2, &["down"]);
+    assert!(said.contains(&first) && said.contains(&second) && said.contains("--all"), "{said}");
+    assert!(told(&first) && told(&second));
+    let said = place.hop(&["down", "--all"]);
+    for name in [&first, &second] {
+        assert!(said.contains(&format!("{name} was not running; its remains are cleared\n")), "{said}");
+    }
+    wait_until_as(&before, &place);
+}
+
+#[test]
+fn a_lab_that_is_just_being_started_is_no_remains() {
+    let _alone = alone();
+    let place = Place::new();
+    let name = unique("held");
+    place.hop(&["up", "a -- b", "--name", &name]);
+    let dir = place.records().join(&name);
+    let record = std::fs::read_to_string(dir.join("record.json")).unwrap();
+    place.hop(&["down", "--wait"]);
+    // As it is before the keeper is on record.
+    let mut record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    record["stage"] = "starting".into();
+    record["keeper"] = serde_json::Value::Null;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).unwrap();
+    std::fs::write(dir.join("record.json"), record.to_string()).unwrap();
+    let held = std::fs::File::open(&dir).unwrap();
+    held.lock().unwrap();
+    let told = || text(&place.output(&["ls"]).stderr).contains("clears its remains");
+    assert!(!told());
+    place.fails(2, &["down"]);
+    drop(held);
+    // Whoever started it died.
+    assert!(told());
+    assert_eq!(place.hop(&["down"]), format!("{name} was not running; its remains are cleared\n"));
 }
 
 #[test]

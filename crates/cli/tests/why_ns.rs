@@ -216,7 +216,7 @@ fn what_cannot_be_asked_is_said() {
         (&["/etc/passwd", "a"], 2, "that is no file of a network namespace"),
         (&["/no/such", "a"], 1, "cannot open /no/such"),
         (&["a", "a:http"], 2, "is no target"),
-        (&["-6", "a", "r"], 2, "`r` has no such address"),
+        (&["-6", "a", "r"], 2, "`r` has no IPv6 address"),
         (&["--lab", "x", "a", "r"], 2, "cannot be used with"),
     ] {
         let (found, _, beside) = why(&machine, args);
@@ -227,4 +227,14 @@ fn what_cannot_be_asked_is_said() {
     machine.sh(&format!("cd /run && {HOP} record --ns a -o x.json"));
     let said = machine.output(HOP, &["why", "--from", "/run/x.json", "a", &format!("pid-{pid}")]);
     assert!(text(&said.stdout).starts_with("NO  a -> 10.2.0.3"), "{}{}", text(&said.stdout), text(&said.stderr));
+}
+
+#[test]
+fn a_namespace_without_addresses_is_said_to_have_none() {
+    let Some((machine, _)) = machine() else { return };
+    machine.sh("ip netns add bare");
+    let (status, _, beside) = why(&machine, &["a", "bare"]);
+    assert_eq!(status, Some(2), "{beside}");
+    assert!(beside.contains("`bare` has no address that others could send to"), "{beside}");
+    assert!(beside.contains("`ip address` in it lists what it has"), "{beside}");
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use hopyard_net::{
-    Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, Neighbour, NextHop, NodeState, NsName, Op,
+    Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, Nat, Neighbour, NextHop, NodeState, NsName, Op,
     PolicyRule, Route, RouteKey, RouteKind, Snapshot, SysctlKey,
 };
 use serde::Serialize;
@@ -177,6 +177,11 @@ fn apply_op(op: &Op, snapshot: &mut Snapshot) {
             node.neighbours.push(Neighbour { dev: at.dev, addr: *addr, mac: *mac, permanent: true });
         }
         Op::DelNeigh { at, addr } => node.neighbours.retain(|it| (it.dev, it.addr) != (at.dev, *addr)),
+        Op::SetNat { nat, .. } => {
+            let rules = node.firewall.get_or_insert_default();
+            rules.chains.retain(|chain| !(chain.family == "inet" && chain.table == Nat::TABLE));
+            rules.chains.extend(nat.chains());
+        }
         // No repair makes, removes or renames what a plan has built.
         _ => {}
     }

@@ -303,7 +303,11 @@ fn apply<'a>(rule: &'a Rule, seen: &Seen<'_>) -> Applied<'a> {
 
 /// By the kernel's name of the instruction.
 fn not_understood<'a>(what: &str) -> Applied<'a> {
-    Applied::Unknown(format!("`{what}` is not understood"))
+    Applied::Unknown(match what {
+        // As nft(8) calls it; that of the kernel nobody has written.
+        "lookup" => "a set is not understood".to_owned(),
+        what => format!("`{what}` is not understood"),
+    })
 }
 
 /// Bytes of registers. Numbers 1 to 4 are the old ones of 16 bytes, from 8 on those of four bytes,

@@ -4,9 +4,10 @@
 use std::net::IpAddr;
 
 use hopyard_net::{
-    Family, FibAction, FibRoute, IfName, IpNet, Ipv4Conf, LinkState, NextHop, NodeState, PolicyRule, RouteKind,
-    RuleAction,
+    Family, FibAction, FibRoute, IfName, IpNet, Ipv4Conf, LinkState, NextHop, NodeState, PolicyRule, RouteKey,
+    RouteKind, RuleAction,
 };
+use std::cmp::Reverse;
 
 use crate::Packet;
 
@@ -261,4 +262,10 @@ pub(crate) fn check_source(
             _ => no_way_back(None),
         },
     }
+}
+
+/// The route of `main` that a node has to an address.
+pub(crate) fn main_route(node: &NodeState, to: IpAddr) -> Option<&FibRoute> {
+    let routes = node.routes.iter().filter(|it| it.key.table == RouteKey::MAIN && it.key.prefix.contains(&to));
+    routes.max_by_key(|it| (it.key.prefix.prefix_len(), Reverse(it.metric())))
 }

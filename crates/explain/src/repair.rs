@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    Endpoint, FibAction, FibRoute, IfName, IpNet, LinkKind, Mtu, NextHop, NodeState, NsName, Op, Route, RouteKey,
-    RouteKind, Snapshot, SysctlKey,
+    Endpoint, FibAction, IfName, IpNet, LinkKind, Mtu, NextHop, NodeState, NsName, Op, Route, RouteKind, Snapshot,
+    SysctlKey,
 };
 use serde::Serialize;
 
-use crate::lookup::is_own;
+use crate::hidden::{all_outside, is_behind};
+use crate::lookup::{is_own, main_route};
 use crate::segment::{self, distances, link_at, owners, segment};
 use crate::verdict::trouble_of;
 use crate::walk::{Choices, Hop, Walk, conf_key};
@@ -93,7 +94,8 @@ pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op
         let Some(trouble) = trouble_of(walk, back) else { continue };
         let done = |edit: &Edit| stages.iter().flat_map(|stage| &stage.edits).any(|(other, _)| other == edit);
         let count = stages.iter().map(|stage| stage.edits.len()).sum::<usize>();
-        let context = Context::new(&changed, query, walk, back, drift);
+        let way = verdict.there.nodes().chain(walk.nodes()).cloned().collect();
+        let context = Context::new(&changed, query, (walk, back), way, drift);
         for Proposal { cost: more, edits } in context.proposals(&trouble) {
             if count + edits.len() > MOST_EDITS || edits.iter().any(|(edit, _)| done(edit)) {
                 continue;
@@ -129,24 +131,36 @@ struct Context<'a> {
     walk: &'a Walk,
     drift: &'a [Op],
     dst: IpAddr,
+    /// All nodes on the way there and back.
+    way: BTreeSet<NsName>,
+    /// The interfaces outside of nodes that hide something.
+    outside: BTreeMap<NsName, BTreeSet<IfName>>,
     /// The node that should get the packet, and how far each other is from it.
     target: Option<NsName>,
     distances: BTreeMap<NsName, usize>,
 }
 
 impl<'a> Context<'a> {
-    fn new(snapshot: &'a Snapshot, query: &Query, walk: &'a Walk, back: bool, drift: &'a [Op]) -> Self {
+    fn new(
+        snapshot: &'a Snapshot,
+        query: &Query,
+        (walk, back): (&'a Walk, bool),
+        way: BTreeSet<NsName>,
+        drift: &'a [Op],
+    ) -> Self {
         let dst = walk.packet.dst;
         let declared = if back { Some(query.from.clone()) } else { query.wanted.clone() };
         let target = declared.or_else(|| owners(snapshot, dst).into_iter().next().map(|end| end.ns));
         let distances = target.as_ref().map(|target| distances(snapshot, target)).unwrap_or_default();
-        Context { snapshot, walk, drift, dst, target, distances }
+        let outside = all_outside(snapshot, drift);
+        Context { snapshot, walk, drift, dst, way, outside, target, distances }
     }
 
     fn proposals(&self, trouble: &Trouble) -> Vec<Proposal> {
         let mut found = Vec::new();
         let ns = &trouble.node;
         let Some(node) = self.snapshot.nodes.get(ns) else { return found };
+        self.translations(&mut found);
         self.declared(ns, &trouble.reason, &mut found);
         match &trouble.reason {
             Reason::NoRoute { .. } => {
@@ -259,6 +273,15 @@ impl<'a> Context<'a> {
         found
     }
 
+    /// Before all else what the nodes on the way should translate and do not: it shows elsewhere, as an address
+    /// that nobody has a route to.
+    fn translations(&self, found: &mut Vec<Proposal>) {
+        let is_one = |op: &&Op| matches!(op, Op::SetNat { .. }) && self.way.contains(op.ns());
+        for op in self.drift.iter().filter(is_one) {
+            found.push(Proposal { cost: DECLARED, edits: vec![(Edit::of(op.clone(), self.snapshot), true)] });
+        }
+    }
+
     /// What restores what was declared, in the node or at the other end of its links.
     fn declared(&self, ns: &NsName, reason: &Reason, found: &mut Vec<Proposal>) {
         let mut nodes = BTreeSet::from([ns.clone()]);
@@ -306,7 +329,8 @@ impl<'a> Context<'a> {
             Op::DelRoute { ns, key } => {
                 let used = |hop: &Hop| hop.node == *ns && hop.route.as_ref().is_some_and(|route| route.key == *key);
                 let node = self.snapshot.nodes.get(ns);
-                let first = |addr: &IpAddr| node.and_then(|node| matched(node, *addr)).is_some_and(|it| it.key == *key);
+                let first =
+                    |addr: &IpAddr| node.and_then(|node| main_route(node, *addr)).is_some_and(|it| it.key == *key);
                 self.walk.hops.iter().any(used) || ends.iter().flatten().any(first)
             }
             Op::SetSysctl { key, value, .. } => !(forwarding(key) && value == "0"),
@@ -353,6 +377,12 @@ impl<'a> Context<'a> {
                     continue;
                 }
                 let Some(there) = link_at(self.snapshot, end) else { continue };
+                // What it hides from that side, nobody there gets a route to.
+                let hides = self.outside.get(&end.ns).filter(|outside| outside.contains(&end.dev));
+                let hides = hides.zip(self.snapshot.nodes.get(&end.ns));
+                if hides.is_some_and(|(outside, node)| is_behind(node, outside, to)) {
+                    continue;
+                }
                 let on_link = |addr: IpAddr| {
                     link.addresses.iter().any(|own| own.net.contains(&addr) && own.net.addr() != addr && !own.host_only)
                 };
@@ -424,7 +454,7 @@ impl<'a> Context<'a> {
         found: &mut Vec<Proposal>,
     ) {
         let Some(src) = self.walk.packet.src else { return };
-        let matched = if has_way_back { matched(node, src) } else { None };
+        let matched = if has_way_back { main_route(node, src) } else { None };
         let length = matched.map_or(0, |route| route.key.prefix.prefix_len());
         if let Some(route) = matched.filter(|route| !route.derived) {
             plain(Edit::Op(Op::DelRoute { ns: ns.clone(), key: route.key.clone() }), found);
@@ -579,16 +609,10 @@ fn takes(node: &NodeState, route: &Route) -> bool {
     let on_link = |hop: &NextHop| {
         let Some(via) = hop.via else { return node.links.contains_key(&hop.dev) };
         !is_own(node, via)
-            && matched(node, via)
+            && main_route(node, via)
                 .is_some_and(|it| it.next_hops().iter().any(|to| to.via.is_none() && to.dev == hop.dev))
     };
     route.next_hops().iter().all(on_link)
-}
-
-/// The route of `main` that a node has to an address.
-fn matched(node: &NodeState, to: IpAddr) -> Option<&FibRoute> {
-    let routes = node.routes.iter().filter(|it| it.key.table == RouteKey::MAIN && it.key.prefix.contains(&to));
-    routes.max_by_key(|it| (it.key.prefix.prefix_len(), Reverse(it.metric())))
 }
 
 fn push(found: &mut Vec<Proposal>, cost: u32, edits: Vec<Edit>) {

@@ -105,6 +105,35 @@ fn tenants_do_not_reach_each_other_and_nobody_reaches_them_by_their_own_addresse
     assert!(blue.is_err() && listener.accept().is_err());
 }
 
+#[test]
+fn a_neighbour_of_the_router_alone_does_not_reach_what_it_hides() {
+    let text = "\
+nodes:
+  inn:
+  gw: { nat: { masquerade: out } }
+  ext:
+links:
+  - inn -- gw
+  - gw:out -- ext
+";
+    let net = Network::start(text).unwrap();
+    let node = |name| net.node(name).unwrap();
+    let (inn, ext) = (node("inn"), node("ext"));
+    let [inside, outside] = [&inn, &ext].map(|it| IpAddr::from(it.ipv4().unwrap()));
+
+    // Out, and by the address of the router.
+    let seen = seen_from(&inn, &ext, 7000, &format!("{outside}:7000")).unwrap();
+    assert_ne!(seen, inside);
+    assert!(node("gw").run(|| TcpListener::bind((seen, 0))).unwrap().is_ok(), "{seen} is not of the router");
+    // Not in: no packet is sent at all.
+    let _there = inn.run(|| TcpListener::bind((inside, 80))).unwrap().unwrap();
+    let refused = ext.run(|| TcpStream::connect_timeout(&(inside, 80).into(), PATIENCE)).unwrap().unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::NetworkUnreachable);
+    // What the router has outside can be reached.
+    let refused = ext.run(|| TcpStream::connect_timeout(&(seen, 80).into(), PATIENCE)).unwrap().unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
 /// Runs something in a node of a lab.
 fn inside<R: Send>(lab: &Running, node: &str, work: impl FnOnce() -> R + Send) -> R {
     let namespace = lab.namespace(node).unwrap();
@@ -150,6 +179,53 @@ fn a_router_is_adopted_and_its_connections_go_on() {
     red.set_read_timeout(Some(PATIENCE)).unwrap();
     red.read_exact(&mut [0]).unwrap();
     hopyard::runtime::down(&home, first.name(), true).unwrap();
+}
+
+#[test]
+fn hop_why_restores_what_is_translated_no_more_and_leads_nobody_to_what_is_hidden() {
+    use hopyard::explain::{Edit, Outcome, Packet, Protocol, hidden};
+    use hopyard::net::{Nat, NatRule, Op};
+    use hopyard::runtime::why::{Fixed, fix, why};
+
+    let home = Home::of_caller().unwrap();
+    let text = std::fs::read_to_string(EXAMPLE).unwrap();
+    let text = format!("name: neutron-why-{}\n{text}", std::process::id());
+    let lab = hopyard::formats::read(&hopyard::formats::SourceFile::new("x.hop.yaml", text)).unwrap().0;
+    hopyard::runtime::down(&home, lab.name(), true).unwrap();
+    let running = hopyard::runtime::up(&home, &lab, "test", Lifetime::UntilDown).unwrap().running;
+    let ask = |from: &str, to: &str, wanted: &str| {
+        why(&running, from, Packet::probe(ip(to), Protocol::Icmp, 0), Some(wanted.parse().unwrap()), true).unwrap()
+    };
+
+    // As it was declared: a route would lead to what is hidden.
+    let intact = ask("client", "10.0.0.11", "red-web");
+    assert_eq!(intact.verdict.outcome(), Outcome::No);
+    assert!(intact.repair.is_none(), "{:?}", intact.repair);
+    let by = hidden(&intact.snapshot, &"red-web".parse().unwrap(), ip("10.0.0.11")).unwrap();
+    assert_eq!((by.by.as_str(), by.instead), ("red-router", Some(ip("203.0.113.10"))));
+
+    let router: hopyard::net::NsName = "red-router".parse().unwrap();
+    let some = Nat::new(vec![NatRule::Destination {
+        address: Some(ip("203.0.113.10")),
+        service: None,
+        to: ip("10.0.0.11"),
+        port: None,
+    }]);
+    for broken in [Op::SetNat { ns: router.clone(), nat: some, replace: true }, Op::DelNat(router.clone())] {
+        running.world().unwrap().apply(std::slice::from_ref(&broken), &mut |_| {}).unwrap();
+        let report = ask("red-web", "198.51.100.2", "client");
+        assert_eq!(report.verdict.outcome(), Outcome::No, "{broken}");
+        let edits: Vec<&Edit> = report.repair.as_ref().unwrap().edits().collect();
+        assert!(matches!(edits[..], [Edit::Op(Op::SetNat { ns, .. })] if *ns == router), "{broken}: {edits:?}");
+        // Who hides the same address of another tenant has nothing to do with it, and no route is proposed.
+        let from_outside = ask("client", "10.0.0.11", "red-web");
+        assert_eq!(hidden(&from_outside.snapshot, &"red-web".parse().unwrap(), ip("10.0.0.11")), None);
+        assert!(from_outside.repair.is_none(), "{:?}", from_outside.repair);
+        let fixed = fix(&home, &running, &report).unwrap();
+        assert!(matches!(&fixed, Fixed::Works(after) if after.outcome() == Outcome::Yes), "{fixed:?}");
+        assert!(hopyard::runtime::up(&home, &lab, "test", Lifetime::UntilDown).unwrap().steps.is_empty());
+    }
+    hopyard::runtime::down(&home, lab.name(), true).unwrap();
 }
 
 #[test]

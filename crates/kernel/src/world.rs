@@ -112,6 +112,12 @@ impl World {
         self.space(name).and_then(open).map_err(|refusal| refusal.while_doing(format!("open node {name}")))
     }
 
+    /// What tells a namespace from all others since the machine started; `None`: the kernel has no such thing
+    /// (before 5.14), or there is no such namespace.
+    pub fn cookie(&self, name: &NsName) -> Option<u64> {
+        self.spaces.get(name).and_then(|space| crate::inside::cookie_of(&space.socket))
+    }
+
     /// The rights with which it works.
     pub fn realm(&self) -> &Realm {
         &self.realm

@@ -340,6 +340,68 @@ fn nobody_outside_has_a_route_to_what_is_hidden_and_everybody_inside_has_one_out
 }
 
 #[test]
+fn a_neighbour_of_the_router_that_hides_has_no_default_route_to_it() {
+    let masquerade = vec![NatSourceDoc { out: Some("out".into()), ..NatSourceDoc::default() }];
+    let doc = LabDoc {
+        name: Some("x".into()),
+        nodes: vec![
+            node("inn"),
+            NodeDoc { nat: NatDoc { masquerade, ..NatDoc::default() }, ..node("gw") },
+            node("ext"),
+        ],
+        links: vec![link("inn", "gw"), link("gw:out", "ext")],
+        ..LabDoc::default()
+    };
+    let wanted = wanted(&doc);
+    let of = |ns: &str| wanted.state.namespaces[ns].routes.keys().map(|key| key.prefix).collect::<Vec<_>>();
+    let hidden: Vec<_> = wanted.state.namespaces["inn"].links.values().flat_map(|link| &link.addresses).collect();
+    assert!(of("inn").iter().any(|prefix| prefix.prefix_len() == 0), "inside there is a way out");
+    let ext = of("ext");
+    // The router's own addresses can be reached.
+    assert!(!ext.is_empty());
+    for addr in hidden.iter().map(|net| net.addr()).filter(|addr| !addr.is_loopback()) {
+        assert!(!ext.iter().any(|prefix| prefix.contains(&addr)), "{addr} is hidden, and ext has {ext:?}");
+    }
+}
+
+/// `r` reaches twenty networks through the router that hides another one among them.
+#[test]
+fn no_route_for_several_networks_covers_one_that_is_hidden_among_them() {
+    let prefix = |third: usize| Some(FamilyDoc::Prefix(format!("10.0.{third}.0/24").as_str().into()));
+    let masquerade = ["o1", "o2"].map(|out| NatSourceDoc { out: Some(out.into()), ..NatSourceDoc::default() }).to_vec();
+    let mut doc = LabDoc {
+        name: Some("x".into()),
+        nodes: vec![
+            node("inn"),
+            NodeDoc { nat: NatDoc { masquerade, ..NatDoc::default() }, ..node("gw") },
+            node("r"),
+            node("far"),
+            node("stub"),
+        ],
+        links: vec![
+            LinkDoc { ipv4: prefix(9), ..link("inn", "gw") },
+            LinkDoc { ipv4: prefix(100), ..link("gw:o1", "r") },
+            LinkDoc { ipv4: prefix(101), ..link("gw:o2", "far") },
+            LinkDoc { ipv4: prefix(102), ..link("r", "stub") },
+        ],
+        ..LabDoc::default()
+    };
+    for at in (0..21).filter(|&at| at != 9) {
+        doc.nodes.push(node(&format!("h{at}")));
+        doc.links.push(LinkDoc { ipv4: prefix(at), ..link("far", &format!("h{at}")) });
+    }
+    let wanted = wanted(&doc);
+    let hidden: std::net::IpAddr = "10.0.9.1".parse().unwrap();
+    let there: std::net::IpAddr = "10.0.8.2".parse().unwrap();
+    let of = |ns: &str| wanted.state.namespaces[ns].routes.keys().map(|key| key.prefix).collect::<Vec<_>>();
+    let r = of("r");
+    assert!(r.iter().any(|prefix| prefix.contains(&there)), "{r:?}");
+    assert!(!r.iter().any(|prefix| prefix.contains(&hidden)), "{r:?}");
+    // Behind a router that knows no route to it, a default route is one to that router.
+    assert!(of("stub").iter().any(|prefix| prefix.prefix_len() == 0));
+}
+
+#[test]
 fn a_floating_address_is_one_of_the_router_and_stands_for_the_node_behind_it() {
     let (lab, _) = behind_nat().resolve().unwrap();
     let wanted = desired(&lab).unwrap();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::random::sketch;
 use common::{Walker, lab};
-use hopyard_model::{EndDoc, Lab, LinkDoc, NodeDoc, Routing};
+use hopyard_model::{EndDoc, Lab, LinkDoc, NatDoc, NatSourceDoc, NodeDoc, Routing, Vertex};
 use hopyard_net::{Endpoint, Family, IpNet, LinkKind, Mtu, Nat, NatRule, NetState, Op};
 use hopyard_plan::{desired, diff};
 use proptest::prelude::*;
@@ -116,6 +116,71 @@ fn everyone_reaches_everyone(state: &NetState) -> Result<(), String> {
     Ok(())
 }
 
+/// No neighbour of a node that hides something sends it what is for that, unless by the way out of a network
+/// that is hidden itself.
+fn nobody_has_a_route_to_what_is_hidden(lab: &Lab, state: &NetState) -> Result<(), String> {
+    let walker = Walker::new(state);
+    // Each end of a link at a node: the node, the network, the interface.
+    let mut ports = Vec::new();
+    let mut network_of = vec![0; lab.links().len()];
+    for (at, link) in lab.links().iter().enumerate() {
+        for end in &link.ends {
+            if let Vertex::Node(id) = end.vertex {
+                network_of[at] = walker.network(&lab.node(id).name, end.iface.name);
+                ports.push((id.index(), network_of[at], end.iface.name));
+            }
+        }
+    }
+    let networks = network_of.iter().max().map_or(0, |most| most + 1);
+    let domains = lab.domains(networks, &|link| network_of[link]);
+    let addresses = |network: usize| -> Vec<IpNet> {
+        let links = walker.at_network(network).into_iter();
+        links.flat_map(|(ns, dev)| state.namespaces[&ns].links[&dev].addresses.clone()).collect()
+    };
+    let own = |node: usize| -> Vec<IpNet> {
+        let links = &state.namespaces[&lab.nodes()[node].name].links;
+        let inner = links.iter().filter(|(_, link)| !matches!(link.kind, LinkKind::Veth { .. }));
+        inner.flat_map(|(_, link)| link.addresses.iter().copied()).collect()
+    };
+    // All addresses of a domain.
+    let of_domain = |domain: usize| -> Vec<IpNet> {
+        let here = ports.iter().filter(|(_, network, _)| domains.of(*network) == domain);
+        here.flat_map(|(node, network, _)| addresses(*network).into_iter().chain(own(*node))).collect()
+    };
+    for (node, it) in lab.nodes().iter().enumerate() {
+        let outside = it.nat.outside();
+        let of_node = || ports.iter().filter(move |(other, ..)| *other == node);
+        for (_, out, _) in of_node().filter(|(.., dev)| outside.contains(dev)) {
+            let beyond = of_domain(domains.of(*out));
+            let leads_out = lab.nodes().iter().enumerate().any(|(other, it)| {
+                let outside = it.nat.outside();
+                let inside = |(at, network, dev): &(usize, usize, _)| {
+                    *at == other && !outside.contains(dev) && domains.of(*network) == domains.of(*out)
+                };
+                !outside.is_empty() && ports.iter().any(inside)
+            });
+            let inside = of_node().map(|(_, network, _)| domains.of(*network)).filter(|it| *it != domains.of(*out));
+            let forwards = |net: &IpNet| {
+                let key = Family::of(net.addr()).forwarding_key();
+                state.namespaces[&it.name].sysctls.get(&key).is_some_and(|value| value == "1")
+            };
+            let is_here = |it: &IpNet| beyond.iter().any(|net| net.contains(&it.addr()));
+            for hidden in inside.flat_map(of_domain).filter(|it| forwards(it) && !is_here(it)) {
+                for (ns, _) in walker.at_network(*out).into_iter().filter(|(ns, _)| *ns != it.name) {
+                    let Some((prefix, gateways)) = walker.route(&ns, hidden.addr()) else { continue };
+                    let here = addresses(*out);
+                    let to_it = state.namespaces[&it.name].links.values().flat_map(|link| &link.addresses);
+                    let mut to_it = to_it.filter(|net| here.contains(net)).map(IpNet::addr);
+                    if !(prefix.prefix_len() == 0 && leads_out) && to_it.any(|addr| gateways.contains(&addr)) {
+                        return Err(format!("{ns} has {prefix} via {}, which hides {hidden}", it.name));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn generated_labs_are_connected() {
     for text in ["chain:2", "chain:7", "ring:5", "ring:6", "star:5", "tree:3x3", "grid:4x5", "mesh:5", "fat-tree:4"] {
@@ -135,6 +200,27 @@ proptest! {
         let Some(lab) = sketch.lab().filter(|lab| lab.routing() == Routing::Auto) else { return Ok(()) };
         let wanted = plan(&lab)?;
         everyone_reaches_everyone(&wanted).map_err(|why| TestCaseError::fail(why + "\n" + &describe(&lab)))?;
+    }
+
+    #[test]
+    fn what_nat_hides_has_no_route_outside(sketch in sketch(), which in any::<u16>()) {
+        let mut doc = sketch.doc();
+        doc.routing = None;
+        let masquerade = |out: &str| NatSourceDoc { out: Some(out.into()), ..NatSourceDoc::default() };
+        for (at, node) in doc.nodes.iter_mut().enumerate() {
+            let outs: &[&str] = match (which >> (2 * at)) & 3 {
+                0 => &["eth0"],
+                1 => &["eth1"],
+                _ => &[],
+            };
+            let wires = doc.links.iter().flat_map(|link| &link.ends).filter(|end| end.node == node.name).count();
+            let outs = outs.iter().filter(|out| out[3..].parse::<usize>().is_ok_and(|at| at < wires));
+            node.nat = NatDoc { masquerade: outs.map(|out| masquerade(out)).collect(), ..NatDoc::default() };
+        }
+        let Ok((lab, _)) = doc.resolve() else { return Ok(()) };
+        let wanted = plan(&lab)?;
+        nobody_has_a_route_to_what_is_hidden(&lab, &wanted)
+            .map_err(|why| TestCaseError::fail(why + "\n" + &describe(&lab)))?;
     }
 
     #[test]

@@ -150,6 +150,19 @@ impl Home {
         }
     }
 
+    /// The lab's directory, if it is there and no process has it: a lab that another brings up or takes down
+    /// has its own.
+    ///
+    /// # Errors
+    /// It cannot be locked.
+    pub(crate) fn lock_idle(&self, lab: &LabName) -> Result<Option<LabDir>, Error> {
+        LabDir::open(&self.dir_of(lab), |lock| match lock.try_lock() {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        })
+    }
+
     /// As [`lock`](Self::lock), but a lab that has no directory is `None`.
     ///
     /// # Errors
@@ -175,11 +188,18 @@ pub(crate) struct LabDir {
 impl LabDir {
     /// `None`: whoever had it removed it meanwhile.
     fn lock(path: &Path) -> Result<Option<Self>, Error> {
+        Self::open(path, |lock| lock.lock().map(|()| true))
+    }
+
+    /// `None`: it is not there any more, or `take` says that it cannot be had.
+    fn open(path: &Path, take: impl Fn(&File) -> io::Result<bool>) -> Result<Option<Self>, Error> {
         let lock = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.context(|| format!("open {}", path.display()))?,
         };
-        lock.lock().context(|| format!("lock {}", path.display()))?;
+        if !take(&lock).context(|| format!("lock {}", path.display()))? {
+            return Ok(None);
+        }
         let held = lock.metadata().context(|| format!("look at {}", path.display()))?;
         match fs::metadata(path) {
             Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => {

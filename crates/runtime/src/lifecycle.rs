@@ -254,7 +254,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     let Wanted { mut state, origins, hosts, mut warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
     let mut attached = Attachments::read(dir.path())?;
-    warnings.extend(attached.release_gone(dir.path(), running.realm(), &state)?);
+    warnings.extend(attached.release_gone(dir.path(), running.realm(), running.keeper(), &state)?);
     attached.check(lab)?;
     let mut world = running.world()?;
     let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
@@ -373,6 +373,8 @@ fn link_names(home: &Home, lab: &LabName, keeper: &Process, held: &Held) -> Resu
 pub struct Down {
     /// Was there anything to take down?
     pub was_running: bool,
+    /// It was not running, and what a lab had left there is removed.
+    pub had_remains: bool,
     /// The kernel is still freeing what there was.
     pub pending: Option<cleanup::Pending>,
 }
@@ -383,14 +385,16 @@ pub struct Down {
 /// # Errors
 /// It is another user's, or a file of its record cannot be removed.
 pub fn down(home: &Home, name: &LabName, wait: bool) -> Result<Down, Error> {
-    let Some(dir) = home.lock_existing(name)? else { return Ok(Down { was_running: false, pending: None }) };
+    let Some(dir) = home.lock_existing(name)? else {
+        return Ok(Down { was_running: false, had_remains: false, pending: None });
+    };
     // A record that cannot be read, of another version perhaps, does not keep a lab from going.
     let record = Record::read(dir.path()).unwrap_or(None);
     let pending = if wait { watch_cleanup(record.as_ref())? } else { None };
     let was_running = clear(home, &dir, record.as_ref())?;
     dir.remove(&FILES, &DIRS)?;
     home.tidy();
-    Ok(Down { was_running, pending })
+    Ok(Down { was_running, had_remains: !was_running, pending })
 }
 
 fn watch_cleanup(record: Option<&Record>) -> Result<Option<cleanup::Pending>, Error> {
@@ -409,9 +413,9 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     let alive = id.map(KeeperId::find_alive).transpose()?.flatten();
     lent::return_all(dir.path(), alive.as_ref())?;
     if let Some(keeper) = &alive {
-        Attachments::clean_all(dir.path(), &keeper::realm_of(keeper)?)?;
+        Attachments::clean_all(dir.path(), &keeper::realm_of(keeper)?, Some(keeper))?;
     } else if home.is_privileged() {
-        Attachments::clean_all(dir.path(), &Realm::host())?;
+        Attachments::clean_all(dir.path(), &Realm::host(), None)?;
     }
     // The host that it came from, which only its keeper knows.
     let host = keeper.as_ref().map_or_else(uplink::host::own, uplink::host::of_keeper).ok();

@@ -51,6 +51,25 @@ impl Running {
         Ok((labs, unreadable))
     }
 
+    /// The labs of which only remains are left, by name: the keeper has ended, and nobody has taken them down. What
+    /// they had in the kernel ended with it; their names in `/run/netns` and their records are there.
+    ///
+    /// # Errors
+    /// The directory of records cannot be read.
+    pub fn remains(home: &Home) -> Result<Vec<LabName>, Error> {
+        let mut names = home.lab_names()?;
+        names.retain(|name| {
+            // As long as a lab is brought up or taken down its directory is held; and a record that cannot be read
+            // may be that of a lab that runs.
+            let is_running = || Self::look_for(home, name).map_or(true, |lab| lab.is_some());
+            let Ok(Some(dir)) = home.lock_idle(name).map(|dir| dir.filter(|_| !is_running())) else { return false };
+            let Ok(Some(record)) = Record::read(dir.path()) else { return false };
+            // A keeper whose starter died puts its things away itself.
+            record.keeper.is_none_or(|keeper| matches!(keeper.find_alive(), Ok(None)))
+        });
+        Ok(names)
+    }
+
     fn look_for(home: &Home, name: &LabName) -> Result<Option<Self>, Error> {
         let dir = home.dir_of(name);
         let Some(record) = Record::read(&dir)? else { return Ok(None) };

@@ -70,6 +70,11 @@ impl Pair<'_> {
             _ => None,
         }
     }
+
+    /// Does something decide that is not understood?
+    fn is_unpredicted(&self) -> bool {
+        matches!(self.cell, Cell::Stopped(cause) if cause.undecided)
+    }
 }
 
 /// Pairs that are stopped in one place by one kind of thing.
@@ -224,10 +229,16 @@ fn print(
         ui.line(format_args!("no address: {}", unaddressed.join(" ")))?;
     }
     let reached = pairs.iter().filter(|pair| pair.reached == Some(true)).count();
+    let unpredicted = pairs.iter().filter(|pair| pair.is_unpredicted()).count();
     let how = match &checked.observed {
         None => "predicted, no packet was sent",
-        Some(_) if checked.differing.is_empty() => "as predicted",
-        Some(_) => "not all as predicted",
+        Some(_) if !checked.differing.is_empty() => "not all as predicted",
+        Some(_) if unpredicted > 0 && unpredicted == pairs.len() => "which could not be predicted",
+        Some(_) => "as predicted",
+    };
+    let how = match unpredicted {
+        some if some > 0 && some < pairs.len() => format!("{how}; {some} of them could not be predicted"),
+        _ => how.to_owned(),
     };
     let verb = if pairs.len() == 1 { "reaches" } else { "reach" };
     ui.line(format_args!("{reached} of {} {verb} each other, {how}, in {took}", count(pairs.len(), "pair", "pairs")))
@@ -331,10 +342,7 @@ fn json<'a>(running: &'a Running, checked: &'a Checked, pairs: &'a [Pair<'a>]) -
             to: &targets[pair.target].node,
             address: targets[pair.target].addr,
             reached: pair.reached,
-            predicted: match pair.cell {
-                Cell::Stopped(cause) if cause.undecided => None,
-                cell => Some(cell == Cell::Reached),
-            },
+            predicted: (!pair.is_unpredicted()).then_some(pair.cell == Cell::Reached),
             observed: pair.seen.map(|seen| observed(seen, running)),
             direction: trouble.map(|trouble| direction(trouble.back)),
             node: trouble.map(|trouble| &trouble.node),

@@ -2,7 +2,7 @@
 
 use hopyard::model::LabName;
 use hopyard::runtime::boot::{self, Manager};
-use hopyard::runtime::{self, Home};
+use hopyard::runtime::{self, Home, Running};
 
 use crate::error::CliError;
 use crate::target::{refuse_inside, the_only_lab};
@@ -13,7 +13,7 @@ use crate::ui::Ui;
 /// It is no error that a lab is down already.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The labs; not needed where only one runs.
+    /// The labs; not needed where only one runs, or none, and one has crashed.
     #[arg(value_name = "LAB", conflicts_with = "all")]
     labs: Vec<LabName>,
     /// All of them, also what is left of crashed ones.
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
             ui.note("no lab is running");
             return Ok(0);
         }
-        vec![the_only_lab(&home)?.name().clone()]
+        vec![the_one(&home)?]
     } else {
         args.labs.clone()
     };
@@ -46,7 +46,11 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         // One that does not go must not keep the others.
         match runtime::down(&home, &lab, args.wait) {
             Ok(down) => {
-                let word = if down.was_running { "is down" } else { "was not running" };
+                let word = match (down.was_running, down.had_remains) {
+                    (true, _) => "is down",
+                    (false, true) => "was not running; its remains are cleared",
+                    (false, false) => "was not running",
+                };
                 ui.line(format_args!("{lab} {word}"))?;
                 if down.was_running && boot::is_enabled(&manager, &lab) {
                     ui.hint(format_args!("it is enabled, and comes up again; `hop disable {lab}` ends that"));
@@ -66,4 +70,21 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     // What a killed hop may have left beside its lab.
     home.tidy();
     failed.map_or(Ok(0), Err)
+}
+
+/// The lab that runs, if it is one; where none does, the one of which there are remains.
+fn the_one(home: &Home) -> Result<LabName, CliError> {
+    let of_command = std::env::var_os("HOP_LAB").is_some_and(|name| !name.is_empty());
+    if !of_command && Running::all(home)?.0.is_empty() {
+        let mut remains = Running::remains(home)?;
+        if remains.len() > 1 {
+            let names: Vec<&str> = remains.iter().map(LabName::as_str).collect();
+            return Err(CliError::usage(format!("no lab is running; there are remains of {}", names.join(", ")))
+                .hint("name those to clear, or give `--all`"));
+        }
+        if let Some(name) = remains.pop() {
+            return Ok(name);
+        }
+    }
+    Ok(the_only_lab(home)?.name().clone())
 }

@@ -7,7 +7,7 @@ use hopyard::runtime::{Home, Running};
 use serde::Serialize;
 
 use crate::error::CliError;
-use crate::ui::Ui;
+use crate::ui::{Ui, WARNING};
 
 /// List the labs that run.
 #[derive(Debug, clap::Args)]
@@ -77,6 +77,10 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let (labs, unreadable) = Running::all(&home)?;
     for error in unreadable {
         CliError::from(error).report(ui);
+    }
+    for name in Running::remains(&home)? {
+        ui.note(format_args!("{WARNING}warning{WARNING:#}: {name} does not run any more: its keeper has ended"));
+        ui.hint(format_args!("`hop down {name}` clears its remains, `hop up` brings it up anew"));
     }
     let rows: Vec<Row> = labs.iter().map(row).collect::<Result<_, CliError>>()?;
     if args.json {

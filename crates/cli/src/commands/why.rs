@@ -162,8 +162,18 @@ impl Args {
             Family::Ipv6 => !self.ipv4_only,
         };
         addresses.iter().find(wanted).copied().ok_or_else(|| {
-            let shows = if self.ns { "`ip address` in it" } else { "`hop show`" };
-            CliError::usage(format!("`{node}` has no such address")).hint(format!("{shows} lists the addresses"))
+            let what = match (self.ipv4_only, self.ipv6_only) {
+                (true, _) => "IPv4 address",
+                (_, true) => "IPv6 address",
+                _ => "address",
+            };
+            let shows = match (self.ns, node) {
+                (true, "host") => "`ip address`",
+                (true, _) => "`ip address` in it",
+                _ => "`hop show`",
+            };
+            CliError::usage(format!("`{node}` has no {what} that others could send to"))
+                .hint(format!("{shows} lists what it has"))
         })
     }
 }

@@ -3,6 +3,7 @@
 //! Nobody outside has a route to what a node hides; inside, that node is the way to everything that is
 //! not inside.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hopyard_net::{Family, IpNet, NextHop, Route, RouteKey};
@@ -19,10 +20,51 @@ struct Gateway {
     domain: usize,
 }
 
+/// What nodes hide from a domain: the prefixes behind them, and which nodes they are.
+#[derive(Debug, Default)]
+pub(super) struct Hidden {
+    /// The networks and addresses behind them, sorted, each once.
+    pub(super) nets: Vec<IpNet>,
+    /// The nodes between, each by its place in the lab.
+    pub(super) by: BTreeSet<usize>,
+}
+
+/// What is hidden from a domain, as far as one family sees it. Only what the nodes at its edge hide: they know
+/// no route to what another one hides behind them.
+pub(super) fn hidden_from(fabric: &Fabric<'_>, addresses: &Addresses, domain: usize, family: Family) -> Hidden {
+    let touches = |node: usize, domain: usize| {
+        fabric.ports_of[node].iter().any(|&port| fabric.domain(fabric.ports[port].net) == domain)
+    };
+    let mut hidden = Hidden::default();
+    let mut behind = BTreeSet::new();
+    for gateway in gateways(fabric) {
+        let outside = fabric.lab.nodes()[gateway.node].nat.outside();
+        let hides = fabric.ports_of[gateway.node].iter().any(|&port| {
+            outside.contains(&fabric.ports[port].iface) && fabric.domain(fabric.ports[port].net) == domain
+        });
+        if hides {
+            hidden.by.insert(gateway.node);
+            behind.insert(gateway.domain);
+        }
+    }
+    for domain in behind {
+        let ports = fabric.ports.iter().zip(&addresses.ports).filter(|(port, _)| fabric.domain(port.net) == domain);
+        hidden.nets.extend(ports.filter_map(|(_, nets)| nets[index(family)]).map(|net| net.trunc()));
+        for node in (0..fabric.ports_of.len()).filter(|&node| touches(node, domain)) {
+            let further = addresses.further[node].iter().map(|(_, net)| *net);
+            let own = addresses.loopbacks[node].iter().copied().chain(further);
+            hidden.nets.extend(own.filter(|net| Family::of(net.addr()) == family).map(|net| net.trunc()));
+        }
+    }
+    hidden.nets.sort_unstable();
+    hidden.nets.dedup();
+    hidden
+}
+
 /// Adds default routes that lead out of each domain.
 pub(super) fn add_ways_out(fabric: &Fabric<'_>, addresses: &Addresses, routes: &mut Routes) {
     let gateways = gateways(fabric);
-    let mut served = std::collections::BTreeSet::new();
+    let mut served = BTreeSet::new();
     for gateway in &gateways {
         // Of several the first: packets of one connection must not take two.
         if !served.insert(gateway.domain) {

@@ -15,6 +15,8 @@ mod graph;
 mod paths;
 mod topology;
 
+use std::ops::Range;
+
 use hopyard_model::Multipath;
 use hopyard_net::{Family, NextHop, Route};
 
@@ -139,6 +141,8 @@ struct World<'t> {
     neighbours: Vec<Vec<Neighbour>>,
     /// How many destinations there are in each component.
     population: Vec<usize>,
+    /// The destinations that no route may lead to.
+    hidden: Vec<usize>,
     multipath: Multipath,
 }
 
@@ -160,7 +164,10 @@ impl<'t> World<'t> {
                 (topology.vertex[it.node].map(|vertex| graph.number[vertex]), it.cost, it.port, it.peer)
             });
         }
+        let nowhere = topology.nowhere.map(|vertex| graph.number[vertex]);
+        let hidden = (0..destinations.owner.len()).filter(|&leaf| Some(destinations.owner[leaf]) == nowhere);
         World {
+            hidden: hidden.collect(),
             destinations,
             reach: graph.reach(),
             graph,
@@ -176,6 +183,8 @@ impl<'t> World<'t> {
         self.topology.spec == other.topology.spec
             && self.topology.vertex == other.topology.vertex
             && self.topology.carries == other.topology.carries
+            && self.topology.hides == other.topology.hides
+            && self.hidden == other.hidden
             && self.neighbours == other.neighbours
             && self.destinations.owner == other.destinations.owner
             && self.destinations.connected == other.destinations.connected
@@ -261,7 +270,9 @@ impl<'t> World<'t> {
         let own = self.topology.vertex[node].map(|vertex| self.number(vertex));
         // Who carries transit sends on what it knows of and no more: a default route there and one at
         // the other end would bounce what nobody has until its time is over.
-        if first.node == last.node && !self.topology.carries[node] {
+        // And a default route to who hides something would lead to that.
+        let may_default = !self.topology.carries[node] && !self.topology.hides.contains(&first.node);
+        if first.node == last.node && may_default {
             let Some(hop) = hop(first) else { return Vec::new() };
             let component = self.graph.component[hop.to];
             let cheapest = neighbours.iter().take_while(|it| it.cost == first.cost).count();
@@ -299,8 +310,11 @@ impl<'t> World<'t> {
             worker.any.set(leaf as usize, &anything);
         }
         worker.any.solve(&self.destinations.tree, usize::MAX);
-        let few = self.destinations.owner.len() <= FEW && keep == Keep::All;
+        let few = self.destinations.owner.len() - self.hidden.len() <= FEW && keep == Keep::All;
         let mut lines = if few { self.one_each(node, worker) } else { self.lines(keep, worker) };
+        if !self.hidden.is_empty() {
+            self.uncover(node, worker, &mut lines);
+        }
         for &(prefix, owner) in &self.destinations.inside[node] {
             let hops = bits(worker.paths.of(owner));
             if !hops.is_empty() {
@@ -320,6 +334,42 @@ impl<'t> World<'t> {
             // What cannot be reached is "anything" to the solver.
             .filter(|line| line.hops.iter().all(|&hop| (hop as usize) < worker.hops.len()))
             .collect()
+    }
+
+    /// Divides routes that would lead to what is hidden: each destination that such a route serves gets its own.
+    fn uncover(&self, node: usize, worker: &Worker, lines: &mut Vec<Line>) {
+        let leaves = self.destinations.tree.leaves();
+        let range = |line: &Line| match line.to {
+            To::Leaves(first, last) => {
+                let around = leaves[first as usize].around(leaves[last as usize]);
+                let start = leaves.partition_point(|leaf| leaf.bits < around.bits);
+                start..start + leaves[start..].iter().take_while(|leaf| around.contains(**leaf)).count()
+            }
+            To::Everything => 0..leaves.len(),
+            To::Exactly(_) => 0..0,
+        };
+        let covers = |range: &Range<usize>| self.hidden.iter().any(|leaf| range.contains(leaf));
+        let ranges: Vec<Range<usize>> = lines.iter().map(range).collect();
+        if !ranges.iter().any(covers) {
+            return;
+        }
+        // The longest prefix around a destination serves it.
+        let mut order: Vec<usize> = (0..lines.len()).collect();
+        order.sort_by_key(|&at| std::cmp::Reverse(ranges[at].len()));
+        let mut served = vec![false; leaves.len()];
+        for at in order {
+            served[ranges[at].clone()].fill(!covers(&ranges[at]));
+        }
+        let mut at = 0;
+        lines.retain(|_| {
+            at += 1;
+            !covers(&ranges[at - 1])
+        });
+        lines.extend(
+            self.one_each(node, worker)
+                .into_iter()
+                .filter(|line| matches!(line.to, To::Leaves(leaf, _) if !served[leaf as usize])),
+        );
     }
 
     /// The solution, or the one that keeps all equal-cost paths, where that is wanted.

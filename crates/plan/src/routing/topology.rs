@@ -1,12 +1,13 @@
 //! What one family sees of the fabric: who can send to whom, and what lives where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hopyard_net::{Family, IpNet};
 
 use super::aggregate::Prefix;
 use super::destinations::Destination;
+use super::domains::{Hidden, hidden_from};
 use super::graph::{Spec, Vertex};
 use crate::address::Addresses;
 use crate::fabric::{Fabric, index};
@@ -36,6 +37,10 @@ pub(crate) struct Topology {
     pub(crate) destinations: Vec<Destination>,
     /// Does the node pass packets of others on?
     pub(crate) carries: Vec<bool>,
+    /// Who owns what no route may lead to; no edge leads there. `None`: nothing is hidden.
+    pub(crate) nowhere: Option<Vertex>,
+    /// The nodes that hide something from the others here.
+    pub(crate) hides: BTreeSet<usize>,
 }
 
 /// A prefix as the solver has it.
@@ -208,7 +213,22 @@ impl<'b, 'a> Builder<'b, 'a> {
             }
         }
         spec.edges = edges;
+        let hidden = match self.domain {
+            Some(domain) => hidden_from(self.fabric, self.addresses, domain, self.family),
+            None => Hidden::default(),
+        };
+        // An address that is in use here as well is this one.
+        let is_here = |net: &IpNet| self.found.keys().any(|here| here.contains(net));
+        let nets: Vec<IpNet> = hidden.nets.into_iter().filter(|net| !is_here(net)).collect();
+        let nowhere = (!nets.is_empty()).then(|| {
+            spec.transit.push(false);
+            spec.segment.push(true);
+            spec.hosts.push(false);
+            spec.transit.len() - 1
+        });
         let neighbours = self.neighbours(&useful, &vertex, &segment, &mut spec);
+        let hidden_nets =
+            nets.into_iter().map(|net| Destination { prefix: prefix(net), owner: nowhere, connected: Vec::new() });
         let destinations = self
             .found
             .into_iter()
@@ -223,8 +243,9 @@ impl<'b, 'a> Builder<'b, 'a> {
                 connected.dedup();
                 Destination { prefix: prefix(net), owner, connected }
             })
+            .chain(hidden_nets)
             .collect();
-        Topology { spec, vertex, neighbours, destinations, carries: self.carries }
+        Topology { spec, vertex, neighbours, destinations, carries: self.carries, nowhere, hides: hidden.by }
     }
 
     fn found(&mut self, net: IpNet, owner: impl Into<Option<Owner>>, connected: impl IntoIterator<Item = usize>) {

@@ -128,6 +128,27 @@ impl<'s> Walker<'s> {
 }
 
 impl Walker<'_> {
+    /// The number of the broadcast domain of an interface.
+    pub fn network(&self, ns: &NsName, dev: IfName) -> usize {
+        self.domain[&(ns.clone(), dev)]
+    }
+
+    /// Those at a broadcast domain, by its number.
+    pub fn at_network(&self, network: usize) -> Vec<(NsName, IfName)> {
+        self.members(network).map(|(ns, dev)| (ns.clone(), *dev)).collect()
+    }
+
+    /// The prefix of the route that a namespace takes to an address, and the gateways.
+    pub fn route(&self, from: &NsName, to: IpAddr) -> Option<(IpNet, Vec<IpAddr>)> {
+        let table = self.tables.get(&(from.clone(), Family::of(to)))?;
+        let (prefix, action) = table.iter().find(|(prefix, _)| prefix.contains(&to))?;
+        let gateways = match action {
+            Action::Via(hops) => hops.iter().map(|(via, _)| *via).collect(),
+            Action::Connected(_) | Action::Drop => Vec::new(),
+        };
+        Some((*prefix, gateways))
+    }
+
     /// The namespaces that a packet of a family could reach, were everyone to know the way: from
     /// neighbour to neighbour, through those that forward.
     pub fn reachable(&self, from: &NsName, family: Family) -> BTreeSet<NsName> {

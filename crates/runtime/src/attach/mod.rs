@@ -40,6 +40,9 @@ pub struct Attachment {
     /// What it is called: a container's name, or the number of a process.
     pub label: String,
     process: KeeperId,
+    /// The cookie of the namespace, which the process may leave; `None` where the kernel has none (before 5.14).
+    #[serde(default)]
+    cookie: Option<u64>,
     /// What the lab has made there.
     ours: NsState,
 }
@@ -70,13 +73,8 @@ pub fn attach(home: &Home, lab: &LabName, node: &NsName, process: &Process, labe
     if let Some(other) = attachments.0.iter().find(|other| other.node == *node) {
         return Err(AttachError::IsAttached { node: node.clone(), label: other.label.clone() }.into());
     }
-    let network = match network_of(process) {
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Err(AttachError::NotYours { label: label.to_owned() }.into());
-        }
-        network => network?,
-    };
-    check_namespace(&running, node, &network, label)?;
+    let network = network_of(process)?;
+    let cookie = check_namespace(&running, node, &network, label)?;
     check_names(&running, &contents, node, &network, label)?;
     check_empty(&running, node)?;
 
@@ -86,6 +84,7 @@ pub fn attach(home: &Home, lab: &LabName, node: &NsName, process: &Process, labe
         node: node.clone(),
         label: label.to_owned(),
         process: KeeperId::of(process),
+        cookie,
         ours: NsState::default(),
     });
     attachments.write(dir.path())?;
@@ -124,7 +123,7 @@ fn detach_locked(
     contents: &Contents,
 ) -> Result<Up, Error> {
     let mut attachments = Attachments::read(dir.path())?;
-    attachments.release(dir.path(), running.realm(), |it| Ok(it.node == *node))?;
+    attachments.release(dir.path(), running.realm(), running.keeper(), |it| Ok(it.node == *node))?;
     let record = Record::read(dir.path())?.ok_or_else(|| Error::NotRunning { name: contents.lab.name().clone() })?;
     let source = record.source.clone();
     lifecycle::change_locked(home, dir, record, &contents.lab, &source)
@@ -145,8 +144,15 @@ impl Attachments {
     }
 
     /// Lets go of containers that have ended, and of those whose node is no more; says what is to know of it.
-    pub(crate) fn release_gone(&mut self, dir: &Path, realm: &Realm, wanted: &NetState) -> Result<Vec<Problem>, Error> {
-        let gone = self.release(dir, realm, |it| Ok(!wanted.namespaces.contains_key(&it.node) || !it.is_running()?))?;
+    pub(crate) fn release_gone(
+        &mut self,
+        dir: &Path,
+        realm: &Realm,
+        keeper: &Process,
+        wanted: &NetState,
+    ) -> Result<Vec<Problem>, Error> {
+        let goes = |it: &Attachment| Ok(!wanted.namespaces.contains_key(&it.node) || !it.is_running()?);
+        let gone = self.release(dir, realm, keeper, goes)?;
         let ended = gone.into_iter().filter(|it| wanted.namespaces.contains_key(&it.node));
         Ok(ended.map(|it| Problem::warning("container-ended", None, it.has_ended())).collect())
     }
@@ -157,12 +163,13 @@ impl Attachments {
         &mut self,
         dir: &Path,
         realm: &Realm,
+        keeper: &Process,
         goes: impl Fn(&Attachment) -> Result<bool, Error>,
     ) -> Result<Vec<Attachment>, Error> {
         let mut gone = Vec::new();
         for attachment in &self.0 {
             if goes(attachment)? {
-                attachment.clean(realm)?;
+                attachment.clean(dir, realm, Some(keeper))?;
                 gone.push(attachment.clone());
             }
         }
@@ -219,13 +226,32 @@ impl Attachments {
         Ok(())
     }
 
-    /// Takes away what the lab has made in its containers, before it ends.
-    pub(crate) fn clean_all(dir: &Path, realm: &Realm) -> Result<(), Error> {
-        Self::read(dir)?.0.iter().try_for_each(|it| it.clean(realm))
+    /// Takes away what the lab has made in its containers, before its keeper ends, or after it has.
+    pub(crate) fn clean_all(dir: &Path, realm: &Realm, keeper: Option<&Process>) -> Result<(), Error> {
+        Self::read(dir)?.0.iter().try_for_each(|it| it.clean(dir, realm, keeper))
     }
 }
 
 impl Attachment {
+    /// The namespace: the one that the keeper holds. Where there is no keeper any more, the one that the process is
+    /// in, which may be another by now: a process may leave its own for any other, setns(2). `None`: nothing leads to
+    /// it.
+    fn network(&self, dir: &Path, keeper: Option<&Process>) -> Result<Option<Network>, Error> {
+        let held =
+            keeper.map(|keeper| Held::find(dir, self.node.as_str()).map(|it| Some((keeper, it?)))).transpose()?;
+        if let Some((keeper, number)) = held.flatten() {
+            let path = format!("/proc/{}/fd/{number}", keeper.pid());
+            let opened = std::fs::File::open(&path).context(|| format!("open the namespace of {}, {path}", self.node));
+            return Ok(Some(Network { fd: opened?.into(), is_certain: true }));
+        }
+        let Some(process) = self.process.find()? else { return Ok(None) };
+        match network_of(&process) {
+            // It has ended meanwhile.
+            Err(Error::Ns(_)) => Ok(None),
+            network => Ok(Some(Network { fd: network?, is_certain: false })),
+        }
+    }
+
     /// In words.
     pub fn has_ended(&self) -> String {
         format!("{} of `{}` has ended; `{}` is a node as any other again", self.label, self.node, self.node)
@@ -233,15 +259,14 @@ impl Attachment {
 
     /// Takes away what the lab has made there: what goes by itself when the lab ends is what leads to other nodes of
     /// its own, not what leads to other containers, and no address of `lo`.
-    fn clean(&self, realm: &Realm) -> Result<(), Error> {
-        let Some(process) = self.process.find()? else { return Ok(()) };
-        let network = match network_of(&process) {
-            // It has ended meanwhile.
-            Err(Error::Ns(_)) => return Ok(()),
-            network => network?,
-        };
+    fn clean(&self, dir: &Path, realm: &Realm, keeper: Option<&Process>) -> Result<(), Error> {
+        let Some(network) = self.network(dir, keeper)? else { return Ok(()) };
         let mut world = World::new(realm.clone());
-        world.adopt(self.node.clone(), network)?;
+        world.adopt(self.node.clone(), network.fd)?;
+        // Another one: whatever bears our names there is not ours.
+        if !network.is_certain && (self.cookie.is_none() || world.cookie(&self.node) != self.cookie) {
+            return Ok(());
+        }
         let mut found = world.observe(&std::collections::BTreeMap::default())?;
         // Of what the lab wants there, nothing: but `lo` as it is.
         let mut wanted = NetState::default();
@@ -259,6 +284,13 @@ impl Attachment {
         world.apply(&steps, &mut |_| {}).map_err(|failed| failed.error)?;
         Ok(())
     }
+}
+
+/// What may be the namespace of an attachment.
+struct Network {
+    fd: OwnedFd,
+    /// Is it without doubt the one that was attached?
+    is_certain: bool,
 }
 
 /// Refuses a node that joins the lab to something outside; `None`: there is no such node.
@@ -282,8 +314,8 @@ fn replace_held(dir: &Path, node: &NsName, number: Option<u32>) -> Result<Vec<u3
     Ok(old.into_iter().map(|(_, number)| number).collect())
 }
 
-/// Refuses namespaces that cannot be a node.
-fn check_namespace(running: &Running, node: &NsName, network: &OwnedFd, label: &str) -> Result<(), Error> {
+/// Refuses namespaces that cannot be a node; returns the cookie of one that can.
+fn check_namespace(running: &Running, node: &NsName, network: &OwnedFd, label: &str) -> Result<Option<u64>, Error> {
     let id = |fd: &OwnedFd| NamespaceId::of(fd.as_fd()).context(|| "look at a namespace".to_owned());
     let wanted = id(network)?;
     if wanted == id(&pin::own_network().context(|| "open this namespace".to_owned())?)? {
@@ -295,9 +327,10 @@ fn check_namespace(running: &Running, node: &NsName, network: &OwnedFd, label: &
         }
     }
     let copy = network.try_clone().context(|| "keep hold of a namespace".to_owned())?;
-    match World::new(running.realm().clone()).adopt(node.clone(), copy) {
+    let mut world = World::new(running.realm().clone());
+    match world.adopt(node.clone(), copy) {
         Err(error) if error.errno() == Errno::PERM => Err(AttachError::NotYours { label: label.to_owned() }.into()),
-        entered => Ok(entered?),
+        entered => Ok(entered.map(|()| world.cookie(node))?),
     }
 }
 
@@ -318,6 +351,7 @@ fn check_names(
         node: node.clone(),
         label: label.to_owned(),
         process: KeeperId { pid: 0, start_time: 0 },
+        cookie: None,
         ours: NsState::default(),
     };
     Attachments(vec![attachment]).set_aside(&mut found, &mut wanted)

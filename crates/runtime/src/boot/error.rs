@@ -5,12 +5,28 @@ use std::path::PathBuf;
 use hopyard_model::LabName;
 use thiserror::Error;
 
+/// What systemd is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// To bring a lab up by itself.
+    Enable,
+    /// Not to do so any more.
+    Disable,
+    /// To run a service in a node.
+    Install,
+    /// Not to do so any more.
+    Uninstall,
+}
+
 /// Why a lab cannot be enabled, or a service not be put in a node.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BootError {
     /// The machine was not started by systemd.
     #[error("systemd does not run on this machine")]
-    NoSystemd,
+    NoSystemd {
+        /// What it was wanted for.
+        wish: Wish,
+    },
     /// The user has no systemd of its own now.
     #[error("there is no systemd for your user here ({} is missing)", .socket.display())]
     NoUserManager {

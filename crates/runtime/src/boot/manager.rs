@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use hopyard_kernel::{rights, users};
 use hopyard_model::LabName;
 
-use super::{BootError, ServiceName, unit_name};
+use super::{BootError, ServiceName, Wish, unit_name};
 use crate::error::Error;
 
 /// Whose systemd.
@@ -99,9 +99,9 @@ impl Manager {
     }
 
     /// Is it there (sd_booted(3))?
-    pub(super) fn require(&self) -> Result<(), BootError> {
+    pub(super) fn require(&self, wish: Wish) -> Result<(), BootError> {
         if !Path::new("/run/systemd/system").is_dir() {
-            return Err(BootError::NoSystemd);
+            return Err(BootError::NoSystemd { wish });
         }
         let socket = self.runtime_dir.join("systemd/private");
         if self.scope == Scope::User && !socket.exists() {

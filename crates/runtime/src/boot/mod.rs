@@ -12,7 +12,7 @@ mod notify;
 mod service;
 mod unit;
 
-pub use error::BootError;
+pub use error::{BootError, Wish};
 pub use keep::{await_interfaces, is_restarting, keep, ready};
 pub use manager::{Manager, Scope, belongs_to_root, lingers};
 pub use service::ServiceName;
@@ -42,7 +42,7 @@ pub struct Enabled {
 /// # Errors
 /// There is no systemd, a file cannot be written or is somebody's own, or systemd refuses the unit.
 pub fn enable(manager: &Manager, unit: &LabUnit<'_>, text: &str, force: bool) -> Result<Enabled, Error> {
-    manager.require()?;
+    manager.require(Wish::Enable)?;
     let topology = manager.topology(unit.lab);
     let path = manager.unit(unit.lab);
     let old = files::read(&path)?;
@@ -83,7 +83,7 @@ pub struct Disabled {
 /// # Errors
 /// There is no systemd, or a file cannot be removed or is somebody's own.
 pub fn disable(manager: &Manager, lab: &LabName, now: bool, force: bool) -> Result<Disabled, Error> {
-    manager.require()?;
+    manager.require(Wish::Disable)?;
     let path = manager.unit(lab);
     let Some(old) = files::read(&path)? else {
         return Ok(Disabled { was_enabled: false, kept: None, services: Vec::new() });
@@ -125,7 +125,7 @@ pub fn install(
     drop_in: &DropIn<'_>,
     force: bool,
 ) -> Result<(PathBuf, bool), Error> {
-    manager.require()?;
+    manager.require(Wish::Install)?;
     if !is_enabled(manager, drop_in.lab) {
         return Err(BootError::NotEnabled { lab: drop_in.lab.clone() }.into());
     }
@@ -147,7 +147,7 @@ pub fn install(
 /// # Errors
 /// There is no systemd, or the file cannot be removed or is somebody's own.
 pub fn uninstall(manager: &Manager, service: &ServiceName, force: bool) -> Result<bool, Error> {
-    manager.require()?;
+    manager.require(Wish::Uninstall)?;
     let path = manager.drop_in(service);
     let Some(old) = files::read(&path)? else { return Ok(false) };
     files::may_replace(&path, Some(&old), unit::is_unchanged, force)?;

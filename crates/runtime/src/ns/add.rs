@@ -101,9 +101,7 @@ pub(crate) fn network_of(process: &Process) -> Result<OwnedFd, Error> {
     let pid = process.pid();
     let network = match pin::network_of(pid) {
         // It is there, and another user's.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(error).context(|| format!("open the network namespace of process {pid}"));
-        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(NsError::Closed { pid }.into()),
         network => network.map_err(|_| NsError::NoProcess { pid })?,
     };
     if process.has_ended().context(|| format!("look at process {pid}"))? {

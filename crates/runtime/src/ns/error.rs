@@ -24,6 +24,13 @@ pub enum NsError {
         /// Why not.
         why: &'static str,
     },
+    /// The process is there, and its namespace may not be opened (ptrace(2), access mode
+    /// `PTRACE_MODE_READ_FSCREDS`).
+    #[error("may not open the network namespace of process {pid}: Permission denied (EACCES)")]
+    Closed {
+        /// The process.
+        pid: i32,
+    },
     /// No such name.
     #[error("there is no namespace `{name}`")]
     NotFound {

@@ -246,6 +246,7 @@ fn open(place: &Place) -> Result<OwnedFd, Error> {
         Place::Named(name) => Names::open_existing(name)?.network(name),
         Place::Process(pid) => match pin::network_of(*pid) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(NsError::NoProcess { pid: *pid }.into()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(NsError::Closed { pid: *pid }.into()),
             opened => opened.context(|| format!("open the network namespace of process {pid}")),
         },
         Place::Path(path) => {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use hopyard::explain::{ArpRefusal, End, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk};
+use hopyard::explain::{
+    ArpRefusal, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk, hidden,
+};
 use hopyard::kernel::RouteAnswer;
 use hopyard::net::{FibAction, FibRoute, NsName, RouteKey, RouteKind};
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
@@ -418,8 +420,10 @@ pub(super) fn contradiction(disagreement: &Disagreement) -> String {
 
 /// What would be of the way back, once the packet comes further.
 fn not_reached(report: &Report) -> String {
+    // The probe may have got on where the model does not know.
+    let came = if report.outcome() == Outcome::Yes { "answered" } else { "not reached" };
     if report.verdict.back.is_none() {
-        return "not reached".to_owned();
+        return came.to_owned();
     }
     let (verdict, when) = match &report.repair {
         None => (&report.verdict, String::new()),
@@ -429,14 +433,14 @@ fn not_reached(report: &Report) -> String {
             (&repair.next, when)
         }
     };
-    let Some(back) = &verdict.back else { return "not reached".to_owned() };
+    let Some(back) = &verdict.back else { return came.to_owned() };
     if let Some(trouble) = verdict.trouble_back() {
         let text = match &trouble.reason {
             // Short: the line says already that it is about the way back.
             Reason::NoRoute { down: None, .. } => format!("{} has no route to {}", trouble.node, back.packet.dst),
             _ => sentence(verdict, &trouble),
         };
-        return format!("not reached; computed: {text}");
+        return format!("{came}; computed: {text}");
     }
     let route = back.hops.first().and_then(|hop| Some((hop, hop.route.as_ref()?)));
     let how = route.map_or_else(String::new, |(hop, route)| {
@@ -444,7 +448,7 @@ fn not_reached(report: &Report) -> String {
         let via = via.map_or_else(String::new, |via| format!(" via {via}"));
         format!(" ({}: {}{via})", hop.node, route.key)
     });
-    format!("not reached; computed: fine{when}{how}")
+    format!("{came}; computed: fine{when}{how}")
 }
 
 fn changes(report: &Report, repair: &Repair, scene: &Scene) -> Vec<String> {
@@ -519,6 +523,9 @@ fn later(report: &Report, repair: &Repair) -> Option<String> {
 /// What to say where there is no repair.
 fn no_change(report: &Report) -> Option<String> {
     let trouble = report.verdict.trouble()?;
+    if let Some(text) = hidden_on_purpose(report, &trouble) {
+        return Some(text);
+    }
     match trouble.reason {
         Reason::NoListener { .. }
         | Reason::WrongBindAddress { .. }
@@ -527,4 +534,13 @@ fn no_change(report: &Report) -> Option<String> {
         _ if report.owner.is_none() => Some(format!("No node has the address {}.", report.query.packet.dst)),
         _ => Some("No change of routes, switches or addresses was found that makes it work.".to_owned()),
     }
+}
+
+/// Nobody has a route to an address, as a node hides it.
+fn hidden_on_purpose(report: &Report, trouble: &Trouble) -> Option<String> {
+    let there = matches!(trouble.reason, Reason::NoRoute { down: None, .. }) && !trouble.back;
+    let addr = report.verdict.there.packet.dst;
+    let Hidden { by, instead } = hidden(&report.snapshot, report.owner.as_ref().filter(|_| there)?, addr)?;
+    let instead = instead.map_or_else(String::new, |instead| format!(" There it is {instead}."));
+    Some(format!("Nobody outside has a route to {addr}: it is hidden by the nat of {by}, on purpose.{instead}"))
 }
