@@ -421,6 +421,55 @@ fn a_sandbox_in_a_node_covers_the_sockets_of_the_machine_too() {
 }
 
 #[test]
+fn a_socket_is_covered_by_whatever_name_it_has() {
+    let place = Place::new();
+    let dir = |name: &str| {
+        let dir = place.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    };
+    let act = |dir: &std::path::Path, name: &str| {
+        assert!(UnixStream::connect(dir.join(name)).is_ok(), "it is there");
+        said(&acting(&place, &["sandbox".to_owned()], &["unix", dir.to_str().unwrap(), name]).output().unwrap())
+    };
+    let renamed = dir("renamed");
+    let _renamed = UnixListener::bind(renamed.join("bound")).unwrap();
+    std::fs::rename(renamed.join("bound"), renamed.join("other")).unwrap();
+    assert_eq!(act(&renamed, "other"), FORBIDDEN[1]);
+    // As ssh makes the socket of a master.
+    let linked = dir("linked");
+    let _linked = UnixListener::bind(linked.join("master.random")).unwrap();
+    std::fs::hard_link(linked.join("master.random"), linked.join("master")).unwrap();
+    std::fs::remove_file(linked.join("master.random")).unwrap();
+    assert_eq!(act(&linked, "master"), FORBIDDEN[1]);
+    // Where the kernel's table does not lead, but ssh is known to be.
+    let home = dir("home");
+    std::fs::create_dir_all(home.join(".ssh/masters")).unwrap();
+    let elsewhere = dir("elsewhere");
+    let _moved = UnixListener::bind(elsewhere.join("bound")).unwrap();
+    std::fs::rename(elsewhere.join("bound"), home.join(".ssh/masters/host")).unwrap();
+    let masters = home.join(".ssh/masters");
+    let mut command = acting(&place, &["sandbox".to_owned()], &["unix", masters.to_str().unwrap(), "host"]);
+    assert_eq!(said(&command.env("HOME", &home).output().unwrap()), FORBIDDEN[1]);
+}
+
+#[test]
+fn a_socket_of_another_network_is_covered() {
+    let lab = Lab::new();
+    let path = lab.place.path().join("service");
+    let serve = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Local => shift, Listen => 9) or die $@; \
+                 $| = 1; print qq(ready\n); 1 while $s->accept";
+    let mut service = lab.place.command(&["exec", "far", "perl", "-e", serve, path.to_str().unwrap()]);
+    let mut service = ready(service.stdout(Stdio::piped()).spawn().unwrap());
+    assert!(UnixStream::connect(&path).is_ok(), "it is there");
+    let act = ["unix", lab.place.path().to_str().unwrap(), "service"];
+    let said = said(&acting(&lab.place, &["sandbox".to_owned()], &act).output().unwrap());
+    service.kill().unwrap();
+    service.wait().unwrap();
+    assert_eq!(said, FORBIDDEN[1]);
+}
+
+#[test]
 fn a_directory_that_is_covered_is_not_entered_by_the_back_door() {
     let place = Place::new();
     let runtime = place.path().join("runtime");
