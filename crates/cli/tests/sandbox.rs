@@ -257,6 +257,16 @@ fn what_is_allowed_and_not_there_is_as_it_is_outside() {
 }
 
 #[test]
+fn nobody_is_at_the_gate_whatever_is_allowed() {
+    let lab = Lab::new();
+    lab.place.hop(&["exec", "home", "ip", "addr", "add", "192.0.0.1/32", "dev", "lo"]);
+    let host = lab.inside("home", || TcpListener::bind("192.0.0.1:0").unwrap());
+    let to = host.local_addr().unwrap().to_string();
+    std::thread::spawn(move || host.accept());
+    assert_eq!(lab.says(&["--allow", "any"], &["tcp", &to]), REFUSED);
+}
+
+#[test]
 fn names_are_those_outside_and_only_those_that_are_allowed() {
     let lab = Lab::new();
     let server = lab.tcp_server(lab.addresses("far")[0]);

@@ -45,6 +45,10 @@ impl Relay {
         if self.pending.contains_key(&ends) {
             return;
         }
+        // Nobody is at the gate itself but the resolver, which speaks UDP; outside, that address is another's.
+        if is_gate(ends.1) {
+            return self.refuse(&request, Unreachable::Port);
+        }
         match self.tools.policy.decide(ends.1, Transport::Tcp, Instant::now()) {
             Decision::Allowed => {
                 self.note(ends.1, Transport::Tcp, true);
@@ -55,12 +59,8 @@ impl Relay {
                 }
             }
             Decision::Denied => {
-                // Nobody is at the gate itself but the resolver, which speaks UDP.
-                if !is_gate(ends.1) {
-                    self.note(ends.1, Transport::Tcp, false);
-                }
-                let why = if is_gate(ends.1) { Unreachable::Port } else { Unreachable::Prohibited };
-                self.refuse(&request, why);
+                self.note(ends.1, Transport::Tcp, false);
+                self.refuse(&request, Unreachable::Prohibited);
             }
             Decision::Unknown(names) => {
                 let is_parked = |parked: &Parked| matches!(parked, Parked::Request(other, _) if *other == ends);
