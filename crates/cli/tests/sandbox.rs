@@ -129,6 +129,7 @@ fn acts_in_a_sandbox() {
         ["large", to] => udp(to, &vec![b'x'; 20_000]).map(|heard| heard.len().to_string()),
         ["many", count, to] => many(count.parse().unwrap(), to),
         ["answer", port] => answer(port.parse().unwrap()),
+        ["serve", port] => serve(port.parse().unwrap()),
         ["abstract", name] => {
             let addr = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
             UnixStream::connect_addr(&addr).map(|_| "connected".to_owned())
@@ -197,6 +198,19 @@ fn answer(port: u16) -> std::io::Result<String> {
     stream.write_all(b"inside heard ")?;
     stream.write_all(heard.as_bytes())?;
     Ok(heard)
+}
+
+/// A server of the sandbox, for many clients at once.
+fn serve(port: u16) -> std::io::Result<String> {
+    let listener = TcpListener::bind(("127.0.0.1", port))?;
+    println!("\nsaid: ready");
+    for stream in listener.incoming() {
+        let mut stream = stream?;
+        std::thread::spawn(move || {
+            stream.read_to_end(&mut Vec::new()).and_then(|_| stream.write_all(b"heard")).ok();
+        });
+    }
+    Ok(String::new())
 }
 
 const REFUSED: &str = "Connection refused (os error 111)";
@@ -357,6 +371,49 @@ fn a_thousand_connections_at_once() {
     let act = format!("many 1000 {server}");
     let output = command.env("HOPYARD_DIR", lab.place.records()).env("SANDBOX_ACT", act).output().unwrap();
     assert_eq!(said(&output), "1000 right");
+}
+
+#[test]
+fn more_connections_than_there_is_room_for_wait_and_cost_nothing() {
+    const PORT: &str = "127.0.0.1:8080";
+    // A connection takes two descriptors: there is room for the first of the last pair, or there is not.
+    for limit in [60, 61] {
+        let lab = Lab::new();
+        let room = format!("ulimit -n {limit} && exec \"$@\"");
+        let own = std::env::current_exe().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", &room, "sh", env!("CARGO_BIN_EXE_hop"), "sandbox", "--net", &format!("{}/home", lab.name)]);
+        command.args(["--publish", "8080:80", "--"]).arg(own);
+        command.args(["--exact", "acts_in_a_sandbox", "--nocapture", "--quiet"]);
+        command.env("HOPYARD_DIR", lab.place.records()).env("SANDBOX_ACT", "serve 80");
+        let mut sandbox = ready(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
+        let proc = std::path::Path::new("/proc").join(sandbox.id().to_string());
+        let open = || std::fs::read_dir(proc.join("fd")).unwrap().count();
+        let relay = || {
+            let mut tasks = std::fs::read_dir(proc.join("task")).unwrap().map(|task| task.unwrap().path());
+            tasks.find(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "hop-relay"))
+        };
+        // The command may run before it does.
+        wait_until("the relay is there", || relay().is_some());
+        let relay = relay().unwrap();
+        let clients: Vec<TcpStream> =
+            lab.inside("home", || (0..100).map(|_| TcpStream::connect(PORT).unwrap()).collect());
+        wait_until("no descriptor is left", || open() >= limit - 1);
+        // The first field is the time on a processor.
+        let worked = || std::fs::read_to_string(relay.join("schedstat")).unwrap();
+        let (mut before, mut same) = (worked(), 0);
+        wait_until("the relay rests", || {
+            let now = worked();
+            same = if now == before { same + 1 } else { 0 };
+            before = now;
+            same == 50
+        });
+        drop(clients);
+        wait_until("they are gone", || open() < limit / 2);
+        assert_eq!(lab.inside("home", || tcp(PORT).unwrap()), "heard");
+        sandbox.kill().unwrap();
+        sandbox.wait().unwrap();
+    }
 }
 
 #[test]
