@@ -134,6 +134,7 @@ fn acts_in_a_sandbox() {
             listener.incoming().count().to_string()
         }),
         ["answer", port] => answer(port.parse().unwrap()),
+        ["serve", port] => serve(port.parse().unwrap()),
         ["abstract", name] => {
             let addr = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
             UnixStream::connect_addr(&addr).map(|_| "connected".to_owned())
@@ -204,6 +205,19 @@ fn answer(port: u16) -> std::io::Result<String> {
     Ok(heard)
 }
 
+/// A server of the sandbox, for many clients at once.
+fn serve(port: u16) -> std::io::Result<String> {
+    let listener = TcpListener::bind(("127.0.0.1", port))?;
+    println!("\nsaid: ready");
+    for stream in listener.incoming() {
+        let mut stream = stream?;
+        std::thread::spawn(move || {
+            stream.read_to_end(&mut Vec::new()).and_then(|_| stream.write_all(b"heard")).ok();
+        });
+    }
+    Ok(String::new())
+}
+
 const REFUSED: &str = "Connection refused (os error 111)";
 const NO_ROUTE: &str = "Network is unreachable (os error 101)";
 /// How a firewall's refusal shows, in IPv4 and in IPv6.
@@ -259,6 +273,16 @@ fn what_is_allowed_and_not_there_is_as_it_is_outside() {
     assert!(!mapped.contains("heard"), "{mapped}");
     host.set_nonblocking(true).unwrap();
     assert!(host.accept().is_err(), "nobody came");
+}
+
+#[test]
+fn nobody_is_at_the_gate_whatever_is_allowed() {
+    let lab = Lab::new();
+    lab.place.hop(&["exec", "home", "ip", "addr", "add", "192.0.0.1/32", "dev", "lo"]);
+    let host = lab.inside("home", || TcpListener::bind("192.0.0.1:0").unwrap());
+    let to = host.local_addr().unwrap().to_string();
+    std::thread::spawn(move || host.accept());
+    assert_eq!(lab.says(&["--allow", "any"], &["tcp", &to]), REFUSED);
 }
 
 #[test]
@@ -398,6 +422,49 @@ fn a_thousand_connections_at_once() {
 }
 
 #[test]
+fn more_connections_than_there_is_room_for_wait_and_cost_nothing() {
+    const PORT: &str = "127.0.0.1:8080";
+    // A connection takes two descriptors: there is room for the first of the last pair, or there is not.
+    for limit in [60, 61] {
+        let lab = Lab::new();
+        let room = format!("ulimit -n {limit} && exec \"$@\"");
+        let own = std::env::current_exe().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", &room, "sh", env!("CARGO_BIN_EXE_hop"), "sandbox", "--net", &format!("{}/home", lab.name)]);
+        command.args(["--publish", "8080:80", "--"]).arg(own);
+        command.args(["--exact", "acts_in_a_sandbox", "--nocapture", "--quiet"]);
+        command.env("HOPYARD_DIR", lab.place.records()).env("SANDBOX_ACT", "serve 80");
+        let mut sandbox = ready(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
+        let proc = std::path::Path::new("/proc").join(sandbox.id().to_string());
+        let open = || std::fs::read_dir(proc.join("fd")).unwrap().count();
+        let relay = || {
+            let mut tasks = std::fs::read_dir(proc.join("task")).unwrap().map(|task| task.unwrap().path());
+            tasks.find(|task| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "hop-relay"))
+        };
+        // The command may run before it does.
+        wait_until("the relay is there", || relay().is_some());
+        let relay = relay().unwrap();
+        let clients: Vec<TcpStream> =
+            lab.inside("home", || (0..100).map(|_| TcpStream::connect(PORT).unwrap()).collect());
+        wait_until("no descriptor is left", || open() >= limit - 1);
+        // The first field is the time on a processor.
+        let worked = || std::fs::read_to_string(relay.join("schedstat")).unwrap();
+        let (mut before, mut same) = (worked(), 0);
+        wait_until("the relay rests", || {
+            let now = worked();
+            same = if now == before { same + 1 } else { 0 };
+            before = now;
+            same == 50
+        });
+        drop(clients);
+        wait_until("they are gone", || open() < limit / 2);
+        assert_eq!(lab.inside("home", || tcp(PORT).unwrap()), "heard");
+        sandbox.kill().unwrap();
+        sandbox.wait().unwrap();
+    }
+}
+
+#[test]
 fn a_break_outside_is_a_break_inside() {
     let lab = Lab::new();
     let addr = lab.addresses("far")[0];
@@ -484,6 +551,39 @@ fn sockets_that_are_bound_in_other_networks_are_covered_too() {
     bound.wait().unwrap();
     assert_eq!(outside, "connected", "it is there");
     assert_eq!(inside, FORBIDDEN[1]);
+}
+
+#[test]
+fn a_socket_is_covered_by_whatever_name_it_has() {
+    let place = Place::new();
+    let dir = |name: &str| {
+        let dir = place.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    };
+    let act = |dir: &std::path::Path, name: &str| {
+        assert!(UnixStream::connect(dir.join(name)).is_ok(), "it is there");
+        said(&acting(&place, &["sandbox".to_owned()], &["unix", dir.to_str().unwrap(), name]).output().unwrap())
+    };
+    let renamed = dir("renamed");
+    let _renamed = UnixListener::bind(renamed.join("bound")).unwrap();
+    std::fs::rename(renamed.join("bound"), renamed.join("other")).unwrap();
+    assert_eq!(act(&renamed, "other"), FORBIDDEN[1]);
+    // As ssh makes the socket of a master.
+    let linked = dir("linked");
+    let _linked = UnixListener::bind(linked.join("master.random")).unwrap();
+    std::fs::hard_link(linked.join("master.random"), linked.join("master")).unwrap();
+    std::fs::remove_file(linked.join("master.random")).unwrap();
+    assert_eq!(act(&linked, "master"), FORBIDDEN[1]);
+    // Where the kernel's table does not lead, but ssh is known to be.
+    let home = dir("home");
+    std::fs::create_dir_all(home.join(".ssh/masters")).unwrap();
+    let elsewhere = dir("elsewhere");
+    let _moved = UnixListener::bind(elsewhere.join("bound")).unwrap();
+    std::fs::rename(elsewhere.join("bound"), home.join(".ssh/masters/host")).unwrap();
+    let masters = home.join(".ssh/masters");
+    let mut command = acting(&place, &["sandbox".to_owned()], &["unix", masters.to_str().unwrap(), "host"]);
+    assert_eq!(said(&command.env("HOME", &home).output().unwrap()), FORBIDDEN[1]);
 }
 
 #[test]

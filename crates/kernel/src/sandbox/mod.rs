@@ -39,7 +39,7 @@ use crate::{Failure, Realm};
 pub(crate) use calls::address_in;
 pub use frame::{Seen, Unreachable};
 pub use gate::{GATE_ADDRESSES, Gate, Request, SANDBOX_ADDRESSES};
-pub use view::bound_sockets;
+pub use view::reached_sockets;
 
 /// What a sandbox is to be.
 #[derive(Debug)]

@@ -1,14 +1,16 @@
 //! The files that a sandbox sees: its user's, without the sockets of the machine's services.
 //!
 //! A socket that has a path is reached from every network namespace. So /run, where services have theirs,
-//! is an empty one of the sandbox's own, and every other socket that is bound on the machine just now is
+//! is an empty one of the sandbox's own, and every other socket of the machine that is found just now is
 //! covered where it is.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::io;
+use std::fs;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -54,14 +56,14 @@ enum Kept {
 fn keep() -> Result<Vec<Kept>, Failure> {
     const DOING: &str = "look at /run";
     let mut kept = Vec::new();
-    let entries = match std::fs::read_dir(RUN) {
+    let entries = match fs::read_dir(RUN) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(kept),
         entries => entries.doing(DOING)?,
     };
     for entry in entries {
         let entry = entry.doing(DOING)?;
         if entry.file_type().is_ok_and(|kind| kind.is_symlink())
-            && let Ok(target) = std::fs::read_link(entry.path())
+            && let Ok(target) = fs::read_link(entry.path())
         {
             kept.push(Kept::Link { name: entry.file_name(), target: target.into_os_string() });
         }
@@ -176,41 +178,60 @@ fn make_read_only(path: &str) -> rustix::io::Result<()> {
     super::calls::make_mounts_read_only(Path::new(path))
 }
 
-/// The tables of sockets of all networks in which there is a process that the caller may look at.
-fn tables_of_sockets() -> io::Result<Vec<u8>> {
-    let mut table = std::fs::read("/proc/net/unix")?;
-    // Where a caller may not look at that process, its table may be read nevertheless.
-    table.extend(std::fs::read("/proc/1/net/unix").unwrap_or_default());
-    let network = |process: &Path| std::fs::read_link(process.join("ns/net")).ok();
-    let mut known: HashSet<PathBuf> =
-        ["/proc/self", "/proc/1"].iter().filter_map(|at| network(Path::new(at))).collect();
-    for process in std::fs::read_dir("/proc")?.filter_map(Result::ok) {
+/// The paths of the sockets that are reached just now; but for those below /run.
+///
+/// These are the sockets that are bound in the networks of all processes that can be seen, and all sockets that are
+/// beside those: one that was renamed or linked after bind(2), as ssh does it for its masters, has another name than
+/// the kernel's table says. To them come the sockets in the directories `known`, and one below.
+///
+/// # Errors
+/// The table of the caller's own network cannot be read.
+pub fn reached_sockets(known: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    let mut paths = bound_sockets()?;
+    let mut dirs: Vec<PathBuf> = paths.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
+    for dir in known {
+        dirs.extend(entries_of(dir, fs::FileType::is_dir));
+        dirs.push(dir.clone());
+    }
+    dirs.sort();
+    dirs.dedup();
+    paths.extend(dirs.iter().flat_map(|dir| entries_of(dir, fs::FileType::is_socket)));
+    paths.sort();
+    paths.dedup();
+    Ok(paths)
+}
+
+/// What of a directory is of a kind; nothing, where it may not be looked into.
+fn entries_of(dir: &Path, is_wanted: impl Fn(&fs::FileType) -> bool) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| is_wanted(&kind))).map(|entry| entry.path()).collect()
+}
+
+/// The paths by which sockets were bound, in the caller's network and in those of all processes that can be seen.
+fn bound_sockets() -> io::Result<Vec<PathBuf>> {
+    let own = fs::File::open("/proc/self/net/unix")?;
+    // A file of its own for each network, which tells them apart also where /proc/PID/ns is another user's.
+    let mut seen = HashSet::from([own.metadata()?.ino()]);
+    let mut paths = Vec::new();
+    read_table(own, &mut paths)?;
+    for process in fs::read_dir("/proc")?.flatten() {
         if !process.file_name().as_bytes().iter().all(u8::is_ascii_digit) {
             continue;
         }
-        let process = process.path();
-        // One that has ended since says nothing, and another one of its network may.
-        if let Some(network) = network(&process)
-            && !known.contains(&network)
-            && let Ok(more) = std::fs::read(process.join("net/unix"))
+        let table = process.path().join("net/unix");
+        // It may have ended since.
+        if fs::metadata(&table).is_ok_and(|meta| seen.insert(meta.ino()))
+            && let Ok(table) = fs::File::open(&table)
         {
-            known.insert(network);
-            table.extend(more);
+            read_table(table, &mut paths).ok();
         }
     }
-    Ok(table)
+    Ok(paths)
 }
 
-/// The paths of all sockets that are bound in the caller's network namespace, in that of the first process,
-/// which is the machine's or the lab's, and in all others that the caller may look at: a socket with a path is
-/// reached from every network. But for those below /run.
-///
-/// # Errors
-/// The kernel's table cannot be read.
-pub fn bound_sockets() -> io::Result<Vec<PathBuf>> {
+fn read_table(mut file: fs::File, paths: &mut Vec<PathBuf>) -> io::Result<()> {
     // unix(7): the eighth field is the path, and it may contain blanks.
     const FIELDS_BEFORE: usize = 7;
-    let table = tables_of_sockets()?;
     let path_of = |line: &[u8]| -> Option<PathBuf> {
         let mut rest = line;
         for _ in 0..FIELDS_BEFORE {
@@ -222,8 +243,8 @@ pub fn bound_sockets() -> io::Result<Vec<PathBuf>> {
         let covered = path.starts_with(RUN) || path.starts_with("/var/run");
         (path.as_os_str().as_bytes().first() == Some(&b'/') && !covered).then_some(path)
     };
-    let mut paths: Vec<PathBuf> = table.split(|&byte| byte == b'\n').filter_map(path_of).collect();
-    paths.sort();
-    paths.dedup();
-    Ok(paths)
+    let mut table = Vec::new();
+    file.read_to_end(&mut table)?;
+    paths.extend(table.split(|&byte| byte == b'\n').filter_map(path_of));
+    Ok(())
 }

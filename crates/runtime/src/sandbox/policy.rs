@@ -25,6 +25,8 @@ pub(super) struct Policy {
     allow: Vec<Allow>,
     /// Those that are allowed by name come first, and have their numbers for ever.
     names: Vec<Name>,
+    /// How many have been forgotten. Their numbers are not used again: they may still be looked up.
+    forgotten: usize,
     numbers: HashMap<String, u32>,
     by_name: usize,
     /// Stand-ins for names that may not be reached, where it is recorded what a program would do with them.
@@ -74,6 +76,7 @@ impl Policy {
         let mut policy = Policy {
             allow: allow.to_vec(),
             names: Vec::new(),
+            forgotten: 0,
             numbers: HashMap::new(),
             by_name: 0,
             stand_ins: records.then(Vec::new),
@@ -90,7 +93,7 @@ impl Policy {
             return number;
         }
         // There are fewer names than that.
-        let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        let number = u32::try_from(self.forgotten + self.names.len()).unwrap_or(u32::MAX);
         self.names.push(Name { text: name.to_owned(), ..Name::default() });
         self.numbers.insert(name.to_owned(), number);
         number
@@ -98,7 +101,16 @@ impl Policy {
 
     fn name(&self, name: &str) -> Option<(u32, &Name)> {
         let &number = self.numbers.get(name)?;
-        Some((number, self.names.get(number as usize)?))
+        Some((number, self.names.get(self.index_of(number)?)?))
+    }
+
+    /// Where a name is in the list, by its number.
+    fn index_of(&self, number: u32) -> Option<usize> {
+        let number = number as usize;
+        if number < self.by_name {
+            return Some(number);
+        }
+        number.checked_sub(self.forgotten).filter(|&at| at >= self.by_name)
     }
 
     pub(super) fn decide(&self, to: SocketAddr, transport: Transport, now: Instant) -> Decision {
@@ -148,25 +160,26 @@ impl Policy {
     /// Forgets what is not allowed by its own name. What is being looked up for them then finds nobody.
     fn forget_names(&mut self) {
         let by_name = self.by_name;
+        self.forgotten += self.names.len() - by_name;
         self.names.truncate(by_name);
         self.numbers.retain(|_, number| (*number as usize) < by_name);
     }
 
     fn answer_denied(&mut self, name: &str) -> Answer {
         let Some(stand_ins) = &mut self.stand_ins else { return Answer::Denied };
-        let at = stand_ins.iter().position(|known| known == name).unwrap_or_else(|| {
-            stand_ins.push(name.to_owned());
-            stand_ins.len() - 1
-        });
-        // The first of them is x.x.0.1.
-        match u16::try_from(at + 1) {
-            Ok(number) => {
-                let [high, low] = number.to_be_bytes();
-                let addr = Ipv4Addr::new(STAND_INS[0], STAND_INS[1], high, low);
-                Answer::Known(Found::Addresses(vec![addr.into()]))
+        let at = match stand_ins.iter().position(|known| known == name) {
+            Some(at) => at,
+            // So many addresses there are; the first of them is x.x.0.1.
+            None if stand_ins.len() >= usize::from(u16::MAX) => return Answer::Denied,
+            None => {
+                stand_ins.push(name.to_owned());
+                stand_ins.len() - 1
             }
-            Err(_) => Answer::Denied,
-        }
+        };
+        let Ok(number) = u16::try_from(at + 1) else { return Answer::Denied };
+        let [high, low] = number.to_be_bytes();
+        let addr = Ipv4Addr::new(STAND_INS[0], STAND_INS[1], high, low);
+        Answer::Known(Found::Addresses(vec![addr.into()]))
     }
 
     /// The name for which an address stands in.
@@ -192,14 +205,16 @@ impl Policy {
 
     /// The name of that number, if nobody has asked for it yet.
     pub(super) fn begin_look_up(&mut self, number: u32) -> Option<&str> {
-        let name = self.names.get_mut(number as usize).filter(|name| !name.is_asked)?;
+        let at = self.index_of(number)?;
+        let name = self.names.get_mut(at).filter(|name| !name.is_asked)?;
         name.is_asked = true;
         Some(&name.text)
     }
 
     /// Takes in what was found; `None`: nobody wants to know any more.
     pub(super) fn found(&mut self, number: u32, found: Found, now: Instant) -> Option<&str> {
-        let name = self.names.get_mut(number as usize)?;
+        let at = self.index_of(number)?;
+        let name = self.names.get_mut(at)?;
         name.is_asked = false;
         if let Found::Addresses(addresses) = &found {
             name.addresses.retain(|_, &mut seen| now.saturating_duration_since(seen) < KEPT);
@@ -301,6 +316,17 @@ mod tests {
     }
 
     #[test]
+    fn stand_ins_come_to_an_end() {
+        let mut policy = policy(&[], true);
+        let now = Instant::now();
+        let known: Vec<String> = (0..usize::from(u16::MAX)).map(|number| format!("n{number}.test")).collect();
+        policy.stand_ins = Some(known);
+        assert_eq!(policy.answer("new.test", now), Answer::Denied);
+        assert_eq!(policy.stand_ins.as_ref().map(Vec::len), Some(usize::from(u16::MAX)));
+        assert_eq!(policy.answer("n65534.test", now), Answer::Known(addresses(&["198.18.255.255"])));
+    }
+
+    #[test]
     fn what_is_no_host_name_is_nobody() {
         let mut policy = policy(&["any"], true);
         for name in ["\u{1b}[2J.test", "a b", "127.0.0.1", "", "x..y", "-x.test"] {
@@ -316,6 +342,12 @@ mod tests {
             policy.answer(&format!("n{number}.test"), now);
         }
         assert!(policy.names.len() <= MOST_NAMES);
+        // What is found of a forgotten name is not another's.
+        assert_eq!(policy.found(1, addresses(&["10.0.0.1"]), now), None);
+        let Answer::LookUp(number) = policy.answer("new.test", now) else { panic!("it is known") };
+        assert!(number as usize >= MOST_NAMES, "{number}");
+        assert_eq!(policy.found(number, addresses(&["10.0.0.2"]), now), Some("new.test"));
+        assert_eq!(policy.answer("new.test", now), Answer::Known(addresses(&["10.0.0.2"])));
         assert_eq!(policy.answer("example.org", now), Answer::LookUp(0));
     }
 }

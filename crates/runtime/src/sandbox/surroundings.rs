@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hopyard_kernel::rights;
-use hopyard_kernel::sandbox::{GATE_ADDRESSES, bound_sockets};
+use hopyard_kernel::sandbox::{GATE_ADDRESSES, reached_sockets};
 
 use crate::view::nsswitch_text;
 
@@ -73,7 +73,7 @@ fn names_socket(value: &OsStr) -> bool {
     is_socket(Path::new(&path))
 }
 
-/// Directories in which services of a session make their sockets, and sockets that are bound now.
+/// Directories in which services of a session make their sockets, and sockets that are there now.
 pub(super) fn covers() -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let mut dirs: Vec<PathBuf> = ["/tmp/.X11-unix", "/tmp/.ICE-unix", "/tmp/.font-unix", "/tmp/.XIM-unix"]
         .map(PathBuf::from)
@@ -86,7 +86,15 @@ pub(super) fn covers() -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     dirs.extend(named("XDG_RUNTIME_DIR").filter(|dir| !dir.starts_with("/run") && dir != Path::new("/")));
     dirs.sort();
     dirs.dedup();
-    Ok((dirs, bound_sockets()?))
+    // In these there are also files that a command may need, so their sockets are covered one by one.
+    let mut shared = vec![PathBuf::from("/tmp/screens")];
+    shared.extend(named("SCREENDIR"));
+    shared.extend(named("TMUX_TMPDIR").map(|dir| dir.join(format!("tmux-{}", rights::user_id()))));
+    shared.extend(named("GNUPGHOME"));
+    if let Some(home) = named("HOME") {
+        shared.extend([".ssh", ".gnupg", ".screen"].map(|dir| home.join(dir)));
+    }
+    Ok((dirs, reached_sockets(&shared)?))
 }
 
 /// Files of /etc that are the sandbox's own.

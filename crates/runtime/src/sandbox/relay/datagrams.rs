@@ -144,6 +144,7 @@ impl Relay {
     pub(super) fn end_flow(&mut self, at: u32) {
         if let Some(flow) = self.flows.remove(at) {
             self.flow_of.remove(&flow.ends);
+            self.has_room = true;
         }
     }
 }

@@ -8,18 +8,23 @@ use hopyard_net::Family;
 use rustix::event::epoll;
 
 use super::token::Token;
-use super::{Connection, Relay, TURN};
+use super::{Connection, Relay, TURN, lacks_room};
 use crate::sandbox::splice::break_off;
 
 impl Relay {
-    pub(super) fn let_in(&mut self, at: usize) {
+    pub(super) fn let_in(&mut self, number: u32) {
         for _ in 0..TURN {
-            let Some(published) = self.tools.published.get(at) else { return };
+            let Some(published) = self.tools.published.get(number as usize) else { return };
             let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
             let outside = match rustix::net::accept_with(&published.listener, flags) {
                 Ok(outside) => outside,
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => continue,
-                Err(_) => return,
+                Err(errno) => {
+                    if lacks_room(errno) {
+                        self.rest(Token::Published(number));
+                    }
+                    return;
+                }
             };
             let port = published.inner;
             self.enter(outside, Family::Ipv4, port);
@@ -64,7 +69,10 @@ impl Relay {
                 self.open(inside, outside, false);
             }
             _ if family == Family::Ipv4 => self.enter(outside, Family::Ipv6, port),
-            _ => break_off(&outside),
+            _ => {
+                self.has_room = true;
+                break_off(&outside);
+            }
         }
     }
 }

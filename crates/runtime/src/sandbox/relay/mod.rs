@@ -12,7 +12,7 @@ mod token;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hopyard_kernel::Process;
@@ -123,6 +123,10 @@ pub(super) struct Relay {
     parked: Vec<Parked>,
     /// Connections that have more to do than one turn allowed.
     busy: Vec<(u32, u16)>,
+    /// Listeners that are not watched, for want of room for whoever waits at them.
+    resting: Vec<Token>,
+    /// Something has ended since they were looked at.
+    has_room: bool,
     record: Record,
     scratch: Vec<u8>,
     swept: Instant,
@@ -159,6 +163,8 @@ impl Relay {
             questions: HashMap::new(),
             parked: Vec::new(),
             busy: Vec::new(),
+            resting: Vec::new(),
+            has_room: false,
             record: Record::default(),
             scratch: vec![0; SCRATCH_BYTES],
             swept: Instant::now(),
@@ -187,8 +193,8 @@ impl Relay {
                     Token::Tap => self.take_requests()?,
                     Token::Names => self.take_names()?,
                     Token::Datagrams(at) => self.take_datagrams(at as usize)?,
-                    Token::Listener(at) => self.accept(at as usize),
-                    Token::Published(at) => self.let_in(at as usize),
+                    Token::Listener(at) => self.accept(at),
+                    Token::Published(at) => self.let_in(at),
                     Token::Connection { at, side, generation } => {
                         if self.connections.is(at, generation) {
                             self.advance(at, generation, side, flags);
@@ -207,6 +213,9 @@ impl Relay {
                 }
             }
             self.sweep();
+            if std::mem::take(&mut self.has_room) {
+                self.watch_again();
+            }
         }
     }
 
@@ -214,7 +223,7 @@ impl Relay {
         if !self.busy.is_empty() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
-        let waits = !self.flow_of.is_empty() || !self.pending.is_empty();
+        let waits = !self.flow_of.is_empty() || !self.pending.is_empty() || !self.resting.is_empty();
         waits.then_some(Timespec { tv_sec: SWEEP.as_secs().cast_signed(), tv_nsec: 0 })
     }
 
@@ -225,6 +234,8 @@ impl Relay {
             return;
         }
         self.swept = now;
+        // Others than this program may have made some.
+        self.has_room = true;
         let idle = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
         let flows: Vec<u32> =
             self.flows.iter().filter(|(_, flow)| idle(flow.used, FLOW_IDLE)).map(|(at, _)| at).collect();
@@ -250,6 +261,33 @@ impl Relay {
             _ => Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET,
         };
         Ok(epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token.to_number()), flags)?)
+    }
+
+    fn listener(&self, token: Token) -> Option<BorrowedFd<'_>> {
+        match token {
+            Token::Listener(at) => Some(self.tools.gate.listeners.get(at as usize)?.as_fd()),
+            Token::Published(at) => Some(self.tools.published.get(at as usize)?.listener.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// Leaves a listener alone for now: who waits there would wake this thread again and again.
+    fn rest(&mut self, token: Token) {
+        if let Some(listener) = self.listener(token)
+            && epoll::delete(&self.epoll, listener).is_ok()
+        {
+            self.resting.push(token);
+        }
+    }
+
+    fn watch_again(&mut self) {
+        for token in std::mem::take(&mut self.resting) {
+            let data = epoll::EventData::new_u64(token.to_number());
+            let Some(listener) = self.listener(token) else { continue };
+            if epoll::add(&self.epoll, listener, data, epoll::EventFlags::IN).is_err() {
+                self.resting.push(token);
+            }
+        }
     }
 
     /// Notes what was tried, where that is wanted.
@@ -285,6 +323,12 @@ fn outcome(why: Unreachable) -> Outcome {
 /// Is it the gate itself, where the resolver is?
 fn is_gate(to: SocketAddr) -> bool {
     to.ip() == GATE_ADDRESSES.0 || to.ip() == GATE_ADDRESSES.1
+}
+
+/// Is there no room, of descriptors or of memory, for one more connection?
+fn lacks_room(errno: rustix::io::Errno) -> bool {
+    use rustix::io::Errno as E;
+    matches!(errno, E::MFILE | E::NFILE | E::NOBUFS | E::NOMEM)
 }
 
 /// Without what only one end knows: scope and flow label.

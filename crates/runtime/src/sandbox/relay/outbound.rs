@@ -11,7 +11,7 @@ use rustix::event::epoll;
 use rustix::net::sockopt;
 
 use super::token::Token;
-use super::{Connection, Ends, Parked, Relay, TURN, is_gate, is_of_the_link, outcome, plain, unreachable};
+use super::{Connection, Ends, Parked, Relay, TURN, is_gate, is_of_the_link, lacks_room, outcome, plain, unreachable};
 use crate::sandbox::policy::Decision;
 use crate::sandbox::record::{Attempt, Outcome};
 use crate::sandbox::splice::{Progress, Splice, break_off};
@@ -45,6 +45,10 @@ impl Relay {
         if self.pending.contains_key(&ends) {
             return;
         }
+        // Nobody is at the gate itself but the resolver, which speaks UDP; outside, that address is another's.
+        if is_gate(ends.1) {
+            return self.refuse(&request, Unreachable::Port);
+        }
         match self.tools.policy.decide(ends.1, Transport::Tcp, Instant::now()) {
             Decision::Allowed => {
                 self.note(ends.1, Transport::Tcp, true);
@@ -56,12 +60,8 @@ impl Relay {
                 }
             }
             Decision::Denied => {
-                // Nobody is at the gate itself but the resolver, which speaks UDP.
-                if !is_gate(ends.1) {
-                    self.note(ends.1, Transport::Tcp, false);
-                }
-                let why = if is_gate(ends.1) { Unreachable::Port } else { Unreachable::Prohibited };
-                self.refuse(&request, why);
+                self.note(ends.1, Transport::Tcp, false);
+                self.refuse(&request, Unreachable::Prohibited);
             }
             Decision::Unknown(names) => {
                 let is_parked = |parked: &Parked| matches!(parked, Parked::Request(other, _) if *other == ends);
@@ -87,14 +87,19 @@ impl Relay {
         Ok(())
     }
 
-    pub(super) fn accept(&mut self, at: usize) {
+    pub(super) fn accept(&mut self, number: u32) {
         for _ in 0..TURN {
-            let Some(listener) = self.tools.gate.listeners.get(at) else { return };
+            let Some(listener) = self.tools.gate.listeners.get(number as usize) else { return };
             let (stream, from) = match listener.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // Nobody more, or no descriptor left: then it waits in the queue.
-                Err(_) => return,
+                Err(error) => {
+                    // It waits in the queue until there is room; otherwise there is nobody more.
+                    if rustix::io::Errno::from_io_error(&error).is_some_and(lacks_room) {
+                        self.rest(Token::Listener(number));
+                    }
+                    return;
+                }
             };
             let Ok(to) = stream.local_addr() else { continue };
             let ends = (plain(from), plain(to));
@@ -197,6 +202,7 @@ impl Relay {
     }
 
     pub(super) fn end(&mut self, at: u32) {
+        self.has_room = true;
         match self.connections.remove(at) {
             Some(Connection::Connecting { ends, .. }) => {
                 self.pending.remove(&ends);
