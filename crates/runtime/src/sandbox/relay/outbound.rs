@@ -41,11 +41,8 @@ impl Relay {
     }
 
     pub(super) fn consider(&mut self, ends: Ends, request: Request) {
-        if let Some(&at) = self.pending.get(&ends) {
-            // Asked for again while it is being made; or what was let pass has been lost.
-            if let Some(Connection::Passed { .. }) = self.connections.get_mut(at) {
-                self.tools.gate.let_pass(&request).ok();
-            }
+        // Asked for again while it is being made.
+        if self.pending.contains_key(&ends) {
             return;
         }
         // Nobody is at the gate itself but the resolver, which speaks UDP; outside, that address is another's.
