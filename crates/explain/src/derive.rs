@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use hopyard_net::{
-    FibAction, FibRoute, IfAddress, IfName, IpNet, Ipv4Conf, LinkKind, LinkState, MacAddr, Neighbour, NetState,
-    NodeState, PolicyRule, Ruleset, Snapshot, SysctlKey,
+    FibRoute, IfAddress, IfName, IpNet, Ipv4Conf, LinkKind, LinkState, MacAddr, Neighbour, NetState, NodeState,
+    PolicyRule, Ruleset, Snapshot, SysctlKey,
 };
 
 use crate::edit::{add_address, set_sysctl};
@@ -71,15 +71,7 @@ pub fn derive(state: &NetState, beside: Option<&Snapshot>) -> Snapshot {
                 add_address(&mut node, *dev, net);
             }
         }
-        for route in space.routes.values() {
-            node.routes.push(FibRoute {
-                key: route.key.clone(),
-                action: FibAction::Route(route.kind.clone()),
-                src: route.src,
-                hop_limit: route.hop_limit,
-                derived: false,
-            });
-        }
+        node.routes.extend(space.routes.values().map(FibRoute::from));
         let permanent = |((dev, addr), mac): (&(IfName, IpAddr), &MacAddr)| Neighbour {
             dev: *dev,
             addr: *addr,

@@ -159,13 +159,7 @@ fn apply_op(op: &Op, snapshot: &mut Snapshot) {
         }
         Op::SetRoute { route, .. } => {
             node.routes.retain(|it| it.key != route.key);
-            node.routes.push(FibRoute {
-                key: route.key.clone(),
-                action: FibAction::Route(route.kind.clone()),
-                src: route.src,
-                hop_limit: route.hop_limit,
-                derived: false,
-            });
+            node.routes.push(FibRoute::from(route));
         }
         Op::DelRoute { key, .. } => {
             if let Some(at) = node.routes.iter().position(|it| it.key == *key) {

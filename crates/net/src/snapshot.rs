@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{Family, IfName, LinkKind, MacAddr, NextHop, NsName, RouteKey, RouteKind, Ruleset};
+use crate::{Family, IfName, LinkKind, MacAddr, NextHop, NsName, Route, RouteKey, RouteKind, Ruleset};
 
 /// Namespaces at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +128,19 @@ pub struct FibRoute {
     pub hop_limit: Option<u8>,
     /// Did the kernel add it, with an address?
     pub derived: bool,
+}
+
+impl From<&Route> for FibRoute {
+    /// The entry that a route becomes which somebody adds.
+    fn from(route: &Route) -> Self {
+        FibRoute {
+            key: route.key.clone(),
+            action: FibAction::Route(route.kind.clone()),
+            src: route.src,
+            hop_limit: route.hop_limit,
+            derived: false,
+        }
+    }
 }
 
 /// What an entry of a routing table does.

@@ -220,13 +220,8 @@ impl LabDir {
 
     /// Removes it and the files of ours in it.
     pub(crate) fn remove(self, files: &[&str], dirs: &[&str]) -> Result<(), Error> {
-        let gone = |result: io::Result<()>| match result {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        };
         for file in files {
-            let path = self.path.join(file);
-            gone(fs::remove_file(&path)).context(|| format!("remove {}", path.display()))?;
+            remove_file(&self.path.join(file))?;
         }
         for dir in dirs {
             let path = self.path.join(dir);
@@ -261,4 +256,14 @@ fn make_private_dir(path: &Path) -> Result<(), Error> {
     let meta = fs::symlink_metadata(path).context(|| format!("look at {}", path.display()))?;
     let private = meta.is_dir() && meta.uid() == rights::user_id() && meta.mode() & 0o022 == 0;
     if private { Ok(()) } else { Err(Error::NotPrivate { path: path.to_owned() }) }
+}
+
+/// Removes a file, if there is one.
+pub(crate) fn remove_file(path: &Path) -> Result<(), Error> {
+    gone(fs::remove_file(path)).context(|| format!("remove {}", path.display()))
+}
+
+/// What is not there need not be removed.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }

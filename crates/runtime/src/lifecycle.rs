@@ -1,7 +1,6 @@
 //! Bringing labs up, changing them while they run, and taking them down.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
@@ -16,7 +15,7 @@ use hopyard_plan::{Origins, Wanted};
 
 use crate::attach::Attachments;
 use crate::error::{Error, IoContext};
-use crate::home::{Home, LabDir};
+use crate::home::{Home, LabDir, remove_file};
 use crate::lent::{self, Loans};
 use crate::netns_dir;
 use crate::record::{self, Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
@@ -437,12 +436,7 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
         uplink::host::heal(home, &host)?;
     }
     for file in FILES {
-        match std::fs::remove_file(dir.path().join(file)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).context(|| format!("remove {}", dir.path().join(file).display()));
-            }
-            _ => {}
-        }
+        remove_file(&dir.path().join(file))?;
     }
     for sub in DIRS {
         std::fs::remove_dir(dir.path().join(sub)).ok();

@@ -64,16 +64,6 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
     written.context(doing)
 }
 
-/// Removes a file, if there is one.
-pub(super) fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).context(|| format!("remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Removes a directory that nobody needs any more.
 pub(super) fn remove_if_empty(dir: &Path) {
     fs::remove_dir(dir).ok();

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use hopyard_model::LabName;
 
 use crate::error::Error;
+use crate::home::remove_file;
 
 /// What [`enable`] did.
 #[derive(Debug)]
@@ -60,8 +61,8 @@ pub fn enable(manager: &Manager, unit: &LabUnit<'_>, text: &str, force: bool) ->
     let systemd = manager.reload().and_then(|()| manager.systemctl(&["enable", "--quiet", &unit_name(unit.lab)]));
     if let (Err(_), false) = (&systemd, replaces_unit) {
         // As it was before.
-        files::remove(&path)?;
-        files::remove(&topology)?;
+        remove_file(&path)?;
+        remove_file(&topology)?;
     }
     systemd?;
     Ok(Enabled { unit: path, topology, changed })
@@ -100,11 +101,11 @@ pub fn disable(manager: &Manager, lab: &LabName, now: bool, force: bool) -> Resu
     let kept = match files::read(&topology)? {
         Some(there) if !force && copied != Some(files::checksum(&there)) => Some(topology),
         _ => {
-            files::remove(&topology)?;
+            remove_file(&topology)?;
             None
         }
     };
-    files::remove(&path)?;
+    remove_file(&path)?;
     files::remove_if_empty(manager.topologies());
     manager.reload()?;
     Ok(Disabled { was_enabled: true, kept, services: manager.services_of(lab) })
@@ -151,7 +152,7 @@ pub fn uninstall(manager: &Manager, service: &ServiceName, force: bool) -> Resul
     let path = manager.drop_in(service);
     let Some(old) = files::read(&path)? else { return Ok(false) };
     files::may_replace(&path, Some(&old), unit::is_unchanged, force)?;
-    files::remove(&path)?;
+    remove_file(&path)?;
     path.parent().map(Path::to_owned).iter().for_each(|dir| files::remove_if_empty(dir));
     manager.reload()?;
     Ok(true)

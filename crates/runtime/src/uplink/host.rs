@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::UplinkError;
 use crate::error::{Error, IoContext};
-use crate::home::Home;
+use crate::home::{Home, remove_file};
 use crate::record::KeeperId;
 
 /// What is on record.
@@ -225,13 +225,13 @@ impl Locked {
             file.sync_all()?;
             std::fs::rename(&new, &self.record)
         };
-        write().inspect_err(|_| remove(&new).unwrap_or_default()).context(doing)
+        write().inspect_err(|_| drop(std::fs::remove_file(&new))).context(doing)
     }
 
     /// Removes all of it; the lock last.
     fn remove(self) -> Result<(), Error> {
         for path in [&beside(&self.record, NEW), &self.record, &self.lock] {
-            remove(path).context(|| format!("remove {}", path.display()))?;
+            remove_file(path)?;
         }
         Ok(())
     }
@@ -245,11 +245,4 @@ fn beside(record: &Path, end: &str) -> PathBuf {
     let mut path = record.as_os_str().to_owned();
     path.push(end);
     path.into()
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

@@ -157,23 +157,16 @@ pub(super) fn connect(
     let socket = masquerade(&namespace, uplink)?;
     let numbers = keeper::hold(dir, &[socket.as_fd()])?;
     note(numbers.first().copied().unwrap_or_default())?;
-    let ops: Vec<&Op> = steps
-        .iter()
-        .filter_map(|step| match step {
-            HostStep::Op { op, .. } => Some(op),
-            _ => None,
-        })
-        .collect();
-    let host = steps.iter().find_map(|step| match step {
-        HostStep::Op { host, .. } => Some(host.clone()),
+    let steps = steps.iter().filter_map(|step| match step {
+        HostStep::Op { op, host } => Some((op.clone(), host)),
         _ => None,
     });
+    let (ops, hosts): (Vec<Op>, Vec<&NsName>) = steps.unzip();
     let mut world = World::new(Realm::host());
-    if let Some(host) = host {
-        world.adopt(host, namespace)?;
+    if let Some(&host) = hosts.first() {
+        world.adopt(host.clone(), namespace)?;
     }
     world.adopt(uplink.node.clone(), node.try_clone().context(opening)?)?;
-    let ops: Vec<Op> = ops.into_iter().cloned().collect();
     world.apply(&ops, &mut |_| {}).map_err(|failed| Error::Kernel(failed.error))
 }
 
