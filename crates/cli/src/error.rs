@@ -260,16 +260,18 @@ fn ns_hint(error: &NsError) -> Option<String> {
             let near = hopyard::model::nearest(dev.as_str(), devs.iter().map(hopyard::net::IfName::as_str));
             near.map(|near| format!("did you mean `{near}`?"))
         }
-        NsError::Taken { dev, .. } => Some(format!("`ip link set {dev} name OTHER` gives one of them another name")),
+        NsError::Taken { dev, .. } => {
+            Some(format!("`ip link set dev {dev} name OTHER` gives one of them another name"))
+        }
         NsError::NotMoved { error, dev, .. } if error.errno() == Errno::EXIST => {
-            Some(format!("there is another `{dev}`; `ip link set {dev} name OTHER` gives one of them another name"))
+            Some(format!("there is another `{dev}`; `ip link set dev {dev} name OTHER` gives one of them another name"))
         }
         NsError::NotMoved { dev, error, .. } if error.errno() == Errno::INVAL => Some(format!(
             "some kinds cannot leave their namespace, as `lo` and bridges; wireless ones move with their radio: \
              `iw dev {dev} info` shows its number, `iw phy phyNUMBER set netns name NAME` moves it"
         )),
         NsError::NoWayBack { name, dev } => Some(format!(
-            "`hop ns move {dev} --from {name}` moves it here first, `ip -n {name} link delete {dev}` does away with it"
+            "`hop ns move {dev} --from {name}` moves it here first, `ip -n {name} link delete dev {dev}` does away with it"
         )),
         NsError::OfLab { lab: None, .. } => Some("`hop down` of whoever brought the lab up takes it down".to_owned()),
         _ => None,
