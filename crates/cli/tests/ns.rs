@@ -282,7 +282,10 @@ fn an_add_that_is_killed_leaves_no_dead_name() {
     while partly < 5 {
         // The end of nsenter is the end of hop: it has become it, in another pid namespace.
         assert!(round < 400, "no add was killed on the way: {partly}");
-        let script = format!("{HOP} ns add {} & sleep 0.0{:02}; kill -9 $!; wait", names.join(" "), 2 + round % 97);
+        // Earlier and later: the shell sees a name, and kills.
+        let seen = round * 37 % 300;
+        let until = format!("until [ -e /run/netns/n{seen} ] || ! kill -0 $! 2>/dev/null; do :; done");
+        let script = format!("{HOP} ns add {} & {until}; kill -9 $!; wait", names.join(" "));
         round += 1;
         machine.output("sh", &["-c", &script]);
         let there = machine.names();
