@@ -82,7 +82,7 @@ fn a_container_is_a_node_until_it_is_detached() {
     assert!(machine.run(HOP, &["ls", "--json"]).contains("\"running\": true"));
     // What is broken there is mended.
     container.sh("ip link set lab0 down; ip address delete 10.9.0.1/24 dev lo");
-    assert!(machine.run(HOP, &["up", "/run/att.hop.yaml"]).contains("ip -n far link set lab0 up"));
+    assert!(machine.run(HOP, &["up", "/run/att.hop.yaml"]).contains("ip -n far link set dev lab0 up"));
     all_answer(&machine);
 
     machine.run(HOP, &["detach", "att/far"]);

@@ -77,10 +77,10 @@ fn drift_is_shown_and_undone() {
         text(&output.stdout),
         "ip -n near route delete 192.0.2.0/24\n\
          ip netns exec near sysctl -w net.ipv4.ip_forward=1\n\
-         ip -n near link set three mtu 1500\n"
+         ip -n near link set dev three mtu 1500\n"
     );
     let up = place.hop(&["up", &file]);
-    assert!(up.contains("link set three mtu 1500") && up.contains(&format!("{name} is changed: 3 steps")), "{up}");
+    assert!(up.contains("link set dev three mtu 1500") && up.contains(&format!("{name} is changed: 3 steps")), "{up}");
     assert_eq!(place.hop(&["diff"]), "");
     place.hop(&["ping", "--all"]);
 }

@@ -366,7 +366,7 @@ fn an_uplink_that_was_changed_inside_is_repaired() {
     // One that is not wanted any more goes, though it is not whole.
     machine.hop(&["exec", "-l", &name, "gate", "ip", "link", "set", "uplink", "down"]);
     std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("{ uplink: true }", "")).unwrap();
-    assert!(machine.hop(&["up", &file]).contains("ip -n gate link delete uplink"));
+    assert!(machine.hop(&["up", &file]).contains("ip -n gate link delete dev uplink"));
     assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
 }
 

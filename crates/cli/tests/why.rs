@@ -271,7 +271,7 @@ fn a_packet_that_is_too_long_is_stopped_where_it_does_not_fit() {
         let said = asked(1, family, "1400");
         assert!(said.contains("1400 bytes do not fit through r's eth1, whose MTU is 1280"), "{said}");
         assert!(said.contains(if family == "-4" { "r answered icmp 3/4" } else { "r answered icmp 2/0" }), "{said}");
-        assert!(said.contains("ip link set eth1 mtu 1500"), "{said}");
+        assert!(said.contains("ip link set dev eth1 mtu 1500"), "{said}");
         asked(0, family, "1280");
         // One end alone: nobody says anything.
         run(&place, "r", "ip link set eth1 mtu 1500");

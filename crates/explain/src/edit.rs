@@ -3,8 +3,8 @@
 use std::fmt;
 
 use hopyard_net::{
-    Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, Nat, Neighbour, NextHop, NodeState, NsName, Op,
-    PolicyRule, Route, RouteKey, RouteKind, Snapshot, SysctlKey,
+    Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, MacAddr, Nat, Neighbour, NextHop, NodeState,
+    NsName, Op, PolicyRule, Route, RouteKey, RouteKind, Snapshot, SysctlKey,
 };
 use serde::Serialize;
 
@@ -152,11 +152,7 @@ fn apply_op(op: &Op, snapshot: &mut Snapshot) {
             }
         }
         Op::AddAddr { at, addr } => add_address(node, at.dev, *addr),
-        Op::DelAddr { at, addr } => {
-            del_address(node, at.dev, *addr);
-            // Whoever has learnt where the address was learns anew.
-            forget_learnt(snapshot, addr.addr());
-        }
+        Op::DelAddr { at, addr } => del_address(node, at.dev, *addr),
         Op::SetRoute { route, .. } => {
             node.routes.retain(|it| it.key != route.key);
             node.routes.push(FibRoute::from(route));
@@ -181,12 +177,6 @@ fn apply_op(op: &Op, snapshot: &mut Snapshot) {
     }
 }
 
-fn forget_learnt(snapshot: &mut Snapshot, addr: std::net::IpAddr) {
-    for node in snapshot.nodes.values_mut() {
-        node.neighbours.retain(|it| it.permanent || it.addr != addr);
-    }
-}
-
 fn set_up(snapshot: &mut Snapshot, at: &Endpoint, up: bool) {
     let peer = segment::link_at(snapshot, at).and_then(segment::peer_of).cloned();
     let peer_is_up = peer.as_ref().and_then(|peer| segment::link_at(snapshot, peer)).is_none_or(|peer| peer.up);
@@ -195,14 +185,25 @@ fn set_up(snapshot: &mut Snapshot, at: &Endpoint, up: bool) {
     link.up = up;
     link.carrier = up && peer_is_up;
     let addresses: Vec<IpNet> = link.addresses.iter().map(|own| own.net).collect();
+    let own_link_local = link.mac.and_then(link_local_of);
     for net in addresses.into_iter().filter(|_| up) {
         add_connected(node, at.dev, net);
+    }
+    if let (Some(net), true) = (own_link_local, up) {
+        add_address(node, at.dev, net);
     }
     if let Some(peer) = peer
         && let Some(link) = snapshot.nodes.get_mut(&peer.ns).and_then(|node| node.links.get_mut(&peer.dev))
     {
         link.carrier = up && link.up;
     }
+}
+
+/// The address that the kernel gives to an interface that comes up (RFC 4291, appendix A).
+fn link_local_of(mac: MacAddr) -> Option<IpNet> {
+    let [a, b, c, d, e, f] = mac.bytes();
+    let addr = std::net::Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+    IpNet::new(addr.into(), 64).ok()
 }
 
 pub(crate) fn set_sysctl(node: &mut NodeState, key: &SysctlKey, value: &str) {
@@ -246,7 +247,9 @@ fn host_route(net: IpNet) -> RouteKey {
 
 pub(crate) fn add_address(node: &mut NodeState, dev: IfName, net: IpNet) {
     let Some(link) = node.links.get_mut(&dev) else { return };
-    if link.addresses.iter().any(|own| own.net == net) {
+    // IPv6 takes the same address twice with no other length either.
+    let has = |own: &IfAddress| own.net == net || net.addr().is_ipv6() && own.net.addr() == net.addr();
+    if link.addresses.iter().any(has) {
         return;
     }
     let secondary = link.addresses.iter().any(|own| own.net.trunc() == net.trunc());

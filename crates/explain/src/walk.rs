@@ -182,7 +182,19 @@ pub fn walk(
     before: &Trace,
     choices: &Choices,
 ) -> Walk {
-    let walker = Walker { snapshot, wanted, before, choices };
+    walk_with(snapshot, from, packet, wanted, (before, true), choices)
+}
+
+/// The same. `before`: also whether a node that is asked by ARP or neighbour discovery learns who asks.
+pub(crate) fn walk_with(
+    snapshot: &Snapshot,
+    from: &NsName,
+    packet: Packet,
+    wanted: Option<&NsName>,
+    (before, learns): (&Trace, bool),
+    choices: &Choices,
+) -> Walk {
+    let walker = Walker { snapshot, wanted, before, learns, choices };
     let mut budget = BRANCHES;
     let state = State {
         packet,
@@ -200,7 +212,7 @@ pub fn walk(
 /// Where a packet that a node sends on by a way comes to, for one whose path has taught nobody anything.
 pub(crate) fn step(snapshot: &Snapshot, at: &NsName, by: &NextHop, dst: IpAddr) -> Result<Endpoint, Reason> {
     let (before, choices) = (Trace::default(), Choices::new());
-    let walker = Walker { snapshot, wanted: None, before: &before, choices: &choices };
+    let walker = Walker { snapshot, wanted: None, before: &before, learns: true, choices: &choices };
     let Some((node, link)) = snapshot.nodes.get(at).and_then(|node| Some((node, node.links.get(&by.dev)?))) else {
         return Err(Reason::Undecided(format!("there is no interface {}", by.dev)));
     };
@@ -224,6 +236,7 @@ struct Walker<'a> {
     snapshot: &'a Snapshot,
     wanted: Option<&'a NsName>,
     before: &'a Trace,
+    learns: bool,
     choices: &'a Choices,
 }
 
@@ -484,7 +497,9 @@ impl Walker<'_> {
         match self.deliver_frame(node, state, by, link) {
             Err(reason) => stop(state, hop, reason),
             Ok(to) => {
-                state.learnt.extend(learnt(self.snapshot, &state.at, by, &state.packet, &to));
+                if self.learns {
+                    state.learnt.extend(learnt(self.snapshot, &state.at, by, &state.packet, &to));
+                }
                 hop.to = Some(to.clone());
                 state.hops.push(hop);
                 state.at = to.ns;
@@ -510,7 +525,8 @@ impl Walker<'_> {
         before.nodes.extend(state.hops.iter().map(|hop| hop.node.clone()));
         before.nodes.insert(state.at.clone());
         before.learnt.extend(state.learnt.clone());
-        let walk = walk(self.snapshot, &state.at, error, Some(&sender.node), &before, self.choices);
+        let before = (&before, self.learns);
+        let walk = walk_with(self.snapshot, &state.at, error, Some(&sender.node), before, self.choices);
         match (walk.reason(), walk.last()) {
             (Some(why), Some(last)) if !walk.is_undecided() => {
                 Reason::PmtudBlackhole { dev, mtu, lost: last.node.clone(), why: Box::new(why.clone()) }
@@ -607,6 +623,16 @@ impl Walker<'_> {
     ) -> Result<Endpoint, Reason> {
         let asker = segment::asker(node, dev, &state.packet, addr);
         let link = node.links.get(&dev);
+        if addr.is_ipv6() && asker.is_none() {
+            // Neighbour discovery needs an address to ask from (RFC 4861, section 7.2.2).
+            let own = link.into_iter().flat_map(|link| &link.addresses).map(|own| own.net.addr());
+            return Err(match own.into_iter().find(|own| is_link_local(*own)) {
+                Some(own) => Reason::Undecided(format!(
+                    "{own} on {dev} is not ready yet (tentative), and until it is no neighbour can be asked for"
+                )),
+                None => Reason::NeighbourUnresolved { addr, dev, down: None },
+            });
+        }
         let is_own = link.is_some_and(|link| link.addresses.iter().any(|own| own.net.addr() == addr));
         if is_own && addr.is_ipv6() {
             // Whoever says to have an own address is not believed.

@@ -151,14 +151,14 @@ fn links_that_are_down_are_named_on_their_own_side() {
         &["r1 down rr"],
         &a_to_b(),
         "there r1 link-down",
-        &["r1: ip link set rr up", "r1: ip route add 10.0.3.0/24 via 10.0.2.2"],
+        &["r1: ip link set dev rr up", "r1: ip route add 10.0.3.0/24 via 10.0.2.2"],
     );
-    check(&["a down ra"], &ask("a", "10.0.1.1"), "there a link-down", &["a: ip link set ra up"]);
+    check(&["a down ra"], &ask("a", "10.0.1.1"), "there a link-down", &["a: ip link set dev ra up"]);
     check(
         &["b down br"],
         &a_to_b(),
         "there r2 no-carrier",
-        &["b: ip link set br up", "b: ip route add 10.0.1.0/24 via 10.0.3.1"],
+        &["b: ip link set dev br up", "b: ip route add 10.0.1.0/24 via 10.0.3.1"],
     );
 }
 
@@ -214,7 +214,7 @@ fn an_address_that_two_have_is_left_open_and_taken_from_the_wrong_one() {
     assert_eq!(verdict(&net, &query), "yes");
     type_in(&mut net, "sw down p2");
     assert_eq!(verdict(&net, &query), "there c neighbour-unresolved");
-    assert_eq!(commands(&net, &query), ["sw: ip link set p2 up"]);
+    assert_eq!(commands(&net, &query), ["sw: ip link set dev p2 up"]);
 }
 
 #[test]
@@ -274,15 +274,15 @@ fn a_source_that_the_node_has_itself_is_not_believed() {
 #[test]
 fn packets_that_do_not_fit_are_named() {
     let big = |query: Query| Query { packet: Packet { length: 1400, ..query.packet }, ..query };
-    check(&["r1 mtu rr 1280"], &big(a_to_b()), "there r1 mtu", &["r1: ip link set rr mtu 1500"]);
-    check(&["r2 mtu rr 1280"], &big(a_to_b()), "there r1 mtu-mismatch", &["r2: ip link set rr mtu 1500"]);
+    check(&["r1 mtu rr 1280"], &big(a_to_b()), "there r1 mtu", &["r1: ip link set dev rr mtu 1500"]);
+    check(&["r2 mtu rr 1280"], &big(a_to_b()), "there r1 mtu-mismatch", &["r2: ip link set dev rr mtu 1500"]);
     check(&["r1 mtu rr 1280"], &a_to_b(), "yes", &[]);
 }
 
 #[test]
 fn a_sender_that_is_never_told_what_fits_is_named() {
     let big = |query: Query| Query { packet: Packet { length: 1400, ..query.packet }, ..query };
-    let mends = &["r2: ip link set rb mtu 1500"];
+    let mends = &["r2: ip link set dev rb mtu 1500"];
     let narrow = "r2 mtu rb 1280";
     // The error is lost on its way, or at the sender itself.
     for lost in ["r1 filter forward accept type unreachable drop", "a filter input accept type unreachable drop"] {
@@ -293,7 +293,7 @@ fn a_sender_that_is_never_told_what_fits_is_named() {
         &[narrow, "r2 noroute 10.0.1.0/24"],
         &big(a_to_b()),
         "there r2 pmtud-blackhole",
-        &["r2: ip link set rb mtu 1500", "r2: ip route add 10.0.1.0/24 via 10.0.2.1"],
+        &["r2: ip link set dev rb mtu 1500", "r2: ip route add 10.0.1.0/24 via 10.0.2.1"],
     );
     // A firewall knows to what the error belongs, if it has seen it.
     check(&[narrow, "r1 filter forward accept state unrelated drop"], &big(a_to_b()), "there r2 mtu", mends);
@@ -304,14 +304,14 @@ fn a_sender_that_is_never_told_what_fits_is_named() {
         &["a mtu ra 1280", "a filter input accept type unreachable drop"],
         &big(a_to_b()),
         "there a mtu",
-        &["a: ip link set ra mtu 1500"],
+        &["a: ip link set dev ra mtu 1500"],
     );
     let six = big(ask("a", "fd00:3::2"));
     check(
         &[narrow, "r2 noroute fd00:1::/64"],
         &six,
         "there r2 pmtud-blackhole",
-        &["r2: ip link set rb mtu 1500", "r2: ip route add fd00:1::/64 via fd00:2::1"],
+        &["r2: ip link set dev rb mtu 1500", "r2: ip route add fd00:1::/64 via fd00:2::1"],
     );
 }
 

@@ -230,7 +230,8 @@ impl Op {
 
 impl fmt::Display for Op {
     /// The line that a person would have typed: ip-link(8), ip-address(8), ip-route(8),
-    /// ip-neighbour(8), ip-netns(8), sysctl(8), nft(8).
+    /// ip-neighbour(8), ip-netns(8), sysctl(8), nft(8). With `dev` and `name` wherever ip(8) would take the name of an
+    /// interface for an abbreviated keyword: `br` for `broadcast`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Op::AddNs(ns) => write!(f, "ip netns add {ns}"),
@@ -243,27 +244,27 @@ impl fmt::Display for Op {
                     write!(f, "ip netns exec {ns} sysctl -w {key}='{}'", value.replace('\'', r"'\''"))
                 }
             }
-            Op::AddBridge(at) => write!(f, "ip -n {} link add {} type bridge mcast_snooping 0", at.ns, at.dev),
+            Op::AddBridge(at) => write!(f, "ip -n {} link add name {} type bridge mcast_snooping 0", at.ns, at.dev),
             Op::AddVeth { a, b } => {
-                write!(f, "ip -n {} link add {}", a.at.ns, a.at.dev)?;
+                write!(f, "ip -n {} link add name {}", a.at.ns, a.at.dev)?;
                 write_veth_end(f, a)?;
                 write!(f, " type veth peer name {}", b.at.dev)?;
                 write_veth_end(f, b)?;
                 write!(f, " netns {}", b.at.ns)
             }
-            Op::TakeLink(at) => write!(f, "ip link set {} netns {}", at.dev, at.ns),
-            Op::ReturnLink(at) => write!(f, "ip -n {} link set {} netns 1", at.ns, at.dev),
-            Op::DelLink(at) => write!(f, "ip -n {} link delete {}", at.ns, at.dev),
+            Op::TakeLink(at) => write!(f, "ip link set dev {} netns {}", at.dev, at.ns),
+            Op::ReturnLink(at) => write!(f, "ip -n {} link set dev {} netns 1", at.ns, at.dev),
+            Op::DelLink(at) => write!(f, "ip -n {} link delete dev {}", at.ns, at.dev),
             Op::AddAltName { at, name } => write!(f, "ip -n {} link property add dev {} altname {name}", at.ns, at.dev),
             Op::DelAltName { at, name } => write!(f, "ip -n {} link property del dev {} altname {name}", at.ns, at.dev),
-            Op::SetMac { at, mac } => write!(f, "ip -n {} link set {} address {mac}", at.ns, at.dev),
-            Op::SetMtu { at, mtu } => write!(f, "ip -n {} link set {} mtu {mtu}", at.ns, at.dev),
+            Op::SetMac { at, mac } => write!(f, "ip -n {} link set dev {} address {mac}", at.ns, at.dev),
+            Op::SetMtu { at, mtu } => write!(f, "ip -n {} link set dev {} mtu {mtu}", at.ns, at.dev),
             Op::SetMaster { at, master: Some(bridge) } => {
-                write!(f, "ip -n {} link set {} master {bridge}", at.ns, at.dev)
+                write!(f, "ip -n {} link set dev {} master {bridge}", at.ns, at.dev)
             }
-            Op::SetMaster { at, master: None } => write!(f, "ip -n {} link set {} nomaster", at.ns, at.dev),
+            Op::SetMaster { at, master: None } => write!(f, "ip -n {} link set dev {} nomaster", at.ns, at.dev),
             Op::SetUp { at, up } => {
-                write!(f, "ip -n {} link set {} {}", at.ns, at.dev, if *up { "up" } else { "down" })
+                write!(f, "ip -n {} link set dev {} {}", at.ns, at.dev, if *up { "up" } else { "down" })
             }
             Op::AddAddr { at, addr } => {
                 write!(f, "ip -n {} address add {addr} dev {}", at.ns, at.dev)?;
@@ -322,7 +323,7 @@ mod tests {
             (Op::AddNs("r1".parse().unwrap()), "ip netns add r1"),
             (
                 Op::AddVeth { a: end("r1", "eth1", Some("02:00:00:00:00:01")), b: end("r2", "eth0", None) },
-                "ip -n r1 link add eth1 address 02:00:00:00:00:01 type veth peer name eth0 netns r2",
+                "ip -n r1 link add name eth1 address 02:00:00:00:00:01 type veth peer name eth0 netns r2",
             ),
             (
                 Op::SetRoute {

@@ -97,14 +97,26 @@ impl Report {
     /// What comes of it: by the model, and where that leaves it open, by what was seen.
     pub fn outcome(&self) -> Outcome {
         match (self.verdict.outcome(), &self.seen) {
-            (Outcome::Undecided, Some(seen)) if seen.reached(&self.query, self.owner.as_ref()) => Outcome::Yes,
+            (Outcome::Undecided, Some(seen)) if seen.reached(&self.query, self.owner.as_ref()) && self.is_shown() => {
+                Outcome::Yes
+            }
             // That it did not arrive once does not say that it never does.
             (outcome, _) => outcome,
         }
     }
+
+    /// Does a probe that has arrived show what the model leaves open? A datagram is seen no further than the interface by
+    /// which it comes to its end, and need not be answered.
+    fn is_shown(&self) -> bool {
+        let Verdict { there, back } = &self.verdict;
+        let before_its_end = there.is_undecided() && there.last().map(|hop| &hop.node) != self.owner.as_ref();
+        let and_back = back.as_ref().is_some_and(|back| back.arrives() && !back.is_undecided());
+        self.query.packet.protocol != Protocol::Udp || before_its_end && and_back
+    }
 }
 
-/// Looks into it. `by_probe`: also sends one packet, and watches it.
+/// Looks into it. `by_probe`: also sends one packet, and watches it. The port that it comes from is chosen anew
+/// each time, as that of a client is.
 ///
 /// # Errors
 /// [`Error::NoSuchNode`], [`Error::IsSwitch`], or the lab cannot be read.
@@ -131,15 +143,14 @@ fn look_into(
     by_probe: impl FnOnce(&Verdict) -> bool,
     drift: impl FnOnce(&mut World) -> Result<Vec<Op>, Error>,
 ) -> Result<Report, Error> {
+    if query.packet.protocol != Protocol::Icmp {
+        query.packet.source_port = client_port();
+    }
     add_listeners(world, &mut snapshot, &query)?;
     query.packet.src = source(world, &snapshot, &query)?;
     let (verdict, choices) = follow(world, &snapshot, &query)?;
     let mut disagreements = Vec::new();
     let asked = ask(world, &verdict, &mut disagreements)?;
-    let repair = match verdict.outcome() {
-        Outcome::Yes => None,
-        _ => repair(&snapshot, &query, &choices, &drift(world)?),
-    };
     let owner = query.wanted.clone().or_else(|| owner(&snapshot, query.packet.dst));
     let mut seen = None;
     if by_probe(&verdict) {
@@ -148,7 +159,46 @@ fn look_into(
         disagreements.extend(probe::compare(&query, &verdict, target, &probed));
         seen = Some(probed);
     }
+    let repair = match verdict.outcome() {
+        Outcome::Yes => None,
+        _ => {
+            let drift = drift(world)?;
+            mend(world, &snapshot, &query, &choices, seen.is_some(), &drift)?
+        }
+    };
     Ok(Report { query, verdict, asked, seen, disagreements, repair, owner, snapshot })
+}
+
+/// Looks for a repair of the network as it is now: from a probe, nodes have learnt who has which address.
+fn mend(
+    world: &World,
+    snapshot: &Snapshot,
+    query: &Query,
+    choices: &Choices,
+    probed: bool,
+    drift: &[Op],
+) -> Result<Option<Repair>, Error> {
+    if probed {
+        let mut now = world.snapshot(&SnapshotScope::default())?;
+        for (name, node) in &mut now.nodes {
+            node.listeners = snapshot.nodes.get(name).and_then(|before| before.listeners.clone());
+        }
+        // It may work by chance, and not the next time.
+        if explain(&now, query, choices).outcome() != Outcome::Yes {
+            return Ok(repair(&now, query, choices, drift));
+        }
+    }
+    Ok(repair(snapshot, query, choices, drift))
+}
+
+/// A port of those that Linux gives to clients, and not that of the probe before: where its answer was lost, somebody may
+/// still wait for the rest of that connection, or translate it as it was translated then.
+fn client_port() -> u16 {
+    /// The default of `ip_local_port_range`, as ip(7) has it.
+    const PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+    let spread = u32::from(PORTS.end() - PORTS.start()) + 1;
+    let offset = u16::try_from(crate::ping::salt() % spread).unwrap_or_default();
+    PORTS.start() + offset
 }
 
 /// What no other probe has.
