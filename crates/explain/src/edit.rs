@@ -3,8 +3,8 @@
 use std::fmt;
 
 use hopyard_net::{
-    Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, MacAddr, Nat, Neighbour, NextHop, NodeState,
-    NsName, Op, PolicyRule, Route, RouteKey, RouteKind, Snapshot, SysctlKey,
+    Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, Nat, Neighbour, NextHop, NodeState, NsName, Op,
+    PolicyRule, Route, RouteKey, RouteKind, Snapshot, SysctlKey,
 };
 use serde::Serialize;
 
@@ -185,25 +185,14 @@ fn set_up(snapshot: &mut Snapshot, at: &Endpoint, up: bool) {
     link.up = up;
     link.carrier = up && peer_is_up;
     let addresses: Vec<IpNet> = link.addresses.iter().map(|own| own.net).collect();
-    let own_link_local = link.mac.and_then(link_local_of);
     for net in addresses.into_iter().filter(|_| up) {
         add_connected(node, at.dev, net);
-    }
-    if let (Some(net), true) = (own_link_local, up) {
-        add_address(node, at.dev, net);
     }
     if let Some(peer) = peer
         && let Some(link) = snapshot.nodes.get_mut(&peer.ns).and_then(|node| node.links.get_mut(&peer.dev))
     {
         link.carrier = up && link.up;
     }
-}
-
-/// The address that the kernel gives to an interface that comes up (RFC 4291, appendix A).
-fn link_local_of(mac: MacAddr) -> Option<IpNet> {
-    let [a, b, c, d, e, f] = mac.bytes();
-    let addr = std::net::Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
-    IpNet::new(addr.into(), 64).ok()
 }
 
 pub(crate) fn set_sysctl(node: &mut NodeState, key: &SysctlKey, value: &str) {

@@ -285,14 +285,8 @@ impl<'a> Context<'a> {
                     self.take_address(&end, self.dst, &mut found);
                 }
             }
-            Reason::Firewall { family, table, chain, rule, .. } => {
-                let (ns, family, table, chain) = (ns.clone(), family.clone(), table.clone(), chain.clone());
-                let edit = match rule {
-                    Some(handle) => Edit::DelFilterRule { ns, family, table, chain, handle: *handle },
-                    None => Edit::AcceptByDefault { ns, family, table, chain },
-                };
-                push(&mut found, LOOSENING, vec![edit]);
-            }
+            Reason::Firewall { .. } => let_pass(ns, &trouble.reason, &mut found),
+            Reason::DiscoveryDropped { by, why, .. } => let_pass(by, why, &mut found),
             Reason::TooBig { dev, .. } | Reason::PmtudBlackhole { dev, .. } => self.widen(&[at(ns, *dev)], &mut found),
             Reason::MtuMismatch { at, .. } => self.widen(std::slice::from_ref(at), &mut found),
             Reason::TtlExpired
@@ -322,6 +316,9 @@ impl<'a> Context<'a> {
         match reason {
             Reason::ArpRefused { by, .. } | Reason::MtuMismatch { at: by, .. } => {
                 nodes.insert(by.ns.clone());
+            }
+            Reason::DiscoveryDropped { by, .. } => {
+                nodes.insert(by.clone());
             }
             Reason::DuplicateAddress { owners, .. } => nodes.extend(owners.iter().map(|end| end.ns.clone())),
             Reason::NeighbourUnresolved { dev, .. } | Reason::NoCarrier { dev, .. } | Reason::WrongMask { dev, .. } => {
@@ -637,6 +634,17 @@ fn plain(edit: Edit, found: &mut Vec<Proposal>) {
     if !found.iter().any(|other| other.edits.len() == 1 && other.edits[0].0 == edit) {
         push(found, PLAIN, vec![edit]);
     }
+}
+
+/// Lets a firewall pass what it drops: last of all.
+fn let_pass(ns: &NsName, reason: &Reason, found: &mut Vec<Proposal>) {
+    let Reason::Firewall { family, table, chain, rule, .. } = reason else { return };
+    let (ns, family, table, chain) = (ns.clone(), family.clone(), table.clone(), chain.clone());
+    let edit = match rule {
+        Some(handle) => Edit::DelFilterRule { ns, family, table, chain, handle: *handle },
+        None => Edit::AcceptByDefault { ns, family, table, chain },
+    };
+    push(found, LOOSENING, vec![edit]);
 }
 
 /// Would the kernel take the route? Its gateways have to be on a link of the node.

@@ -9,6 +9,7 @@ use hopyard_net::{
 };
 use serde::Serialize;
 
+use crate::discovery::{self, Asking, Stopped};
 use crate::filter::{self, Seen};
 use crate::lookup::{self, Disbelief, Found, Question};
 use crate::segment::{self, Segment};
@@ -624,14 +625,14 @@ impl Walker<'_> {
         let asker = segment::asker(node, dev, &state.packet, addr);
         let link = node.links.get(&dev);
         if addr.is_ipv6() && asker.is_none() {
-            // Neighbour discovery needs an address to ask from (RFC 4861, section 7.2.2).
+            // Neighbour discovery needs an address to ask from (RFC 4861, section 7.2.2). A network that is only planned
+            // has none, and will have.
             let own = link.into_iter().flat_map(|link| &link.addresses).map(|own| own.net.addr());
-            return Err(match own.into_iter().find(|own| is_link_local(*own)) {
-                Some(own) => Reason::Undecided(format!(
-                    "{own} on {dev} is not ready yet (tentative), and until it is no neighbour can be asked for"
-                )),
-                None => Reason::NeighbourUnresolved { addr, dev, down: None },
-            });
+            if let Some(own) = own.into_iter().find(|own| is_link_local(*own)) {
+                let what =
+                    format!("{own} on {dev} is not ready yet (tentative), and no neighbour is asked for until then");
+                return Err(Reason::Undecided(what));
+            }
         }
         let is_own = link.is_some_and(|link| link.addresses.iter().any(|own| own.net.addr() == addr));
         if is_own && addr.is_ipv6() {
@@ -639,9 +640,24 @@ impl Walker<'_> {
             return Err(Reason::NeighbourUnresolved { addr, dev, down: None });
         }
         let mac = link.and_then(|link| link.mac);
-        let answers = segment::who_has(self.snapshot, segment, addr, asker, mac);
+        let mut answers = segment::who_has(self.snapshot, segment, addr, asker, mac);
+        let mut stopped = None;
+        if let Some(from) = asker.filter(|_| addr.is_ipv6()) {
+            let asking = Asking { node, at: &Endpoint { ns: state.at.clone(), dev }, from, addr };
+            answers.owners.retain(|owner| match discovery::stopped(self.snapshot, asking, owner) {
+                None => true,
+                Some(by) => {
+                    stopped.get_or_insert(by);
+                    false
+                }
+            });
+        }
         match (answers.owners.as_slice(), answers.refusals.first()) {
             ([one], _) => Ok(one.clone()),
+            ([], _) if let Some(Stopped { by, answer, why }) = stopped => Err(match why {
+                Reason::Undecided(what) => Reason::Undecided(format!("neighbour discovery, {by}: {what}")),
+                why => Reason::DiscoveryDropped { addr, dev, by, answer, why: Box::new(why) },
+            }),
             ([], _) if answers.beyond.is_some() => Err(undecided(segment)),
             ([], Some((by, why))) => Err(Reason::ArpRefused { addr, dev, by: by.clone(), why: *why }),
             ([], None) => {

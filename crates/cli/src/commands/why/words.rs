@@ -137,13 +137,10 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
             let how = if *permanent { "a permanent entry" } else { "what it has learnt" };
             format!("{node} sends to {mac} for {addr}, by {how}, which is not there")
         }
-        Reason::Firewall { hook, family, table, chain, rule, rejects } => {
-            let verb = if *rejects { "rejects" } else { "drops" };
-            let by = match rule {
-                Some(handle) => format!("rule {handle}"),
-                None => "the policy".to_owned(),
-            };
-            format!("the firewall of {node} {verb} it: {by} of chain {family} {table} {chain} ({})", hook.name())
+        reason @ Reason::Firewall { .. } => firewall(node, reason, "it"),
+        Reason::DiscoveryDropped { addr, dev, by, answer, why } => {
+            let what = if *answer { "the answer" } else { "the question" };
+            format!("nobody answers {node} for {addr} on {dev}, as {}", firewall(by, why, what))
         }
         Reason::TooBig { dev, mtu } => {
             format!("{} bytes do not fit through {node}'s {dev}, whose MTU is {mtu}", walk.packet.length)
@@ -186,6 +183,19 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
         Reason::LeavesKnown { by } => format!("it leaves what is known, by {by}; what is beyond, nobody here can tell"),
         Reason::Undecided(what) => format!("not known what {node} does: {what}"),
     }
+}
+
+/// What a firewall does with what.
+fn firewall(node: &NsName, reason: &Reason, what: &str) -> String {
+    let Reason::Firewall { hook, family, table, chain, rule, rejects } = reason else {
+        return format!("{node} drops {what}");
+    };
+    let verb = if *rejects { "rejects" } else { "drops" };
+    let by = match rule {
+        Some(handle) => format!("rule {handle}"),
+        None => "the policy".to_owned(),
+    };
+    format!("the firewall of {node} {verb} {what}: {by} of chain {family} {table} {chain} ({})", hook.name())
 }
 
 fn kind(route: &FibRoute) -> &'static str {
@@ -303,6 +313,7 @@ pub(super) fn decision(hop: &Hop) -> String {
         Reason::WrongNeighbour { mac, .. } => format!("the neighbour table says {mac}"),
         Reason::Firewall { chain, rule: Some(rule), .. } => format!("firewall: {chain}, rule {rule}"),
         Reason::Firewall { chain, rule: None, .. } => format!("firewall: policy of {chain}"),
+        Reason::DiscoveryDropped { addr, by, .. } => format!("nobody answers for {addr}: the firewall of {by}"),
         Reason::TooBig { dev, mtu } => format!("too long for {dev}: MTU {mtu}"),
         Reason::PmtudBlackhole { dev, mtu, lost, .. } => format!("too long for {dev}: MTU {mtu}; not told, by {lost}"),
         Reason::MtuMismatch { at, mtu } => format!("too long for {at}: MTU {mtu}"),
