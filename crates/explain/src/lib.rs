@@ -25,7 +25,7 @@ mod walk;
 pub use code::Code;
 pub use derive::derive;
 pub use edit::Edit;
-pub use hidden::{Hidden, hidden};
+pub use hidden::{Behind, Hidden, behind, hidden, translators, waiting_behind};
 pub use matrix::{Cause, Cell, Matrix, Target, matrix};
 pub use packet::{Discovery, Packet, Protocol};
 pub use reason::{ArpRefusal, Reason};

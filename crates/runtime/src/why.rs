@@ -15,7 +15,7 @@ pub use probe::{Asking, Passing, Seen, SeenAt};
 pub use recorded::{Network, computed, main_addresses, record};
 
 use hopyard_explain::{
-    Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Verdict, explain, owner, repair,
+    Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Verdict, behind, explain, owner, repair,
 };
 use hopyard_kernel::{RouteAnswer, SnapshotScope, World};
 use hopyard_net::{Family, NextHop, NsName, Op, Snapshot};
@@ -219,6 +219,8 @@ fn add_listeners(world: &World, snapshot: &mut Snapshot, query: &Query) -> Resul
     let verdict = explain(snapshot, query, &Choices::new());
     let mut ends: BTreeSet<NsName> = verdict.there.last().map(|hop| hop.node.clone()).into_iter().collect();
     ends.extend(query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst)));
+    // Who translates may hide the one that is meant.
+    ends.extend(verdict.there.last().map(|hop| behind(snapshot, &hop.node)).unwrap_or_default().into_keys());
     for (name, listeners) in world.listeners(&ends)? {
         snapshot.nodes.entry(name).or_default().listeners = Some(listeners);
     }
