@@ -150,8 +150,7 @@ fn outcome_of<'a>(edits: impl Iterator<Item = &'a Edit>) -> BTreeMap<NsName, Vec
 /// Does the network do its part? No change to it starts a service.
 fn is_carried(verdict: &Verdict) -> bool {
     let back = verdict.back.as_ref().is_some_and(|back| back.arrives() && !back.is_undecided());
-    let service = matches!(verdict.there.reason(), Some(Reason::NoListener { .. } | Reason::WrongBindAddress { .. }));
-    verdict.outcome() == Outcome::Yes || back && service && !verdict.there.by_chance
+    verdict.outcome() == Outcome::Yes || back && verdict.there.is_carried() && !verdict.there.by_chance
 }
 
 struct Proposal {

@@ -128,6 +128,11 @@ impl Walk {
         self.hops.last().is_some_and(|hop| hop.end == Some(End::Delivered))
     }
 
+    /// Does the network do its part: does it arrive, if only to find that nothing waits for it?
+    pub(crate) fn is_carried(&self) -> bool {
+        self.arrives() || matches!(self.reason(), Some(Reason::NoListener { .. } | Reason::WrongBindAddress { .. }))
+    }
+
     /// Do both arrive, or end in the same place for the same reason?
     pub(crate) fn ends_like(&self, other: &Walk) -> bool {
         let place = |walk: &Walk| walk.last().map(|hop| (hop.node.clone(), hop.end.clone()));
@@ -339,8 +344,8 @@ impl Walker<'_> {
                 None => first = Some(walk),
                 Some(first) if first.ends_like(&walk) => first.by_chance |= walk.by_chance,
                 Some(first) => {
-                    // The one that fails is the one to show.
-                    if first.arrives() {
+                    // The one that fails is the one to show; that of the network rather than a service.
+                    if first.is_carried() {
                         *first = walk;
                     }
                     first.by_chance = true;

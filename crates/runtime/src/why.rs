@@ -275,12 +275,12 @@ fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verd
 }
 
 /// Does a node take one of several routes, and does its kernel say which? In IPv6 that depends on a label
-/// which the packet gets when it is sent, and nobody can ask with it. A TCP connection is routed twice,
-/// before and after it has its source.
+/// which the packet gets when it is sent, and nobody can ask with it. (Of a TCP connection another one than that of a
+/// probe.)
 fn is_known_choice(hop: &Hop, packet: &Packet) -> bool {
     several(hop)
         && match hop.input {
-            None => packet.protocol != Protocol::Tcp,
+            None => packet.protocol != Protocol::Tcp || packet.family() == Family::Ipv4,
             Some(_) => packet.family() == Family::Ipv4,
         }
 }
@@ -290,8 +290,10 @@ fn several(hop: &Hop) -> bool {
 }
 
 fn ask_hop(world: &mut World, packet: &Packet, hop: &Hop, back: bool) -> Result<RouteAnswer, Error> {
-    // The sender's kernel chooses the source by itself; an answer has one from the start.
-    let from = packet.src.filter(|_| back || hop.input.is_some());
+    // The sender's kernel chooses the source by itself; an answer has one from the start. A TCP connection is routed twice,
+    // once more when it has its source.
+    let again = packet.protocol == Protocol::Tcp && several(hop);
+    let from = packet.src.filter(|_| back || hop.input.is_some() || again);
     let ports = (packet.protocol != Protocol::Icmp).then_some((packet.source_port, packet.destination_port));
     let protocol = packet.protocol.number(packet.family());
     Ok(world.ask_route(&hop.node, hop.input, (from, packet.dst), protocol, ports)?)
