@@ -208,6 +208,126 @@ fn what_the_file_declares_is_restored_first() {
     assert_eq!(place.hop(&["diff"]), "");
 }
 
+/// Makes a change in the file as a person would who reads the line and the key.
+fn write_down(text: &str, edit: &serde_json::Value) -> String {
+    let [key, value] = ["key", "value"].map(|name| edit[name].as_str().unwrap());
+    let mut lines: Vec<String> = text.lines().map(ToOwned::to_owned).collect();
+    let at = usize::try_from(edit["line"].as_u64().unwrap()).unwrap() - 1;
+    let (part, rest) = key.split_once(['.', '[']).unwrap();
+    let node = rest.split('.').next().unwrap();
+    if edit["remove"] == true {
+        assert_eq!(lines[at].trim(), format!("- {value}"));
+        lines.remove(at);
+    } else if let Some(old) = edit["instead_of"].as_str() {
+        assert_eq!(lines[at].trim(), format!("- {old}"));
+        lines[at] = lines[at].replace(old, value);
+    } else if part == "links" {
+        assert!(lines[at].trim().starts_with("- endpoints"), "{}", lines[at]);
+        let size = (at..lines.len()).find(|&line| lines[line].contains("mtu: ")).unwrap();
+        lines[size] = format!("    mtu: {value}");
+    } else {
+        assert_eq!(lines[at].trim(), format!("{node}:"));
+        let key = rest.split_once('.').unwrap().1;
+        let (section, entry) = key.split_once('.').unwrap_or((key, ""));
+        let there = lines[at + 1..].iter().take_while(|line| line.starts_with("    "));
+        let there = there.map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+        let found = there.iter().position(|line| *line == format!("{section}:"));
+        match (section, found) {
+            ("routes", Some(below)) => {
+                assert_eq!(edit["append"], true);
+                lines.insert(at + below + 2, format!("      - {value}"));
+            }
+            ("sysctls", Some(_)) => {
+                let below = there.iter().position(|line| line.starts_with(&format!("{entry}:"))).unwrap();
+                lines[at + below + 1] = format!("      {entry}: {value}");
+            }
+            _ => lines.insert(at + 1, format!("    {key}: {value}")),
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// What is wrong in the file itself is mended there: at the line and the key that are named.
+#[test]
+fn what_is_to_be_written_into_the_file_makes_it_work() {
+    const RIGHT: &str = "\
+name: NAME
+nodes:
+  h1:
+    routes:
+      - default via 10.0.1.1
+  r1:
+    forward: true
+    routes:
+      - 10.9.0.0/24 via 10.0.2.2
+  h2:
+    routes:
+      - 10.0.1.0/24 via 10.0.2.1
+    loopback: 10.9.0.1/24
+links:
+  - endpoints: [h1:eth0, r1:eth0]
+    ipv4: [10.0.1.2/24, 10.0.1.1/24]
+  - endpoints: [r1:eth1, h2:eth0]
+    ipv4: [10.0.2.1/24, 10.0.2.2/24]
+routing: none
+addressing: { ipv6: none }
+";
+    let wrong = |from: &str, to: &str| {
+        assert!(RIGHT.contains(from));
+        RIGHT.replace(from, to)
+    };
+    let cases: [(String, &[&str], &str); 8] = [
+        (wrong("    routes:\n      - default via 10.0.1.1\n", ""), &[], "nodes.h1.routes: 10.9.0.0/24 via 10.0.1.1"),
+        (wrong("default via 10.0.1.1", "10.7.0.0/16 via 10.0.1.1"), &[], "nodes.h1.routes += 10.9.0.0/24 via 10.0.1.1"),
+        (wrong("    forward: true\n", ""), &[], "nodes.r1.forward: true"),
+        (
+            wrong("- 10.9.0.0/24 via 10.0.2.2", "- 10.9.0.0/24 via 10.0.1.2"),
+            &[],
+            "nodes.r1.routes: 10.9.0.0/24 via 10.0.1.2 -> 10.9.0.0/24 via 10.0.2.2",
+        ),
+        (
+            wrong("- 10.9.0.0/24 via 10.0.2.2", "- 10.9.0.0/24 via 10.0.2.2\n      - blackhole 10.9.0.1/32"),
+            &[],
+            "nodes.r1.routes -= blackhole 10.9.0.1/32",
+        ),
+        (
+            wrong("    forward: true\n", "    forward: true\n    sysctls:\n      net.ipv4.conf.eth0.arp_ignore: 8\n"),
+            &[],
+            "nodes.r1.sysctls.net.ipv4.conf.eth0.arp_ignore: 0",
+        ),
+        (wrong("    ipv4: [10.0.2.1", "    mtu: 1280\n    ipv4: [10.0.2.1"), &["--size", "1400"], "links[1].mtu: 1400"),
+        // Several at once: what is named is all that it takes.
+        (
+            wrong("    forward: true\n", "").replace("    routes:\n      - default via 10.0.1.1\n", ""),
+            &[],
+            "nodes.r1.forward: true",
+        ),
+    ];
+    for (mut text, more, told) in cases {
+        let place = Place::new();
+        text = text.replace("NAME", &unique("why"));
+        let file = place.file("written.hop.yaml", &text);
+        place.hop(&["up", &file]);
+        let question = [&["h1", "10.9.0.1"], more].concat();
+        let output = place.output(&[&["why"], &question[..]].concat());
+        assert!(self::text(&output.stdout).contains(told), "{told}: {}", self::text(&output.stdout));
+        let json = place.output(&[&["why", "--json"], &question[..]].concat());
+        let answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+        let edits = answer["fix"]["edits"].as_array().unwrap();
+        let mut edits: Vec<serde_json::Value> = edits.iter().map(|edit| edit["file"].clone()).collect();
+        edits.dedup();
+        edits.sort_by_key(|edit| std::cmp::Reverse(edit["line"].as_u64()));
+        for edit in &edits {
+            text = write_down(&text, edit);
+        }
+        place.file("written.hop.yaml", &text);
+        place.hop(&["up", &file]);
+        let after = place.output(&[&["why"], &question[..]].concat());
+        assert_eq!(after.status.code(), Some(0), "{told}\n{text}\n{}", self::text(&after.stdout));
+        assert!(place.hop(&["ping", "h1", "10.9.0.1"]).contains(" reaches "));
+    }
+}
+
 #[test]
 fn the_changes_are_made_and_proved_or_not_made() {
     let place = Place::new();

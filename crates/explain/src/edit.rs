@@ -152,11 +152,7 @@ fn apply_op(op: &Op, snapshot: &mut Snapshot) {
             }
         }
         Op::AddAddr { at, addr } => add_address(node, at.dev, *addr),
-        Op::DelAddr { at, addr } => {
-            del_address(node, at.dev, *addr);
-            // Whoever has learnt where the address was learns anew.
-            forget_learnt(snapshot, addr.addr());
-        }
+        Op::DelAddr { at, addr } => del_address(node, at.dev, *addr),
         Op::SetRoute { route, .. } => {
             node.routes.retain(|it| it.key != route.key);
             node.routes.push(FibRoute::from(route));
@@ -178,12 +174,6 @@ fn apply_op(op: &Op, snapshot: &mut Snapshot) {
         }
         // No repair makes, removes or renames what a plan has built.
         _ => {}
-    }
-}
-
-fn forget_learnt(snapshot: &mut Snapshot, addr: std::net::IpAddr) {
-    for node in snapshot.nodes.values_mut() {
-        node.neighbours.retain(|it| it.permanent || it.addr != addr);
     }
 }
 
@@ -246,7 +236,9 @@ fn host_route(net: IpNet) -> RouteKey {
 
 pub(crate) fn add_address(node: &mut NodeState, dev: IfName, net: IpNet) {
     let Some(link) = node.links.get_mut(&dev) else { return };
-    if link.addresses.iter().any(|own| own.net == net) {
+    // IPv6 takes the same address twice with no other length either.
+    let has = |own: &IfAddress| own.net == net || net.addr().is_ipv6() && own.net.addr() == net.addr();
+    if link.addresses.iter().any(has) {
         return;
     }
     let secondary = link.addresses.iter().any(|own| own.net.trunc() == net.trunc());

@@ -6,6 +6,7 @@ use hopyard_net::{
     Chain, Comparison, Family, Hook, IfName, Loaded, NatStep, NodeState, Rule, RuleStep, RuleVerdict, Ruleset,
 };
 
+use crate::packet::Discovery;
 use crate::{Packet, Protocol, Reason, lookup};
 
 /// What a packet looks like to the firewall.
@@ -347,7 +348,9 @@ fn load(what: Loaded, seen: &Seen<'_>) -> Vec<u8> {
             const ESTABLISHED: u32 = 2;
             const NEW: u32 = 8;
             const RELATED: u32 = 4;
+            const UNTRACKED: u32 = 64;
             let state = match (seen.packet.reply, seen.knows_connection) {
+                _ if seen.packet.discovery.is_some() => UNTRACKED,
                 (_, true) if seen.packet.too_big => RELATED,
                 (_, false) if seen.packet.too_big => INVALID,
                 (false, _) => NEW,
@@ -412,6 +415,13 @@ fn network_header(packet: &Packet) -> Header {
 fn transport_header(packet: &Packet) -> Header {
     let mut header = Header::new();
     match packet.protocol {
+        Protocol::Icmp if let Some(message) = packet.discovery => {
+            let kind = match message {
+                Discovery::Question => 135,
+                Discovery::Answer => 136,
+            };
+            add(&mut header, &[kind, 0]);
+        }
         Protocol::Icmp if packet.too_big => {
             let (kind, code) = if packet.family() == Family::Ipv4 { (3, 4) } else { (2, 0) };
             add(&mut header, &[kind, code]);

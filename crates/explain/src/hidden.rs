@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hopyard_net::{IfName, Nat, NatRule, NodeState, NsName, Op, Snapshot};
+use hopyard_net::{Endpoint, IfName, Nat, NatRule, NodeState, NsName, Op, Service, Snapshot, Transport};
 
 use crate::lookup::main_route;
-use crate::segment::distances;
+use crate::segment::{distances, segment};
 use crate::{Choices, Packet, Protocol, Trace, walk};
 
 /// An address that a node hides from all outside.
@@ -16,6 +16,8 @@ pub struct Hidden {
     pub by: NsName,
     /// By which address it can be reached from outside, if by any.
     pub instead: Option<IpAddr>,
+    /// By which port, if by one alone: the address, or any of the node that translates.
+    pub published: Vec<(Option<IpAddr>, Service)>,
 }
 
 /// The nearest node to the owner of an address that hides it and reaches it, by the rules which are in force
@@ -36,7 +38,85 @@ pub fn hidden(snapshot: &Snapshot, owner: &NsName, addr: IpAddr) -> Option<Hidde
         NatRule::Destination { address, service: None, to, .. } if *to == addr => *address,
         _ => None,
     });
-    Some(Hidden { by, instead })
+    let published = nat.rules.iter().filter_map(|rule| match rule {
+        NatRule::Destination { address, service: Some(service), to, .. } if *to == addr => Some((*address, *service)),
+        _ => None,
+    });
+    let published = published.collect();
+    Some(Hidden { by, instead, published })
+}
+
+/// A host that a node hides, and that waits there for what was sent to that node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// The host.
+    pub node: NsName,
+    /// Its address.
+    pub addr: IpAddr,
+    /// The address and the port outside that stand for it already; without an address, any of the node that hides it.
+    pub published: Option<(Option<IpAddr>, u16)>,
+}
+
+/// The addresses of the nodes that a node hides and reaches; none, unless it translates.
+pub fn behind(snapshot: &Snapshot, by: &NsName) -> BTreeMap<NsName, Vec<IpAddr>> {
+    let Some(node) = snapshot.nodes.get(by) else { return BTreeMap::new() };
+    let outside = outside(&in_force(node));
+    let mut found: BTreeMap<NsName, Vec<IpAddr>> = BTreeMap::new();
+    for (ns, other) in snapshot.nodes.iter().filter(|(ns, _)| *ns != by && !outside.is_empty()) {
+        for addr in other.links.values().flat_map(|link| &link.addresses).map(|own| own.net.addr()) {
+            let arrives = || {
+                let packet = Packet::probe(addr, Protocol::Icmp, 0);
+                walk(snapshot, by, packet, Some(ns), &Trace::default(), &Choices::new()).arrives()
+            };
+            if is_behind(node, &outside, addr) && arrives() {
+                found.entry(ns.clone()).or_default().push(addr);
+            }
+        }
+    }
+    found
+}
+
+/// Nothing waits at a port of a node: do those wait there that the node hides, as far as their sockets are known?
+pub fn waiting_behind(snapshot: &Snapshot, by: &NsName, packet: &Packet) -> Vec<Behind> {
+    let transport = if packet.protocol == Protocol::Tcp { Transport::Tcp } else { Transport::Udp };
+    let rules = snapshot.nodes.get(by).map(in_force).unwrap_or_default().rules;
+    let waits = |node: &NodeState, addr: IpAddr| {
+        let all = node.listeners.iter().flatten();
+        let mut here = all.filter(|it| it.tcp == (transport == Transport::Tcp) && it.port == packet.destination_port);
+        here.any(|it| !it.bound_to_device && it.addr.is_none_or(|own| own == addr))
+    };
+    let stands_for = |addr: IpAddr| {
+        rules.iter().find_map(|rule| match rule {
+            NatRule::Destination { address, service: Some(service), to, port } => {
+                let inside = port.unwrap_or(service.port);
+                let fits = (*to, inside) == (addr, packet.destination_port) && service.transport == transport;
+                fits.then_some((*address, service.port))
+            }
+            _ => None,
+        })
+    };
+    let mut found = Vec::new();
+    for (ns, addresses) in behind(snapshot, by) {
+        let same = |addr: &&IpAddr| addr.is_ipv4() == packet.dst.is_ipv4();
+        let node = snapshot.nodes.get(&ns);
+        let at = addresses.iter().filter(same).find(|addr| node.is_some_and(|node| waits(node, **addr)));
+        found.extend(at.map(|addr| Behind { node: ns, addr: *addr, published: stands_for(*addr) }));
+    }
+    found
+}
+
+/// The nodes that could let an address on the link of an interface stand for one that they hide: they translate, and
+/// have that link outside.
+pub fn translators(snapshot: &Snapshot, at: &Endpoint, addr: IpAddr) -> Vec<NsName> {
+    let ends = segment(snapshot, at, true).ends;
+    let has_it = |end: &&Endpoint| {
+        let Some(node) = snapshot.nodes.get(&end.ns) else { return false };
+        let net = node.links.get(&end.dev).is_some_and(|link| link.addresses.iter().any(|own| own.net.contains(&addr)));
+        net && outside(&in_force(node)).contains(&end.dev)
+    };
+    let mut found: Vec<NsName> = ends.keys().filter(has_it).map(|end| end.ns.clone()).collect();
+    found.dedup();
+    found
 }
 
 /// For each node that hides something, the interfaces outside: as declared, where that is no longer in force.

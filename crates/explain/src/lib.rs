@@ -8,6 +8,7 @@
 
 mod code;
 mod derive;
+mod discovery;
 mod edit;
 mod filter;
 mod hidden;
@@ -24,9 +25,9 @@ mod walk;
 pub use code::Code;
 pub use derive::derive;
 pub use edit::Edit;
-pub use hidden::{Hidden, hidden};
+pub use hidden::{Behind, Hidden, behind, hidden, translators, waiting_behind};
 pub use matrix::{Cause, Cell, Matrix, Target, matrix};
-pub use packet::{Packet, Protocol};
+pub use packet::{Discovery, Packet, Protocol};
 pub use reason::{ArpRefusal, Reason};
 pub use repair::{Repair, Stage, repair};
 pub use steps::{Part, Step, steps, table_name};

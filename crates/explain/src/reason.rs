@@ -113,6 +113,19 @@ pub enum Reason {
         /// Does the sender get an answer?
         rejects: bool,
     },
+    /// Who has the address of the next hop is asked by packets, and a firewall drops the question or the answer.
+    DiscoveryDropped {
+        /// The address that is asked for.
+        addr: IpAddr,
+        /// On that link.
+        dev: IfName,
+        /// Whose firewall.
+        by: NsName,
+        /// Is it the answer that is dropped?
+        answer: bool,
+        /// How: [`Reason::Firewall`].
+        why: Box<Reason>,
+    },
     /// It is larger than the interface sends, and may not be cut.
     TooBig {
         /// The interface.
@@ -218,7 +231,7 @@ impl Reason {
             Reason::DuplicateAddress { .. } => Code::DuplicateAddress,
             Reason::WrongNeighbour { permanent: true, .. } => Code::WrongStaticNeighbour,
             Reason::WrongNeighbour { .. } => Code::StaleNeighbour,
-            Reason::Firewall { .. } => Code::Firewall,
+            Reason::Firewall { .. } | Reason::DiscoveryDropped { .. } => Code::Firewall,
             Reason::TooBig { .. } => Code::Mtu,
             Reason::PmtudBlackhole { .. } => Code::PmtudBlackhole,
             Reason::MtuMismatch { .. } => Code::MtuMismatch,

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::hidden::{all_outside, is_behind};
 use crate::lookup::{is_own, main_route};
 use crate::segment::{self, distances, link_at, owners, segment};
+use crate::verdict::explain_later;
 use crate::verdict::trouble_of;
 use crate::walk::{Choices, Hop, Walk, conf_key};
 use crate::{ArpRefusal, Edit, Outcome, Query, Reason, Trouble, Verdict, explain};
@@ -64,6 +65,9 @@ fn most_states(snapshot: &Snapshot) -> usize {
     (ROUTES / routes.max(1)).clamp(50, 3000)
 }
 
+/// So many more, once something works, for what goes on working.
+const MORE_STATES: usize = 200;
+
 /// No repair takes more changes.
 const MOST_EDITS: usize = 12;
 
@@ -71,24 +75,42 @@ const MOST_EDITS: usize = 12;
 /// declared. `None`: nothing is wrong, or nothing was found.
 pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op]) -> Option<Repair> {
     let mut states: Vec<Vec<Stage>> = vec![Vec::new()];
-    let mut queue = BinaryHeap::from([Reverse((0_u32, 0_usize))]);
-    let mut seen: BTreeSet<Vec<Edit>> = BTreeSet::new();
-    for _ in 0..most_states(snapshot) {
-        let Reverse((cost, at)) = queue.pop()?;
+    // The cheapest first; of equals the one with less that nobody has declared.
+    let mut queue = BinaryHeap::from([Reverse((0_u32, 0_usize, 0_usize))]);
+    let mut seen = BTreeSet::new();
+    let mut left = most_states(snapshot);
+    // What works as long as nobody forgets who has which address.
+    let mut for_now: Option<Repair> = None;
+    while left > 0 {
+        let Some(Reverse((cost, _, at))) = queue.pop() else { break };
         let stages = states[at].clone();
+        // Only when its turn comes: the same may have been proposed again, for less.
+        if !seen.insert(outcome_of(stages.iter().flat_map(|stage| &stage.edits).map(|(edit, _)| edit))) {
+            continue;
+        }
+        left -= 1;
         let mut changed = snapshot.clone();
         for (edit, _) in stages.iter().flat_map(|stage| &stage.edits) {
             edit.apply(&mut changed);
         }
         // What a kernel said of equal routes holds as long as they are the same.
-        let verdict = explain(&changed, query, choices);
+        let mut verdict = explain(&changed, query, choices);
         if is_carried(&verdict)
             && let Some(first) = stages.first()
         {
+            let later = explain_later(&changed, query, choices);
             let mut changed = snapshot.clone();
             first.edits.iter().for_each(|(edit, _)| edit.apply(&mut changed));
             let next = explain(&changed, query, choices);
-            return Some(Repair { stages, cost, next, after: verdict });
+            let repair = Repair { stages: stages.clone(), cost, next, after: verdict };
+            if is_carried(&later) {
+                return Some(repair);
+            }
+            if for_now.is_none() {
+                for_now = Some(repair);
+                left = left.min(MORE_STATES);
+            }
+            verdict = later;
         }
         let Some((walk, back)) = verdict.failing_network() else { continue };
         let Some(trouble) = trouble_of(walk, back) else { continue };
@@ -102,22 +124,33 @@ pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op
             }
             let mut next = stages.clone();
             next.push(Stage { trouble: trouble.clone(), edits });
-            let mut set: Vec<Edit> = next.iter().flat_map(|stage| &stage.edits).map(|(edit, _)| edit.clone()).collect();
-            set.sort();
-            if seen.insert(set) {
-                states.push(next);
-                queue.push(Reverse((cost + more, states.len() - 1)));
-            }
+            let new = next.iter().flat_map(|stage| &stage.edits).filter(|(_, declared)| !declared).count();
+            states.push(next);
+            queue.push(Reverse((cost + more, new, states.len() - 1)));
         }
     }
-    None
+    for_now
+}
+
+/// The same for changes that lead to the same, by node. Where addresses or interfaces come and go their order matters:
+/// routes go with them.
+fn outcome_of<'a>(edits: impl Iterator<Item = &'a Edit>) -> BTreeMap<NsName, Vec<Edit>> {
+    let mut by_node: BTreeMap<NsName, Vec<Edit>> = BTreeMap::new();
+    for edit in edits {
+        by_node.entry(edit.node().clone()).or_default().push(edit.clone());
+    }
+    let takes_along =
+        |edit: &Edit| matches!(edit, Edit::Op(Op::AddAddr { .. } | Op::DelAddr { .. } | Op::SetUp { .. }));
+    for edits in by_node.values_mut().filter(|edits| !edits.iter().any(takes_along)) {
+        edits.sort();
+    }
+    by_node
 }
 
 /// Does the network do its part? No change to it starts a service.
 fn is_carried(verdict: &Verdict) -> bool {
     let back = verdict.back.as_ref().is_some_and(|back| back.arrives() && !back.is_undecided());
-    let service = matches!(verdict.there.reason(), Some(Reason::NoListener { .. } | Reason::WrongBindAddress { .. }));
-    verdict.outcome() == Outcome::Yes || back && service && !verdict.there.by_chance
+    verdict.outcome() == Outcome::Yes || back && verdict.there.is_carried() && !verdict.there.by_chance
 }
 
 struct Proposal {
@@ -251,14 +284,8 @@ impl<'a> Context<'a> {
                     self.take_address(&end, self.dst, &mut found);
                 }
             }
-            Reason::Firewall { family, table, chain, rule, .. } => {
-                let (ns, family, table, chain) = (ns.clone(), family.clone(), table.clone(), chain.clone());
-                let edit = match rule {
-                    Some(handle) => Edit::DelFilterRule { ns, family, table, chain, handle: *handle },
-                    None => Edit::AcceptByDefault { ns, family, table, chain },
-                };
-                push(&mut found, LOOSENING, vec![edit]);
-            }
+            Reason::Firewall { .. } => let_pass(ns, &trouble.reason, &mut found),
+            Reason::DiscoveryDropped { by, why, .. } => let_pass(by, why, &mut found),
             Reason::TooBig { dev, .. } | Reason::PmtudBlackhole { dev, .. } => self.widen(&[at(ns, *dev)], &mut found),
             Reason::MtuMismatch { at, .. } => self.widen(std::slice::from_ref(at), &mut found),
             Reason::TtlExpired
@@ -288,6 +315,9 @@ impl<'a> Context<'a> {
         match reason {
             Reason::ArpRefused { by, .. } | Reason::MtuMismatch { at: by, .. } => {
                 nodes.insert(by.ns.clone());
+            }
+            Reason::DiscoveryDropped { by, .. } => {
+                nodes.insert(by.clone());
             }
             Reason::DuplicateAddress { owners, .. } => nodes.extend(owners.iter().map(|end| end.ns.clone())),
             Reason::NeighbourUnresolved { dev, .. } | Reason::NoCarrier { dev, .. } | Reason::WrongMask { dev, .. } => {
@@ -537,8 +567,9 @@ impl<'a> Context<'a> {
         {
             let del = Edit::Op(Op::DelAddr { at: at(ns, dev), addr: net });
             let add = Edit::Op(Op::AddAddr { at: at(ns, dev), addr: mended });
-            // In this order: routes go with the last address of an interface.
-            push(found, INTRUSIVE, vec![add, del]);
+            // Routes go with the last IPv4 address of an interface; an IPv6 address cannot be there twice.
+            let edits = if net.addr().is_ipv4() { vec![add, del] } else { vec![del, add] };
+            push(found, INTRUSIVE, edits);
         }
     }
 
@@ -602,6 +633,17 @@ fn plain(edit: Edit, found: &mut Vec<Proposal>) {
     if !found.iter().any(|other| other.edits.len() == 1 && other.edits[0].0 == edit) {
         push(found, PLAIN, vec![edit]);
     }
+}
+
+/// Lets a firewall pass what it drops: last of all.
+fn let_pass(ns: &NsName, reason: &Reason, found: &mut Vec<Proposal>) {
+    let Reason::Firewall { family, table, chain, rule, .. } = reason else { return };
+    let (ns, family, table, chain) = (ns.clone(), family.clone(), table.clone(), chain.clone());
+    let edit = match rule {
+        Some(handle) => Edit::DelFilterRule { ns, family, table, chain, handle: *handle },
+        None => Edit::AcceptByDefault { ns, family, table, chain },
+    };
+    push(found, LOOSENING, vec![edit]);
 }
 
 /// Would the kernel take the route? Its gateways have to be on a link of the node.

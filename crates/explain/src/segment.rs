@@ -277,8 +277,8 @@ pub(crate) fn asker(node: &NodeState, dev: IfName, packet: &Packet, addr: IpAddr
     }
     let link = node.links.get(&dev)?;
     if addr.is_ipv6() {
-        // Neighbour discovery asks for others from the link-local address.
-        let own = link.addresses.iter().map(|own| own.net.addr());
+        // Neighbour discovery asks for others from the link-local address, once that is known to be the only one.
+        let own = link.addresses.iter().filter(|own| own.usable).map(|own| own.net.addr());
         return own.into_iter().find(|own| matches!(own, IpAddr::V6(own) if own.is_unicast_link_local()));
     }
     let same = link.addresses.iter().filter(|own| Family::of(own.net.addr()) == Family::of(addr) && !own.secondary);

@@ -293,6 +293,7 @@ fn is_end(step: &Step, reason: &Reason, part: Part) -> bool {
         | Reason::WrongMask { .. }
         | Reason::DuplicateAddress { .. }
         | Reason::WrongNeighbour { .. }
+        | Reason::DiscoveryDropped { .. }
         | Reason::LeavesKnown { .. } => matches!(step, Step::Neighbour { .. }),
         Reason::Firewall { hook, .. } => matches!(step, Step::Hook { hook: here, .. } if here == hook),
         Reason::TooBig { .. } | Reason::PmtudBlackhole { .. } => matches!(step, Step::Size { .. }),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hopyard_net::{NsName, Snapshot};
 use serde::Serialize;
 
-use crate::walk::{Choices, Trace, Walk, walk};
+use crate::walk::{Choices, Trace, Walk, walk_with};
 use crate::{Packet, Reason, lookup, segment};
 
 /// What is asked: does a packet get there, and its answer back?
@@ -83,9 +83,8 @@ impl Verdict {
 
     /// The same, where the network alone is looked at: a packet for which nothing waits has arrived.
     pub(crate) fn failing_network(&self) -> Option<(&Walk, bool)> {
-        let service = matches!(self.there.reason(), Some(Reason::NoListener { .. } | Reason::WrongBindAddress { .. }));
         match &self.back {
-            Some(back) if service => (!back.arrives()).then_some((back, true)),
+            Some(back) if self.there.is_carried() => (!back.arrives()).then_some((back, true)),
             _ => self.failing(),
         }
     }
@@ -114,21 +113,40 @@ pub fn owner(snapshot: &Snapshot, addr: IpAddr) -> Option<NsName> {
 
 /// Walks the packet there and its answer back.
 pub fn explain(snapshot: &Snapshot, query: &Query, choices: &Choices) -> Verdict {
-    let there = walk(snapshot, &query.from, query.packet, query.wanted.as_ref(), &Trace::default(), choices);
+    there_and_back(snapshot, query, choices, true)
+}
+
+/// The same where nobody remembers who has an address, or learns it by being asked: as it is when all that was learnt has
+/// been forgotten, a minute or an hour later.
+pub(crate) fn explain_later(snapshot: &Snapshot, query: &Query, choices: &Choices) -> Verdict {
+    let mut later = snapshot.clone();
+    for node in later.nodes.values_mut() {
+        node.neighbours.retain(|it| it.permanent);
+    }
+    there_and_back(&later, query, choices, false)
+}
+
+fn there_and_back(snapshot: &Snapshot, query: &Query, choices: &Choices, learns: bool) -> Verdict {
+    let (nothing, wanted) = (Trace::default(), query.wanted.as_ref());
+    let there = walk_with(snapshot, &query.from, query.packet, wanted, (&nothing, learns), choices);
     let answers = match there.last() {
         Some(last) if there.arrives() => Some(last.node.clone()),
         _ => query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst)),
     };
     let back = there.packet.answer().zip(answers).map(|(packet, from)| {
         let mut trace = there.trace(snapshot);
+        if !learns {
+            trace.learnt.clear();
+        }
         if !there.arrives() {
             // What is to be is taken as having come through.
             trace.nodes = snapshot.nodes.keys().cloned().collect();
         }
-        let mut back = walk(snapshot, &from, packet, Some(&query.from), &trace, choices);
+        let walk = |packet| walk_with(snapshot, &from, packet, Some(&query.from), (&trace, learns), choices);
+        let mut back = walk(packet);
         // Of several equal ways, each may give the packet another source.
         for src in other_sources(snapshot, query, &there, choices) {
-            let other = walk(snapshot, &from, Packet { dst: src, ..packet }, Some(&query.from), &trace, choices);
+            let other = walk(Packet { dst: src, ..packet });
             if !back.ends_like(&other) {
                 if back.arrives() {
                     back = other;

@@ -9,6 +9,7 @@ use hopyard_net::{
 };
 use serde::Serialize;
 
+use crate::discovery::{self, Asking, Stopped};
 use crate::filter::{self, Seen};
 use crate::lookup::{self, Disbelief, Found, Question};
 use crate::segment::{self, Segment};
@@ -127,6 +128,11 @@ impl Walk {
         self.hops.last().is_some_and(|hop| hop.end == Some(End::Delivered))
     }
 
+    /// Does the network do its part: does it arrive, if only to find that nothing waits for it?
+    pub(crate) fn is_carried(&self) -> bool {
+        self.arrives() || matches!(self.reason(), Some(Reason::NoListener { .. } | Reason::WrongBindAddress { .. }))
+    }
+
     /// Do both arrive, or end in the same place for the same reason?
     pub(crate) fn ends_like(&self, other: &Walk) -> bool {
         let place = |walk: &Walk| walk.last().map(|hop| (hop.node.clone(), hop.end.clone()));
@@ -182,7 +188,19 @@ pub fn walk(
     before: &Trace,
     choices: &Choices,
 ) -> Walk {
-    let walker = Walker { snapshot, wanted, before, choices };
+    walk_with(snapshot, from, packet, wanted, (before, true), choices)
+}
+
+/// The same. `before`: also whether a node that is asked by ARP or neighbour discovery learns who asks.
+pub(crate) fn walk_with(
+    snapshot: &Snapshot,
+    from: &NsName,
+    packet: Packet,
+    wanted: Option<&NsName>,
+    (before, learns): (&Trace, bool),
+    choices: &Choices,
+) -> Walk {
+    let walker = Walker { snapshot, wanted, before, learns, choices };
     let mut budget = BRANCHES;
     let state = State {
         packet,
@@ -200,7 +218,7 @@ pub fn walk(
 /// Where a packet that a node sends on by a way comes to, for one whose path has taught nobody anything.
 pub(crate) fn step(snapshot: &Snapshot, at: &NsName, by: &NextHop, dst: IpAddr) -> Result<Endpoint, Reason> {
     let (before, choices) = (Trace::default(), Choices::new());
-    let walker = Walker { snapshot, wanted: None, before: &before, choices: &choices };
+    let walker = Walker { snapshot, wanted: None, before: &before, learns: true, choices: &choices };
     let Some((node, link)) = snapshot.nodes.get(at).and_then(|node| Some((node, node.links.get(&by.dev)?))) else {
         return Err(Reason::Undecided(format!("there is no interface {}", by.dev)));
     };
@@ -224,6 +242,7 @@ struct Walker<'a> {
     snapshot: &'a Snapshot,
     wanted: Option<&'a NsName>,
     before: &'a Trace,
+    learns: bool,
     choices: &'a Choices,
 }
 
@@ -325,8 +344,8 @@ impl Walker<'_> {
                 None => first = Some(walk),
                 Some(first) if first.ends_like(&walk) => first.by_chance |= walk.by_chance,
                 Some(first) => {
-                    // The one that fails is the one to show.
-                    if first.arrives() {
+                    // The one that fails is the one to show; that of the network rather than a service.
+                    if first.is_carried() {
                         *first = walk;
                     }
                     first.by_chance = true;
@@ -484,7 +503,9 @@ impl Walker<'_> {
         match self.deliver_frame(node, state, by, link) {
             Err(reason) => stop(state, hop, reason),
             Ok(to) => {
-                state.learnt.extend(learnt(self.snapshot, &state.at, by, &state.packet, &to));
+                if self.learns {
+                    state.learnt.extend(learnt(self.snapshot, &state.at, by, &state.packet, &to));
+                }
                 hop.to = Some(to.clone());
                 state.hops.push(hop);
                 state.at = to.ns;
@@ -510,7 +531,8 @@ impl Walker<'_> {
         before.nodes.extend(state.hops.iter().map(|hop| hop.node.clone()));
         before.nodes.insert(state.at.clone());
         before.learnt.extend(state.learnt.clone());
-        let walk = walk(self.snapshot, &state.at, error, Some(&sender.node), &before, self.choices);
+        let before = (&before, self.learns);
+        let walk = walk_with(self.snapshot, &state.at, error, Some(&sender.node), before, self.choices);
         match (walk.reason(), walk.last()) {
             (Some(why), Some(last)) if !walk.is_undecided() => {
                 Reason::PmtudBlackhole { dev, mtu, lost: last.node.clone(), why: Box::new(why.clone()) }
@@ -607,15 +629,40 @@ impl Walker<'_> {
     ) -> Result<Endpoint, Reason> {
         let asker = segment::asker(node, dev, &state.packet, addr);
         let link = node.links.get(&dev);
+        if addr.is_ipv6() && asker.is_none() {
+            // Neighbour discovery needs an address to ask from (RFC 4861, section 7.2.2). A network that is only planned
+            // has none, and will have.
+            let own = link.into_iter().flat_map(|link| &link.addresses).map(|own| own.net.addr());
+            if let Some(own) = own.into_iter().find(|own| is_link_local(*own)) {
+                let what =
+                    format!("{own} on {dev} is not ready yet (tentative), and no neighbour is asked for until then");
+                return Err(Reason::Undecided(what));
+            }
+        }
         let is_own = link.is_some_and(|link| link.addresses.iter().any(|own| own.net.addr() == addr));
         if is_own && addr.is_ipv6() {
             // Whoever says to have an own address is not believed.
             return Err(Reason::NeighbourUnresolved { addr, dev, down: None });
         }
         let mac = link.and_then(|link| link.mac);
-        let answers = segment::who_has(self.snapshot, segment, addr, asker, mac);
+        let mut answers = segment::who_has(self.snapshot, segment, addr, asker, mac);
+        let mut stopped = None;
+        if let Some(from) = asker.filter(|_| addr.is_ipv6()) {
+            let asking = Asking { node, at: &Endpoint { ns: state.at.clone(), dev }, from, addr };
+            answers.owners.retain(|owner| match discovery::stopped(self.snapshot, asking, owner) {
+                None => true,
+                Some(by) => {
+                    stopped.get_or_insert(by);
+                    false
+                }
+            });
+        }
         match (answers.owners.as_slice(), answers.refusals.first()) {
             ([one], _) => Ok(one.clone()),
+            ([], _) if let Some(Stopped { by, answer, why }) = stopped => Err(match why {
+                Reason::Undecided(what) => Reason::Undecided(format!("neighbour discovery, {by}: {what}")),
+                why => Reason::DiscoveryDropped { addr, dev, by, answer, why: Box::new(why) },
+            }),
             ([], _) if answers.beyond.is_some() => Err(undecided(segment)),
             ([], Some((by, why))) => Err(Reason::ArpRefused { addr, dev, by: by.clone(), why: *why }),
             ([], None) => {

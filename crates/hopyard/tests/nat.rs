@@ -271,6 +271,64 @@ fn hop_why_restores_what_is_translated_no_more_and_leads_nobody_to_what_is_hidde
 }
 
 #[test]
+fn hop_why_knows_who_waits_behind_a_translator_and_opens_it_for_nobody() {
+    use hopyard::explain::{Behind, Packet, Protocol, translators, waiting_behind};
+    use hopyard::net::Endpoint;
+    use hopyard::runtime::why::why;
+
+    let text = std::fs::read_to_string(EXAMPLE).unwrap();
+    let net = Network::start(&text).unwrap();
+    let _waiting =
+        [("red-db", "0.0.0.0:443"), ("red-db", "0.0.0.0:5432"), ("red-web", "127.0.0.1:443")].map(|(node, at)| {
+            net.node(node).unwrap().run(|| (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap())).unwrap()
+        });
+    let router = "red-router".parse().unwrap();
+    for (protocol, to, port, node, published) in [
+        (Protocol::Tcp, "203.0.113.2", 443, Some("red-db"), None),
+        (Protocol::Udp, "203.0.113.2", 443, Some("red-db"), None),
+        // What is at another port outside.
+        (Protocol::Udp, "203.0.113.2", 5432, Some("red-db"), None),
+        (Protocol::Tcp, "203.0.113.2", 444, None, None),
+        // Another tenant's router.
+        (Protocol::Tcp, "203.0.113.3", 443, None, None),
+    ] {
+        let what = format!("{} {to} {port}", protocol.name());
+        let report = why(net.running(), "client", Packet::probe(ip(to), protocol, port), None, true).unwrap();
+        assert_eq!(report.verdict.trouble().map(|it| it.code()), Some("no-listener"), "{what}");
+        assert_eq!((&report.disagreements[..], &report.repair), (&[][..], &None), "{what}");
+        let at = report.verdict.trouble().unwrap().node;
+        let found = waiting_behind(&report.snapshot, &at, &report.query.packet);
+        let wanted = node.map(|node| Behind { node: node.parse().unwrap(), addr: ip("10.0.0.12"), published });
+        assert_eq!(found, wanted.into_iter().collect::<Vec<_>>(), "{what}");
+    }
+
+    // As it is told to be written: then it is open.
+    let more = "203.0.113.2:5432: red-db, 203.0.113.2:443: red-db, 203.0.113.2:8443: red-db:443";
+    let open = Network::start(&text.replace("203.0.113.2:5432: red-db", more)).unwrap();
+    let node = |name| open.node(name).unwrap();
+    assert!(seen_from(&node("client"), &node("red-db"), 443, "203.0.113.2:443").is_ok());
+    let _there = node("red-db").run(|| TcpListener::bind("0.0.0.0:443")).unwrap().unwrap();
+    let packet = Packet::probe(ip("203.0.113.2"), Protocol::Tcp, 443);
+    let report = why(open.running(), "client", packet, None, true).unwrap();
+    assert_eq!((report.verdict.trouble(), report.disagreements), (None, vec![]));
+    // And where it is at another port, that is known.
+    let elsewhere = text.replace("203.0.113.2:5432: red-db", "203.0.113.2:8443: red-db:443");
+    let elsewhere = Network::start(&elsewhere).unwrap();
+    let _there = elsewhere.node("red-db").unwrap().run(|| TcpListener::bind("0.0.0.0:443")).unwrap().unwrap();
+    let report = why(elsewhere.running(), "client", packet, None, true).unwrap();
+    let found = waiting_behind(&report.snapshot, &router, &packet);
+    let published = Some((Some(ip("203.0.113.2")), 8443));
+    assert_eq!(found, [Behind { node: "red-db".parse().unwrap(), addr: ip("10.0.0.12"), published }]);
+
+    // An address that nobody has could be one of either router.
+    let at = Endpoint { ns: "isp".parse().unwrap(), dev: "lan".parse().unwrap() };
+    let routers: Vec<String> =
+        translators(&report.snapshot, &at, ip("203.0.113.11")).iter().map(ToString::to_string).collect();
+    assert_eq!(routers, ["blue-router", "red-router"]);
+    assert!(translators(&report.snapshot, &at, ip("203.0.114.11")).is_empty());
+}
+
+#[test]
 fn hop_why_follows_translations_and_agrees_with_kernels_and_packets() {
     use hopyard::explain::{Outcome, Packet, Protocol};
 

@@ -15,7 +15,7 @@ pub use probe::{Asking, Passing, Seen, SeenAt};
 pub use recorded::{Network, computed, main_addresses, record};
 
 use hopyard_explain::{
-    Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Verdict, explain, owner, repair,
+    Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Verdict, behind, explain, owner, repair,
 };
 use hopyard_kernel::{RouteAnswer, SnapshotScope, World};
 use hopyard_net::{Family, NextHop, NsName, Op, Snapshot};
@@ -97,14 +97,26 @@ impl Report {
     /// What comes of it: by the model, and where that leaves it open, by what was seen.
     pub fn outcome(&self) -> Outcome {
         match (self.verdict.outcome(), &self.seen) {
-            (Outcome::Undecided, Some(seen)) if seen.reached(&self.query, self.owner.as_ref()) => Outcome::Yes,
+            (Outcome::Undecided, Some(seen)) if seen.reached(&self.query, self.owner.as_ref()) && self.is_shown() => {
+                Outcome::Yes
+            }
             // That it did not arrive once does not say that it never does.
             (outcome, _) => outcome,
         }
     }
+
+    /// Does a probe that has arrived show what the model leaves open? A datagram is seen no further than the interface by
+    /// which it comes to its end, and need not be answered.
+    fn is_shown(&self) -> bool {
+        let Verdict { there, back } = &self.verdict;
+        let before_its_end = there.is_undecided() && there.last().map(|hop| &hop.node) != self.owner.as_ref();
+        let and_back = back.as_ref().is_some_and(|back| back.arrives() && !back.is_undecided());
+        self.query.packet.protocol != Protocol::Udp || before_its_end && and_back
+    }
 }
 
-/// Looks into it. `by_probe`: also sends one packet, and watches it.
+/// Looks into it. `by_probe`: also sends one packet, and watches it. The port that it comes from is chosen anew
+/// each time, as that of a client is.
 ///
 /// # Errors
 /// [`Error::NoSuchNode`], [`Error::IsSwitch`], or the lab cannot be read.
@@ -131,15 +143,14 @@ fn look_into(
     by_probe: impl FnOnce(&Verdict) -> bool,
     drift: impl FnOnce(&mut World) -> Result<Vec<Op>, Error>,
 ) -> Result<Report, Error> {
+    if query.packet.protocol != Protocol::Icmp {
+        query.packet.source_port = client_port();
+    }
     add_listeners(world, &mut snapshot, &query)?;
     query.packet.src = source(world, &snapshot, &query)?;
     let (verdict, choices) = follow(world, &snapshot, &query)?;
     let mut disagreements = Vec::new();
     let asked = ask(world, &verdict, &mut disagreements)?;
-    let repair = match verdict.outcome() {
-        Outcome::Yes => None,
-        _ => repair(&snapshot, &query, &choices, &drift(world)?),
-    };
     let owner = query.wanted.clone().or_else(|| owner(&snapshot, query.packet.dst));
     let mut seen = None;
     if by_probe(&verdict) {
@@ -148,7 +159,46 @@ fn look_into(
         disagreements.extend(probe::compare(&query, &verdict, target, &probed));
         seen = Some(probed);
     }
+    let repair = match verdict.outcome() {
+        Outcome::Yes => None,
+        _ => {
+            let drift = drift(world)?;
+            mend(world, &snapshot, &query, &choices, seen.is_some(), &drift)?
+        }
+    };
     Ok(Report { query, verdict, asked, seen, disagreements, repair, owner, snapshot })
+}
+
+/// Looks for a repair of the network as it is now: from a probe, nodes have learnt who has which address.
+fn mend(
+    world: &World,
+    snapshot: &Snapshot,
+    query: &Query,
+    choices: &Choices,
+    probed: bool,
+    drift: &[Op],
+) -> Result<Option<Repair>, Error> {
+    if probed {
+        let mut now = world.snapshot(&SnapshotScope::default())?;
+        for (name, node) in &mut now.nodes {
+            node.listeners = snapshot.nodes.get(name).and_then(|before| before.listeners.clone());
+        }
+        // It may work by chance, and not the next time.
+        if explain(&now, query, choices).outcome() != Outcome::Yes {
+            return Ok(repair(&now, query, choices, drift));
+        }
+    }
+    Ok(repair(snapshot, query, choices, drift))
+}
+
+/// A port of those that Linux gives to clients, and not that of the probe before: where its answer was lost, somebody may
+/// still wait for the rest of that connection, or translate it as it was translated then.
+fn client_port() -> u16 {
+    /// The default of `ip_local_port_range`, as ip(7) has it.
+    const PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+    let spread = u32::from(PORTS.end() - PORTS.start()) + 1;
+    let offset = u16::try_from(crate::ping::salt() % spread).unwrap_or_default();
+    PORTS.start() + offset
 }
 
 /// What no other probe has.
@@ -169,6 +219,8 @@ fn add_listeners(world: &World, snapshot: &mut Snapshot, query: &Query) -> Resul
     let verdict = explain(snapshot, query, &Choices::new());
     let mut ends: BTreeSet<NsName> = verdict.there.last().map(|hop| hop.node.clone()).into_iter().collect();
     ends.extend(query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst)));
+    // Who translates may hide the one that is meant.
+    ends.extend(verdict.there.last().map(|hop| behind(snapshot, &hop.node)).unwrap_or_default().into_keys());
     for (name, listeners) in world.listeners(&ends)? {
         snapshot.nodes.entry(name).or_default().listeners = Some(listeners);
     }
@@ -223,12 +275,12 @@ fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verd
 }
 
 /// Does a node take one of several routes, and does its kernel say which? In IPv6 that depends on a label
-/// which the packet gets when it is sent, and nobody can ask with it. A TCP connection is routed twice,
-/// before and after it has its source.
+/// which the packet gets when it is sent, and nobody can ask with it. (Of a TCP connection another one than that of a
+/// probe.)
 fn is_known_choice(hop: &Hop, packet: &Packet) -> bool {
     several(hop)
         && match hop.input {
-            None => packet.protocol != Protocol::Tcp,
+            None => packet.protocol != Protocol::Tcp || packet.family() == Family::Ipv4,
             Some(_) => packet.family() == Family::Ipv4,
         }
 }
@@ -238,8 +290,10 @@ fn several(hop: &Hop) -> bool {
 }
 
 fn ask_hop(world: &mut World, packet: &Packet, hop: &Hop, back: bool) -> Result<RouteAnswer, Error> {
-    // The sender's kernel chooses the source by itself; an answer has one from the start.
-    let from = packet.src.filter(|_| back || hop.input.is_some());
+    // The sender's kernel chooses the source by itself; an answer has one from the start. A TCP connection is routed twice,
+    // once more when it has its source.
+    let again = packet.protocol == Protocol::Tcp && several(hop);
+    let from = packet.src.filter(|_| back || hop.input.is_some() || again);
     let ports = (packet.protocol != Protocol::Icmp).then_some((packet.source_port, packet.destination_port));
     let protocol = packet.protocol.number(packet.family());
     Ok(world.ask_route(&hop.node, hop.input, (from, packet.dst), protocol, ports)?)

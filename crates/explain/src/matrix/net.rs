@@ -263,7 +263,7 @@ impl<'a> Net<'a> {
                     );
                 let bridges = it.link.master.is_some() || it.link.kind == LinkKind::Bridge;
                 self.unclean[segment] |=
-                    beyond || proxies || about_arp || bridges && filters || it.link.mtu < PROBE_BYTES;
+                    beyond || proxies || about_arp || (bridges || !four) && filters || it.link.mtu < PROBE_BYTES;
                 self.greedy_segments[segment] |= greedy;
             }
         }

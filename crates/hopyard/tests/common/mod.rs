@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "not every user uses all of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what cannot be is a failed case, as in a test")]
 
+pub(crate) mod breaks;
 pub(crate) mod case;
 
 use std::fmt::Write as _;

@@ -5,18 +5,22 @@ use std::collections::BTreeMap;
 use hopyard::explain::Edit;
 use hopyard::formats::recording::Declared;
 use hopyard::formats::{self, SourceFile};
-use hopyard::model::{Node, Routing};
-use hopyard::net::{NsName, Op, SysctlKey};
+use hopyard::model::{Lab, Node, Routing, Span};
+use hopyard::net::{Endpoint, IpNet, NsName, Op, RouteKey, SysctlKey};
 use hopyard::runtime::Running;
 
 /// The file that a lab came from, as far as changes to it are concerned.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::commands) struct File {
     /// Without directories.
     name: String,
     /// The nodes that have settings: the line, and whether routes are among them. Empty where the planner
     /// chooses routes and switches, which are not in the file.
     nodes: BTreeMap<NsName, (usize, bool)>,
+    /// The routes in it, by node, destination and table: the line and the text. Not of a recording.
+    routes: BTreeMap<(NsName, IpNet, u32), (usize, String)>,
+    /// The links in it that have an MTU, by their ends: the line, and which it is. Not of a recording.
+    sizes: BTreeMap<Endpoint, (usize, usize)>,
 }
 
 /// A change to the file.
@@ -25,7 +29,7 @@ pub(in crate::commands) struct File {
 pub(super) struct FileEdit {
     /// The file's name, without directories.
     pub(super) path: String,
-    /// The line of the node.
+    /// The line of the node, or of what is changed there.
     pub(super) line: usize,
     /// What is to be changed: `nodes.home.routes`.
     pub(super) key: String,
@@ -33,13 +37,23 @@ pub(super) struct FileEdit {
     pub(super) value: String,
     /// Beside what is there.
     pub(super) append: bool,
+    /// It is to be taken away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) remove: bool,
+    /// In the place of this entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) instead_of: Option<String>,
 }
 
 impl std::fmt::Display for FileEdit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let FileEdit { path, line, key, value, append } = self;
-        let sign = if *append { " +=" } else { ":" };
-        write!(f, "{path}:{line}  {key}{sign} {value}")
+        let FileEdit { path, line, key, value, append, remove, instead_of } = self;
+        match instead_of {
+            Some(old) => write!(f, "{path}:{line}  {key}: {old} -> {value}"),
+            None if *remove => write!(f, "{path}:{line}  {key} -= {value}"),
+            None if *append => write!(f, "{path}:{line}  {key} += {value}"),
+            None => write!(f, "{path}:{line}  {key}: {value}"),
+        }
     }
 }
 
@@ -61,13 +75,14 @@ impl File {
         let lines =
             nodes.filter_map(|node| Some((node.name.clone(), (line_of(&source, node)?, !node.routes.is_empty()))));
         let nodes = lines.collect();
-        Some(File { name: source.name().rsplit('/').next().unwrap_or_default().to_owned(), nodes })
+        let name = source.name().rsplit('/').next().unwrap_or_default().to_owned();
+        Some(File { name, nodes, routes: routes_in(&source, &lab), sizes: sizes_in(&source, &lab) })
     }
 
     /// As it was when a network was recorded.
     pub(super) fn of_recording(declared: &Declared) -> Option<Self> {
         let lines = declared.nodes.iter().filter_map(|(name, node)| Some((name.clone(), (node.line?, node.routes))));
-        Some(File { name: declared.file.clone()?, nodes: lines.collect() })
+        Some(File { name: declared.file.clone()?, nodes: lines.collect(), ..File::default() })
     }
 
     /// The same, to be recorded.
@@ -86,16 +101,81 @@ impl File {
 
     /// What to write into it. `None`: it cannot say it, or not at one place.
     pub(super) fn edit(&self, edit: &Edit) -> Option<FileEdit> {
-        let (line, routes) = self.nodes.get(edit.node())?;
-        let (key, value, append) = content(*routes, edit)?;
-        Some(FileEdit {
+        let change = |line: usize, key: String, value: String| FileEdit {
             path: self.name.clone(),
-            line: *line,
-            key: format!("nodes.{}.{key}", edit.node()),
+            line,
+            key,
             value,
-            append,
-        })
+            append: false,
+            remove: false,
+            instead_of: None,
+        };
+        let node = edit.node();
+        let in_node = |key: &str| format!("nodes.{node}.{key}");
+        let written = |key: &RouteKey| self.routes.get(&(node.clone(), key.prefix, key.table));
+        match edit {
+            Edit::Op(Op::DelRoute { key, .. }) => {
+                let (line, text) = written(key)?;
+                Some(FileEdit { remove: true, ..change(*line, in_node("routes"), text.clone()) })
+            }
+            Edit::Op(Op::SetMtu { at, mtu }) => {
+                let (line, number) = self.sizes.get(at)?;
+                Some(change(*line, format!("links[{number}].mtu"), mtu.to_string()))
+            }
+            Edit::Route { route, .. } => {
+                let value = route_text(edit)?;
+                if let Some((line, old)) = written(&route.key) {
+                    let instead_of = Some(old.clone());
+                    return Some(FileEdit { instead_of, ..change(*line, in_node("routes"), value) });
+                }
+                let (line, append) = self.nodes.get(node)?;
+                Some(FileEdit { append: *append, ..change(*line, in_node("routes"), value) })
+            }
+            Edit::Op(Op::SetSysctl { key, value, .. }) => {
+                let (line, _) = self.nodes.get(node)?;
+                if *key == SysctlKey::IPV4_FORWARD || *key == SysctlKey::IPV6_FORWARD {
+                    return (value == "1").then(|| change(*line, in_node("forward"), "true".to_owned()));
+                }
+                Some(change(*line, in_node(&format!("sysctls.{key}")), value.clone()))
+            }
+            _ => None,
+        }
     }
+}
+
+/// As the file has it.
+fn route_text(edit: &Edit) -> Option<String> {
+    let command = edit.to_string();
+    let rest = command.strip_prefix("ip ")?;
+    let rest = rest.strip_prefix("-6 ").unwrap_or(rest).strip_prefix("route ")?;
+    let route = rest.strip_prefix("add ").or_else(|| rest.strip_prefix("replace "))?;
+    Some(route.to_owned())
+}
+
+fn text_at<'a>(source: &'a SourceFile, span: &Span) -> Option<(usize, &'a str)> {
+    let range = usize::try_from(span.start).ok()?..usize::try_from(span.end).ok()?;
+    let text = source.text().get(range)?;
+    Some((source.position(span.start).0, text.trim_matches(['"', '\'', ' '])))
+}
+
+fn routes_in(source: &SourceFile, lab: &Lab) -> BTreeMap<(NsName, IpNet, u32), (usize, String)> {
+    let routes = lab.nodes().iter().flat_map(|node| node.routes.iter().map(move |route| (&node.name, route)));
+    let written = routes.filter_map(|(node, route)| {
+        let (line, text) = text_at(source, route.origin.as_ref()?)?;
+        Some(((node.clone(), route.to, route.table), (line, text.to_owned())))
+    });
+    written.collect()
+}
+
+fn sizes_in(source: &SourceFile, lab: &Lab) -> BTreeMap<Endpoint, (usize, usize)> {
+    let sized = lab.links().iter().enumerate().filter(|(_, link)| link.mtu.is_some());
+    let ends = sized.flat_map(|(number, link)| link.ends.iter().map(move |end| (number, link, end)));
+    let written = ends.filter_map(|(number, link, end)| {
+        let (line, _) = source.position(link.origin?.start);
+        let at = Endpoint { ns: lab.vertex_name(end.vertex).clone(), dev: end.iface.name };
+        Some((at, (line, number)))
+    });
+    written.collect()
 }
 
 /// The line where a node has settings. A node that only a link names has none.
@@ -105,22 +185,4 @@ fn line_of(source: &SourceFile, node: &Node) -> Option<usize> {
     let named = from(origin.start)?.trim_start_matches(['"', '\'']).strip_prefix(node.name.as_str())?;
     let is_key = named.trim_start_matches(['"', '\'']).starts_with(':');
     is_key.then(|| source.position(origin.start).0)
-}
-
-/// `routes`: the node has some already.
-fn content(routes: bool, edit: &Edit) -> Option<(String, String, bool)> {
-    match edit {
-        Edit::Route { .. } => {
-            let command = edit.to_string();
-            let route = command.strip_prefix("ip route add ")?;
-            Some(("routes".to_owned(), route.to_owned(), routes))
-        }
-        Edit::Op(Op::SetSysctl { key, value, .. })
-            if *key == SysctlKey::IPV4_FORWARD || *key == SysctlKey::IPV6_FORWARD =>
-        {
-            (value == "1").then(|| ("forward".to_owned(), "true".to_owned(), false))
-        }
-        Edit::Op(Op::SetSysctl { key, value, .. }) => Some((format!("sysctls.{key}"), value.clone(), false)),
-        _ => None,
-    }
 }

@@ -81,7 +81,6 @@ struct Verdict<'a> {
     confidence: &'static str,
 }
 
-/// What one node does with the packet.
 /// From where to where.
 #[derive(Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -94,6 +93,7 @@ struct Ends {
     port: Option<u16>,
 }
 
+/// What one node does with the packet.
 #[derive(Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct JsonHop<'a> {

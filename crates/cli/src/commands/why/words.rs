@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use hopyard::explain::{
-    ArpRefusal, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk, hidden,
+    ArpRefusal, Behind, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk, hidden,
+    translators, waiting_behind,
 };
 use hopyard::kernel::RouteAnswer;
-use hopyard::net::{FibAction, FibRoute, NsName, RouteKey, RouteKind};
+use hopyard::net::{Endpoint, FibAction, FibRoute, NsName, RouteKey, RouteKind, Service};
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
 
 use super::evidence;
@@ -137,13 +139,10 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
             let how = if *permanent { "a permanent entry" } else { "what it has learnt" };
             format!("{node} sends to {mac} for {addr}, by {how}, which is not there")
         }
-        Reason::Firewall { hook, family, table, chain, rule, rejects } => {
-            let verb = if *rejects { "rejects" } else { "drops" };
-            let by = match rule {
-                Some(handle) => format!("rule {handle}"),
-                None => "the policy".to_owned(),
-            };
-            format!("the firewall of {node} {verb} it: {by} of chain {family} {table} {chain} ({})", hook.name())
+        reason @ Reason::Firewall { .. } => firewall(node, reason, "it"),
+        Reason::DiscoveryDropped { addr, dev, by, answer, why } => {
+            let what = if *answer { "the answer" } else { "the question" };
+            format!("nobody answers {node} for {addr} on {dev}, as {}", firewall(by, why, what))
         }
         Reason::TooBig { dev, mtu } => {
             format!("{} bytes do not fit through {node}'s {dev}, whose MTU is {mtu}", walk.packet.length)
@@ -186,6 +185,19 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
         Reason::LeavesKnown { by } => format!("it leaves what is known, by {by}; what is beyond, nobody here can tell"),
         Reason::Undecided(what) => format!("not known what {node} does: {what}"),
     }
+}
+
+/// What a firewall does with what.
+fn firewall(node: &NsName, reason: &Reason, what: &str) -> String {
+    let Reason::Firewall { hook, family, table, chain, rule, rejects } = reason else {
+        return format!("{node} drops {what}");
+    };
+    let verb = if *rejects { "rejects" } else { "drops" };
+    let by = match rule {
+        Some(handle) => format!("rule {handle}"),
+        None => "the policy".to_owned(),
+    };
+    format!("the firewall of {node} {verb} {what}: {by} of chain {family} {table} {chain} ({})", hook.name())
 }
 
 fn kind(route: &FibRoute) -> &'static str {
@@ -303,6 +315,7 @@ pub(super) fn decision(hop: &Hop) -> String {
         Reason::WrongNeighbour { mac, .. } => format!("the neighbour table says {mac}"),
         Reason::Firewall { chain, rule: Some(rule), .. } => format!("firewall: {chain}, rule {rule}"),
         Reason::Firewall { chain, rule: None, .. } => format!("firewall: policy of {chain}"),
+        Reason::DiscoveryDropped { addr, by, .. } => format!("nobody answers for {addr}: the firewall of {by}"),
         Reason::TooBig { dev, mtu } => format!("too long for {dev}: MTU {mtu}"),
         Reason::PmtudBlackhole { dev, mtu, lost, .. } => format!("too long for {dev}: MTU {mtu}; not told, by {lost}"),
         Reason::MtuMismatch { at, mtu } => format!("too long for {at}: MTU {mtu}"),
@@ -523,7 +536,7 @@ fn later(report: &Report, repair: &Repair) -> Option<String> {
 /// What to say where there is no repair.
 fn no_change(report: &Report) -> Option<String> {
     let trouble = report.verdict.trouble()?;
-    if let Some(text) = hidden_on_purpose(report, &trouble) {
+    if let Some(text) = hidden_on_purpose(report, &trouble).or_else(|| waits_behind(report, &trouble)) {
         return Some(text);
     }
     match trouble.reason {
@@ -531,7 +544,7 @@ fn no_change(report: &Report) -> Option<String> {
         | Reason::WrongBindAddress { .. }
         | Reason::LeavesKnown { .. }
         | Reason::Undecided(_) => None,
-        _ if report.owner.is_none() => Some(format!("No node has the address {}.", report.query.packet.dst)),
+        _ if report.owner.is_none() => Some(nobody_has_it(report, &trouble)),
         _ => Some("No change of routes, switches or addresses was found that makes it work.".to_owned()),
     }
 }
@@ -539,8 +552,68 @@ fn no_change(report: &Report) -> Option<String> {
 /// Nobody has a route to an address, as a node hides it.
 fn hidden_on_purpose(report: &Report, trouble: &Trouble) -> Option<String> {
     let there = matches!(trouble.reason, Reason::NoRoute { down: None, .. }) && !trouble.back;
-    let addr = report.verdict.there.packet.dst;
-    let Hidden { by, instead } = hidden(&report.snapshot, report.owner.as_ref().filter(|_| there)?, addr)?;
-    let instead = instead.map_or_else(String::new, |instead| format!(" There it is {instead}."));
-    Some(format!("Nobody outside has a route to {addr}: it is hidden by the nat of {by}, on purpose.{instead}"))
+    let packet = &report.verdict.there.packet;
+    let addr = packet.dst;
+    let owner = report.owner.as_ref().filter(|_| there)?;
+    let Hidden { by, instead, published } = hidden(&report.snapshot, owner, addr)?;
+    let outside = |(address, service): &(Option<IpAddr>, Service)| {
+        let of = address.map_or_else(|| by.to_string(), |address| address.to_string());
+        format!("{} port {} of {of}", service.transport, service.port)
+    };
+    let how = match (instead, published.as_slice()) {
+        (Some(instead), _) => format!("There it is {instead}."),
+        (None, []) => format!(
+            "To open it: `nodes.{by}.nat.floating` gives it an address there, `nodes.{by}.nat.publish` a single port."
+        ),
+        (None, published) => {
+            let list: Vec<String> = published.iter().map(outside).collect();
+            format!("What is open there: {}.", list.join(", "))
+        }
+    };
+    Some(format!("Nobody outside has a route to {addr}: it is hidden by the nat of {by}, on purpose. {how}"))
+}
+
+/// Nothing waits at a port of a node that translates; but somebody behind it does. That opens what is hidden, so it is said,
+/// and never done.
+fn waits_behind(report: &Report, trouble: &Trouble) -> Option<String> {
+    let packet = &report.verdict.there.packet;
+    let (by, back) = (&trouble.node, trouble.back);
+    if back || !matches!(trouble.reason, Reason::NoListener { .. } | Reason::WrongBindAddress { .. }) {
+        return None;
+    }
+    let all = waiting_behind(&report.snapshot, by, packet);
+    let (word, port) = (packet.protocol.name(), packet.destination_port);
+    let Behind { node, addr, published } = all.first()?;
+    let start = format!("Behind {by}, {node} ({addr}) listens on {word} port {port}");
+    if let Some((address, outside)) = published {
+        let at = address.map_or_else(|| format!("any address of {by}"), |address| address.to_string());
+        return Some(format!("{start}, which is published as port {outside} of {at}."));
+    }
+    let others = match all.len() {
+        1 => String::new(),
+        more => format!(" (so do {})", count(more - 1, "other", "others")),
+    };
+    let outside = std::net::SocketAddr::new(packet.dst, port);
+    let transport = if packet.protocol == Protocol::Udp { "/udp" } else { "" };
+    Some(format!(
+        "{start}{others}, and is hidden. To open it to all outside: nodes.{by}.nat.publish += {{ {outside}{transport}: {node} }}"
+    ))
+}
+
+/// Nobody has an address. On a link where somebody translates it may be missing in the file.
+fn nobody_has_it(report: &Report, trouble: &Trouble) -> String {
+    let addr = report.query.packet.dst;
+    let start = format!("No node has the address {addr}.");
+    let Reason::NeighbourUnresolved { addr: asked, dev, .. } = &trouble.reason else { return start };
+    if *asked != addr || trouble.back {
+        return start;
+    }
+    let at = Endpoint { ns: trouble.node.clone(), dev: *dev };
+    let translators = translators(&report.snapshot, &at, addr);
+    let Some(first) = translators.first() else { return start };
+    let names: Vec<&str> = translators.iter().map(NsName::as_str).collect();
+    format!(
+        "{start} On this link {} could let it stand for a node behind: nodes.{first}.nat.floating += {{ {addr}: NODE }}",
+        names.join(" or ")
+    )
 }
