@@ -83,6 +83,8 @@ impl<'a> Btf<'a> {
     /// Looks through all types for the structures and enumerations of these names. `None`: that is no BTF, or
     /// one that is not understood.
     pub(super) fn read(bytes: &'a [u8], names: &[&'static str]) -> Option<Self> {
+        /// Most types are pointers and structures of a few members.
+        const USUAL_BYTES: usize = 24;
         let magic = u16::from_ne_bytes(*bytes.first_chunk()?);
         let header = number(bytes, 4)?;
         let section = |at: usize| -> Option<&'a [u8]> {
@@ -93,8 +95,6 @@ impl<'a> Btf<'a> {
             return None;
         }
         let (types, strings) = (section(8)?, section(16)?);
-        // Most types are pointers and structures of a few members.
-        const USUAL_BYTES: usize = 24;
         let mut starts = Vec::with_capacity(types.len() / USUAL_BYTES);
         starts.push(u32::MAX);
         let mut named = BTreeMap::new();
@@ -167,10 +167,10 @@ impl<'a> Btf<'a> {
 
     /// Where a field is, in bytes, and its type.
     fn field(&self, id: usize, field: &str, depth: usize) -> Option<(usize, usize)> {
-        let start = self.structure(id)?;
-        let info = word(self.types, start + 4)?;
         /// With this flag the upper byte of an offset is the size of a bit field.
         const BIT_FIELDS: u32 = 1 << 31;
+        let start = self.structure(id)?;
+        let info = word(self.types, start + 4)?;
         let mask = if info & BIT_FIELDS == 0 { u32::MAX } else { 0x00ff_ffff };
         for at in (0..count_of(info)).map(|at| start + TYPE_BYTES + at * MEMBER_BYTES) {
             let name = string(self.strings, number(self.types, at)?);

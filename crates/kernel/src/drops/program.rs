@@ -115,13 +115,13 @@ pub(super) fn program(
     let no_interface = code.jump(JUMP_IF_EQUAL, AT, 0);
     code.read(VALUE, 8, AT, layout.namespace_of_interface);
     found.push(code.jump(JUMP, 0, 0));
-    code.land(no_interface);
+    code.land([no_interface]);
     code.read(VALUE, 8, PACKET, layout.socket);
     code.push(LOAD_8, AT, STACK, VALUE, 0);
     let no_socket = code.jump(JUMP_IF_EQUAL, AT, 0);
     code.read(VALUE, 8, AT, layout.namespace_of_socket);
     found.push(code.jump(JUMP, 0, 0));
-    code.land(no_socket);
+    code.land([no_socket]);
     code.read(VALUE, 8, PACKET, layout.route);
     code.push(LOAD_8, AT, STACK, VALUE, 0);
     // The lowest bit says who frees it.
@@ -129,7 +129,7 @@ pub(super) fn program(
     code.read(VALUE, 8, AT, layout.interface_of_route);
     code.push(LOAD_8, AT, STACK, VALUE, 0);
     code.read(VALUE, 8, AT, layout.namespace_of_interface);
-    found.into_iter().for_each(|jump| code.land(jump));
+    code.land(found);
 
     // What cannot be read is 0, which no namespace is.
     code.push(LOAD_8, AT, STACK, VALUE, 0);
@@ -153,10 +153,10 @@ pub(super) fn program(
     for signature in signatures {
         let other = code.compare(signature);
         known.push(code.jump(JUMP, 0, 0));
-        other.into_iter().for_each(|jump| code.land(jump));
+        code.land(other);
     }
     out.push(code.jump(JUMP, 0, 0));
-    known.into_iter().for_each(|jump| code.land(jump));
+    code.land(known);
     code.push(STORE_4, STACK, REASON, RECORD_REASON, 0);
     code.load_map(1, ring);
     code.push(COPY, 2, STACK, 0, 0);
@@ -165,7 +165,7 @@ pub(super) fn program(
     code.push(SET, 4, 0, 0, 0);
     code.push(CALL, 0, 0, 0, HAND_ON);
 
-    out.into_iter().for_each(|jump| code.land(jump));
+    code.land(out);
     code.push(SET, 0, 0, 0, 0);
     code.push(EXIT, 0, 0, 0, 0);
     code.0
@@ -190,10 +190,12 @@ impl Assembler {
         Jump(self.0.len() - 1)
     }
 
-    /// Lets a jump lead to what comes next.
-    fn land(&mut self, jump: Jump) {
-        let distance = i16::try_from(self.0.len() - jump.0 - 1).unwrap_or(i16::MAX);
-        self.0[jump.0][2..4].copy_from_slice(&distance.to_ne_bytes());
+    /// Lets jumps lead to what comes next.
+    fn land(&mut self, jumps: impl IntoIterator<Item = Jump>) {
+        for Jump(at) in jumps {
+            let distance = i16::try_from(self.0.len() - at - 1).unwrap_or(i16::MAX);
+            self.0[at][2..4].copy_from_slice(&distance.to_ne_bytes());
+        }
     }
 
     /// Reads memory of the kernel to the stack; zeros, where there is none.
