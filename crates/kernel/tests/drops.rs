@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use hopyard_kernel::drops::{DropWatch, Dropped};
 use hopyard_kernel::holders::NamespaceId;
-use hopyard_kernel::tap::{Mark, Sight};
-use hopyard_kernel::{Errno, Realm, World};
+use hopyard_kernel::tap::Mark;
+use hopyard_kernel::{Errno, Part, Realm, World};
 use hopyard_net::{NextHop, Op, Route, SysctlKey};
 use support::{addr, apply, parse, until, up, veth};
 
@@ -64,7 +64,7 @@ fn pair() -> World {
 }
 
 /// What is dropped of a probe, until something is.
-fn dropped(world: &World, mark: &Mark) -> Vec<(String, Sight, String)> {
+fn dropped(world: &World, mark: &Mark) -> Vec<(String, Part, String)> {
     let mut watch = DropWatch::begin(mark).unwrap();
     let nodes: Vec<OwnedFd> = ["a", "b"].map(|node| world.ns_fd(&parse(node)).unwrap()).into();
     let fds: Vec<_> = nodes.iter().map(AsFd::as_fd).collect();
@@ -80,7 +80,7 @@ fn dropped(world: &World, mark: &Mark) -> Vec<(String, Sight, String)> {
         let at = fds.iter().position(|fd| NamespaceId::of(*fd).unwrap().inode() == namespace);
         ["a", "b"][at.unwrap()].to_owned()
     };
-    found.into_iter().map(|dropped| (name(dropped.namespace), dropped.what, dropped.reason)).collect()
+    found.into_iter().map(|dropped| (name(dropped.namespace), dropped.part, dropped.reason)).collect()
 }
 
 fn may_look() -> bool {
@@ -100,17 +100,17 @@ fn the_kernel_says_why_it_drops_a_packet_of_a_probe() {
     // b does not forward.
     for (protocol, dst) in [(1, "10.9.0.1"), (6, "10.9.0.1"), (17, "10.9.0.1")] {
         let found = dropped(&world, &mark(protocol, dst));
-        assert_eq!(found, [("b".to_owned(), Sight::Request, "IP_INADDRERRORS".to_owned())], "{protocol}");
+        assert_eq!(found, [("b".to_owned(), Part::Packet, "IP_INADDRERRORS".to_owned())], "{protocol}");
     }
     for protocol in [58, 6, 17] {
         let found = dropped(&world, &mark(protocol, "fd99::1"));
         assert_eq!(found.len(), 1, "{protocol}: {found:?}");
-        assert_eq!((found[0].0.as_str(), found[0].1), ("b", Sight::Request), "{protocol}: {found:?}");
+        assert_eq!((found[0].0.as_str(), found[0].1), ("b", Part::Packet), "{protocol}: {found:?}");
     }
     // Nobody listens; what comes back, a reset or an ICMP error, is nobody's either.
     for (protocol, dst) in [(6, "10.0.0.2"), (17, "10.0.0.2"), (6, "fd00::2"), (17, "fd00::2")] {
         let found = dropped(&world, &mark(protocol, dst));
-        assert!(found.contains(&("b".to_owned(), Sight::Request, "NO_SOCKET".to_owned())), "{protocol}: {found:?}");
+        assert!(found.contains(&("b".to_owned(), Part::Packet, "NO_SOCKET".to_owned())), "{protocol}: {found:?}");
     }
 }
 

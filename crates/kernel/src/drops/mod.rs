@@ -14,12 +14,13 @@ mod system;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread::{self, JoinHandle};
 
 use hopyard_net::Family;
 
 use crate::holders::NamespaceId;
 use crate::tap::{Mark, Sight, recognise};
-use crate::{Errno, KernelError};
+use crate::{Errno, KernelError, Part};
 use btf::{Btf, Description};
 use program::{Layout, RECORD_BYTES, program};
 use ring::Ring;
@@ -37,13 +38,17 @@ pub struct DropWatch {
     _link: OwnedFd,
 }
 
+/// A [`DropWatch`] that a thread begins.
+#[derive(Debug)]
+pub struct Beginning(io::Result<JoinHandle<Result<DropWatch, KernelError>>>);
+
 /// A packet of a probe that was dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// In which namespace.
+    /// In which namespace, by its inode.
     pub namespace: u64,
     /// Which packet it was.
-    pub what: Sight,
+    pub part: Part,
     /// The kernel's word for why, or its number where it has none.
     pub reason: String,
 }
@@ -55,7 +60,23 @@ const MOST_NAMESPACES: u32 = 4096;
 /// What all words of the kernel begin with, there.
 const PREFIX: &str = "SKB_DROP_REASON_";
 
+impl Beginning {
+    /// Waits until it has begun.
+    ///
+    /// # Errors
+    /// Those of [`DropWatch::begin`], or no thread was to be had.
+    pub fn finish(self) -> Result<DropWatch, KernelError> {
+        let thread = self.0.map_err(|error| KernelError::new("start a thread", error))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
 impl DropWatch {
+    /// Begins while the caller does something else.
+    pub fn begin_beside(mark: Mark) -> Beginning {
+        Beginning(thread::Builder::new().name("hop-drops".to_owned()).spawn(move || Self::begin(&mark)))
+    }
+
     /// Begins to look for packets of a probe; where that is, `mark` need not say. It takes some milliseconds, for
     /// which nothing else is needed, and `CAP_BPF` and `CAP_PERFMON` in the machine's own user namespace.
     ///
@@ -102,21 +123,26 @@ impl DropWatch {
             let (head, packet) = record.split_first_chunk::<8>()?;
             let [n0, n1, n2, n3, r0, r1, r2, r3] = *head;
             let number = u32::from_ne_bytes([r0, r1, r2, r3]);
-            if let Some(what) = recognised(mark, packet) {
+            if let Some(part) = recognised(mark, packet) {
                 let reason = self.reasons.get(&number).map_or_else(|| number.to_string(), Clone::clone);
-                return Some(Dropped { namespace: u32::from_ne_bytes([n0, n1, n2, n3]).into(), what, reason });
+                return Some(Dropped { namespace: u32::from_ne_bytes([n0, n1, n2, n3]).into(), part, reason });
             }
         }
     }
 }
 
 /// Behind the end of a packet its memory may have the remains of another one.
-fn recognised(mark: &Mark, packet: &[u8]) -> Option<Sight> {
+fn recognised(mark: &Mark, packet: &[u8]) -> Option<Part> {
     let length = |at: usize| packet.get(at..)?.first_chunk().copied().map(u16::from_be_bytes).map(usize::from);
     let (family, length) = match packet.first()? >> 4 {
         4 => (Family::Ipv4, length(2)?),
         6 => (Family::Ipv6, 40 + length(4)?),
         _ => return None,
     };
-    recognise(mark, family, packet.get(..length).unwrap_or(packet)).map(|(_, what)| what)
+    match recognise(mark, family, packet.get(..length).unwrap_or(packet))?.1 {
+        Sight::Request => Some(Part::Packet),
+        Sight::Reply | Sight::Reset => Some(Part::Reply),
+        Sight::Error { .. } => Some(Part::Error),
+        Sight::WhoHas(_) | Sight::IsAt(..) => None,
+    }
 }

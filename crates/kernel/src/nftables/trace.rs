@@ -28,6 +28,7 @@ pub struct Tracer {
     table: TableName,
     /// Which packets the kernel's numbers stand for.
     known: BTreeMap<u32, Part>,
+    ended: bool,
 }
 
 /// A decision about a packet of a probe.
@@ -104,20 +105,25 @@ impl Tracer {
         let socket = NftSocket::open()?;
         let table = TableName::inet(&format!("{PREFIX}{:016x}", u64::from_be_bytes(mark.token)));
         socket.commit(transaction(&table, &mark.signatures()))?;
-        let tracer = Tracer { socket, table, known: BTreeMap::new() };
+        let tracer = Tracer { socket, table, known: BTreeMap::new(), ended: false };
         let join = tracer.socket.0.join(GROUP);
         join.map_err(|error| KernelError::new("listen to the firewall", error))?;
         Ok(tracer)
+    }
+
+    /// Has one of these packets come to the rules of the namespace, as far as was read?
+    pub fn has_met(&self, part: Part) -> bool {
+        self.known.values().any(|met| *met == part)
     }
 
     /// Reads what has been decided since the last time.
     ///
     /// # Errors
     /// `ENOBUFS`: more was decided than there is room for, and something is missing.
-    pub fn read(&mut self) -> io::Result<Vec<TraceStep>> {
+    pub fn read(&mut self) -> Result<Vec<TraceStep>, KernelError> {
         let mut steps = Vec::new();
         let (table, known) = (&self.table, &mut self.known);
-        self.socket.0.hear(&mut Inbox::default(), &mut |kind, payload| {
+        let hear = self.socket.0.hear(&mut Inbox::default(), &mut |kind, payload| {
             let Some((id, mut step)) = (kind == NFT_MSG_TRACE).then(|| decode(payload)).flatten() else { return };
             if is_trace(&step.table) {
                 // Another one's would say what its packet is.
@@ -129,8 +135,20 @@ impl Tracer {
                 step.part = *part;
                 steps.push(step);
             }
-        })?;
+        });
+        hear.map_err(|errno| KernelError::new("hear what the firewall decides", errno))?;
         Ok(steps)
+    }
+
+    /// Removes our table. When this is dropped that is done too; but then the kernel lets wait until no processor
+    /// looks at the table any more (some milliseconds), which goes on by itself from here.
+    pub fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            let mut removal = Transaction::new();
+            removal.delete_table(&self.table);
+            // Where it is refused, the kernel removes it with the socket.
+            self.socket.commit(removal).ok();
+        }
     }
 }
 
@@ -142,11 +160,7 @@ impl AsFd for Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        // Asked to, the kernel removes it at once; when the socket is closed it first waits for all processors.
-        // That it would do in any case.
-        let mut removal = Transaction::new();
-        removal.delete_table(&self.table);
-        self.socket.commit(removal).ok();
+        self.end();
     }
 }
 

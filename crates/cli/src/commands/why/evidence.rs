@@ -1,18 +1,62 @@
-//! What was seen beside the packet itself: questions for neighbours, and counters.
+//! What was seen beside the packet itself: questions for neighbours, rules that decided, counters, and the
+//! kernel's word for why it dropped the packet.
 
 use std::collections::BTreeMap;
 
 use hopyard::explain::{End, Hop, Packet, Reason};
-use hopyard::runtime::why::SeenAt;
+use hopyard::kernel::Part;
+use hopyard::kernel::nftables::{Decided, TraceStep};
+use hopyard::net::NodeState;
+use hopyard::runtime::why::{SeenAt, Traced};
+
+/// Which packet goes that way.
+pub(super) fn part(back: bool) -> Part {
+    if back { Part::Reply } else { Part::Packet }
+}
+
+/// Which rules let a packet pass where it does not end. That a policy did is nothing to be told, and neither
+/// that an address was translated, which stands there already.
+pub(super) fn passed(at: &SeenAt, node: Option<&NodeState>, back: bool) -> Vec<String> {
+    let rules = node.and_then(|node| node.firewall.as_ref());
+    let translates = |step: &TraceStep| {
+        let chain = rules.and_then(|rules| {
+            rules.chains.iter().find(|it| (&it.family, &it.table, &it.name) == (&step.family, &step.table, &step.chain))
+        });
+        chain.and_then(|chain| chain.base.as_ref()).is_some_and(|base| base.kind == "nat")
+    };
+    let accepts = |step: &&TraceStep| step.decided == Decided::Accept && step.rule.is_some() && !translates(step);
+    at.traced.of(part(back)).filter(accepts).map(traced).collect()
+}
+
+/// `traced: rule 4 of inet fw forward drops it`.
+fn traced(step: &TraceStep) -> String {
+    let TraceStep { family, table, chain, rule, decided, .. } = step;
+    let by = rule.map_or_else(|| "the policy".to_owned(), |handle| format!("rule {handle}"));
+    let verb = match decided {
+        Decided::Accept => "accepts it",
+        Decided::Drop => "drops it",
+        Decided::On => "lets it go on",
+        Decided::Taken => "takes it away",
+    };
+    format!("traced: {by} of {family} {table} {chain} {verb}")
+}
 
 /// What speaks about a hop where a packet ends, in the order in which it happened.
-pub(super) fn beside(at: &SeenAt, hop: &Hop, packet: &Packet) -> Vec<String> {
+pub(super) fn beside(at: &SeenAt, hop: &Hop, packet: &Packet, back: bool) -> Vec<String> {
     let Some(End::Dropped(reason)) = &hop.end else { return Vec::new() };
     let mut parts: Vec<String> = asked(at, reason).into_iter().collect();
+    match &at.traced {
+        Traced::Refused(error) if matches!(reason, Reason::Firewall { .. } | Reason::Undecided(_)) => {
+            parts.push(format!("not traced: {}", error.answer()));
+        }
+        traces => parts.extend(traces.end_of(part(back)).map(traced)),
+    }
     if hop.input.is_some() {
         let counters = at.counters.iter().flatten().filter(|(name, _)| is_about(name, reason, packet));
         parts.extend(counters.map(|(name, more)| format!("{name} +{more}")));
     }
+    let lost = at.lost.iter().filter(|lost| lost.part == part(back));
+    parts.extend(lost.map(|lost| format!("drop {}", lost.reason)));
     parts
 }
 
