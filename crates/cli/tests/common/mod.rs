@@ -1,6 +1,7 @@
 //! A place of its own for a test: records, names, and the labs in it end with it.
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
+pub(crate) mod case;
 pub(crate) mod machine;
 pub(crate) mod systemd;
 

@@ -6,26 +6,43 @@ use std::collections::BTreeMap;
 use hopyard::explain::{End, Hop, Packet, Reason};
 use hopyard::kernel::Part;
 use hopyard::kernel::nftables::{Decided, TraceStep};
-use hopyard::net::NodeState;
+use hopyard::net::{Chain, NodeState};
 use hopyard::runtime::why::{SeenAt, Traced};
 
 /// Which packet goes that way.
-pub(super) fn part(back: bool) -> Part {
+fn part(back: bool) -> Part {
     if back { Part::Reply } else { Part::Packet }
 }
 
-/// Which rules let a packet pass where it does not end. That a policy did is nothing to be told, and neither
-/// that an address was translated, which stands there already.
-pub(super) fn passed(at: &SeenAt, node: Option<&NodeState>, back: bool) -> Vec<String> {
+/// What the firewall did with it: what dropped it, or which rules let it pass. That a policy did is told where nobody
+/// could say so before; that an address was translated stands there already.
+fn traces(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, back: bool) -> Vec<String> {
+    let reason = match &hop.end {
+        Some(End::Dropped(reason)) => Some(reason),
+        _ => None,
+    };
+    let undecided = matches!(reason, Some(Reason::Undecided(_)));
+    match &at.traced {
+        Traced::Refused(error) if undecided || matches!(reason, Some(Reason::Firewall { .. })) => {
+            return vec![format!("not traced: {}", error.answer())];
+        }
+        _ => {}
+    }
+    if let Some(end) = at.traced.end_of(part(back)) {
+        return vec![traced(end)];
+    }
     let rules = node.and_then(|node| node.firewall.as_ref());
     let translates = |step: &TraceStep| {
-        let chain = rules.and_then(|rules| {
-            rules.chains.iter().find(|it| (&it.family, &it.table, &it.name) == (&step.family, &step.table, &step.chain))
-        });
+        let is_it = |it: &&Chain| (&it.family, &it.table, &it.name) == (&step.family, &step.table, &step.chain);
+        let chain = rules.and_then(|rules| rules.chains.iter().find(is_it));
         chain.and_then(|chain| chain.base.as_ref()).is_some_and(|base| base.kind == "nat")
     };
-    let accepts = |step: &&TraceStep| step.decided == Decided::Accept && step.rule.is_some() && !translates(step);
-    at.traced.of(part(back)).filter(accepts).map(traced).collect()
+    let tells = |step: &&TraceStep| match step.decided {
+        Decided::Accept => (step.rule.is_some() || undecided) && !translates(step),
+        Decided::Taken => true,
+        Decided::Drop | Decided::On => false,
+    };
+    at.traced.of(part(back)).filter(tells).map(traced).collect()
 }
 
 /// `traced: rule 4 of inet fw forward drops it`.
@@ -41,16 +58,12 @@ fn traced(step: &TraceStep) -> String {
     format!("traced: {by} of {family} {table} {chain} {verb}")
 }
 
-/// What speaks about a hop where a packet ends, in the order in which it happened.
-pub(super) fn beside(at: &SeenAt, hop: &Hop, packet: &Packet, back: bool) -> Vec<String> {
-    let Some(End::Dropped(reason)) = &hop.end else { return Vec::new() };
-    let mut parts: Vec<String> = asked(at, reason).into_iter().collect();
-    match &at.traced {
-        Traced::Refused(error) if matches!(reason, Reason::Firewall { .. } | Reason::Undecided(_)) => {
-            parts.push(format!("not traced: {}", error.answer()));
-        }
-        traces => parts.extend(traces.end_of(part(back)).map(traced)),
-    }
+/// What speaks about a hop beside the packet, in the order in which it happened. Counters and reasons to drop: where
+/// it ends.
+pub(super) fn beside(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, packet: &Packet, back: bool) -> Vec<String> {
+    let traces = traces(at, hop, node, back);
+    let Some(End::Dropped(reason)) = &hop.end else { return traces };
+    let mut parts: Vec<String> = asked(at, reason).into_iter().chain(traces).collect();
     if hop.input.is_some() {
         let counters = at.counters.iter().flatten().filter(|(name, _)| is_about(name, reason, packet));
         parts.extend(counters.map(|(name, more)| format!("{name} +{more}")));

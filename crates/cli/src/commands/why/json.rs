@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hopyard::explain::{Code, End, Hop, Outcome, Walk};
+use hopyard::kernel::RouteAnswer;
 use hopyard::kernel::nftables::{Decided, TraceStep};
-use hopyard::kernel::{Part, RouteAnswer};
 use hopyard::net::{IfName, MacAddr, NsName};
 use hopyard::runtime::why::{Report, Traced};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
-use super::evidence;
 use super::file::FileEdit;
 use super::scene::Scene;
 use super::words;
@@ -173,13 +172,13 @@ struct JsonSeen {
     counters: Option<BTreeMap<String, u64>>,
     /// The neighbours that the node asked for meanwhile.
     asked: Vec<JsonAsked>,
-    /// What the rules of nftables decided about it, in order, and about ICMP errors that quote it. `null`: it was not
-    /// traced, as the node has no rules, or as `untraced` says.
+    /// What the rules of nftables in the node decided, in order: about the packet, its answer, and ICMP errors that quote
+    /// one of them. `null`: they were not traced, as the node has no rules, or as `untraced` says.
     trace: Option<Vec<JsonTrace>>,
-    /// Why it was not traced, in words, where there are rules.
+    /// Why not, in words, where there are rules.
     untraced: Option<String>,
-    /// The kernel's words for why the node dropped it, or an ICMP error that quotes it. They are not the same in all
-    /// kernels. `null`: they were not collected.
+    /// What of them the node dropped, with the kernel's word for why, which is not the same in all kernels. `null`: as
+    /// `no_drop_reasons` says.
     drops: Option<Vec<JsonDropped>>,
 }
 
@@ -385,16 +384,12 @@ fn json_hop<'a>(report: &Report, hop: &'a Hop, back: bool, at: usize) -> JsonHop
                     answers: asking.answers.into_iter().collect(),
                 });
                 let (counters, asked) = (here.counters, asked.collect());
-                let is_ours = |part: Part| part == evidence::part(back) || part == Part::Error;
                 let (trace, untraced) = match here.traced {
                     Traced::Not => (None, None),
                     Traced::Refused(error) => (None, Some(error.to_string())),
-                    Traced::Told { steps, .. } => {
-                        (Some(steps.into_iter().filter(|step| is_ours(step.part)).map(traced).collect()), None)
-                    }
+                    Traced::Told { steps, .. } => (Some(steps.into_iter().map(traced).collect()), None),
                 };
-                let lost = here.lost.into_iter().filter(|lost| is_ours(lost.part));
-                let lost = lost.map(|lost| JsonDropped { of: lost.part.name(), reason: lost.reason });
+                let lost = here.lost.into_iter().map(|lost| JsonDropped { of: lost.part.name(), reason: lost.reason });
                 let drops = seen.no_reasons.is_none().then(|| lost.collect());
                 let (came, went) = (passing.came, passing.went);
                 JsonSeen { came, went, icmp, counters, asked, trace, untraced, drops }

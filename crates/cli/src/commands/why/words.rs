@@ -257,10 +257,8 @@ fn row(
         let (here, packet) = (seen.at(&hop.node), &report.query.packet);
         let silent = if back && evidence::is_silent(&here, hop, packet) { " (no drop counter moves)" } else { "" };
         parts.push(format!("{}{silent}", sighting(seen, hop, back)));
-        parts.extend(match hop.end {
-            Some(End::Dropped(_)) => evidence::beside(&here, hop, packet, back),
-            _ => evidence::passed(&here, report.snapshot.nodes.get(&hop.node), back),
-        });
+        let node = report.snapshot.nodes.get(&hop.node);
+        parts.extend(evidence::beside(&here, hop, node, packet, back));
     }
     [direction.to_owned(), place, decision(hop), parts.join("; ")]
 }
