@@ -220,7 +220,8 @@ fn parts(family: Family, packet: &[u8]) -> Option<Parts<'_>> {
     }
 }
 
-fn recognise(mark: &Mark, family: Family, packet: &[u8]) -> Option<(u8, Sight)> {
+/// Which packet of a probe, or about it, this is, and its TTL. It begins with its IP header.
+pub(crate) fn recognise(mark: &Mark, family: Family, packet: &[u8]) -> Option<(u8, Sight)> {
     let parts = parts(family, packet)?;
     if let Some(what) = known(mark, family, &parts) {
         return Some((parts.ttl, what));
@@ -322,7 +323,7 @@ impl Mark {
         port == self.destination_port || port == self.becomes.1
     }
 
-    fn sequence(&self) -> u32 {
+    pub(crate) fn sequence(&self) -> u32 {
         let [a, b, c, d, ..] = self.token;
         u32::from_be_bytes([a, b, c, d])
     }

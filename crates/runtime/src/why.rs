@@ -5,6 +5,7 @@ mod elsewhere;
 mod fix;
 mod probe;
 mod recorded;
+mod witness;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,16 +14,20 @@ pub use elsewhere::{Elsewhere, Place, Probing};
 pub use fix::{Fixed, fix};
 pub use probe::{Asking, Passing, Seen, SeenAt};
 pub use recorded::{Network, computed, main_addresses, record};
+pub use witness::{Lost, Traced};
 
 use hopyard_explain::{
-    Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Verdict, behind, explain, owner, repair,
+    Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Trouble, Verdict, behind, explain, owner,
+    repair,
 };
+use hopyard_kernel::nftables::TraceStep;
 use hopyard_kernel::{RouteAnswer, SnapshotScope, World};
 use hopyard_net::{Family, NextHop, NsName, Op, Snapshot};
 use hopyard_plan::{Wanted, desired};
 
 use crate::error::Error;
 use crate::running::Running;
+use probe::Prepared;
 
 /// What a node's kernel says of one hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +75,15 @@ pub enum Disagreement {
         /// Where it was seen last; `None`: it went on from there.
         seen: Option<NsName>,
     },
+    /// A firewall did something else with it.
+    Firewall {
+        /// On the way back?
+        back: bool,
+        /// The node.
+        node: NsName,
+        /// What dropped it there; `None`: nothing did.
+        stopped: Option<TraceStep>,
+    },
 }
 
 /// All that is known about a packet and its answer.
@@ -100,6 +114,7 @@ impl Report {
             (Outcome::Undecided, Some(seen)) if seen.reached(&self.query, self.owner.as_ref()) && self.is_shown() => {
                 Outcome::Yes
             }
+            (Outcome::Undecided, Some(_)) if self.settled().is_some() => Outcome::No,
             // That it did not arrive once does not say that it never does.
             (outcome, _) => outcome,
         }
@@ -112,6 +127,16 @@ impl Report {
         let before_its_end = there.is_undecided() && there.last().map(|hop| &hop.node) != self.owner.as_ref();
         let and_back = back.as_ref().is_some_and(|back| back.arrives() && !back.is_undecided());
         self.query.packet.protocol != Protocol::Udp || before_its_end && and_back
+    }
+
+    /// The first thing that is wrong: by the model, and where that does not know, by what the firewall did.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let settled = (self.outcome() == Outcome::No).then(|| self.settled()).flatten();
+        settled.or_else(|| self.verdict.trouble())
+    }
+
+    fn settled(&self) -> Option<Trouble> {
+        witness::settle(self, &self.verdict.trouble()?)
     }
 }
 
@@ -128,19 +153,20 @@ pub fn why(
     by_probe: bool,
 ) -> Result<Report, Error> {
     let from = running.node(from)?;
+    let probe = by_probe.then(|| Prepared::start(&packet));
     let mut world = running.world()?;
     let query = Query { from, packet, wanted };
     let snapshot = world.snapshot(&SnapshotScope::default())?;
-    look_into(&mut world, snapshot, query, |_| by_probe, |world| drift(running, world))
+    look_into(&mut world, snapshot, query, |_| probe, |world| drift(running, world))
 }
 
-/// The same in any namespaces. `by_probe` says whether a packet may be sent, when it is known where it would
+/// The same in any namespaces. `probe` says whether a packet may be sent, when it is known where it would
 /// go; `drift`, what would have to be done to make the network as it was declared.
 fn look_into(
     world: &mut World,
     mut snapshot: Snapshot,
     mut query: Query,
-    by_probe: impl FnOnce(&Verdict) -> bool,
+    probe: impl FnOnce(&Verdict) -> Option<Prepared>,
     drift: impl FnOnce(&mut World) -> Result<Vec<Op>, Error>,
 ) -> Result<Report, Error> {
     if query.packet.protocol != Protocol::Icmp {
@@ -153,9 +179,9 @@ fn look_into(
     let asked = ask(world, &verdict, &mut disagreements)?;
     let owner = query.wanted.clone().or_else(|| owner(&snapshot, query.packet.dst));
     let mut seen = None;
-    if by_probe(&verdict) {
+    if let Some(prepared) = probe(&verdict) {
         let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
-        let probed = probe::probe(world, &snapshot, &query, &verdict, target, token())?;
+        let probed = probe::probe(world, &snapshot, &query, &verdict, target, prepared)?;
         disagreements.extend(probe::compare(&query, &verdict, target, &probed));
         seen = Some(probed);
     }
@@ -199,15 +225,6 @@ fn client_port() -> u16 {
     let spread = u32::from(PORTS.end() - PORTS.start()) + 1;
     let offset = u16::try_from(crate::ping::salt() % spread).unwrap_or_default();
     PORTS.start() + offset
-}
-
-/// What no other probe has.
-fn token() -> [u8; 8] {
-    let salt = [crate::ping::salt(), crate::ping::salt().rotate_left(16)].map(u32::to_be_bytes);
-    let mut token = [0; 8];
-    token[..4].copy_from_slice(&salt[0]);
-    token[4..].copy_from_slice(&salt[1]);
-    token
 }
 
 /// Adds who listens where the packet ends, if that matters.

@@ -1,11 +1,13 @@
 //! A place of its own for a test: records, names, and the labs in it end with it.
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
+pub(crate) mod case;
 pub(crate) mod machine;
 pub(crate) mod systemd;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -103,4 +105,40 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 pub(crate) fn is_root() -> bool {
     let output = Command::new("id").arg("-u").output().unwrap();
     text(&output.stdout).trim() == "0"
+}
+
+/// What `hop why` is expected to say, as it says it here. `; drop REASON` is the kernel's own word for it, which only
+/// root is told.
+pub(crate) fn as_told_here(expected: &str) -> String {
+    if is_told_of_drops() {
+        expected.to_owned()
+    } else {
+        expected.lines().map(|line| without_drops(line) + "\n").collect()
+    }
+}
+
+/// A line without `; drop REASON`.
+pub(crate) fn without_drops(line: &str) -> String {
+    const MARK: &str = "; drop ";
+    let mut rest = line;
+    let mut kept = String::new();
+    while let Some((before, behind)) = rest.split_once(MARK) {
+        kept.push_str(before);
+        rest = behind.trim_start_matches(|c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    }
+    kept + rest
+}
+
+/// Does the kernel say here why it drops a packet?
+pub(crate) fn is_told_of_drops() -> bool {
+    static TOLD: OnceLock<bool> = OnceLock::new();
+    *TOLD.get_or_init(|| {
+        let place = Place::new();
+        let yaml = format!("name: {}\nlinks: [a -- b]\n", unique("told"));
+        place.hop(&["up", &place.file("told.hop.yaml", &yaml)]);
+        let answer: serde_json::Value = serde_json::from_str(&place.hop(&["why", "--json", "a", "b"])).unwrap();
+        let told = answer["no_drop_reasons"].is_null();
+        assert!(told == is_root() || std::env::var_os("REQUIRE_KERNEL").is_none(), "{}", answer["no_drop_reasons"]);
+        told
+    })
 }

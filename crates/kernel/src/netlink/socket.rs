@@ -51,7 +51,7 @@ impl RtSocket {
         // Refusals come with text and offset, without an echo of the whole request; requests with
         // unknown or misplaced fields are refused instead of being half understood.
         for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK, libc::NETLINK_GET_STRICT_CHK] {
-            set_netlink_option(fd.as_fd(), option)?;
+            set_netlink_option(fd.as_fd(), option, 1)?;
         }
         Ok(RtSocket(fd))
     }
@@ -114,6 +114,25 @@ impl RtSocket {
         }
         self.send(batch.bytes())?;
         Ok(self.drain(inbox, refused)?)
+    }
+
+    /// Listens to what the kernel tells all who want to hear of it.
+    pub(crate) fn join(&self, group: libc::c_int) -> io::Result<()> {
+        set_netlink_option(self.0.as_fd(), libc::NETLINK_ADD_MEMBERSHIP, group)
+    }
+
+    /// Reads what has been told so far.
+    ///
+    /// # Errors
+    /// `ENOBUFS`: it was more than there is room for, and some is lost.
+    pub(crate) fn hear(&self, inbox: &mut Inbox, on: &mut dyn FnMut(u16, &[u8])) -> rustix::io::Result<()> {
+        loop {
+            match self.receive(inbox, RecvFlags::DONTWAIT) {
+                Ok(length) => Answers(&inbox.0[..length]).for_each(|answer| on(answer.kind, answer.payload)),
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+        }
     }
 
     /// Its descriptor.
@@ -267,12 +286,12 @@ fn datagram_length(bytes: &[u8]) -> usize {
     length
 }
 
-fn set_netlink_option(fd: BorrowedFd<'_>, option: libc::c_int) -> io::Result<()> {
+fn set_netlink_option(fd: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     /// The size of an int.
     const SIZE: libc::socklen_t = 4;
-    let on: libc::c_int = 1;
     // SAFETY: the value is an int that lives through the call, and its size is given.
-    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), SIZE) };
+    let result =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const value).cast(), SIZE) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -8,7 +8,7 @@ use netlink_packet_core::NlasIterator;
 use super::encode::table_request;
 use super::{
     HEADER_BYTES, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, TableName,
-    family_name,
+    family_name, trace,
 };
 use crate::Errno;
 use crate::error::Refusal;
@@ -41,7 +41,10 @@ fn read_by(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ruleset, Refusal> {
     let mut rules = Ruleset::default();
     dump(socket, NFT_MSG_GETCHAIN, inbox, &mut |found| match found {
         None => rules.chains.clear(),
-        Some((NFT_MSG_NEWCHAIN, payload)) => rules.chains.extend(chain(payload)),
+        Some((NFT_MSG_NEWCHAIN, payload)) => {
+            // Nobody's rules: they are there for a moment, and look at the packet of another question alone.
+            rules.chains.extend(chain(payload).filter(|chain| !trace::is_trace(&chain.table)));
+        }
         Some(_) => {}
     })?;
     if rules.chains.is_empty() {
@@ -88,16 +91,16 @@ fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub(super) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
-fn text(value: &[u8]) -> String {
+pub(super) fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.split(|&byte| byte == 0).next().unwrap_or_default()).into_owned()
 }
 
 /// Numbers are in network byte order here.
-fn number(value: &[u8]) -> Option<u32> {
+pub(super) fn number(value: &[u8]) -> Option<u32> {
     value.first_chunk().copied().map(u32::from_be_bytes)
 }
 

@@ -118,14 +118,23 @@ impl Transaction {
     /// Adds a rule behind the others of a chain, with a remark that nft(8) shows behind it, of at most 127
     /// bytes.
     pub fn add_rule(&mut self, chain: &Chain, steps: &[RuleStep], comment: Option<&str>) {
+        self.add_expressions(chain, steps.iter().map(expression), comment);
+    }
+
+    /// The same with instructions that no rule of a person's is read as.
+    pub(super) fn add_expressions<'a>(
+        &mut self,
+        chain: &Chain,
+        expressions: impl Iterator<Item = (&'a str, Attributes)>,
+        comment: Option<&str>,
+    ) {
         let table = table_of(chain);
         let mut body = Attributes::of(&table);
         body.text(1, &chain.table);
         body.text(2, &chain.name);
         body.nested(4, |list| {
-            for step in steps {
+            for (name, data) in expressions {
                 list.nested(1, |element| {
-                    let (name, data) = expression(step);
                     element.text(1, name);
                     element.attribute(2 | NESTED, &data.bytes);
                 });
@@ -158,7 +167,7 @@ impl fmt::Debug for Transaction {
 
 /// A socket to the firewall of one namespace: that in which it was opened.
 #[derive(Debug)]
-pub struct NftSocket(RtSocket);
+pub struct NftSocket(pub(super) RtSocket);
 
 impl NftSocket {
     /// Opens one in the calling thread's network namespace.
@@ -233,7 +242,7 @@ const NESTED: u16 = 1 << 15;
 
 /// A list of attributes, some of them lists again.
 #[derive(Default)]
-struct Attributes {
+pub(super) struct Attributes {
     bytes: Vec<u8>,
 }
 
@@ -257,7 +266,7 @@ impl Attributes {
     }
 
     /// In network byte order, as all of nftables.
-    fn number(&mut self, kind: u16, number: u32) {
+    pub(super) fn number(&mut self, kind: u16, number: u32) {
         self.attribute(kind, &number.to_be_bytes());
     }
 
@@ -287,7 +296,7 @@ fn hook_number(hook: Hook) -> u32 {
 }
 
 /// An instruction: the kernel's name for it, and its attributes.
-fn expression(step: &RuleStep) -> (&str, Attributes) {
+pub(super) fn expression(step: &RuleStep) -> (&str, Attributes) {
     let mut data = Attributes::default();
     let name = match step {
         RuleStep::Load { register, what } => {

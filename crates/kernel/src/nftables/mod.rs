@@ -3,11 +3,13 @@
 
 mod decode;
 mod encode;
+mod trace;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 
 pub(crate) use decode::{read, read_table};
 pub use encode::{NftSocket, Owner, TableName, Transaction};
+pub use trace::{Decided, TraceStep, Tracer};
 
 // linux/netfilter/nfnetlink.h and nf_tables.h.
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -18,6 +20,8 @@ const NFT_MSG_NEWCHAIN: u16 = NFT_MSG_NEWTABLE | 3;
 const NFT_MSG_GETCHAIN: u16 = NFT_MSG_NEWTABLE | 4;
 const NFT_MSG_NEWRULE: u16 = NFT_MSG_NEWTABLE | 6;
 const NFT_MSG_GETRULE: u16 = NFT_MSG_NEWTABLE | 7;
+/// Of what a rule or a policy decides about a packet that is traced.
+const NFT_MSG_TRACE: u16 = NFT_MSG_NEWTABLE + 17;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
 /// Make it, where it is not there; a rule behind the others.

@@ -13,6 +13,7 @@ use hopyard_kernel::holders::NamespaceId;
 use hopyard_kernel::{Errno, KernelError, Realm, SnapshotScope, World, pin};
 use hopyard_net::{NsName, Snapshot};
 
+use super::probe::Prepared;
 use super::recorded::read_all;
 use super::{Fixed, Report, fix, look_into};
 use crate::error::{Error, IoContext};
@@ -177,12 +178,14 @@ impl Elsewhere {
     ) -> Result<Report, Error> {
         let inside = self.places.get(from) != Some(&Place::Host) && wanted.is_some();
         let query = Query { from: from.clone(), packet, wanted };
-        let by_probe = |verdict: &Verdict| match probing {
+        let may = match probing {
             Probing::Never => false,
-            Probing::Inside => inside && !leaves(verdict),
+            Probing::Inside => inside,
             Probing::Always => true,
         };
-        look_into(&mut self.world, snapshot, query, by_probe, |_| Ok(Vec::new()))
+        let prepared = may.then(|| Prepared::start(&packet));
+        let probe = |verdict: &Verdict| prepared.filter(|_| probing == Probing::Always || !leaves(verdict));
+        look_into(&mut self.world, snapshot, query, probe, |_| Ok(Vec::new()))
     }
 
     /// Makes the changes that a report names, asks again with a packet, and takes them back if that is not
@@ -199,8 +202,9 @@ impl Elsewhere {
         fix::make(&mut self.world, report, |world| {
             let mut query = report.query.clone();
             query.packet.src = None;
+            let prepared = Prepared::start(&query.packet);
             let snapshot = world.snapshot(&SnapshotScope::default())?;
-            look_into(world, snapshot, query, |_| true, |_| Ok(Vec::new()))
+            look_into(world, snapshot, query, |_| Some(prepared), |_| Ok(Vec::new()))
         })
     }
 

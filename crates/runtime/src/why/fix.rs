@@ -74,8 +74,7 @@ pub(super) fn make(
 
 /// Does the network do its part now?
 fn works(report: &Report) -> bool {
-    let service =
-        matches!(report.verdict.trouble(), Some(it) if matches!(it.code(), "no-listener" | "wrong-bind-address"));
+    let service = matches!(report.trouble(), Some(it) if matches!(it.code(), "no-listener" | "wrong-bind-address"));
     report.disagreements.is_empty() && (report.outcome() == Outcome::Yes || service)
 }
 

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hopyard_explain::{Outcome, Packet, Protocol, Query, Reason, Verdict, Walk};
-use hopyard_kernel::World;
 use hopyard_kernel::counters::{Counted, Counters};
+use hopyard_kernel::drops::{Beginning, DropWatch};
 use hopyard_kernel::tap::{Mark, Sight, Sighting, Tap};
+use hopyard_kernel::{KernelError, Part, World};
 use hopyard_net::{FibAction, IfName, LinkKind, MacAddr, NsName, Snapshot};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::Disagreement;
+use super::witness::{self, Lost, Traced, Witnesses};
 use crate::error::{Error, IoContext};
 
 /// What was seen of a probe.
@@ -24,6 +26,8 @@ pub struct Seen {
     pub answered: bool,
     /// By node.
     pub nodes: BTreeMap<NsName, SeenAt>,
+    /// Why the kernel does not say for which reason it drops a packet; `None`: it does.
+    pub no_reasons: Option<KernelError>,
 }
 
 /// What was seen at one node.
@@ -45,6 +49,10 @@ pub struct SeenAt {
     pub asked: BTreeMap<IpAddr, Asking>,
     /// The counters of what is not sent on that went up meanwhile, and by how much. `None`: nobody looked.
     pub counters: Option<BTreeMap<String, u64>>,
+    /// What its firewall decided.
+    pub traced: Traced,
+    /// What its kernel dropped, and why.
+    pub lost: Vec<Lost>,
 }
 
 /// A node that looks for a neighbour.
@@ -92,6 +100,24 @@ impl Seen {
     }
 }
 
+/// A probe of which it is not yet known where it will go: what needs nothing else, and some milliseconds, is done beside.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// What no other probe has.
+    token: [u8; 8],
+    watch: Beginning,
+}
+
+impl Prepared {
+    pub(super) fn start(packet: &Packet) -> Self {
+        let salt = [crate::ping::salt(), crate::ping::salt().rotate_left(16)].map(u32::to_be_bytes);
+        let mut token = [0; 8];
+        token[..4].copy_from_slice(&salt[0]);
+        token[4..].copy_from_slice(&salt[1]);
+        Prepared { token, watch: DropWatch::begin_beside(mark(packet, packet, token)) }
+    }
+}
+
 /// Sends the packet of a query and watches it.
 pub(super) fn probe(
     world: &World,
@@ -99,8 +125,9 @@ pub(super) fn probe(
     query: &Query,
     verdict: &Verdict,
     target: Option<&NsName>,
-    token: [u8; 8],
+    prepared: Prepared,
 ) -> Result<Seen, Error> {
+    let Prepared { token, watch } = prepared;
     // As it is when it leaves: on its way it may have become smaller.
     let src = verdict.there.hops.first().and_then(|hop| hop.routed.src);
     let packet = Packet { src, ..query.packet };
@@ -116,6 +143,8 @@ pub(super) fn probe(
     let counting = || "read the counters of the nodes".to_owned();
     let counters = Counters::open_all(world.realm(), &counted).context(counting)?;
     let before: Vec<Counted> = counters.iter().map(Counters::read).collect::<Result<_, _>>().context(counting)?;
+    let traced: Vec<_> = on_path.iter().map(|&at| (&nodes[at], borrowed[at])).collect();
+    let mut witnesses = Witnesses::call(world, snapshot, &traced, &mark, watch, &mut seen)?;
     // Kept open, or the answer to a datagram would be refused.
     let sent = mark.send(world.realm(), source.as_fd());
     if let Err(error) = &sent {
@@ -141,6 +170,7 @@ pub(super) fn probe(
                 }
             }
         }
+        witnesses.listen(&mark, &mut seen);
         if let (Ok(socket), false, true) = (&sent, seen.answered, query.packet.protocol != Protocol::Udp) {
             seen.answered = mark.is_answered(socket.as_fd()).context(|| "read the answer".to_owned())?;
         }
@@ -151,13 +181,21 @@ pub(super) fn probe(
         if answered {
             continue;
         }
-        let open = verdict.outcome() == Outcome::Undecided || !compare(query, verdict, target, &seen).is_empty();
+        let undecided = verdict.outcome() == Outcome::Undecided && !witness::has_settled(verdict, &seen);
+        let open = undecided || !compare(query, verdict, target, &seen).is_empty();
         let patience = if open && seen.refused.is_none() { PATIENCE } else { QUIET };
         let left = patience.saturating_sub(last.elapsed());
         if left.is_zero() {
             break;
         }
-        wait(&taps, left)?;
+        wait(taps.iter().map(AsFd::as_fd).chain(witnesses.fds()), left)?;
+    }
+    witnesses.dismiss();
+    if seen.answered
+        && let Some(source) = seen.nodes.get_mut(&query.from)
+    {
+        // It came through to our socket; what is dropped is the copy for a program, and none waits for it.
+        source.lost.retain(|lost| lost.part != Part::Reply);
     }
     for ((&at, counters), before) in on_path.iter().zip(&counters).zip(before) {
         let mut after = counters.read().context(counting)?;
@@ -254,12 +292,12 @@ fn note(seen: &mut Seen, snapshot: &Snapshot, node: &NsName, sighting: &Sighting
     }
 }
 
-fn wait(taps: &[Tap], patience: Duration) -> Result<(), Error> {
+fn wait<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>, patience: Duration) -> Result<(), Error> {
     let timeout = Timespec {
         tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(patience.subsec_nanos()),
     };
-    let mut fds: Vec<PollFd<'_>> = taps.iter().map(|tap| PollFd::new(tap, PollFlags::IN)).collect();
+    let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     match rustix::event::poll(&mut fds, Some(&timeout)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(errno) => Err(std::io::Error::from(errno)).context(|| "wait for packets".to_owned()),
@@ -268,7 +306,7 @@ fn wait(taps: &[Tap], patience: Duration) -> Result<(), Error> {
 
 /// Where what was seen and what the model says differ.
 pub(super) fn compare(query: &Query, verdict: &Verdict, target: Option<&NsName>, seen: &Seen) -> Vec<Disagreement> {
-    let mut found = Vec::new();
+    let mut found = witness::compare(verdict, seen);
     let model = match verdict.outcome() {
         // Neither of two answers is wrong.
         Outcome::Undecided => return found,

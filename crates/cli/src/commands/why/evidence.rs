@@ -1,18 +1,75 @@
-//! What was seen beside the packet itself: questions for neighbours, and counters.
+//! What was seen beside the packet itself: questions for neighbours, rules that decided, counters, and the
+//! kernel's word for why it dropped the packet.
 
 use std::collections::BTreeMap;
 
 use hopyard::explain::{End, Hop, Packet, Reason};
-use hopyard::runtime::why::SeenAt;
+use hopyard::kernel::Part;
+use hopyard::kernel::nftables::{Decided, TraceStep};
+use hopyard::net::{Chain, NodeState};
+use hopyard::runtime::why::{SeenAt, Traced};
 
-/// What speaks about a hop where a packet ends, in the order in which it happened.
-pub(super) fn beside(at: &SeenAt, hop: &Hop, packet: &Packet) -> Vec<String> {
-    let Some(End::Dropped(reason)) = &hop.end else { return Vec::new() };
-    let mut parts: Vec<String> = asked(at, reason).into_iter().collect();
+/// Which packet goes that way.
+fn part(back: bool) -> Part {
+    if back { Part::Reply } else { Part::Packet }
+}
+
+/// What the firewall did with it: what dropped it, or which rules let it pass. That a policy did is told where nobody
+/// could say so before; that an address was translated stands there already.
+fn traces(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, back: bool) -> Vec<String> {
+    let reason = match &hop.end {
+        Some(End::Dropped(reason)) => Some(reason),
+        _ => None,
+    };
+    let undecided = matches!(reason, Some(Reason::Undecided(_)));
+    match &at.traced {
+        Traced::Refused(error) if undecided || matches!(reason, Some(Reason::Firewall { .. })) => {
+            return vec![format!("not traced: {}", error.answer())];
+        }
+        _ => {}
+    }
+    if let Some(end) = at.traced.end_of(part(back)) {
+        return vec![traced(end)];
+    }
+    let rules = node.and_then(|node| node.firewall.as_ref());
+    let translates = |step: &TraceStep| {
+        let is_it = |it: &&Chain| (&it.family, &it.table, &it.name) == (&step.family, &step.table, &step.chain);
+        let chain = rules.and_then(|rules| rules.chains.iter().find(is_it));
+        chain.and_then(|chain| chain.base.as_ref()).is_some_and(|base| base.kind == "nat")
+    };
+    let tells = |step: &&TraceStep| match step.decided {
+        Decided::Accept => (step.rule.is_some() || undecided) && !translates(step),
+        Decided::Taken => true,
+        Decided::Drop | Decided::On => false,
+    };
+    at.traced.of(part(back)).filter(tells).map(traced).collect()
+}
+
+/// `traced: rule 4 of inet fw forward drops it`.
+fn traced(step: &TraceStep) -> String {
+    let TraceStep { family, table, chain, rule, decided, .. } = step;
+    let by = rule.map_or_else(|| "the policy".to_owned(), |handle| format!("rule {handle}"));
+    let verb = match decided {
+        Decided::Accept => "accepts it",
+        Decided::Drop => "drops it",
+        Decided::On => "lets it go on",
+        Decided::Taken => "takes it away",
+    };
+    format!("traced: {by} of {family} {table} {chain} {verb}")
+}
+
+/// What speaks about a hop beside the packet, in the order in which it happened. Counters and reasons to drop: where
+/// it ends.
+pub(super) fn beside(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, packet: &Packet, back: bool) -> Vec<String> {
+    let traces = traces(at, hop, node, back);
+    let Some(End::Dropped(reason)) = &hop.end else { return traces };
+    let mut parts: Vec<String> = asked(at, reason).into_iter().chain(traces).collect();
     if hop.input.is_some() {
         let counters = at.counters.iter().flatten().filter(|(name, _)| is_about(name, reason, packet));
         parts.extend(counters.map(|(name, more)| format!("{name} +{more}")));
     }
+    let lost = at.lost.iter().filter(|lost| lost.part == part(back));
+    parts.extend(lost.map(|lost| format!("drop {}", lost.reason)));
     parts
 }
 

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use hopyard::explain::{Code, End, Hop, Outcome, Walk};
 use hopyard::kernel::RouteAnswer;
+use hopyard::kernel::nftables::{Decided, TraceStep};
 use hopyard::net::{IfName, MacAddr, NsName};
-use hopyard::runtime::why::Report;
+use hopyard::runtime::why::{Report, Traced};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
@@ -42,6 +43,9 @@ struct Object<'a> {
     fix: Option<Fix<'a>>,
     /// Where the evidence contradicts itself, in words. Not empty: the exit status is 3.
     disagreements: Vec<String>,
+    /// Why the kernel does not say for which reasons it dropped packets, in words: for that hop has to be root, on a
+    /// kernel with BPF and BTF. `null`: it does, or no probe was sent.
+    no_drop_reasons: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -168,7 +172,47 @@ struct JsonSeen {
     counters: Option<BTreeMap<String, u64>>,
     /// The neighbours that the node asked for meanwhile.
     asked: Vec<JsonAsked>,
+    /// What the rules of nftables in the node decided, in order: about the packet, its answer, and ICMP errors that quote
+    /// one of them. `null`: they were not traced, as the node has no rules, or as `untraced` says.
+    trace: Option<Vec<JsonTrace>>,
+    /// Why not, in words, where there are rules.
+    untraced: Option<String>,
+    /// What of them the node dropped, with the kernel's word for why, which is not the same in all kernels. `null`: as
+    /// `no_drop_reasons` says.
+    drops: Option<Vec<JsonDropped>>,
 }
+
+/// What a rule, or the policy of a chain, decided.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct JsonTrace {
+    /// About which packet.
+    #[schemars(extend("enum" = PARTS))]
+    of: &'static str,
+    /// The family of the table.
+    family: String,
+    table: String,
+    chain: String,
+    /// The handle of the rule; `null`: the policy of the chain.
+    rule: Option<u64>,
+    /// `continue`: nothing, it goes on here or in another chain; `taken`: it is handed to a program, or taken away.
+    #[schemars(extend("enum" = ["accept", "drop", "continue", "taken"]))]
+    verdict: &'static str,
+}
+
+/// A packet that was dropped.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct JsonDropped {
+    /// Which packet.
+    #[schemars(extend("enum" = PARTS))]
+    of: &'static str,
+    /// Why, as the kernel calls it.
+    reason: String,
+}
+
+/// The packet that was sent, the answer to it, an ICMP error about one of them.
+const PARTS: [&str; 3] = ["packet", "reply", "error"];
 
 /// A question who has an address, by ARP or neighbour discovery.
 #[derive(Serialize, JsonSchema)]
@@ -244,7 +288,7 @@ pub(in crate::commands) fn schema() -> Result<String, CliError> {
 
 pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), CliError> {
     let packet = &report.query.packet;
-    let trouble = report.verdict.trouble();
+    let trouble = report.trouble();
     let object = Object {
         v: VERSION,
         query: Query {
@@ -290,6 +334,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), C
                 .collect(),
         }),
         disagreements: report.disagreements.iter().map(words::contradiction).collect(),
+        no_drop_reasons: report.seen.as_ref().and_then(|seen| seen.no_reasons.as_ref()).map(ToString::to_string),
     };
     let text = serde_json::to_string_pretty(&object).map_err(|error| CliError::failure(error.to_string()))?;
     ui.line(text)
@@ -339,8 +384,27 @@ fn json_hop<'a>(report: &Report, hop: &'a Hop, back: bool, at: usize) -> JsonHop
                     answers: asking.answers.into_iter().collect(),
                 });
                 let (counters, asked) = (here.counters, asked.collect());
-                JsonSeen { came: passing.came, went: passing.went, icmp, counters, asked }
+                let (trace, untraced) = match here.traced {
+                    Traced::Not => (None, None),
+                    Traced::Refused(error) => (None, Some(error.to_string())),
+                    Traced::Told { steps, .. } => (Some(steps.into_iter().map(traced).collect()), None),
+                };
+                let lost = here.lost.into_iter().map(|lost| JsonDropped { of: lost.part.name(), reason: lost.reason });
+                let drops = seen.no_reasons.is_none().then(|| lost.collect());
+                let (came, went) = (passing.came, passing.went);
+                JsonSeen { came, went, icmp, counters, asked, trace, untraced, drops }
             }),
         },
     }
+}
+
+fn traced(step: TraceStep) -> JsonTrace {
+    let TraceStep { part, family, table, chain, rule, decided } = step;
+    let verdict = match decided {
+        Decided::Accept => "accept",
+        Decided::Drop => "drop",
+        Decided::On => "continue",
+        Decided::Taken => "taken",
+    };
+    JsonTrace { of: part.name(), family, table, chain, rule, verdict }
 }

@@ -27,7 +27,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report) -> Result<(), CliError> {
             }
         }
     }
-    if let Some(trouble) = report.verdict.trouble() {
+    if let Some(trouble) = report.trouble() {
         let code = trouble.reason.kind(trouble.back);
         let Lesson { text, read } = lesson(code);
         ui.line("")?;

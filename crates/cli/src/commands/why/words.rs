@@ -9,6 +9,7 @@ use hopyard::explain::{
     translators, waiting_behind,
 };
 use hopyard::kernel::RouteAnswer;
+use hopyard::kernel::nftables::TraceStep;
 use hopyard::net::{Endpoint, FibAction, FibRoute, NsName, RouteKey, RouteKind, Service};
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
 
@@ -64,7 +65,7 @@ pub(super) fn headline(report: &Report) -> String {
 
 /// What it comes to, in a sentence.
 pub(super) fn verdict(report: &Report) -> String {
-    match report.verdict.trouble() {
+    match report.trouble() {
         Some(trouble) => {
             let text = sentence(&report.verdict, &trouble);
             if report.outcome() == Outcome::Yes {
@@ -268,7 +269,8 @@ fn row(
         let (here, packet) = (seen.at(&hop.node), &report.query.packet);
         let silent = if back && evidence::is_silent(&here, hop, packet) { " (no drop counter moves)" } else { "" };
         parts.push(format!("{}{silent}", sighting(seen, hop, back)));
-        parts.extend(evidence::beside(&here, hop, packet));
+        let node = report.snapshot.nodes.get(&hop.node);
+        parts.extend(evidence::beside(&here, hop, node, packet, back));
     }
     [direction.to_owned(), place, decision(hop), parts.join("; ")]
 }
@@ -428,6 +430,16 @@ pub(super) fn contradiction(disagreement: &Disagreement) -> String {
                 None => format!("{what} should end at {model}, and went on from there"),
             }
         }
+        Disagreement::Firewall { back, node, stopped } => {
+            let what = if *back { "the answer" } else { "the probe" };
+            match stopped {
+                Some(TraceStep { family, table, chain, rule, .. }) => {
+                    let by = rule.map_or_else(|| "the policy".to_owned(), |handle| format!("rule {handle}"));
+                    format!("the firewall of {node} drops {what}, by {by} of chain {family} {table} {chain}")
+                }
+                None => format!("the firewall of {node} does not drop {what}"),
+            }
+        }
     }
 }
 
@@ -535,9 +547,13 @@ fn later(report: &Report, repair: &Repair) -> Option<String> {
 
 /// What to say where there is no repair.
 fn no_change(report: &Report) -> Option<String> {
-    let trouble = report.verdict.trouble()?;
+    let trouble = report.trouble()?;
     if let Some(text) = hidden_on_purpose(report, &trouble).or_else(|| waits_behind(report, &trouble)) {
         return Some(text);
+    }
+    // Where the model does not know what happens, it has not looked for a change either.
+    if report.verdict.outcome() == Outcome::Undecided {
+        return None;
     }
     match trouble.reason {
         Reason::NoListener { .. }

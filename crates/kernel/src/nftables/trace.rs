@@ -1,0 +1,302 @@
+//! The way of one packet through the rules of a namespace, as the kernel tells it itself (nft(8), "monitor trace").
+//!
+//! For that, and as long as it takes, a table of our own stands before all others: what is of the probe is to be
+//! traced, and nothing else happens to it. The table belongs to our socket, so the kernel removes it when that is
+//! closed, however this process ends. Chains of family `netdev` at an interface come before it, and are not traced.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use hopyard_net::{BaseChain, Chain, Comparison, Hook, Loaded, RuleStep, RuleVerdict};
+use rustix::thread::LinkNameSpaceType;
+
+use super::decode::{find, number, text};
+use super::encode::{Attributes, NftSocket, Owner, TableName, Transaction, expression};
+use super::{HEADER_BYTES, NFT_MSG_TRACE, family_name};
+use crate::error::Refusal;
+use crate::holders::NamespaceId;
+use crate::netlink::Inbox;
+use crate::signature::{Part, Signature};
+use crate::tap::Mark;
+use crate::{Errno, KernelError, Realm, pin};
+
+/// Listens to what the rules of one namespace do with the packets of a probe.
+#[derive(Debug)]
+pub struct Tracer {
+    socket: NftSocket,
+    table: TableName,
+    /// Which packets the kernel's numbers stand for.
+    known: BTreeMap<u32, Part>,
+    ended: bool,
+}
+
+/// A decision about a packet of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceStep {
+    /// Which packet.
+    pub part: Part,
+    /// The kind of packets that the table is for: `inet`, `ip`, `ip6`, `bridge`.
+    pub family: String,
+    /// The table.
+    pub table: String,
+    /// The chain.
+    pub chain: String,
+    /// The handle of the rule; `None`: the policy of the chain.
+    pub rule: Option<u64>,
+    /// What was decided.
+    pub decided: Decided,
+}
+
+/// What a rule or a policy decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// The chain lets it pass.
+    Accept,
+    /// It ends here; also where it is rejected.
+    Drop,
+    /// Nothing yet: it goes on in this chain or another.
+    On,
+    /// It is handed to a program, or taken away.
+    Taken,
+}
+
+/// What the names of our tables begin with. No other is to be called so: it is not read, compared or recorded.
+const PREFIX: &str = "hopyard-trace-";
+/// Before all others (`NF_IP_PRI_FIRST`).
+const FIRST: i32 = i32::MIN;
+/// `NFNLGRP_NFTRACE`.
+const GROUP: i32 = 9;
+
+/// Is a table of that name one of ours?
+pub(super) fn is_trace(table: &str) -> bool {
+    table.starts_with(PREFIX)
+}
+
+impl Tracer {
+    /// Begins in each of the namespaces, in order. The inner error: that one does not let itself be traced, because
+    /// of the kernel or of whose it is; in the machine's own network nothing is changed, not even so little.
+    ///
+    /// # Errors
+    /// A namespace cannot be entered.
+    pub fn open_all(
+        realm: &Realm,
+        namespaces: &[BorrowedFd<'_>],
+        mark: &Mark,
+    ) -> io::Result<Vec<Result<Tracer, KernelError>>> {
+        let machine = [pin::own_network(), pin::network_of(1)];
+        // Who may not see process 1 has no rights in its network either.
+        let machine = machine.into_iter().flatten().map(|network| NamespaceId::of(network.as_fd()));
+        let machine: Vec<NamespaceId> = machine.collect::<Result<_, _>>()?;
+        realm.outside()?.run(|| {
+            let open = |&namespace: &BorrowedFd<'_>| {
+                if machine.contains(&NamespaceId::of(namespace)?) {
+                    let refusal = Refusal::saying(Errno::PERM, "it is the machine's own");
+                    return Ok(Err(refusal.while_doing("trace a network")));
+                }
+                rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+                Ok(Self::open_here(mark))
+            };
+            namespaces.iter().map(open).collect()
+        })?
+    }
+
+    fn open_here(mark: &Mark) -> Result<Tracer, KernelError> {
+        let socket = NftSocket::open()?;
+        let table = TableName::inet(&format!("{PREFIX}{:016x}", u64::from_be_bytes(mark.token)));
+        socket.commit(transaction(&table, &mark.signatures()))?;
+        let tracer = Tracer { socket, table, known: BTreeMap::new(), ended: false };
+        let join = tracer.socket.0.join(GROUP);
+        join.map_err(|error| KernelError::new("listen to the firewall", error))?;
+        Ok(tracer)
+    }
+
+    /// Has one of these packets come to the rules of the namespace, as far as was read?
+    pub fn has_met(&self, part: Part) -> bool {
+        self.known.values().any(|met| *met == part)
+    }
+
+    /// Reads what has been decided since the last time.
+    ///
+    /// # Errors
+    /// `ENOBUFS`: more was decided than there is room for, and something is missing.
+    pub fn read(&mut self) -> Result<Vec<TraceStep>, KernelError> {
+        let mut steps = Vec::new();
+        let (table, known) = (&self.table, &mut self.known);
+        let hear = self.socket.0.hear(&mut Inbox::default(), &mut |kind, payload| {
+            let Some((id, mut step)) = (kind == NFT_MSG_TRACE).then(|| decode(payload)).flatten() else { return };
+            if is_trace(&step.table) {
+                // Another one's would say what its packet is.
+                let part = Part::ALL.into_iter().find(|part| part.name() == step.chain);
+                if let Some(part) = part.filter(|_| step.table == table.name) {
+                    known.insert(id, part);
+                }
+            } else if let Some(part) = known.get(&id) {
+                step.part = *part;
+                steps.push(step);
+            }
+        });
+        hear.map_err(|errno| KernelError::new("hear what the firewall decides", errno))?;
+        Ok(steps)
+    }
+
+    /// Removes our table. When this is dropped that is done too; but then the kernel lets wait until no processor
+    /// looks at the table any more (some milliseconds), which goes on by itself from here.
+    pub fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            let mut removal = Transaction::new();
+            removal.delete_table(&self.table);
+            // Where it is refused, the kernel removes it with the socket.
+            self.socket.commit(removal).ok();
+        }
+    }
+}
+
+impl AsFd for Tracer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.0.as_fd()
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Our table: two chains that tell the packets of the probe, and one for each kind of them.
+fn transaction(table: &TableName, signatures: &[Signature]) -> Transaction {
+    let chain = |name: &str, base: Option<BaseChain>| Chain {
+        family: table.family.clone(),
+        table: table.name.clone(),
+        name: name.to_owned(),
+        base,
+        rules: Vec::new(),
+    };
+    let mut transaction = Transaction::new();
+    transaction.add_table(table, Owner::Socket);
+    for part in Part::ALL {
+        let chain = chain(part.name(), None);
+        transaction.add_chain(&chain);
+        transaction.add_expressions(&chain, trace_from_here().into_iter(), None);
+    }
+    for hook in [Hook::Prerouting, Hook::Output] {
+        let base = BaseChain { hook, priority: FIRST, drops: false, kind: "filter".to_owned() };
+        let chain = chain(hook.name(), Some(base));
+        transaction.add_chain(&chain);
+        for signature in signatures {
+            transaction.add_rule(&chain, &steps(signature), None);
+        }
+    }
+    transaction
+}
+
+/// `meta l4proto PROTOCOL @th,AT,LENGTH BYTES goto PART`.
+fn steps(signature: &Signature) -> Vec<RuleStep> {
+    const REGISTER: u32 = 1;
+    const TRANSPORT: u32 = 2;
+    let equal = |with: &[u8]| RuleStep::Compare { register: REGISTER, how: Comparison::Equal, with: with.to_vec() };
+    let mut steps =
+        vec![RuleStep::Load { register: REGISTER, what: Loaded::Layer4Protocol }, equal(&[signature.protocol])];
+    for (at, bytes) in &signature.bytes {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let (offset, length) = (number(*at), number(bytes.len()));
+        steps.push(RuleStep::Payload { register: REGISTER, base: TRANSPORT, offset, length });
+        steps.push(equal(bytes));
+    }
+    steps.push(RuleStep::Verdict(RuleVerdict::Goto(signature.part.name().to_owned())));
+    steps
+}
+
+/// `meta nftrace set 1`.
+fn trace_from_here() -> [(&'static str, Attributes); 2] {
+    const NFTRACE: u32 = 12;
+    const REGISTER: u32 = 1;
+    let mut set = Attributes::default();
+    set.number(2, NFTRACE);
+    set.number(3, REGISTER);
+    let (_, one) = expression(&RuleStep::Immediate { register: REGISTER, value: vec![1] });
+    [("immediate", one), ("meta", set)]
+}
+
+/// A message, with the number that the kernel has for the packet. `None`: nothing that decides, or a broken one.
+fn decode(payload: &[u8]) -> Option<(u32, TraceStep)> {
+    const TABLE: u16 = 1;
+    const CHAIN: u16 = 2;
+    const HANDLE: u16 = 3;
+    const KIND: u16 = 4;
+    const VERDICT: u16 = 5;
+    const ID: u16 = 6;
+    const POLICY: u16 = 16;
+    const BY_POLICY: u32 = 1;
+    const BY_RULE: u32 = 3;
+    /// In the upper half of a verdict to drop may be an error number (`NF_VERDICT_MASK`).
+    const MASK: i32 = 0xff;
+    let family = family_name(*payload.first()?);
+    let body = payload.get(HEADER_BYTES..)?;
+    let (rule, verdict) = match find(body, KIND).and_then(number)? {
+        BY_POLICY => (None, find(body, POLICY).and_then(number)?),
+        BY_RULE => {
+            let handle = find(body, HANDLE)?.first_chunk().copied().map(u64::from_be_bytes)?;
+            (Some(handle), find(body, VERDICT).and_then(|verdict| find(verdict, 1)).and_then(number)?)
+        }
+        // The end of a chain that was jumped to.
+        _ => return None,
+    };
+    let decided = match verdict.cast_signed() {
+        negative if negative < 0 => Decided::On,
+        verdict => match verdict & MASK {
+            0 => Decided::Drop,
+            1 => Decided::Accept,
+            _ => Decided::Taken,
+        },
+    };
+    let id = find(body, ID).and_then(number)?;
+    let (table, chain) = (text(find(body, TABLE)?), text(find(body, CHAIN)?));
+    // Whose packet it is, is not known yet.
+    Some((id, TraceStep { part: Part::Packet, family, table, chain, rule, decided }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = u16::try_from(4 + value.len()).unwrap().to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn message(parts: &[Vec<u8>]) -> Vec<u8> {
+        [vec![1, 0, 0, 0], attribute(1, b"fw\0"), attribute(2, b"forward\0"), parts.concat()].concat()
+    }
+
+    #[test]
+    fn rules_and_policies_decide() {
+        let be = |number: i32| number.to_be_bytes();
+        let rule = |code: i32| {
+            let verdict = attribute(1 << 15 | 5, &attribute(1, &be(code)));
+            message(&[attribute(4, &be(3)), attribute(6, &be(77)), attribute(3, &9_u64.to_be_bytes()), verdict])
+        };
+        let policy = message(&[attribute(4, &be(1)), attribute(6, &be(77)), attribute(16, &be(0))]);
+        let cases = [
+            (rule(0), Some(9), Decided::Drop),
+            // With an error number.
+            (rule(libc::ECONNREFUSED << 16), Some(9), Decided::Drop),
+            (rule(1), Some(9), Decided::Accept),
+            (rule(3), Some(9), Decided::Taken),
+            (rule(-1), Some(9), Decided::On),
+            (policy, None, Decided::Drop),
+        ];
+        for (message, handle, decided) in cases {
+            let (id, step) = decode(&message).unwrap();
+            assert_eq!((id, step.table.as_str(), step.chain.as_str()), (77, "fw", "forward"));
+            assert_eq!((step.rule, step.decided), (handle, decided));
+            for length in 0..message.len() {
+                decode(&message[..length]);
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What the kernels themselves tell of a probe: which rules of their firewalls decided about it, and why they
+//! dropped it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use hopyard_explain::{Reason, Trouble, Verdict, Walk};
+use hopyard_kernel::drops::{Beginning, DropWatch, Dropped};
+use hopyard_kernel::holders::NamespaceId;
+use hopyard_kernel::nftables::{Decided, TraceStep, Tracer};
+use hopyard_kernel::tap::Mark;
+use hopyard_kernel::{KernelError, Part, World};
+use hopyard_net::{Hook, NsName, RuleStep, Snapshot};
+
+use super::probe::Seen;
+use super::{Disagreement, Report};
+use crate::error::{Error, IoContext};
+
+/// What the kernel of a node told of its firewall.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Traced {
+    /// It was not asked: no rule is there, or the packet was not expected.
+    #[default]
+    Not,
+    /// It would not tell.
+    Refused(KernelError),
+    /// It was.
+    Told {
+        /// The packets that came to its rules.
+        met: BTreeSet<Part>,
+        /// What was decided about them, in order.
+        steps: Vec<TraceStep>,
+    },
+}
+
+/// A packet of the probe that a kernel dropped.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lost {
+    /// Which packet.
+    pub part: Part,
+    /// The kernel's word for the reason. Not the same in all kernels.
+    pub reason: String,
+}
+
+impl Traced {
+    /// What was decided about one of the packets.
+    pub fn of(&self, part: Part) -> impl Iterator<Item = &TraceStep> {
+        let steps = if let Traced::Told { steps, .. } = self { steps.as_slice() } else { &[] };
+        steps.iter().filter(move |step| step.part == part)
+    }
+
+    /// What ended one of the packets.
+    pub fn end_of(&self, part: Part) -> Option<&TraceStep> {
+        self.of(part).filter(|step| step.decided == Decided::Drop).last()
+    }
+}
+
+/// Which packet goes that way.
+pub(super) fn part(back: bool) -> Part {
+    if back { Part::Reply } else { Part::Packet }
+}
+
+/// The witnesses of one probe.
+#[derive(Debug)]
+pub(super) struct Witnesses {
+    tracers: Vec<(NsName, Tracer)>,
+    drops: Option<(DropWatch, BTreeMap<u64, NsName>)>,
+}
+
+impl Witnesses {
+    /// Calls them: the firewalls of those nodes that have rules, and the kernel that drops packets. Who does not
+    /// come is noted.
+    pub(super) fn call(
+        world: &World,
+        snapshot: &Snapshot,
+        nodes: &[(&NsName, BorrowedFd<'_>)],
+        mark: &Mark,
+        watch: Beginning,
+        seen: &mut Seen,
+    ) -> Result<Self, Error> {
+        let has_rules = |(node, _): &&(&NsName, BorrowedFd<'_>)| {
+            let rules = snapshot.nodes.get(*node).and_then(|node| node.firewall.as_ref());
+            rules.is_some_and(|rules| !rules.chains.is_empty())
+        };
+        let ruled: Vec<_> = nodes.iter().filter(has_rules).copied().collect();
+        let mut tracers = Vec::new();
+        if !ruled.is_empty() {
+            let namespaces: Vec<_> = ruled.iter().map(|(_, namespace)| *namespace).collect();
+            let opened = Tracer::open_all(world.realm(), &namespaces, mark);
+            let opened = opened.context(|| "trace the packet through the firewalls of the nodes".to_owned())?;
+            for ((node, _), tracer) in ruled.into_iter().zip(opened) {
+                match tracer {
+                    Ok(tracer) => {
+                        seen.nodes.entry(node.clone()).or_default().traced =
+                            Traced::Told { met: BTreeSet::new(), steps: Vec::new() };
+                        tracers.push((node.clone(), tracer));
+                    }
+                    Err(error) => seen.nodes.entry(node.clone()).or_default().traced = Traced::Refused(error),
+                }
+            }
+        }
+        let drops = watch.finish().and_then(|watch| {
+            let namespaces: Vec<_> = nodes.iter().map(|(_, namespace)| *namespace).collect();
+            watch.watch(&namespaces)?;
+            Ok(watch)
+        });
+        let drops = match drops {
+            Ok(watch) => {
+                let name = |(node, namespace): &(&NsName, BorrowedFd<'_>)| {
+                    Ok((NamespaceId::of(*namespace)?.inode(), (*node).clone()))
+                };
+                let names = nodes.iter().map(name).collect::<io::Result<_>>();
+                Some((watch, names.context(|| "look at the nodes".to_owned())?))
+            }
+            Err(error) => {
+                seen.no_reasons = Some(error);
+                None
+            }
+        };
+        Ok(Witnesses { tracers, drops })
+    }
+
+    /// What becomes readable when there is something new.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.tracers.iter().map(|(_, tracer)| tracer.as_fd())
+    }
+
+    /// Notes what they have said since the last time.
+    pub(super) fn listen(&mut self, mark: &Mark, seen: &mut Seen) {
+        self.tracers.retain_mut(|(node, tracer)| {
+            let traced = &mut seen.nodes.entry(node.clone()).or_default().traced;
+            match (tracer.read(), &mut *traced) {
+                (Ok(new), Traced::Told { met, steps }) => {
+                    steps.extend(new);
+                    met.extend(Part::ALL.into_iter().filter(|part| tracer.has_met(*part)));
+                    true
+                }
+                (Ok(_), _) => false,
+                // Half of it would say something else.
+                (Err(error), traced) => {
+                    *traced = Traced::Refused(error);
+                    false
+                }
+            }
+        });
+        let Some((watch, names)) = &mut self.drops else { return };
+        while let Some(Dropped { namespace, part, reason }) = watch.next(mark) {
+            let Some(node) = names.get(&namespace) else { continue };
+            let lost = &mut seen.nodes.entry(node.clone()).or_default().lost;
+            let found = Lost { part, reason };
+            if !lost.contains(&found) {
+                lost.push(found);
+            }
+        }
+    }
+
+    /// They are not needed any more.
+    pub(super) fn dismiss(&mut self) {
+        for (_, tracer) in &mut self.tracers {
+            tracer.end();
+        }
+    }
+}
+
+/// Where a firewall did something else than the model says.
+pub(super) fn compare(verdict: &Verdict, seen: &Seen) -> Vec<Disagreement> {
+    let mut found = Vec::new();
+    let back = verdict.back.iter().filter(|_| verdict.there.arrives()).map(|walk| (walk, true));
+    // Which of several ways it went is not known.
+    let walks = std::iter::once((&verdict.there, false)).chain(back).filter(|(walk, _)| !walk.by_chance);
+    for (walk, back) in walks {
+        let nodes: BTreeSet<&NsName> = walk.nodes().collect();
+        found.extend(nodes.into_iter().filter_map(|node| compare_at(walk, back, node, seen)));
+    }
+    found
+}
+
+fn compare_at(walk: &Walk, back: bool, node: &NsName, seen: &Seen) -> Option<Disagreement> {
+    let at = seen.nodes.get(node)?;
+    let Traced::Told { met, .. } = &at.traced else { return None };
+    if !met.contains(&part(back)) {
+        return None;
+    }
+    let stopped = at.traced.end_of(part(back));
+    let agrees = match walk.last().filter(|last| last.node == *node).and_then(|_| walk.reason()) {
+        Some(Reason::Undecided(_)) => true,
+        // It comes to those before it can be traced.
+        Some(Reason::Firewall { family, .. }) if family == "netdev" => true,
+        Some(Reason::Firewall { family, table, chain, rule, .. }) => stopped
+            .is_some_and(|step| (&step.family, &step.table, &step.chain, &step.rule) == (family, table, chain, rule)),
+        _ => stopped.is_none(),
+    };
+    (!agrees).then(|| Disagreement::Firewall { back, node: node.clone(), stopped: stopped.cloned() })
+}
+
+/// Has a firewall dropped the packet where the model does not know what it does? Then nothing more is to be seen.
+pub(super) fn has_settled(verdict: &Verdict, seen: &Seen) -> bool {
+    verdict.trouble().is_some_and(|open| stopped(&open, seen).is_some())
+}
+
+fn stopped<'a>(open: &Trouble, seen: &'a Seen) -> Option<(&'a Traced, &'a TraceStep)> {
+    let Trouble { back, node, reason: Reason::Undecided(_) } = open else { return None };
+    let traced = &seen.nodes.get(node)?.traced;
+    Some((traced, traced.end_of(part(*back))?))
+}
+
+/// Where the model does not know what a node does and its firewall has dropped the packet: that, instead.
+pub(super) fn settle(report: &Report, open: &Trouble) -> Option<Trouble> {
+    let (traced, TraceStep { part, family, table, chain, rule, .. }) = stopped(open, report.seen.as_ref()?)?;
+    let Trouble { back, node, .. } = open;
+    let chains = &report.snapshot.nodes.get(node)?.firewall.as_ref()?.chains;
+    let named = |name: &str, step: &TraceStep| {
+        chains.iter().find(|it| it.name == name && it.table == step.table && it.family == step.family)
+    };
+    // A chain that was jumped to has no hook of its own.
+    let base = |step: &TraceStep| named(&step.chain, step)?.base.as_ref().map(|base| base.hook);
+    let hook: Hook = traced.of(*part).filter_map(base).last()?;
+    let rules = chains.iter().filter(|it| (&it.family, &it.table, &it.name) == (family, table, chain));
+    let mut rules = rules.flat_map(|chain| &chain.rules).filter(|it| Some(it.handle) == *rule);
+    let rejects = rules.any(|rule| rule.steps.iter().any(|step| matches!(step, RuleStep::Reject { .. })));
+    let (family, table, chain) = (family.clone(), table.clone(), chain.clone());
+    let reason = Reason::Firewall { hook, family, table, chain, rule: *rule, rejects };
+    Some(Trouble { back: *back, node: node.clone(), reason })
+}
