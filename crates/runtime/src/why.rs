@@ -127,28 +127,40 @@ pub fn why(
 fn look_into(
     world: &mut World,
     mut snapshot: Snapshot,
-    mut query: Query,
+    query: Query,
     by_probe: impl FnOnce(&Verdict) -> bool,
     drift: impl FnOnce(&mut World) -> Result<Vec<Op>, Error>,
 ) -> Result<Report, Error> {
-    add_listeners(world, &mut snapshot, &query)?;
-    query.packet.src = source(world, &snapshot, &query)?;
-    let (verdict, choices) = follow(world, &snapshot, &query)?;
+    let (mut report, choices) = examine(world, &mut snapshot, query, by_probe)?;
+    report.repair = match report.verdict.outcome() {
+        Outcome::Yes => None,
+        _ => repair(&snapshot, &report.query, &choices, &drift(world)?),
+    };
+    Ok(Report { snapshot, ..report })
+}
+
+/// The same without a repair, and without the snapshot in what it returns: that may serve for many questions.
+pub(crate) fn examine(
+    world: &mut World,
+    snapshot: &mut Snapshot,
+    mut query: Query,
+    by_probe: impl FnOnce(&Verdict) -> bool,
+) -> Result<(Report, Choices), Error> {
+    add_listeners(world, snapshot, &query)?;
+    query.packet.src = source(world, snapshot, &query)?;
+    let (verdict, choices) = follow(world, snapshot, &query)?;
     let mut disagreements = Vec::new();
     let asked = ask(world, &verdict, &mut disagreements)?;
-    let repair = match verdict.outcome() {
-        Outcome::Yes => None,
-        _ => repair(&snapshot, &query, &choices, &drift(world)?),
-    };
-    let owner = query.wanted.clone().or_else(|| owner(&snapshot, query.packet.dst));
+    let owner = query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst));
     let mut seen = None;
     if by_probe(&verdict) {
         let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
-        let probed = probe::probe(world, &snapshot, &query, &verdict, target, token())?;
+        let probed = probe::probe(world, snapshot, &query, &verdict, target, token())?;
         disagreements.extend(probe::compare(&query, &verdict, target, &probed));
         seen = Some(probed);
     }
-    Ok(Report { query, verdict, asked, seen, disagreements, repair, owner, snapshot })
+    let snapshot = Snapshot::default();
+    Ok((Report { query, verdict, asked, seen, disagreements, repair: None, owner, snapshot }, choices))
 }
 
 /// What no other probe has.

@@ -110,7 +110,7 @@ pub(crate) fn case(seed: u64) -> Result<(Ending, Option<String>), String> {
         let pairs: Vec<_> = checked.matrix.pairs().collect();
         let tell = |at: &usize| {
             let (source, target, cell) = pairs[*at];
-            let seen = checked.observed.as_ref().map(|all| all[*at].clone());
+            let seen = checked.observed[*at].clone();
             format!(
                 "{} -> {:?}: {cell:?}, seen {seen:?}",
                 checked.matrix.sources()[source],

@@ -142,6 +142,10 @@ impl Elsewhere {
         &self.places
     }
 
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
     /// How many namespaces cables lead to that may not be entered; they count as unknown.
     pub fn closed(&self) -> usize {
         self.closed
