@@ -104,22 +104,43 @@ impl Matrix {
     }
 }
 
+/// From so many pairs on, the two families are worth a thread each.
+const MANY: usize = 10_000;
+
 /// Computes all pairs: each source to each target that is another node, by echo requests.
 pub fn matrix(snapshot: &Snapshot, sources: &[NsName], targets: &[Target]) -> Matrix {
-    let mut all = All {
-        matrix: Matrix {
-            sources: sources.to_vec(),
-            targets: targets.to_vec(),
-            causes: Vec::new(),
-            cells: vec![ASK; sources.len() * targets.len()],
-            walked: 0,
-        },
-        by_node: BTreeMap::new(),
+    let of = |family| -> (Vec<usize>, Vec<Target>) {
+        let here = targets.iter().enumerate().filter(|(_, target)| Family::of(target.addr) == family);
+        here.map(|(at, target)| (at, target.clone())).unzip()
     };
-    for family in Family::BOTH {
-        if targets.iter().any(|target| Family::of(target.addr) == family) {
-            all.of_family(snapshot, family);
-        }
+    let [four, six] = Family::BOTH.map(of);
+    match (four.0.is_empty(), six.0.is_empty()) {
+        (_, true) => return of_family(snapshot, Family::Ipv4, sources, four.1),
+        (true, _) => return of_family(snapshot, Family::Ipv6, sources, six.1),
+        _ => {}
+    }
+    let first = || of_family(snapshot, Family::Ipv4, sources, four.1);
+    let second = || of_family(snapshot, Family::Ipv6, sources, six.1);
+    let both = if sources.len() * targets.len() < MANY {
+        [first(), second()]
+    } else {
+        std::thread::scope(|scope| {
+            let other = scope.spawn(second);
+            let one = first();
+            [one, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))]
+        })
+    };
+    let mut all = All::new(sources, targets.to_vec());
+    for (part, places) in both.into_iter().zip([four.0, six.0]) {
+        all.take(part, &places);
+    }
+    all.matrix
+}
+
+fn of_family(snapshot: &Snapshot, family: Family, sources: &[NsName], targets: Vec<Target>) -> Matrix {
+    let mut all = All::new(sources, targets);
+    if !all.matrix.targets.is_empty() {
+        all.paint(snapshot, family);
     }
     all.walk(snapshot);
     all.matrix
@@ -132,6 +153,26 @@ struct All {
 }
 
 impl All {
+    fn new(sources: &[NsName], targets: Vec<Target>) -> Self {
+        let cells = vec![ASK; sources.len() * targets.len()];
+        let matrix = Matrix { sources: sources.to_vec(), targets, causes: Vec::new(), cells, walked: 0 };
+        All { matrix, by_node: BTreeMap::new() }
+    }
+
+    /// Takes over what is known of some of the targets, which have these places here.
+    fn take(&mut self, part: Matrix, places: &[usize]) {
+        let causes: Vec<u32> = part.causes.into_iter().map(|cause| self.cause(cause)).collect();
+        let width = self.matrix.targets.len();
+        let rows = self.matrix.cells.chunks_mut(width.max(1)).zip(part.cells.chunks(places.len().max(1)));
+        for (row, part) in rows {
+            for (at, cell) in places.iter().zip(part) {
+                // What is no cause means the same in both.
+                row[*at] = causes.get(*cell as usize).copied().unwrap_or(*cell);
+            }
+        }
+        self.matrix.walked += part.walked;
+    }
+
     fn cause(&mut self, cause: Cause) -> u32 {
         let node = cause.trouble.as_ref().map(|trouble| trouble.node.clone());
         let known = self.by_node.entry(node).or_default();
@@ -145,7 +186,8 @@ impl All {
         at
     }
 
-    fn of_family(&mut self, snapshot: &Snapshot, family: Family) {
+    /// All that can be seen from graphs; the rest is left to be walked.
+    fn paint(&mut self, snapshot: &Snapshot, family: Family) {
         let mut net = Net::new(snapshot, family);
         let mut tables = Tables::new(&net, self.matrix.targets.iter().map(|target| target.addr));
         tables.settle_doubts(&mut net);
