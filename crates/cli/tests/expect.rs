@@ -71,7 +71,8 @@ fn lines_that_hold_are_counted_and_those_that_do_not_are_named_with_their_place(
     assert_eq!(found["open"].as_array().unwrap().len(), 1, "{found:#}");
 
     // The service comes, and who shall not come to it is kept out.
-    let server = "import socket,sys\ns=socket.create_server(('0.0.0.0',5432))\nprint('ready',flush=True)\nsys.stdin.read()";
+    let server =
+        "import socket,sys\ns=socket.create_server(('0.0.0.0',5432))\nprint('ready',flush=True)\nsys.stdin.read()";
     let mut server = place
         .command(&["exec", "db", "--", "/usr/bin/python3", "-c", server])
         .stdin(std::process::Stdio::piped())
@@ -166,7 +167,12 @@ fn what_nat_hides_is_as_declared_and_what_it_does_not_hide_is_wrong() {
     let file = place.file("nat.hop.yaml", &behind_nat(""));
     place.hop(&["up", "--name", &name, &file]);
     let (said, status) = check(&place, &["-4"]);
-    assert!(said.starts_with("web     . .\ngate  .   .\nisp   - .\n5 of 6 pairs reach each other; 1 is hidden by nat, as predicted"), "{said}");
+    assert!(
+        said.starts_with(
+            "web     . .\ngate  .   .\nisp   - .\n5 of 6 pairs reach each other; 1 is hidden by nat, as predicted"
+        ),
+        "{said}"
+    );
     assert_eq!(status, Some(0));
     let found = json(&place, &["-4"]);
     assert_eq!((&found["hidden"], &found["reached"]), (&1.into(), &5.into()));
@@ -187,7 +193,10 @@ fn what_nat_hides_is_as_declared_and_what_it_does_not_hide_is_wrong() {
     let file = place.file("nat.hop.yaml", &behind_nat("expect:\n  - all -> all\n  - isp -> gate:8080\n"));
     place.hop(&["up", "--name", &name, &file]);
     let (said, status) = check(&place, &["-4"]);
-    assert!(said.contains("nat.hop.yaml:11: isp -> gate:8080/tcp  does not hold: nothing listens on port 80 of web"), "{said}");
+    assert!(
+        said.contains("nat.hop.yaml:11: isp -> gate:8080/tcp  does not hold: nothing listens on port 80 of web"),
+        "{said}"
+    );
     assert!(said.contains("\n1 of 2 expectations hold\n"), "{said}");
     assert_eq!(status, Some(1));
     let file = place.file("nat.hop.yaml", &behind_nat("expect: isp -> web\n"));

@@ -240,8 +240,7 @@ impl Prober<'_> {
 
     /// Those that differ are predicted again from the network as it is now, and probed again.
     fn settle(&self, checked: &mut Checked, now: &Snapshot) -> Result<(), Error> {
-        let pairs: Vec<(usize, usize)> =
-            checked.matrix.pairs().map(|(source, target, _)| (source, target)).collect();
+        let pairs: Vec<(usize, usize)> = checked.matrix.pairs().map(|(source, target, _)| (source, target)).collect();
         let mut again: Vec<Pair> = Vec::new();
         let mut outcomes = Vec::new();
         for &at in &checked.differing {

@@ -277,8 +277,7 @@ impl<'n, 'a> Painter<'n, 'a> {
         let edge = match hop.edge {
             Edge::OnLink => {
                 let (tables, routes) = (self.tables, &self.routes);
-                let takes =
-                    |node: u32| matches!(tables.ways[routes[node as usize] as usize], Way::Local);
+                let takes = |node: u32| matches!(tables.ways[routes[node as usize] as usize], Way::Local);
                 tables::edge(self.net, hop.by, hop.next, &self.asked, takes, self.stops)
             }
             edge => edge,

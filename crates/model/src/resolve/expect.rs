@@ -6,7 +6,7 @@ use hopyard_net::{IpNet, Service, Transport};
 
 use super::vertices::Vertices;
 use crate::nearest::did_you_mean;
-use crate::{Expectation, ExpectTarget, LabDoc, NodeId, Nodes, Problem, Span, Spanned, Vertex};
+use crate::{ExpectTarget, Expectation, LabDoc, NodeId, Nodes, Problem, Span, Spanned, Vertex};
 
 /// What one may say, for the help.
 const USAGE: &str = "write `NODES -> NODES|ADDRESS[:PORT[/tcp|/udp]]`, or `-x->` for what shall not be reached; NODES is \

@@ -106,7 +106,8 @@ pub(super) fn try_all(
             ExpectTarget::Nodes(_) if line.service.is_none() => continue,
             ExpectTarget::Nodes(nodes) => {
                 let named = lab.node_ids().filter(|id| nodes.contains(*id));
-                let of = |id: NodeId| addresses.get(&lab.node(id).name).into_iter().flatten().map(move |it| (Some(id), *it));
+                let of =
+                    |id: NodeId| addresses.get(&lab.node(id).name).into_iter().flatten().map(move |it| (Some(id), *it));
                 named.flat_map(of).collect()
             }
         };

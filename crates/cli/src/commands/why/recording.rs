@@ -82,7 +82,11 @@ fn tame(text: &str) -> String {
     tamed
 }
 
-pub(in crate::commands) fn node(snapshot: &Snapshot, declared: Option<&Declared>, text: &str) -> Result<NsName, CliError> {
+pub(in crate::commands) fn node(
+    snapshot: &Snapshot,
+    declared: Option<&Declared>,
+    text: &str,
+) -> Result<NsName, CliError> {
     let found = snapshot.nodes.keys().find(|name| name.as_str() == text);
     let is_node = |name: &&NsName| declared.is_none_or(|declared| declared.nodes.contains_key(*name));
     match found {
