@@ -48,6 +48,44 @@ fn cases() -> Vec<(String, Vec<String>)> {
 // ------------------------------------------------------------------------------------------ recording
 
 #[test]
+fn all_pairs_of_a_recording_are_those_of_the_lab() {
+    let place = Place::new();
+    let name = lab(&place);
+    let file = place.path().join("x.json").display().to_string();
+    place.hop(&["record", "-o", &file]);
+    let live = text(&place.output(&["check", "--no-probe"]).stdout);
+    place.hop(&["down", &name]);
+    // In the order of the file; else in that of names.
+    let output = place.output(&["check", "--from", &file, "a", "r", "b"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    // But for the words of commands, the time, and where it comes from.
+    let same = |said: &str| {
+        let said = said.replace(&format!(" --from {file}"), "");
+        said.split(", in ").next().unwrap().to_owned()
+    };
+    assert_eq!(same(&said), same(&live));
+    assert!(said.contains(&format!("   hop why --from {file} a b   it arrives, but b has no route back")), "{said}");
+    assert!(said.trim_end().ends_with("; nobody was asked, and nothing sent."), "{said}");
+    let all = text(&place.output(&["check", "--from", &file]).stdout);
+    let summary = |said: &str| said.lines().nth_back(1).unwrap().split(", in ").next().unwrap().to_owned();
+    assert_eq!(summary(&all), summary(&said));
+    assert!(all.starts_with("a  ") && all.lines().nth(1).unwrap().starts_with("b  "), "{all}");
+    // Some nodes of it.
+    let (two, status) = {
+        let output = place.output(&["check", "--from", &file, "a", "r"]);
+        (text(&output.stdout), output.status.code())
+    };
+    assert!(two.contains("2 of 2 pairs reach each other, predicted"), "{two}");
+    assert_eq!(status, Some(0));
+    let json: Value = serde_json::from_str(&text(&place.output(&["check", "--json", "--from", &file]).stdout)).unwrap();
+    assert_eq!((&json["lab"], &json["probed"]), (&name.as_str().into(), &false.into()));
+    assert!(place.fails(2, &["check", "--from", &file, "bb"]).contains("hint: did you mean `b`?"));
+    assert!(place.fails(2, &["check", "--from", &file, "--no-probe"]).contains("cannot be used with"));
+    assert!(place.fails(2, &["check", "--from", "/nonexistent"]).contains("`hop record` writes one"));
+}
+
+#[test]
 fn a_recording_says_what_the_lab_says_and_needs_no_lab() {
     let place = Place::new();
     let name = lab(&place);

@@ -238,3 +238,58 @@ fn a_namespace_without_addresses_is_said_to_have_none() {
     assert!(beside.contains("`bare` has no address that others could send to"), "{beside}");
     assert!(beside.contains("`ip address` in it lists what it has"), "{beside}");
 }
+
+#[test]
+fn pairs_of_namespaces_are_checked_as_those_of_a_lab() {
+    let Some((machine, pid)) = machine() else { return };
+    let c = format!("pid:{pid}");
+    let check = |args: &[&str]| {
+        let output = machine.output(HOP, &[&["check", "--ns", "-4"], args].concat());
+        assert_eq!(text(&output.stderr), "", "{args:?}");
+        (output.status.code(), text(&output.stdout).replace(&format!("pid-{pid}"), "C").replace(&pid, "PID"))
+    };
+    let (status, said) = check(&["a", "r", &c]);
+    assert_eq!(status, Some(1), "{said}");
+    // Who asks for what comes from r by the cable between them; nobody forwards.
+    for line in [
+        "   hop why --ns a pid:PID   a has no route to 10.2.0.3\n",
+        "   hop why --ns pid:PID a   C has no route to 10.1.0.2\n",
+        " of 6 pairs reach each other, as predicted, in ",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+    machine.sh(&format!(
+        "ip netns exec r sysctl -qw net.ipv4.ip_forward=1; ip -n a route add default via 10.1.0.1; \
+         nsenter -t {pid} -n ip route add default via 10.2.0.2; ip route add 10.1.0.0/24 via 10.2.0.2"
+    ));
+    let (status, said) = check(&["a", "r", &c]);
+    assert!(said.contains("\n6 of 6 pairs reach each other, as predicted, in "), "{said}");
+    assert_eq!(status, Some(0));
+    // From the machine's own network nothing is sent, unless that is asked for.
+    let before = machine.sh("nstat -asz IcmpOutEchos | grep Echos");
+    let (status, said) = check(&["a", "host"]);
+    assert!(said.contains("\n2 of 2 pairs reach each other, as predicted, in "), "{said}");
+    assert!(said.contains("\nNo packet was sent that would come from the machine's own network"), "{said}");
+    assert_eq!(status, Some(0));
+    assert_eq!(machine.sh("nstat -asz IcmpOutEchos | grep Echos"), before);
+    let (_, said) = check(&["--probe", "a", "host"]);
+    assert!(!said.contains("No packet was sent"), "{said}");
+    assert_ne!(machine.sh("nstat -asz IcmpOutEchos | grep Echos"), before);
+    let (_, said) = check(&["--no-probe", "a", "host"]);
+    assert!(said.contains("2 of 2 pairs reach each other, predicted, no packet was sent, in "), "{said}");
+    // A cell, as programs read it.
+    let (_, said) = check(&["--json", "a", "r"]);
+    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&json["lab"], &json["pairs"]), (&serde_json::Value::Null, &2.into()));
+    for (args, wanted) in [
+        (&["a"][..], "a pair takes two namespaces: name those to check"),
+        (&["a", "a"], "a pair takes two namespaces"),
+        (&[], "a pair takes two namespaces"),
+        (&["a", "nothere"], "nothere"),
+        (&["a", "pid:0"], "`pid:` wants the number of a process"),
+    ] {
+        let output = machine.output(HOP, &[&["check", "--ns"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(wanted), "{args:?}: {}", text(&output.stderr));
+    }
+}

@@ -12,13 +12,13 @@ mod net;
 mod stops;
 mod tables;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use hopyard_net::{Family, NsName, Snapshot};
 
 use crate::{Choices, Outcome, Packet, Protocol, Query, Reason, Trouble, explain};
-use column::{Column, Painter};
+use column::{Arrived, Column, Painter};
 use net::{Net, number};
 use stops::{Ending, Stops};
 use tables::Tables;
@@ -104,22 +104,43 @@ impl Matrix {
     }
 }
 
+/// From so many pairs on, the two families are worth a thread each.
+const MANY: usize = 10_000;
+
 /// Computes all pairs: each source to each target that is another node, by echo requests.
 pub fn matrix(snapshot: &Snapshot, sources: &[NsName], targets: &[Target]) -> Matrix {
-    let mut all = All {
-        matrix: Matrix {
-            sources: sources.to_vec(),
-            targets: targets.to_vec(),
-            causes: Vec::new(),
-            cells: vec![ASK; sources.len() * targets.len()],
-            walked: 0,
-        },
-        by_node: BTreeMap::new(),
+    let of = |family| -> (Vec<usize>, Vec<Target>) {
+        let here = targets.iter().enumerate().filter(|(_, target)| Family::of(target.addr) == family);
+        here.map(|(at, target)| (at, target.clone())).unzip()
     };
-    for family in Family::BOTH {
-        if targets.iter().any(|target| Family::of(target.addr) == family) {
-            all.of_family(snapshot, family);
-        }
+    let [four, six] = Family::BOTH.map(of);
+    match (four.0.is_empty(), six.0.is_empty()) {
+        (_, true) => return of_family(snapshot, Family::Ipv4, sources, four.1),
+        (true, _) => return of_family(snapshot, Family::Ipv6, sources, six.1),
+        _ => {}
+    }
+    let first = || of_family(snapshot, Family::Ipv4, sources, four.1);
+    let second = || of_family(snapshot, Family::Ipv6, sources, six.1);
+    let both = if sources.len() * targets.len() < MANY {
+        [first(), second()]
+    } else {
+        std::thread::scope(|scope| {
+            let other = scope.spawn(second);
+            let one = first();
+            [one, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))]
+        })
+    };
+    let mut all = All::new(sources, targets.to_vec());
+    for (part, places) in both.into_iter().zip([four.0, six.0]) {
+        all.take(part, &places);
+    }
+    all.matrix
+}
+
+fn of_family(snapshot: &Snapshot, family: Family, sources: &[NsName], targets: Vec<Target>) -> Matrix {
+    let mut all = All::new(sources, targets);
+    if !all.matrix.targets.is_empty() {
+        all.paint(snapshot, family);
     }
     all.walk(snapshot);
     all.matrix
@@ -132,6 +153,26 @@ struct All {
 }
 
 impl All {
+    fn new(sources: &[NsName], targets: Vec<Target>) -> Self {
+        let cells = vec![ASK; sources.len() * targets.len()];
+        let matrix = Matrix { sources: sources.to_vec(), targets, causes: Vec::new(), cells, walked: 0 };
+        All { matrix, by_node: BTreeMap::new() }
+    }
+
+    /// Takes over what is known of some of the targets, which have these places here.
+    fn take(&mut self, part: Matrix, places: &[usize]) {
+        let causes: Vec<u32> = part.causes.into_iter().map(|cause| self.cause(cause)).collect();
+        let width = self.matrix.targets.len();
+        let rows = self.matrix.cells.chunks_mut(width.max(1)).zip(part.cells.chunks(places.len().max(1)));
+        for (row, part) in rows {
+            for (at, cell) in places.iter().zip(part) {
+                // What is no cause means the same in both.
+                row[*at] = causes.get(*cell as usize).copied().unwrap_or(*cell);
+            }
+        }
+        self.matrix.walked += part.walked;
+    }
+
     fn cause(&mut self, cause: Cause) -> u32 {
         let node = cause.trouble.as_ref().map(|trouble| trouble.node.clone());
         let known = self.by_node.entry(node).or_default();
@@ -145,7 +186,8 @@ impl All {
         at
     }
 
-    fn of_family(&mut self, snapshot: &Snapshot, family: Family) {
+    /// All that can be seen from graphs; the rest is left to be walked.
+    fn paint(&mut self, snapshot: &Snapshot, family: Family) {
         let mut net = Net::new(snapshot, family);
         let mut tables = Tables::new(&net, self.matrix.targets.iter().map(|target| target.addr));
         tables.settle_doubts(&mut net);
@@ -157,35 +199,10 @@ impl All {
         let run = Run { net: &net, tables: &tables, sources, targets };
         let mut column = Column::new(net.nodes.len());
         let mut kept = Kept::default();
-        let mut several = Several::default();
-        let used = self.forth(&run, &mut stops, &mut column, &mut kept, &mut several);
-        let open = self.back(&run, &mut stops, &mut column, &mut kept, &used);
+        let mut answers = Answers { by_column: vec![Vec::new(); tables.columns.len()], arrived: BTreeMap::new() };
+        self.forth(&run, &mut stops, &mut column, &mut kept, &mut answers);
+        let open = self.back(&run, &mut stops, &mut column, &mut kept, &answers);
         self.asked_before(&run, &mut stops, &mut column, &mut kept, open);
-        self.back_by_several(&run, &mut stops, &mut column, several);
-    }
-
-    /// Pairs that have several sources reach each other if the answer to each arrives. Else they are walked.
-    fn back_by_several(&mut self, run: &Run<'_, '_>, stops: &mut Stops, column: &mut Column, mut several: Several) {
-        let Run { net, tables, sources, targets } = run;
-        several.ways.sort_unstable();
-        let mut sweep = Sweep::default();
-        let mut painter = Painter::new(net, tables, stops);
-        let mut filled = None;
-        let mut failed = BTreeSet::new();
-        for &(to, source, target) in &several.ways {
-            if filled.replace(to) != Some(to) {
-                sweep.go_to(tables, to, &mut painter.routes);
-                painter.fill(to, column);
-            }
-            let ending = targets[target].0.map(|node| column.ending(node));
-            if !matches!(ending, Some(Ending::At(end)) if Some(end) == sources[source]) {
-                failed.insert((source, target));
-            }
-        }
-        for (_, source, target) in several.ways {
-            let cell = &mut self.matrix.cells[source * targets.len() + target];
-            *cell = if failed.contains(&(source, target)) { ASK } else { REACHED };
-        }
     }
 
     /// The number of a cause: a stop there or back, or another node than it should be.
@@ -221,15 +238,15 @@ impl All {
         cause
     }
 
-    /// The ways there. Returns the columns to which answers go, each with the sources that have it.
+    /// The ways there.
     fn forth(
         &mut self,
         run: &Run<'_, '_>,
         stops: &mut Stops,
         column: &mut Column,
         kept: &mut Kept,
-        several: &mut Several,
-    ) -> BTreeMap<u32, Vec<usize>> {
+        answers: &mut Answers,
+    ) {
         let Run { net, tables, sources, targets } = run;
         let mut order: Vec<(u32, usize)> = Vec::new();
         for (at, (node, to)) in targets.iter().enumerate() {
@@ -240,7 +257,6 @@ impl All {
         }
         order.sort_unstable();
         let width = targets.len();
-        let mut used: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         let mut last_used = vec![None; sources.len()];
         let mut columns = Vec::new();
         let mut sweep = Sweep::default();
@@ -250,43 +266,43 @@ impl All {
             if filled.replace(to) != Some(to) {
                 sweep.go_to(tables, to, &mut painter.routes);
                 painter.fill(to, column);
+                answers.arrived.extend(targets[target].0.map(|node| (to, column.arrived(node))));
             }
             let Target { node: wanted, .. } = self.matrix.targets[target].clone();
             for (at, source) in sources.iter().enumerate() {
                 let Some(source) = source.filter(|source| Some(*source) != targets[target].0) else { continue };
                 let ending = column.ending(source);
-                let leaves = painter.leaves(source);
                 if ending == Ending::Ask {
                     continue;
                 }
                 painter.sources(source, &mut columns);
-                if leaves && columns.is_empty() {
+                if columns.is_empty() && painter.leaves(source) {
                     continue;
                 }
                 let arrives = matches!(ending, Ending::At(node) if Some(node) == targets[target].0);
                 let cell = match *columns.as_slice() {
-                    [_, _, ..] if arrives => {
-                        for back in &columns {
-                            several.ways.push((*back, at, target));
-                        }
-                        ASK
-                    }
+                    [] if arrives => ASK,
                     [back] if arrives => {
                         if last_used[at].replace(back) != Some(back) {
-                            let users = used.entry(back).or_default();
-                            if !users.contains(&at) {
-                                users.push(at);
+                            let users = &mut answers.by_column[back as usize];
+                            if !users.contains(&Answer::Only(number(at))) {
+                                users.push(Answer::Only(number(at)));
                             }
                         }
                         PENDING | back
                     }
-                    _ if arrives => ASK,
+                    // They reach each other if the answer to each arrives.
+                    _ if arrives => {
+                        for back in &columns {
+                            answers.by_column[*back as usize].push(Answer::OneOf(number(at), number(target)));
+                        }
+                        REACHED
+                    }
                     _ => self.stopped(kept, net, painter.stops, ending, false, &wanted),
                 };
                 self.matrix.cells[at * width + target] = cell;
             }
         }
-        used
     }
 
     /// The ways back. Returns those that end where somebody asks in vain for an address that the packet
@@ -297,33 +313,60 @@ impl All {
         stops: &mut Stops,
         column: &mut Column,
         kept: &mut Kept,
-        used: &BTreeMap<u32, Vec<usize>>,
+        answers: &Answers,
     ) -> Vec<(usize, usize, u32, u32)> {
         let Run { net, tables, sources, targets } = run;
         let width = targets.len();
         let mut open = Vec::new();
         let mut sweep = Sweep::default();
         let mut painter = Painter::new(net, tables, stops);
-        for (&to, users) in used {
-            sweep.go_to(tables, to, &mut painter.routes);
-            painter.fill(to, column);
-            for &source in users {
-                let name = self.matrix.sources[source].clone();
-                for (target, (node, _)) in targets.iter().enumerate() {
+        for (to, answers_to) in (0..).zip(&answers.by_column) {
+            let mut known = answers.arrived.get(&to);
+            let mut is_filled = false;
+            for answer in answers_to {
+                let (source, only) = match *answer {
+                    Answer::Only(source) => (source as usize, None),
+                    Answer::OneOf(source, target) => (source as usize, Some(target as usize)),
+                };
+                for target in only.map_or(0..width, |target| target..target + 1) {
                     let at = source * width + target;
-                    let Some(node) = node.filter(|_| self.matrix.cells[at] == PENDING | to) else { continue };
+                    let Some(node) = targets[target].0 else { continue };
+                    if only.is_none() && self.matrix.cells[at] != PENDING | to {
+                        continue;
+                    }
+                    if known.is_some_and(|known| known.has(node, sources[source])) {
+                        if only.is_none() {
+                            self.matrix.cells[at] = REACHED;
+                        }
+                        continue;
+                    }
+                    if !is_filled {
+                        sweep.go_to(tables, to, &mut painter.routes);
+                        painter.fill(to, column);
+                        (is_filled, known) = (true, None);
+                    }
                     let ending = column.ending(node);
+                    let arrives = matches!(ending, Ending::At(end) if Some(end) == sources[source]);
+                    if only.is_some() {
+                        if !arrives {
+                            self.matrix.cells[at] = ASK;
+                        }
+                        continue;
+                    }
                     let asked_by = match ending {
                         Ending::Stop(stop) => painter.stops.asked_by(stop).map(|iface| (stop, iface)),
                         _ => None,
                     };
-                    self.matrix.cells[at] = match (ending, asked_by) {
-                        (Ending::At(end), _) if Some(end) == sources[source] => REACHED,
-                        (_, Some((stop, iface))) => {
+                    self.matrix.cells[at] = match asked_by {
+                        _ if arrives => REACHED,
+                        Some((stop, iface)) => {
                             open.push((target, source, stop, iface));
                             ASK
                         }
-                        _ => self.stopped(kept, net, painter.stops, ending, true, &name),
+                        None => {
+                            let name = self.matrix.sources[source].clone();
+                            self.stopped(kept, net, painter.stops, ending, true, &name)
+                        }
                     };
                 }
             }
@@ -403,10 +446,21 @@ impl Kept {
     }
 }
 
-/// Pairs whose packets may get one of several sources: column, source, target.
-#[derive(Default)]
-struct Several {
-    ways: Vec<(u32, usize, usize)>,
+/// An answer that has to arrive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// Those to a source, from all targets whose cells wait for that column.
+    Only(u32),
+    /// That to a source, from a target; the packet may get other sources as well, and each has to do.
+    OneOf(u32, u32),
+}
+
+/// What the ways there leave for the ways back.
+struct Answers {
+    /// By the column that they go to.
+    by_column: Vec<Vec<Answer>>,
+    /// Whose packets arrive, by column, where that is known already.
+    arrived: BTreeMap<u32, Arrived>,
 }
 
 /// What the passes share.

@@ -82,7 +82,7 @@ impl Verdict {
     }
 
     /// The same, where the network alone is looked at: a packet for which nothing waits has arrived.
-    pub(crate) fn failing_network(&self) -> Option<(&Walk, bool)> {
+    pub fn failing_network(&self) -> Option<(&Walk, bool)> {
         match &self.back {
             Some(back) if self.there.is_carried() => (!back.arrives()).then_some((back, true)),
             _ => self.failing(),

@@ -59,6 +59,8 @@ pub struct LabDoc {
     pub switches: Vec<SwitchDoc>,
     /// Links in the order written.
     pub links: Vec<LinkDoc>,
+    /// What shall be so, in the words of the file: `web -> db:5432/tcp`.
+    pub expect: Vec<Spanned<String>>,
     /// Was it written line by line by a person? Then what the plan chooses must not move when
     /// a line is added; where a program made the whole, addresses may be laid out for the whole.
     pub hand_written: bool,

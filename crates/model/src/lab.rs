@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use hopyard_net::{AltName, Family, IfName, IpNet, Ipv4Net, Ipv6Net, MacAddr, Mtu, NsName, SysctlKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{LabName, NodeNat, Span};
+use crate::{Expectation, LabName, NodeNat, Span};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -50,6 +50,8 @@ pub struct Lab {
     pub(crate) multipath: Multipath,
     pub(crate) neighbours: NeighbourMode,
     pub(crate) addressing: Addressing,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) expect: Vec<Expectation>,
 }
 
 impl Lab {
@@ -106,6 +108,11 @@ impl Lab {
     /// Where addresses come from.
     pub fn addressing(&self) -> &Addressing {
         &self.addressing
+    }
+
+    /// What shall be so once it runs, in the order written.
+    pub fn expectations(&self) -> &[Expectation] {
+        &self.expect
     }
 
     /// For each node the part of the network that it is in: two nodes are joined, by links and

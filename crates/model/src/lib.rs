@@ -10,6 +10,7 @@
 mod build;
 mod doc;
 mod domains;
+mod expect;
 mod lab;
 mod name;
 mod nat;
@@ -19,6 +20,7 @@ mod resolve;
 
 pub use doc::{AddressingDoc, EndDoc, FamilyDoc, LabDoc, LinkDoc, NatDoc, NatSourceDoc, NodeDoc, Spanned, SwitchDoc};
 pub use domains::Domains;
+pub use expect::{ExpectTarget, Expectation, Nodes};
 pub use lab::{
     Addressing, AddressingMode, End, Iface, Lab, Link, LinkAddresses, LinkId, Multipath, NeighbourMode, Node, NodeId,
     Role, Routing, StaticRoute, StaticRouteKind, Switch, SwitchAddresses, SwitchId, Vertex, Via,

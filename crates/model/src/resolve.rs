@@ -27,10 +27,12 @@
 //! | `bad-route`, `duplicate-route` | a route that ip-route(8) would not take, or not twice |
 //! | `bad-nat`, `duplicate-nat` | a translation of addresses that nftables could not do, or not twice |
 //! | `nat-without-forward` (warning) | translation of addresses on a node that is told never to forward |
+//! | `bad-expectation`, `contrary-expectations` | a line of `expect` that says nothing, or the contrary of another |
 //! | `not-a-neighbour` | a route via a node to which there is no link |
 
 mod addresses;
 mod cables;
+mod expect;
 mod lent;
 mod links;
 mod nat;
@@ -106,6 +108,7 @@ impl LabDoc {
             multipath,
             neighbours,
             addressing,
+            expect: expect::all(self, &vertices, problems),
         })
     }
 }

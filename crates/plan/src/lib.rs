@@ -11,6 +11,7 @@ mod diff;
 mod fabric;
 pub mod foreign;
 mod hash;
+mod hiding;
 mod mac;
 mod nat;
 mod neighbour;
@@ -20,5 +21,6 @@ mod statics;
 mod wanted;
 
 pub use diff::diff;
+pub use hiding::Hiding;
 pub use origin::{Origins, Plan, Step};
 pub use wanted::{Wanted, desired};

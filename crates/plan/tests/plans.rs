@@ -6,7 +6,7 @@ mod common;
 
 use hopyard_model::{EndDoc, FamilyDoc, Lab, LabDoc, LinkDoc, NatDoc, NatSourceDoc, NodeDoc, Problem, SwitchDoc};
 use hopyard_net::{Family, NetState, Op};
-use hopyard_plan::{Wanted, desired, diff};
+use hopyard_plan::{Hiding, Wanted, desired, diff};
 
 fn end(text: &str) -> EndDoc {
     match text.split_once(':') {
@@ -362,6 +362,38 @@ fn a_neighbour_of_the_router_that_hides_has_no_default_route_to_it() {
     for addr in hidden.iter().map(|net| net.addr()).filter(|addr| !addr.is_loopback()) {
         assert!(!ext.iter().any(|prefix| prefix.contains(&addr)), "{addr} is hidden, and ext has {ext:?}");
     }
+}
+
+#[test]
+fn what_is_hidden_is_hidden_from_all_outside_and_from_nobody_else() {
+    let (lab, _) = behind_nat().resolve().unwrap();
+    let (wanted, hiding) = (desired(&lab).unwrap(), Hiding::of(&lab).unwrap());
+    let at = |name: &str| lab.node_named(name).unwrap().index();
+    // All that `/etc/hosts` has of it.
+    let by = |from: &str, to: &str| -> Vec<Option<&str>> {
+        let mut all: Vec<_> = wanted.hosts[at(to)]
+            .1
+            .iter()
+            .map(|addr| hiding.hides(at(from), at(to), *addr).map(|by| lab.nodes()[by].name.as_str()))
+            .collect();
+        all.dedup();
+        all
+    };
+    for (from, to, expected) in [
+        ("web", "a1", &[Some("ra")][..]),
+        ("isp", "a2", &[Some("ra")]),
+        ("a1", "b1", &[Some("rb")]),
+        ("rb", "a2", &[Some("ra")]),
+        ("a1", "web", &[None]),
+        ("a2", "a1", &[None]),
+        ("ra", "a2", &[None]),
+        ("a2", "rb", &[None, Some("rb"), None]),
+        ("isp", "web", &[None]),
+    ] {
+        assert_eq!(by(from, to), expected, "{from} -> {to}");
+    }
+    let without_nat = LabDoc::named("x").link("a", "b").resolve().unwrap().0;
+    assert_eq!(Hiding::of(&without_nat), Ok(Hiding::default()));
 }
 
 /// `r` reaches twenty networks through the router that hides another one among them.

@@ -1,4 +1,6 @@
-//! Who reaches whom, of all pairs: what the model predicts, and what packets do.
+//! Who reaches whom, of all pairs: what the model predicts, what packets do, and what was expected.
+
+mod expected;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -7,24 +9,33 @@ use std::time::Duration;
 use hopyard_explain::{
     Cell, Choices, Matrix, Outcome, Packet, Protocol, Query, Reason, Target, Verdict, explain, matrix,
 };
-use hopyard_kernel::SnapshotScope;
+use hopyard_kernel::{Realm, SnapshotScope};
+use hopyard_model::Lab;
 use hopyard_net::{Family, NsName, Snapshot};
 
 use crate::error::Error;
 use crate::ping::{self, Probe, ping};
 use crate::running::Running;
+use crate::why::{Elsewhere, Place, Probing, main_addresses};
+use expected::Rules;
 
-/// All pairs of a lab.
+pub use expected::{Expected, Judged, Tried};
+
+/// All pairs of a network.
 #[derive(Clone, Debug)]
 pub struct Checked {
     /// The network as it was.
     pub snapshot: Snapshot,
     /// What the model predicts for each pair.
     pub matrix: Matrix,
-    /// What a probe of each pair met, in the order of [`Matrix::pairs`]. `None`: none were sent.
-    pub observed: Option<Vec<ping::Outcome>>,
+    /// What a probe of each pair met, in the order of [`Matrix::pairs`]; `None` where it was not sent. Empty: none
+    /// was.
+    pub observed: Vec<Option<ping::Outcome>>,
     /// The pairs of which prediction and packet differ, by their place in that order.
     pub differing: Vec<usize>,
+    /// What became of the packets that lines about ports and addresses are about, in the order of the lines.
+    pub tried: Vec<Tried>,
+    rules: Rules,
 }
 
 /// Is an answer no proof? Another node may have the address, and answers as well.
@@ -34,13 +45,40 @@ fn is_impostor(cell: Cell<'_>) -> bool {
 }
 
 impl Checked {
+    /// Predicts all pairs; nothing is sent.
+    fn predict(snapshot: Snapshot, nodes: &[NsName], targets: &[Target], rules: Rules) -> Self {
+        let matrix = matrix(&snapshot, nodes, targets);
+        Checked { snapshot, matrix, observed: Vec::new(), differing: Vec::new(), tried: Vec::new(), rules }
+    }
+
     /// Does a pair reach each other, as far as is known? `at` is its place in the order of [`Matrix::pairs`].
     pub fn reached(&self, at: usize, cell: Cell<'_>) -> Option<bool> {
-        match (self.observed.as_ref().and_then(|all| all.get(at)), cell) {
+        match (self.observed.get(at).and_then(Option::as_ref), cell) {
             (Some(seen), _) => Some(seen.is_reply() && !is_impostor(cell)),
             (None, Cell::Stopped(cause)) if cause.undecided => None,
             (None, cell) => Some(cell == Cell::Reached),
         }
+    }
+
+    /// What is expected of a pair, by the places of source and target.
+    pub fn expected(&self, source: usize, target: usize) -> Expected<'_> {
+        self.rules.of_pair(source, target, self.matrix.targets()[target].addr)
+    }
+
+    /// Whether what each line of a lab expects is so, in their order.
+    pub fn judge(&self, lab: &Lab) -> Vec<Judged> {
+        let mut judged = vec![Judged::default(); lab.expectations().len()];
+        for (at, (source, target, cell)) in self.matrix.pairs().enumerate() {
+            match self.expected(source, target) {
+                Expected::Reached(Some(line)) => judged[line].note(self.reached(at, cell), true),
+                Expected::NotReached(line) => judged[line].note(self.reached(at, cell), false),
+                _ => {}
+            }
+        }
+        for tried in &self.tried {
+            judged[tried.line].note(tried.reached, lab.expectations()[tried.line].reaches);
+        }
+        judged
     }
 
     /// Walks the packet of one pair, and its answer.
@@ -61,67 +99,176 @@ fn query(matrix: &Matrix, source: usize, target: usize) -> Query {
 /// # Errors
 /// The lab cannot be read, or its namespaces cannot be entered.
 pub fn check(running: &Running, families: &[Family], patience: Option<Duration>) -> Result<Checked, Error> {
-    let world = running.world()?;
-    let nodes: Vec<NsName> = running.contents()?.lab.nodes().iter().map(|node| node.name.clone()).collect();
+    let mut world = running.world()?;
+    let lab = &running.contents()?.lab;
+    let nodes: Vec<NsName> = lab.nodes().iter().map(|node| node.name.clone()).collect();
     let addresses = running.all_main_addresses()?;
-    let mut targets = Vec::new();
-    for node in &nodes {
+    let (mut targets, mut owners) = (Vec::new(), Vec::new());
+    for (id, node) in lab.node_ids().zip(&nodes) {
         let here = addresses.get(node).into_iter().flatten().filter(|addr| families.contains(&Family::of(**addr)));
-        targets.extend(here.map(|addr| Target { node: node.clone(), addr: *addr }));
+        for addr in here {
+            targets.push(Target { node: node.clone(), addr: *addr });
+            owners.push(id);
+        }
     }
     let snapshot = world.snapshot(&SnapshotScope::default())?;
-    let matrix = matrix(&snapshot, &nodes, &targets);
-    let mut checked = Checked { snapshot, matrix, observed: None, differing: Vec::new() };
+    let rules = Rules::of(lab, owners)?;
+    let mut checked = Checked::predict(snapshot, &nodes, &targets, rules);
     if let Some(patience) = patience {
         let namespaces: BTreeMap<NsName, OwnedFd> = running.namespaces()?.into_iter().collect();
-        let pairs: Vec<(usize, usize, bool)> =
-            checked.matrix.pairs().map(|(source, target, cell)| (source, target, cell == Cell::Reached)).collect();
-        let mut observed = observe(running, &namespaces, &checked.matrix, &pairs, patience)?;
-        checked.differing = differing(&checked.matrix, &observed);
-        if !checked.differing.is_empty() {
-            // Packets teach neighbours, so that what was true may not be true behind them: once more.
-            let now = world.snapshot(&SnapshotScope::default())?;
-            settle(running, &namespaces, &mut checked, &now, &pairs, &mut observed, patience)?;
-        }
-        checked.observed = Some(observed);
+        let prober = Prober { realm: running.realm(), namespaces: &namespaces, patience };
+        prober.try_all(&mut checked, |_, _| true, || Ok(world.snapshot(&SnapshotScope::default())?))?;
+    }
+    checked.tried = expected::try_all(running, &mut world, &checked.snapshot, families, patience)?;
+    Ok(checked)
+}
+
+/// The same of namespaces that are no lab's, as [`Elsewhere::around`] has named them.
+///
+/// # Errors
+/// They cannot be read, or not be entered.
+pub fn check_elsewhere(
+    elsewhere: &Elsewhere,
+    nodes: &[NsName],
+    families: &[Family],
+    probing: Probing,
+    patience: Duration,
+) -> Result<Checked, Error> {
+    let snapshot = elsewhere.read()?;
+    let targets = targets_of(&snapshot, nodes, families, main_addresses);
+    let mut checked = Checked::predict(snapshot, nodes, &targets, Rules::default());
+    if probing != Probing::Never {
+        let world = elsewhere.world();
+        let open = |name: &NsName| Ok((name.clone(), world.ns_fd(name)?));
+        let namespaces: BTreeMap<NsName, OwnedFd> = nodes.iter().map(open).collect::<Result<_, Error>>()?;
+        let prober = Prober { realm: world.realm(), namespaces: &namespaces, patience };
+        let may = |from: &NsName, cell: Cell<'_>| {
+            let leaves = matches!(cell, Cell::Stopped(cause) if cause.trouble.as_ref().is_some_and(|trouble| {
+                matches!(trouble.reason, Reason::LeavesKnown { .. })
+            }));
+            probing == Probing::Always || elsewhere.places().get(from) != Some(&Place::Host) && !leaves
+        };
+        prober.try_all(&mut checked, may, || elsewhere.read())?;
     }
     Ok(checked)
+}
+
+/// The same of a network that is not here: by the model alone. `addresses`: by which a node is asked.
+pub fn check_recorded(
+    snapshot: Snapshot,
+    nodes: &[NsName],
+    families: &[Family],
+    addresses: impl Fn(&Snapshot, &NsName) -> Vec<std::net::IpAddr>,
+) -> Checked {
+    let targets = targets_of(&snapshot, nodes, families, addresses);
+    Checked::predict(snapshot, nodes, &targets, Rules::default())
+}
+
+fn targets_of(
+    snapshot: &Snapshot,
+    nodes: &[NsName],
+    families: &[Family],
+    addresses: impl Fn(&Snapshot, &NsName) -> Vec<std::net::IpAddr>,
+) -> Vec<Target> {
+    let of = |node: &NsName| {
+        let here = addresses(snapshot, node).into_iter().filter(|addr| families.contains(&Family::of(*addr)));
+        here.map(|addr| Target { node: node.clone(), addr }).collect::<Vec<_>>()
+    };
+    nodes.iter().flat_map(of).collect()
 }
 
 /// Whom nothing is expected of need not be waited for so long.
 const UNEXPECTED: Duration = Duration::from_millis(500);
 
-/// A probe for each pair, with whether it is expected to be answered.
-fn observe(
-    running: &Running,
-    namespaces: &BTreeMap<NsName, OwnedFd>,
-    matrix: &Matrix,
-    pairs: &[(usize, usize, bool)],
+/// Where packets are sent from, and how long is waited for an answer.
+struct Prober<'a> {
+    realm: &'a Realm,
+    namespaces: &'a BTreeMap<NsName, OwnedFd>,
     patience: Duration,
-) -> Result<Vec<ping::Outcome>, Error> {
-    let mut outcomes = vec![ping::Outcome::Silence; pairs.len()];
-    let mut send = |which: &dyn Fn(usize, &[ping::Outcome]) -> bool, patience: Duration| -> Result<(), Error> {
-        let chosen: Vec<usize> = (0..pairs.len()).filter(|&at| which(at, &outcomes)).collect();
-        let probe = |&at: &usize| {
-            let (source, target, _) = pairs[at];
-            Probe { from: matrix.sources()[source].clone(), to: matrix.targets()[target].addr }
-        };
-        let probes: Vec<Probe> = chosen.iter().map(probe).collect();
-        for (at, outcome) in chosen.into_iter().zip(ping(running.realm(), namespaces, &probes, patience)?) {
-            outcomes[at] = outcome;
-        }
-        Ok(())
-    };
-    send(&|at, _| pairs[at].2, patience)?;
-    // Once more for the silent: a packet may be lost while neighbours are learnt by the hundred.
-    send(&|at, outcomes| pairs[at].2 && !outcomes[at].is_reply(), patience)?;
-    send(&|at, _| !pairs[at].2, patience.min(UNEXPECTED))?;
-    Ok(outcomes)
 }
 
-fn differing(matrix: &Matrix, observed: &[ping::Outcome]) -> Vec<usize> {
+/// A pair to probe: source, target, and whether an answer is predicted.
+type Pair = (usize, usize, bool);
+
+impl Prober<'_> {
+    /// Sends a packet for each pair that may send one, and compares. `now`: the network as it is by then.
+    fn try_all(
+        &self,
+        checked: &mut Checked,
+        may: impl Fn(&NsName, Cell<'_>) -> bool,
+        now: impl FnOnce() -> Result<Snapshot, Error>,
+    ) -> Result<(), Error> {
+        let matrix = &checked.matrix;
+        let mut places = Vec::new();
+        let mut pairs: Vec<Pair> = Vec::new();
+        for (at, (source, target, cell)) in matrix.pairs().enumerate() {
+            if may(&matrix.sources()[source], cell) {
+                places.push(at);
+                pairs.push((source, target, cell == Cell::Reached));
+            }
+        }
+        checked.observed = vec![None; matrix.pairs().count()];
+        for (at, outcome) in places.into_iter().zip(self.observe(matrix, &pairs)?) {
+            checked.observed[at] = Some(outcome);
+        }
+        checked.differing = differing(&checked.matrix, &checked.observed);
+        // Packets teach neighbours, so that what was true may not be true behind them: once more.
+        if checked.differing.is_empty() { Ok(()) } else { self.settle(checked, &now()?) }
+    }
+
+    /// A probe for each pair.
+    fn observe(&self, matrix: &Matrix, pairs: &[Pair]) -> Result<Vec<ping::Outcome>, Error> {
+        let mut outcomes = vec![ping::Outcome::Silence; pairs.len()];
+        let mut send = |which: &dyn Fn(usize, &[ping::Outcome]) -> bool, patience: Duration| -> Result<(), Error> {
+            let chosen: Vec<usize> = (0..pairs.len()).filter(|&at| which(at, &outcomes)).collect();
+            let probe = |&at: &usize| {
+                let (source, target, _) = pairs[at];
+                Probe { from: matrix.sources()[source].clone(), to: matrix.targets()[target].addr }
+            };
+            let probes: Vec<Probe> = chosen.iter().map(probe).collect();
+            for (at, outcome) in chosen.into_iter().zip(ping(self.realm, self.namespaces, &probes, patience)?) {
+                outcomes[at] = outcome;
+            }
+            Ok(())
+        };
+        send(&|at, _| pairs[at].2, self.patience)?;
+        // Once more for the silent: a packet may be lost while neighbours are learnt by the hundred.
+        send(&|at, outcomes| pairs[at].2 && !outcomes[at].is_reply(), self.patience)?;
+        send(&|at, _| !pairs[at].2, self.patience.min(UNEXPECTED))?;
+        Ok(outcomes)
+    }
+
+    /// Those that differ are predicted again from the network as it is now, and probed again.
+    fn settle(&self, checked: &mut Checked, now: &Snapshot) -> Result<(), Error> {
+        let pairs: Vec<(usize, usize)> = checked.matrix.pairs().map(|(source, target, _)| (source, target)).collect();
+        let mut again: Vec<Pair> = Vec::new();
+        let mut outcomes = Vec::new();
+        for &at in &checked.differing {
+            let (source, target) = pairs[at];
+            let verdict = explain(now, &query(&checked.matrix, source, target), &Choices::new());
+            let outcome = match verdict.there.reason() {
+                Some(Reason::WrongNode { .. }) => Outcome::Undecided,
+                _ => verdict.outcome(),
+            };
+            again.push((source, target, outcome == Outcome::Yes));
+            outcomes.push(outcome);
+        }
+        let seen = self.observe(&checked.matrix, &again)?;
+        let mut left = Vec::new();
+        for ((at, outcome), seen) in checked.differing.iter().zip(outcomes).zip(seen) {
+            if outcome != Outcome::Undecided && (outcome == Outcome::Yes) != seen.is_reply() {
+                left.push(*at);
+            }
+            checked.observed[*at] = Some(seen);
+        }
+        checked.differing = left;
+        Ok(())
+    }
+}
+
+fn differing(matrix: &Matrix, observed: &[Option<ping::Outcome>]) -> Vec<usize> {
     let differs = |(at, (.., cell)): (usize, (usize, usize, Cell<'_>))| {
-        let reply = observed.get(at).is_some_and(ping::Outcome::is_reply);
+        let reply = observed.get(at)?.as_ref()?.is_reply();
         let differs = match cell {
             Cell::Reached => !reply,
             Cell::Stopped(cause) => reply && !cause.undecided && !is_impostor(cell),
@@ -130,38 +277,4 @@ fn differing(matrix: &Matrix, observed: &[ping::Outcome]) -> Vec<usize> {
         differs.then_some(at)
     };
     matrix.pairs().enumerate().filter_map(differs).collect()
-}
-
-/// Those that differ are predicted again from the network as it is now, and probed again.
-fn settle(
-    running: &Running,
-    namespaces: &BTreeMap<NsName, OwnedFd>,
-    checked: &mut Checked,
-    now: &Snapshot,
-    pairs: &[(usize, usize, bool)],
-    observed: &mut [ping::Outcome],
-    patience: Duration,
-) -> Result<(), Error> {
-    let mut again = Vec::new();
-    let mut outcomes = Vec::new();
-    for &at in &checked.differing {
-        let (source, target, _) = pairs[at];
-        let verdict = explain(now, &query(&checked.matrix, source, target), &Choices::new());
-        let outcome = match verdict.there.reason() {
-            Some(Reason::WrongNode { .. }) => Outcome::Undecided,
-            _ => verdict.outcome(),
-        };
-        again.push((source, target, outcome == Outcome::Yes));
-        outcomes.push(outcome);
-    }
-    let seen = observe(running, namespaces, &checked.matrix, &again, patience)?;
-    let mut left = Vec::new();
-    for ((at, outcome), seen) in checked.differing.iter().zip(outcomes).zip(seen) {
-        if outcome != Outcome::Undecided && (outcome == Outcome::Yes) != seen.is_reply() {
-            left.push(*at);
-        }
-        observed[*at] = seen;
-    }
-    checked.differing = left;
-    Ok(())
 }

@@ -27,7 +27,7 @@ use hopyard_plan::{Wanted, desired};
 
 use crate::error::Error;
 use crate::running::Running;
-use probe::Prepared;
+pub(crate) use probe::Prepared;
 
 /// What a node's kernel says of one hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,12 +152,23 @@ pub fn why(
     wanted: Option<NsName>,
     by_probe: bool,
 ) -> Result<Report, Error> {
-    let from = running.node(from)?;
-    let probe = by_probe.then(|| Prepared::start(&packet));
+    let query = question(running.node(from)?, packet, wanted);
+    let probe = by_probe.then(|| Prepared::start(&query.packet));
     let mut world = running.world()?;
-    let query = Query { from, packet, wanted };
     let snapshot = world.snapshot(&SnapshotScope::default())?;
     look_into(&mut world, snapshot, query, |_| probe, |world| drift(running, world))
+}
+
+/// A question from a port of those that Linux gives to clients, and not that of the question before: where its answer was
+/// lost, somebody may still wait for the rest of that connection, or translate it as it was translated then.
+pub(crate) fn question(from: NsName, mut packet: Packet, wanted: Option<NsName>) -> Query {
+    /// The default of `ip_local_port_range`, as ip(7) has it.
+    const PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+    if packet.protocol != Protocol::Icmp {
+        let spread = u32::from(PORTS.end() - PORTS.start()) + 1;
+        packet.source_port = PORTS.start() + u16::try_from(crate::ping::salt() % spread).unwrap_or_default();
+    }
+    Query { from, packet, wanted }
 }
 
 /// The same in any namespaces. `probe` says whether a packet may be sent, when it is known where it would
@@ -165,34 +176,40 @@ pub fn why(
 fn look_into(
     world: &mut World,
     mut snapshot: Snapshot,
-    mut query: Query,
+    query: Query,
     probe: impl FnOnce(&Verdict) -> Option<Prepared>,
     drift: impl FnOnce(&mut World) -> Result<Vec<Op>, Error>,
 ) -> Result<Report, Error> {
-    if query.packet.protocol != Protocol::Icmp {
-        query.packet.source_port = client_port();
+    let (mut report, choices) = examine(world, &mut snapshot, query, probe)?;
+    if report.verdict.outcome() != Outcome::Yes {
+        let drift = drift(world)?;
+        report.repair = mend(world, &snapshot, &report.query, &choices, report.seen.is_some(), &drift)?;
     }
-    add_listeners(world, &mut snapshot, &query)?;
-    query.packet.src = source(world, &snapshot, &query)?;
-    let (verdict, choices) = follow(world, &snapshot, &query)?;
+    Ok(Report { snapshot, ..report })
+}
+
+/// The same without a repair, and without the snapshot in what it returns: that may serve for many questions.
+pub(crate) fn examine(
+    world: &mut World,
+    snapshot: &mut Snapshot,
+    mut query: Query,
+    probe: impl FnOnce(&Verdict) -> Option<Prepared>,
+) -> Result<(Report, Choices), Error> {
+    add_listeners(world, snapshot, &query)?;
+    query.packet.src = source(world, snapshot, &query)?;
+    let (verdict, choices) = follow(world, snapshot, &query)?;
     let mut disagreements = Vec::new();
     let asked = ask(world, &verdict, &mut disagreements)?;
-    let owner = query.wanted.clone().or_else(|| owner(&snapshot, query.packet.dst));
+    let owner = query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst));
     let mut seen = None;
     if let Some(prepared) = probe(&verdict) {
         let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
-        let probed = probe::probe(world, &snapshot, &query, &verdict, target, prepared)?;
+        let probed = probe::probe(world, snapshot, &query, &verdict, target, prepared)?;
         disagreements.extend(probe::compare(&query, &verdict, target, &probed));
         seen = Some(probed);
     }
-    let repair = match verdict.outcome() {
-        Outcome::Yes => None,
-        _ => {
-            let drift = drift(world)?;
-            mend(world, &snapshot, &query, &choices, seen.is_some(), &drift)?
-        }
-    };
-    Ok(Report { query, verdict, asked, seen, disagreements, repair, owner, snapshot })
+    let snapshot = Snapshot::default();
+    Ok((Report { query, verdict, asked, seen, disagreements, repair: None, owner, snapshot }, choices))
 }
 
 /// Looks for a repair of the network as it is now: from a probe, nodes have learnt who has which address.
@@ -215,16 +232,6 @@ fn mend(
         }
     }
     Ok(repair(snapshot, query, choices, drift))
-}
-
-/// A port of those that Linux gives to clients, and not that of the probe before: where its answer was lost, somebody may
-/// still wait for the rest of that connection, or translate it as it was translated then.
-fn client_port() -> u16 {
-    /// The default of `ip_local_port_range`, as ip(7) has it.
-    const PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
-    let spread = u32::from(PORTS.end() - PORTS.start()) + 1;
-    let offset = u16::try_from(crate::ping::salt() % spread).unwrap_or_default();
-    PORTS.start() + offset
 }
 
 /// Adds who listens where the packet ends, if that matters.

@@ -271,7 +271,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__check)
-            opts="-l -4 -6 -W -h --lab --ipv4-only --ipv6-only --no-probe --timeout --json --color --help"
+            opts="-l -4 -6 -W -h --lab --ipv4-only --ipv6-only --ns --from --no-probe --probe --timeout --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -282,6 +282,10 @@ _hop() {
                     return 0
                     ;;
                 -l)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

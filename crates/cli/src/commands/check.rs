@@ -1,33 +1,35 @@
 //! `hop check`.
 
+mod field;
+mod json;
+mod words;
+
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Instant;
 
 use hopyard::explain::{Cause, Cell};
-use hopyard::kernel::Errno;
 use hopyard::net::{Family, NsName};
-use hopyard::runtime::check::{Checked, check};
-use hopyard::runtime::{Home, Running, keep_room_for_files, ping};
-use serde::Serialize;
+use hopyard::runtime::check::{Checked, Expected, Judged};
+use hopyard::runtime::{keep_room_for_files, ping};
 
-use super::ping::{MATRIX_NODES, grid, icmp_words};
-use super::up::{Took, count};
-use super::why::words;
+use super::up::Took;
 use crate::error::CliError;
 use crate::target::LabArg;
-use crate::ui::{ERROR, GOOD, Ui, WARNING};
+use crate::ui::Ui;
+use field::{Field, Found, Places};
 
-/// Say who reaches whom: predicted for all pairs of nodes, and tried.
+/// Say who reaches whom, and whether it is as it should be: predicted for all pairs of nodes, and tried.
 ///
 /// Predictions are made from one look at all nodes, without a packet; then one is sent for each pair. Pairs
 /// that do not reach each other are told by what stops them, and where prediction and packet differ, that is
-/// shown. IPv4 and IPv6, where the target has both.
+/// shown. IPv4 and IPv6, where the target has both. What the topology file says under `expect` is compared
+/// with it; where that says nothing, all should reach each other but what `nat` hides.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 #[command(after_help = "\
-Exit status: 0 all reach each other; 1 some do not; 2 the input is wrong; 3 some pairs are not known, or
-predictions and packets differ.")]
+Exit status: 0 all is as expected: every line of `expect` holds, or, without any, all reach each other;
+1 it is not; 2 the input is wrong; 3 some of it is not known, or predictions and packets differ.")]
 pub(crate) struct Args {
     #[command(flatten)]
     lab: LabArg,
@@ -37,18 +39,57 @@ pub(crate) struct Args {
     /// IPv6 only.
     #[arg(short = '6', long)]
     ipv6_only: bool,
+    /// Check namespaces: names in /run/netns, `pid:1234`, a path, or `host` for the machine's own network. With
+    /// them comes all that cables lead to from there.
+    #[arg(long, conflicts_with = "lab")]
+    ns: bool,
+    /// Check what `hop record` has written, here or elsewhere: by prediction alone.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["lab", "ns", "probe", "no_probe"])]
+    from: Option<PathBuf>,
     /// Send no packet: only predict.
     #[arg(long)]
     no_probe: bool,
+    /// With --ns: send packets also from the machine's own network, and where they leave what is known.
+    #[arg(long, requires = "ns", conflicts_with = "no_probe")]
+    probe: bool,
     /// How long to wait for an expected answer, in milliseconds.
     #[arg(short = 'W', long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     timeout: u64,
     /// Print JSON.
     #[arg(long)]
     json: bool,
-    /// The lab; not needed where only one runs.
-    #[arg(value_name = "LAB", conflicts_with = "lab")]
-    name: Option<hopyard::model::LabName>,
+    /// The lab, which need not be named where only one runs; with --ns, the namespaces; with --from, the nodes,
+    /// or else all.
+    #[arg(value_name = "NAME", conflicts_with = "lab")]
+    names: Vec<String>,
+}
+
+impl Args {
+    fn families(&self) -> Vec<Family> {
+        let wanted = |family: &Family| match family {
+            Family::Ipv4 => !self.ipv6_only,
+            Family::Ipv6 => !self.ipv4_only,
+        };
+        Family::BOTH.into_iter().filter(wanted).collect()
+    }
+}
+
+/// All that is told.
+struct All<'a> {
+    field: &'a Field,
+    checked: &'a Checked,
+    pairs: Vec<Pair<'a>>,
+    /// What the lab's file expects.
+    lines: Vec<Line>,
+    places: Places,
+    remark: Option<&'a str>,
+}
+
+/// One line of `expect`.
+struct Line {
+    words: String,
+    reaches: bool,
+    judged: Judged,
 }
 
 /// One pair in one family.
@@ -61,6 +102,7 @@ struct Pair<'a> {
     differs: bool,
     /// `None`: not known.
     reached: Option<bool>,
+    expected: Expected<'a>,
 }
 
 impl Pair<'_> {
@@ -74,6 +116,21 @@ impl Pair<'_> {
     /// Does something decide that is not understood?
     fn is_unpredicted(&self) -> bool {
         matches!(self.cell, Cell::Stopped(cause) if cause.undecided)
+    }
+
+    /// Is it said that they shall not reach each other?
+    fn shall_not(&self) -> bool {
+        matches!(self.expected, Expected::NotReached(_) | Expected::Hidden(_))
+    }
+
+    /// Do they reach each other and should not?
+    fn is_wrong(&self) -> bool {
+        self.shall_not() && self.reached == Some(true)
+    }
+
+    /// Does nat hide one from the other, as it should?
+    fn is_hidden(&self) -> bool {
+        matches!(self.expected, Expected::Hidden(_)) && self.reached == Some(false)
     }
 }
 
@@ -89,50 +146,67 @@ struct Group {
 const OPEN: u8 = 3;
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
-    let home = Home::of_caller()?;
     keep_room_for_files();
     let started = Instant::now();
-    let running = match &args.name {
-        Some(name) => Running::find(&home, name)?,
-        None => args.lab.find(&home)?,
-    };
-    let families: Vec<Family> = Family::BOTH
-        .into_iter()
-        .filter(|family| match family {
-            Family::Ipv4 => !args.ipv6_only,
-            Family::Ipv6 => !args.ipv4_only,
-        })
-        .collect();
-    let patience = (!args.no_probe).then(|| Duration::from_millis(args.timeout));
-    let checked = check(&running, &families, patience)?;
+    let Found { field, checked, remark } = field::look(args, ui)?;
     let took = Took(started.elapsed());
-    let pairs = pairs(&checked);
+    let all = All {
+        pairs: pairs(&checked),
+        lines: lines(&field, &checked)?,
+        places: match field.lab()? {
+            Some(lab) => Places::of(&field, lab, ui),
+            None => Places::none(),
+        },
+        field: &field,
+        checked: &checked,
+        remark: remark.as_deref(),
+    };
     if args.json {
-        let object = json(&running, &checked, &pairs);
-        let text = serde_json::to_string_pretty(&object).map_err(|error| CliError::failure(error.to_string()))?;
-        ui.line(text)?;
+        let text = serde_json::to_string_pretty(&json::object(&all));
+        ui.line(text.map_err(|error| CliError::failure(error.to_string()))?)?;
     } else {
-        print(args, ui, &running, &checked, &pairs, &took)?;
+        words::print(ui, &all, &took)?;
     }
-    let all = |value: Option<bool>| pairs.iter().all(|pair| pair.reached == value);
-    Ok(match () {
-        () if !checked.differing.is_empty() => OPEN,
-        () if all(Some(true)) => 0,
-        () if pairs.iter().any(|pair| pair.reached.is_none()) => OPEN,
-        () => 1,
-    })
+    Ok(status(&all))
+}
+
+fn status(all: &All<'_>) -> u8 {
+    let differ = !all.checked.differing.is_empty() || all.checked.tried.iter().any(|it| !it.disagreements.is_empty());
+    // What lines are about, they judge.
+    let pairs = all.pairs.iter().filter_map(|pair| match pair.expected {
+        Expected::Reached(None) => Some(pair.reached),
+        Expected::Hidden(_) => Some(pair.reached.map(|reached| !reached)),
+        _ => None,
+    });
+    let (mut broken, mut open) = (false, differ);
+    for good in pairs.chain(all.lines.iter().map(|line| line.judged.holds())) {
+        broken |= good == Some(false);
+        open |= good.is_none();
+    }
+    if open { OPEN } else { u8::from(broken) }
+}
+
+fn lines(field: &Field, checked: &Checked) -> Result<Vec<Line>, CliError> {
+    let Some(lab) = field.lab()? else { return Ok(Vec::new()) };
+    let judged = checked.judge(lab).into_iter().zip(lab.expectations());
+    let line = |(judged, it): (Judged, &hopyard::model::Expectation)| Line {
+        words: it.words(lab).to_string(),
+        reaches: it.reaches,
+        judged,
+    };
+    Ok(judged.map(line).collect())
 }
 
 fn pairs(checked: &Checked) -> Vec<Pair<'_>> {
     let mut differing = checked.differing.iter().peekable();
-    let observed = checked.observed.as_ref();
     let pair = |(at, (source, target, cell))| Pair {
         source,
         target,
         cell,
-        seen: observed.and_then(|all| all.get(at)),
+        seen: checked.observed.get(at).and_then(Option::as_ref),
         differs: differing.next_if(|next| **next == at).is_some(),
         reached: checked.reached(at, cell),
+        expected: checked.expected(source, target),
     };
     checked.matrix.pairs().enumerate().map(pair).collect()
 }
@@ -140,9 +214,10 @@ fn pairs(checked: &Checked) -> Vec<Pair<'_>> {
 /// Where, what, and whether it is the reply that ends.
 type Stop = (NsName, &'static str, bool);
 
+/// What stops pairs, but for those that shall be stopped.
 fn groups(pairs: &[Pair<'_>]) -> Vec<(Option<Stop>, Group)> {
     let mut found: BTreeMap<Option<Stop>, Group> = BTreeMap::new();
-    for pair in pairs {
+    for pair in pairs.iter().filter(|pair| !pair.shall_not()) {
         let Some(cause) = pair.cause() else { continue };
         let key = cause.trouble.as_ref().map(|trouble| (trouble.node.clone(), trouble.code(), trouble.back));
         let new = || Group { pairs: 0, source: pair.source, target: pair.target };
@@ -152,211 +227,4 @@ fn groups(pairs: &[Pair<'_>]) -> Vec<(Option<Stop>, Group)> {
     // What stops most comes first; the rest in order.
     found.sort_by_key(|(_, group)| std::cmp::Reverse(group.pairs));
     found
-}
-
-/// So many groups, and pairs that differ, are worth their lines.
-const LISTED: usize = 40;
-
-fn print(
-    args: &Args,
-    ui: &mut Ui,
-    running: &Running,
-    checked: &Checked,
-    pairs: &[Pair<'_>],
-    took: &Took,
-) -> Result<(), CliError> {
-    let (sources, targets) = (checked.matrix.sources(), checked.matrix.targets());
-    if sources.len() <= MATRIX_NODES {
-        let mut cells: BTreeMap<(&str, &str), Vec<&Pair<'_>>> = BTreeMap::new();
-        for pair in pairs {
-            let ends = (sources[pair.source].as_str(), targets[pair.target].node.as_str());
-            cells.entry(ends).or_default().push(pair);
-        }
-        let nodes: Vec<&NsName> = sources.iter().collect();
-        grid(ui, &nodes, |from, to| {
-            let pairs = cells.get(&(from.as_str(), to.as_str()))?;
-            let is = |pair: &&&Pair<'_>| pair.reached == Some(true);
-            let one = pairs.iter().find(is).map(|pair| Family::of(targets[pair.target].addr));
-            Some(match one {
-                _ if pairs.iter().any(|pair| pair.differs) => (WARNING, '!'),
-                _ if pairs.iter().all(|pair| pair.reached == Some(true)) => (GOOD, '.'),
-                _ if pairs.iter().any(|pair| pair.reached.is_none()) => (WARNING, '?'),
-                Some(Family::Ipv4) => (ERROR, '4'),
-                Some(Family::Ipv6) => (ERROR, '6'),
-                None => (ERROR, 'x'),
-            })
-        })?;
-    }
-    let groups = groups(pairs);
-    for (key, group) in groups.iter().take(LISTED) {
-        let (source, target) = (group.source, group.target);
-        let what = match key {
-            Some((node, code, back)) => {
-                let who =
-                    if *back { count(group.pairs, "reply", "replies") } else { count(group.pairs, "pair", "pairs") };
-                let verb = if group.pairs == 1 { "ends" } else { "end" };
-                format!("{who} {verb} at {node}: {ERROR}{code}{ERROR:#}")
-            }
-            None => format!("{}: no address to answer to", count(group.pairs, "pair", "pairs")),
-        };
-        ui.line(what)?;
-        let verdict = checked.verdict(source, target);
-        let text = verdict.trouble().map_or_else(String::new, |trouble| {
-            let arrives = if trouble.back { "it arrives, but " } else { "" };
-            format!("   {arrives}{}", words::sentence(&verdict, &trouble))
-        });
-        ui.line(format_args!("   {}{text}", command(args, running, checked, source, target)))?;
-    }
-    if groups.len() > LISTED {
-        ui.line(format_args!("… and {} more; --json lists all", groups.len() - LISTED))?;
-    }
-    for pair in pairs.iter().filter(|pair| pair.differs).take(LISTED) {
-        let (from, to) = (&sources[pair.source], &targets[pair.target]);
-        let predicted = if pair.cell == Cell::Reached { "should reach" } else { "should not reach" };
-        let seen = pair.seen.map_or_else(String::new, |seen| observed(seen, running));
-        ui.line(format_args!(
-            "{WARNING}contradiction{WARNING:#}: {from} {predicted} {} ({}), and {seen}",
-            to.node, to.addr
-        ))?;
-        ui.line(format_args!("   {}", command(args, running, checked, pair.source, pair.target)))?;
-    }
-    if checked.differing.len() > LISTED {
-        ui.line(format_args!("… and {} more; --json lists all", checked.differing.len() - LISTED))?;
-    }
-    let unaddressed: Vec<&str> =
-        sources.iter().filter(|node| !targets.iter().any(|target| target.node == **node)).map(NsName::as_str).collect();
-    if !unaddressed.is_empty() {
-        ui.line(format_args!("no address: {}", unaddressed.join(" ")))?;
-    }
-    let reached = pairs.iter().filter(|pair| pair.reached == Some(true)).count();
-    let unpredicted = pairs.iter().filter(|pair| pair.is_unpredicted()).count();
-    let how = match &checked.observed {
-        None => "predicted, no packet was sent",
-        Some(_) if !checked.differing.is_empty() => "not all as predicted",
-        Some(_) if unpredicted > 0 && unpredicted == pairs.len() => "which could not be predicted",
-        Some(_) => "as predicted",
-    };
-    let how = match unpredicted {
-        some if some > 0 && some < pairs.len() => format!("{how}; {some} of them could not be predicted"),
-        _ => how.to_owned(),
-    };
-    let verb = if pairs.len() == 1 { "reaches" } else { "reach" };
-    ui.line(format_args!("{reached} of {} {verb} each other, {how}, in {took}", count(pairs.len(), "pair", "pairs")))
-}
-
-/// The command that says more of a pair.
-fn command(args: &Args, running: &Running, checked: &Checked, source: usize, target: usize) -> String {
-    let (from, to) = (&checked.matrix.sources()[source], &checked.matrix.targets()[target]);
-    let lab = match (&args.name, &args.lab.lab) {
-        (None, None) => String::new(),
-        _ => format!(" -l {}", running.name()),
-    };
-    let six = if to.addr.is_ipv6() { " -6" } else { "" };
-    format!("hop why{lab}{six} {from} {}", to.node)
-}
-
-/// What became of a probe.
-fn observed(outcome: &ping::Outcome, running: &Running) -> String {
-    match outcome {
-        ping::Outcome::Reply(_) => "was answered".to_owned(),
-        ping::Outcome::Silence => "got no answer".to_owned(),
-        ping::Outcome::NotSent(errno) => format!("was not sent: {}", Errno::from_raw(*errno)),
-        ping::Outcome::Error { by, kind, code } => {
-            let who = running.owner_of(*by).map_or_else(|| by.to_string(), |node| format!("{node} ({by})"));
-            format!("{who} answered {}", icmp_words(Family::of(*by), *kind, *code))
-        }
-    }
-}
-
-/// Grows when something changes its meaning.
-const VERSION: u32 = 1;
-
-#[derive(Serialize)]
-struct Object<'a> {
-    v: u32,
-    lab: &'a str,
-    nodes: usize,
-    pairs: usize,
-    reached: usize,
-    /// Were packets sent?
-    probed: bool,
-    causes: Vec<JsonCause<'a>>,
-    /// All pairs that do not reach each other, or of which that is not known, or that differ.
-    open: Vec<JsonPair<'a>>,
-}
-
-#[derive(Serialize)]
-struct JsonCause<'a> {
-    direction: Option<&'static str>,
-    node: Option<NsName>,
-    reason: Option<&'static str>,
-    pairs: usize,
-    from: &'a NsName,
-    to: &'a NsName,
-    address: IpAddr,
-    text: Option<String>,
-}
-
-#[derive(Serialize)]
-struct JsonPair<'a> {
-    from: &'a NsName,
-    to: &'a NsName,
-    address: IpAddr,
-    /// `null`: not known.
-    reached: Option<bool>,
-    predicted: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    observed: Option<String>,
-    direction: Option<&'static str>,
-    node: Option<&'a NsName>,
-    reason: Option<&'static str>,
-}
-
-fn direction(back: bool) -> &'static str {
-    if back { "back" } else { "there" }
-}
-
-fn json<'a>(running: &'a Running, checked: &'a Checked, pairs: &'a [Pair<'a>]) -> Object<'a> {
-    let (sources, targets) = (checked.matrix.sources(), checked.matrix.targets());
-    let causes = groups(pairs).into_iter().map(|(key, group)| {
-        let verdict = checked.verdict(group.source, group.target);
-        JsonCause {
-            direction: key.as_ref().map(|(.., back)| direction(*back)),
-            node: key.as_ref().map(|(node, ..)| node.clone()),
-            reason: key.as_ref().map(|(_, code, _)| *code),
-            pairs: group.pairs,
-            from: &sources[group.source],
-            to: &targets[group.target].node,
-            address: targets[group.target].addr,
-            text: verdict.trouble().map(|trouble| words::sentence(&verdict, &trouble)),
-        }
-    });
-    let causes = causes.collect();
-    let open = pairs.iter().filter(|pair| pair.differs || pair.reached != Some(true)).map(|pair| {
-        let trouble = match pair.cell {
-            Cell::Stopped(cause) => cause.trouble.as_ref(),
-            _ => None,
-        };
-        JsonPair {
-            from: &sources[pair.source],
-            to: &targets[pair.target].node,
-            address: targets[pair.target].addr,
-            reached: pair.reached,
-            predicted: (!pair.is_unpredicted()).then_some(pair.cell == Cell::Reached),
-            observed: pair.seen.map(|seen| observed(seen, running)),
-            direction: trouble.map(|trouble| direction(trouble.back)),
-            node: trouble.map(|trouble| &trouble.node),
-            reason: trouble.map(hopyard::explain::Trouble::code),
-        }
-    });
-    Object {
-        v: VERSION,
-        lab: running.name().as_str(),
-        nodes: sources.len(),
-        pairs: pairs.len(),
-        reached: pairs.iter().filter(|pair| pair.reached == Some(true)).count(),
-        probed: checked.observed.is_some(),
-        causes,
-        open: open.collect(),
-    }
 }

@@ -5,8 +5,8 @@ mod evidence;
 mod file;
 mod json;
 mod lesson;
-mod recording;
-mod scene;
+pub(super) mod recording;
+pub(super) mod scene;
 pub(super) mod words;
 
 use std::net::IpAddr;

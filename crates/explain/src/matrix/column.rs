@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use hopyard_net::Family;
+use hopyard_net::{Family, FibRoute};
 
-use super::net::{Asked, Net, number};
+use super::net::{Asked, Door, Net, number};
 use super::stops::{Ending, Stops};
 use super::tables::{self, Edge, Hop, Source, Tables, Way};
 use crate::Reason;
@@ -22,16 +22,29 @@ enum Mark {
     Known(Ending),
 }
 
+/// What became of a node's packets.
+#[derive(Clone, Copy)]
+struct Fate {
+    mark: Mark,
+    /// How many nodes the longest way crosses.
+    depth: u32,
+    /// How many ways are tried where some are equal; 0: none are.
+    branches: u32,
+    /// Where the first way leads, if a packet is taken in there.
+    next: u32,
+}
+
+impl Fate {
+    /// Nobody has looked.
+    const NEW: Fate = Fate { mark: Mark::Unknown, depth: 0, branches: 0, next: NOWHERE };
+}
+
 /// What became of each node's packets.
 pub(super) struct Column {
-    marks: Vec<Mark>,
-    /// How many nodes the longest way crosses.
-    depth: Vec<u32>,
-    /// How many ways are tried where some are equal; 0: none are.
-    branches: Vec<u32>,
-    /// Where the first way of each leads, if a packet is taken in there.
-    next: Vec<u32>,
+    fates: Vec<Fate>,
     stack: Vec<Frame>,
+    /// Did one go round, or cross as many nodes as some hop limit allows?
+    is_long: bool,
 }
 
 /// No interface, and no node.
@@ -41,20 +54,13 @@ const NOWHERE: u32 = u32::MAX;
 #[derive(Clone, Copy)]
 struct Frame {
     node: u32,
-    /// Which of its ways is next.
-    at: usize,
-    /// The interface and the node that have to be looked at before.
-    waits_for: Option<(u32, u32)>,
-    result: Option<Mark>,
-    depth: u32,
-    branches: u32,
-    next: u32,
-}
-
-impl Default for Frame {
-    fn default() -> Self {
-        Frame { node: 0, at: 0, waits_for: None, result: None, depth: 0, branches: 0, next: NOWHERE }
-    }
+    /// Its hops.
+    first: u32,
+    end: u32,
+    /// The one that is next.
+    at: u32,
+    /// What is known by then; it is [`Mark::Unknown`] before the first.
+    fate: Fate,
 }
 
 /// What goes on with a packet that came in somewhere.
@@ -81,14 +87,19 @@ pub(super) struct Painter<'n, 'a> {
 
 impl<'n, 'a> Painter<'n, 'a> {
     pub(super) fn new(net: &'n Net<'a>, tables: &'n Tables<'a>, stops: &'n mut Stops) -> Self {
-        let routes = vec![0; net.nodes.len()];
+        let routes = tables.none();
         let asked = Asked::new(net, std::net::Ipv4Addr::UNSPECIFIED.into());
         let been = vec![(0, 0); net.ifaces.len()];
         Painter { net, tables, stops, routes, column: 0, asked, been, followed: 0, distances: None }
     }
 
-    fn way(&self, node: u32) -> &'n Way {
-        &self.tables.ways[node as usize][self.routes[node as usize] as usize]
+    fn way(&self, node: u32) -> Way {
+        self.tables.ways[self.routes[node as usize] as usize]
+    }
+
+    /// The first hop of the route that a node has, usable or not.
+    fn route(&self, node: u32) -> Option<&'a FibRoute> {
+        self.tables.routes[self.routes[node as usize] as usize]
     }
 
     /// Fills the column for the routes that are set.
@@ -96,27 +107,35 @@ impl<'n, 'a> Painter<'n, 'a> {
         self.column = column;
         self.asked = Asked::new(self.net, self.tables.columns[column as usize]);
         self.distances = None;
-        into.marks.fill(Mark::Unknown);
+        into.fates.fill(Fate::NEW);
+        into.is_long = false;
         for node in 0..number(self.net.nodes.len()) {
             self.settle(node, into);
         }
+        if into.is_long {
+            self.shorten(into);
+        }
+    }
+
+    /// Finds out what becomes of packets that go round, or have no hop left.
+    fn shorten(&mut self, into: &mut Column) {
         let mut followed = Vec::new();
         let mut far: BTreeMap<u8, Vec<u32>> = BTreeMap::new();
         for node in 0..number(self.net.nodes.len()) {
-            let at = node as usize;
-            let round = into.marks[at] == Mark::Loop;
-            let far_off = into.depth[at] >= u32::from(self.tables.least_limit) && into.ending(node) != Ending::Ask;
+            let fate = into.fates[node as usize];
+            let round = fate.mark == Mark::Loop;
+            let far_off = fate.depth >= u32::from(self.tables.least_limit) && into.ending(node) != Ending::Ask;
             if !round && !far_off {
                 continue;
             }
             let Way::On { limit, .. } = self.way(node) else { continue };
             if round {
-                followed.push((node, self.follow(node, *limit, into)));
-            } else if into.depth[at] >= u32::from(*limit) {
-                if into.branches[at] > 0 {
+                followed.push((node, self.follow(node, limit, into)));
+            } else if fate.depth >= u32::from(limit) {
+                if fate.branches > 0 {
                     followed.push((node, Ending::Ask));
                 } else {
-                    far.entry(*limit).or_default().push(node);
+                    far.entry(limit).or_default().push(node);
                 }
             }
         }
@@ -132,14 +151,14 @@ impl<'n, 'a> Painter<'n, 'a> {
         }
         // Only now: the others are followed through these.
         for (node, ending) in followed {
-            into.marks[node as usize] = Mark::Known(ending);
+            into.fates[node as usize].mark = Mark::Known(ending);
         }
     }
 
     /// For each node, the one that its packets come to after so many steps.
     fn behind(&self, steps: u8, into: &Column) -> Vec<u32> {
         let step = |to: u32| if to == NOWHERE { NOWHERE } else { self.net.ifaces[to as usize].node };
-        let mut power: Vec<u32> = into.next.iter().map(|to| step(*to)).collect();
+        let mut power: Vec<u32> = into.fates.iter().map(|fate| step(fate.next)).collect();
         let mut result: Vec<u32> = (0..number(self.net.nodes.len())).collect();
         let then = |first: &[u32], second: &[u32]| -> Vec<u32> {
             first.iter().map(|at| if *at == NOWHERE { NOWHERE } else { second[*at as usize] }).collect()
@@ -157,68 +176,57 @@ impl<'n, 'a> Painter<'n, 'a> {
 
     /// Finds out where the packets of a node end, and of all nodes that they come to.
     fn settle(&mut self, start: u32, into: &mut Column) {
-        if into.marks[start as usize] != Mark::Unknown {
+        if into.fates[start as usize].mark != Mark::Unknown {
             return;
         }
         self.open(start, into);
-        while let Some(frame) = into.stack.last().copied() {
-            let Way::On { hops, .. } = self.way(frame.node) else {
-                into.stack.pop();
+        let hops = self.tables.all_hops();
+        while let Some(Frame { node, first, end, at, .. }) = into.stack.last().copied() {
+            if at == end {
+                into.close(self.tables.least_limit);
                 continue;
-            };
-            let Some(hop) = hops.get(frame.at) else {
-                into.stack.pop();
-                into.close(&frame, hops.len());
-                continue;
-            };
-            let (to, entered) = match frame.waits_for {
-                // It has been looked at meanwhile.
-                Some((to, other)) => (to, Entered::AsOwn(other)),
-                None => self.enter(frame.node, hop),
-            };
-            let (mark, depth, branches, next) = match entered {
-                Entered::Ends(ending) => (Mark::Known(ending), 1, 0, NOWHERE),
-                Entered::AsOwn(other) => match into.marks[other as usize] {
-                    Mark::Unknown => {
-                        if let Some(frame) = into.stack.last_mut() {
-                            frame.waits_for = Some((to, other));
-                        }
+            }
+            let (to, entered) = self.enter(node, &hops[at as usize]);
+            let found = match entered {
+                Entered::Ends(ending) => Fate { mark: Mark::Known(ending), depth: 1, branches: 0, next: NOWHERE },
+                Entered::AsOwn(other) => match into.fates[other as usize] {
+                    // That comes first, and then this hop once more.
+                    Fate { mark: Mark::Unknown, .. } => {
                         self.open(other, into);
                         continue;
                     }
                     // On the way to it: a circle.
-                    Mark::Open => (Mark::Loop, 1, 0, to),
-                    mark => {
-                        let there = other as usize;
-                        (self.turned(mark, to), into.depth[there] + 1, into.branches[there], to)
+                    Fate { mark: Mark::Open, .. } => Fate { mark: Mark::Loop, depth: 1, branches: 0, next: to },
+                    Fate { mark, depth, branches, .. } => {
+                        Fate { mark: self.turned(mark, to), depth: depth + 1, branches, next: to }
                     }
                 },
             };
-            let Some(frame) = into.stack.last_mut() else { return };
-            frame.result = Some(match frame.result {
-                None => mark,
-                Some(other) if other == mark && mark != Mark::Loop => mark,
-                Some(_) => Mark::Known(Ending::Ask),
-            });
-            frame.depth = frame.depth.max(depth);
-            frame.branches = frame.branches.saturating_add(branches).saturating_add(u32::from(hops.len() > 1));
-            if frame.at == 0 {
-                frame.next = next;
+            let Some(Frame { at, fate, .. }) = into.stack.last_mut() else { return };
+            *at += 1;
+            let several = u32::from(end - first > 1);
+            fate.mark = match fate.mark {
+                Mark::Unknown => found.mark,
+                other if other == found.mark && other != Mark::Loop => other,
+                _ => Mark::Known(Ending::Ask),
+            };
+            fate.depth = fate.depth.max(found.depth);
+            fate.branches = fate.branches.saturating_add(found.branches).saturating_add(several);
+            if *at == first + 1 {
+                fate.next = found.next;
             }
-            frame.at += 1;
-            frame.waits_for = None;
         }
     }
 
     /// Begins to look at a node that nobody has looked at.
     fn open(&mut self, node: u32, into: &mut Column) {
-        let at = node as usize;
-        if let Err(ending) = self.own(node) {
-            into.marks[at] = Mark::Known(ending);
-            (into.depth[at], into.branches[at], into.next[at]) = (0, 0, NOWHERE);
-        } else {
-            into.marks[at] = Mark::Open;
-            into.stack.push(Frame { node, ..Frame::default() });
+        let fate = &mut into.fates[node as usize];
+        match self.own(node) {
+            Err(ending) => *fate = Fate { mark: Mark::Known(ending), ..Fate::NEW },
+            Ok((first, end)) => {
+                fate.mark = Mark::Open;
+                into.stack.push(Frame { node, first, end, at: first, fate: Fate::NEW });
+            }
         }
     }
 
@@ -231,16 +239,16 @@ impl<'n, 'a> Painter<'n, 'a> {
     }
 
     /// What a node does with a packet of its own, before it leaves.
-    fn own(&mut self, node: u32) -> Result<&'n [Hop], Ending> {
+    fn own(&mut self, node: u32) -> Result<(u32, u32), Ending> {
         if self.net.odd[node as usize] {
             return Err(Ending::Ask);
         }
         match self.way(node) {
             Way::None => Err(self.no_route(node)),
             Way::Local => Err(Ending::At(node)),
-            Way::Stop(stop) => Err(Ending::Stop(*stop)),
+            Way::Stop(stop) => Err(Ending::Stop(stop)),
             Way::Ask => Err(Ending::Ask),
-            Way::On { hops, .. } => Ok(hops),
+            Way::On { first, end, .. } => Ok((first, end)),
         }
     }
 
@@ -265,13 +273,12 @@ impl<'n, 'a> Painter<'n, 'a> {
     }
 
     /// Where a way leads, and what is done there before a packet is treated as the node's own.
-    fn enter(&mut self, node: u32, hop: &Hop) -> (u32, Entered) {
+    fn enter(&mut self, node: u32, hop: &Hop<'a>) -> (u32, Entered) {
         let edge = match hop.edge {
             Edge::OnLink => {
                 let (tables, routes) = (self.tables, &self.routes);
-                let takes =
-                    |node: u32| matches!(tables.ways[node as usize][routes[node as usize] as usize], Way::Local);
-                tables::edge(self.net, hop.by, &hop.next, &self.asked, takes, self.stops)
+                let takes = |node: u32| matches!(tables.ways[routes[node as usize] as usize], Way::Local);
+                tables::edge(self.net, hop.by, hop.next, &self.asked, takes, self.stops)
             }
             edge => edge,
         };
@@ -285,8 +292,7 @@ impl<'n, 'a> Painter<'n, 'a> {
     }
 
     fn take(&mut self, to: u32, taken_for_it: bool) -> Entered {
-        let it = &self.net.ifaces[to as usize];
-        let node = it.node;
+        let Door { node, forwards } = self.net.doors[to as usize];
         if self.net.odd[node as usize] {
             return Entered::Ends(Ending::Ask);
         }
@@ -295,15 +301,13 @@ impl<'n, 'a> Painter<'n, 'a> {
             return Entered::AsOwn(node);
         }
         let family = self.net.family;
-        let state = self.net.nodes[node as usize];
         let passes = family == Family::Ipv6 && !matches!(way, Way::On { .. });
-        if passes || it.forwards {
+        if passes || forwards {
             return Entered::AsOwn(node);
         }
-        // The first hop of the route, usable or not.
-        let route = self.tables.routes[node as usize][self.routes[node as usize] as usize];
-        let by = route.and_then(|route| route.next_hops().first()).map(|next| next.dev);
-        let reason = || walk::not_forwarding(state, family, taken_for_it, it.dev, by);
+        let (state, dev) = (self.net.nodes[node as usize], self.net.ifaces[to as usize].dev);
+        let by = self.route(node).and_then(|route| route.next_hops().first()).map(|next| next.dev);
+        let reason = || walk::not_forwarding(state, family, taken_for_it, dev, by);
         Entered::Ends(Ending::Stop(self.stops.off(self.net, to, taken_for_it, by, reason)))
     }
 
@@ -314,12 +318,13 @@ impl<'n, 'a> Painter<'n, 'a> {
         let mut came = None;
         let (mut node, mut ttl) = (start, limit);
         loop {
-            let Ok([hop, others @ ..]) = self.own(node) else {
-                return if let Mark::Known(ending) = into.marks[node as usize] { ending } else { Ending::Ask };
+            let Ok((first, end)) = self.own(node) else {
+                return into.ending(node);
             };
-            if !others.is_empty() {
+            if end - first > 1 {
                 return Ending::Ask;
             }
+            let hop = &self.tables.all_hops()[first as usize];
             if path.len() > 1 {
                 if node == start && self.net.family == Family::Ipv4 {
                     // It comes back to where it is from.
@@ -366,7 +371,7 @@ impl<'n, 'a> Painter<'n, 'a> {
         let mut node = start;
         // No way that arrives is longer.
         for _ in 0..=u8::MAX {
-            match into.next[node as usize] {
+            match into.fates[node as usize].next {
                 NOWHERE => return false,
                 to if to == iface => return true,
                 to => node = self.net.ifaces[to as usize].node,
@@ -384,8 +389,7 @@ impl<'n, 'a> Painter<'n, 'a> {
     /// first. Empty: the walk has to be asked.
     pub(super) fn sources(&self, node: u32, into: &mut Vec<u32>) {
         into.clear();
-        let Way::On { hops, .. } = self.way(node) else { return };
-        for hop in hops {
+        for hop in self.tables.hops(self.way(node)) {
             match self.source(node, hop) {
                 Some(column) if into.contains(&column) => {}
                 Some(column) => into.push(column),
@@ -397,43 +401,55 @@ impl<'n, 'a> Painter<'n, 'a> {
         }
     }
 
-    fn source(&self, node: u32, hop: &Hop) -> Option<u32> {
+    fn source(&self, node: u32, hop: &Hop<'a>) -> Option<u32> {
         match hop.src {
             Source::Column(column) => Some(column),
             Source::Ask => None,
             Source::ByDestination => {
-                let route = self.tables.routes[node as usize][self.routes[node as usize] as usize]?;
                 let state = self.net.nodes[node as usize];
-                let src = crate::lookup::source(state, route, Some(&hop.next), self.asked.addr)?;
+                let src = crate::lookup::source(state, self.route(node)?, Some(hop.next), self.asked.addr)?;
                 self.tables.column(src).filter(|_| self.net.is_own(src, node))
             }
         }
     }
 }
 
+/// Whose packets end at one node, as bits.
+pub(super) struct Arrived {
+    at: u32,
+    nodes: Vec<u64>,
+}
+
+impl Arrived {
+    /// Do the packets of a node end at another?
+    pub(super) fn has(&self, node: u32, at: Option<u32>) -> bool {
+        Some(self.at) == at && self.nodes[node as usize / 64] >> (node % 64) & 1 == 1
+    }
+}
+
 impl Column {
-    pub(super) fn new(nodes: usize) -> Self {
-        Column {
-            marks: vec![Mark::Unknown; nodes],
-            depth: vec![0; nodes],
-            branches: vec![0; nodes],
-            next: vec![NOWHERE; nodes],
-            stack: Vec::new(),
-        }
+    /// Whose packets end at a node.
+    pub(super) fn arrived(&self, at: u32) -> Arrived {
+        let arrives = |fate: &Fate| u64::from(fate.mark == Mark::Known(Ending::At(at)));
+        let word = |fates: &[Fate]| fates.iter().rev().fold(0, |bits, fate| bits << 1 | arrives(fate));
+        Arrived { at, nodes: self.fates.chunks(64).map(word).collect() }
     }
 
-    /// Writes down what became of a node, all of whose ways were looked at.
-    fn close(&mut self, frame: &Frame, hops: usize) {
-        let at = frame.node as usize;
-        let mut mark = frame.result.unwrap_or(Mark::Known(Ending::Ask));
-        if frame.branches as usize >= BRANCHES || mark == Mark::Loop && (hops > 1 || frame.branches > 0) {
-            mark = Mark::Known(Ending::Ask);
+    pub(super) fn new(nodes: usize) -> Self {
+        Column { fates: vec![Fate::NEW; nodes], stack: Vec::new(), is_long: false }
+    }
+
+    /// Writes down what became of the node that was looked at last, when all its ways were.
+    fn close(&mut self, least_limit: u8) {
+        let Some(Frame { node, first, end, mut fate, .. }) = self.stack.pop() else { return };
+        if fate.branches as usize >= BRANCHES || fate.mark == Mark::Loop && (end - first > 1 || fate.branches > 0) {
+            fate.mark = Mark::Known(Ending::Ask);
         }
-        self.marks[at] = mark;
-        (self.depth[at], self.branches[at], self.next[at]) = (frame.depth, frame.branches, frame.next);
+        self.is_long |= fate.mark == Mark::Loop || fate.depth >= u32::from(least_limit);
+        self.fates[node as usize] = fate;
     }
 
     pub(super) fn ending(&self, node: u32) -> Ending {
-        if let Mark::Known(ending) = self.marks[node as usize] { ending } else { Ending::Ask }
+        if let Mark::Known(ending) = self.fates[node as usize].mark { ending } else { Ending::Ask }
     }
 }

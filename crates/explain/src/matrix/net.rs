@@ -18,12 +18,18 @@ pub(super) struct Iface<'a> {
     pub(super) node: u32,
     pub(super) dev: IfName,
     pub(super) link: &'a LinkState,
-    /// Is sent on what comes in here?
-    pub(super) forwards: bool,
     /// The segment that its frames come to as things are.
     pub(super) segment: u32,
     /// The same if all were up.
     pub(super) wired: u32,
+}
+
+/// What there is to know of an interface to a packet that comes in: little, because it is asked most often.
+#[derive(Clone, Copy)]
+pub(super) struct Door {
+    pub(super) node: u32,
+    /// Is sent on what comes in here?
+    pub(super) forwards: bool,
 }
 
 /// Nodes and interfaces by number, in the order of the snapshot.
@@ -33,6 +39,7 @@ pub(super) struct Net<'a> {
     pub(super) names: Vec<&'a NsName>,
     pub(super) nodes: Vec<&'a NodeState>,
     pub(super) ifaces: Vec<Iface<'a>>,
+    pub(super) doors: Vec<Door>,
     /// The first interface of each node, and behind the last.
     first: Vec<u32>,
     /// By segment: more than cables and switches decides, and the walk has to be asked.
@@ -105,16 +112,18 @@ impl<'a> Net<'a> {
         let names: Vec<&NsName> = snapshot.nodes.keys().collect();
         let nodes: Vec<&NodeState> = snapshot.nodes.values().collect();
         let mut ifaces = Vec::new();
+        let mut doors = Vec::new();
         let mut first = vec![0];
         for (node, state) in nodes.iter().enumerate() {
             ifaces.extend(state.links.iter().map(|(dev, link)| Iface {
                 node: number(node),
                 dev: *dev,
                 link,
-                forwards: walk::forwards(state, family, *dev),
                 segment: 0,
                 wired: 0,
             }));
+            let door = |dev| Door { node: number(node), forwards: walk::forwards(state, family, dev) };
+            doors.extend(state.links.keys().map(|dev| door(*dev)));
             first.push(number(ifaces.len()));
         }
         let none = |of: usize| vec![false; of];
@@ -130,6 +139,7 @@ impl<'a> Net<'a> {
             names,
             nodes,
             ifaces,
+            doors,
             first,
             by_mac: HashMap::new(),
             ends: HashMap::new(),

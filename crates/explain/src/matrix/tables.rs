@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use hopyard_net::{FibAction, FibRoute, IfName, RouteKind};
+use hopyard_net::{FibAction, FibRoute, IfName, NextHop, RouteKind};
 
 use super::net::{Asked, Net, PROBE_BYTES, number};
 use super::stops::Stops;
@@ -25,12 +25,12 @@ pub(super) enum Edge {
 }
 
 /// One way on.
-#[derive(Clone, Debug)]
-pub(super) struct Hop {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hop<'a> {
     /// The interface.
     pub(super) by: u32,
-    pub(super) next: hopyard_net::NextHop,
     pub(super) edge: Edge,
+    pub(super) next: &'a NextHop,
     pub(super) src: Source,
 }
 
@@ -46,7 +46,7 @@ pub(super) enum Source {
 }
 
 /// What a route of a node does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Way {
     /// There is none.
     None,
@@ -56,17 +56,21 @@ pub(super) enum Way {
     Stop(u32),
     /// The walk has to be asked.
     Ask,
-    /// On: the usable hops, and the hop limit of the node's own packets.
-    On { hops: Vec<Hop>, limit: u8 },
+    /// On: the usable hops, by their places in the list of all, and the hop limit of the node's own packets.
+    On { first: u32, end: u32, limit: u8 },
 }
 
-/// All tables.
+/// All tables. The routes of all nodes are one list, and so are their hops, because to go through them is
+/// what takes the time.
 pub(super) struct Tables<'a> {
     /// The addresses, in order.
     pub(super) columns: Vec<IpAddr>,
-    /// By node: its routes, and what they do; 0 is none.
-    pub(super) routes: Vec<Vec<Option<&'a FibRoute>>>,
-    pub(super) ways: Vec<Vec<Way>>,
+    /// The routes of each node in turn, and what they do; the first of a node is none.
+    pub(super) routes: Vec<Option<&'a FibRoute>>,
+    pub(super) ways: Vec<Way>,
+    hops: Vec<Hop<'a>>,
+    /// By node: its first route, and behind the last.
+    first: Vec<u32>,
     /// Where a node's route becomes another: column, node, route.
     pub(super) changes: Vec<(u32, u32, u32)>,
     /// The least hop limit that a node gives its packets.
@@ -97,6 +101,8 @@ impl<'a> Tables<'a> {
             columns,
             routes: Vec::new(),
             ways: Vec::new(),
+            hops: Vec::new(),
+            first: vec![0],
             changes: Vec::new(),
             least_limit: crate::Packet::TTL,
             spans: Vec::new(),
@@ -113,23 +119,42 @@ impl<'a> Tables<'a> {
         self.columns.binary_search(&addr).ok().map(number)
     }
 
+    /// No route of each node.
+    pub(super) fn none(&self) -> Vec<u32> {
+        self.first[..self.spans.len()].to_vec()
+    }
+
+    /// The usable hops of all ways.
+    pub(super) fn all_hops(&self) -> &[Hop<'a>] {
+        &self.hops
+    }
+
+    /// The usable hops of a way.
+    pub(super) fn hops(&self, way: Way) -> &[Hop<'a>] {
+        match way {
+            Way::On { first, end, .. } => &self.hops[first as usize..end as usize],
+            _ => &[],
+        }
+    }
+
     /// The route of a node for a column.
     pub(super) fn route_at(&self, node: u32, column: u32) -> u32 {
         let spans = &self.spans[node as usize];
         let behind = spans.partition_point(|(start, _)| *start <= column);
-        behind.checked_sub(1).map_or(0, |at| spans[at].1)
+        behind.checked_sub(1).map_or(self.first[node as usize], |at| spans[at].1)
     }
 
     pub(super) fn takes(&self, node: u32, addr: IpAddr) -> bool {
         let Some(column) = self.column(addr) else { return false };
-        matches!(self.ways[node as usize][self.route_at(node, column) as usize], Way::Local)
+        matches!(self.ways[self.route_at(node, column) as usize], Way::Local)
     }
 
     /// The tables in the reverse of the order in which they are asked, each route over those that it hides.
     fn paint(&mut self, net: &Net<'a>, node: u32, line: &mut Vec<u32>) {
         let state = net.nodes[node as usize];
+        let none = number(self.ways.len());
         line.clear();
-        line.resize(self.columns.len(), 0);
+        line.resize(self.columns.len(), none);
         let mut order: Vec<u32> = Vec::new();
         for rule in state.rules.iter().filter(|rule| rule.family == net.family) {
             if let hopyard_net::RuleAction::Lookup(table) = rule.action
@@ -152,32 +177,31 @@ impl<'a> Tables<'a> {
                 .then(b.metric().cmp(&a.metric()))
                 .then(b_at.cmp(a_at))
         });
-        let mut known: Vec<Option<&FibRoute>> = vec![None];
-        let mut ways = vec![Way::None];
+        self.routes.push(None);
+        self.ways.push(Way::None);
         for (_, route, _) in routes {
             let (first, last) = (route.key.prefix.network(), route.key.prefix.broadcast());
             let start = self.columns.partition_point(|addr| *addr < first);
             let length = self.columns[start..].partition_point(|addr| *addr <= last);
             if length > 0 {
-                line[start..start + length].fill(number(ways.len()));
-                ways.push(match route.action {
+                line[start..start + length].fill(number(self.ways.len()));
+                self.ways.push(match route.action {
                     FibAction::Local => Way::Local,
                     // Compiled when the tables of all are there.
                     _ => Way::Ask,
                 });
-                known.push(Some(route));
+                self.routes.push(Some(route));
             }
         }
         let mut spans: Vec<(u32, u32)> = Vec::new();
         for (column, &route) in line.iter().enumerate() {
-            if spans.last().map_or(0, |(_, last)| *last) != route {
+            if spans.last().map_or(none, |(_, last)| *last) != route {
                 spans.push((number(column), route));
             }
         }
         self.changes.extend(spans.iter().map(|(column, route)| (*column, node, *route)));
         self.spans.push(spans);
-        self.routes.push(known);
-        self.ways.push(ways);
+        self.first.push(number(self.ways.len()));
     }
 
     /// A node that believes a source only if it has a route to it (RFC 3704, loose) believes all, if it has
@@ -192,7 +216,7 @@ impl<'a> Tables<'a> {
                 };
                 let spans = &self.spans[node];
                 let all = spans.first().is_some_and(|(start, _)| *start == 0)
-                    && spans.iter().all(|(_, route)| routed(self.routes[node][*route as usize]));
+                    && spans.iter().all(|(_, route)| routed(self.routes[*route as usize]));
                 net.doubts[node] = false;
                 net.odd[node] |= !all;
             }
@@ -203,8 +227,8 @@ impl<'a> Tables<'a> {
     pub(super) fn compile(&mut self, net: &Net<'a>, stops: &mut Stops) {
         let mut edges: HashMap<(u32, IpAddr), Edge> = HashMap::new();
         for node in 0..number(net.nodes.len()) {
-            for at in 1..self.routes[node as usize].len() {
-                let Some(route) = self.routes[node as usize][at] else { continue };
+            for at in self.first[node as usize] as usize..self.first[node as usize + 1] as usize {
+                let Some(route) = self.routes[at] else { continue };
                 let way = match &route.action {
                     FibAction::Local => continue,
                     FibAction::Route(RouteKind::Unicast(_)) => self.on(net, node, route, &mut edges, stops),
@@ -214,21 +238,21 @@ impl<'a> Tables<'a> {
                 if let Way::On { limit, .. } = &way {
                     self.least_limit = self.least_limit.min(*limit);
                 }
-                self.ways[node as usize][at] = way;
+                self.ways[at] = way;
             }
         }
     }
 
     fn on(
-        &self,
+        &mut self,
         net: &Net<'a>,
         node: u32,
-        route: &FibRoute,
+        route: &'a FibRoute,
         edges: &mut HashMap<(u32, IpAddr), Edge>,
         stops: &mut Stops,
     ) -> Way {
         let state = net.nodes[node as usize];
-        let mut hops = Vec::new();
+        let first = number(self.hops.len());
         for next in lookup::usable_hops(state, route) {
             let Some(by) = net.iface(node, next.dev) else { return Way::Ask };
             if net.ifaces[by as usize].link.mtu < PROBE_BYTES {
@@ -254,10 +278,11 @@ impl<'a> Tables<'a> {
                     column.map_or(Source::Ask, Source::Column)
                 }
             };
-            hops.push(Hop { by, next: next.clone(), edge, src });
+            self.hops.push(Hop { by, edge, next, src });
         }
         let limit = route.hop_limit.unwrap_or(crate::Packet::TTL);
-        if hops.is_empty() { Way::Ask } else { Way::On { hops, limit } }
+        let end = number(self.hops.len());
+        if first == end { Way::Ask } else { Way::On { first, end, limit } }
     }
 }
 
@@ -265,7 +290,7 @@ impl<'a> Tables<'a> {
 pub(super) fn edge(
     net: &Net<'_>,
     by: u32,
-    next: &hopyard_net::NextHop,
+    next: &NextHop,
     asked: &Asked<'_>,
     takes: impl Fn(u32) -> bool,
     stops: &mut Stops,
@@ -285,7 +310,7 @@ pub(super) fn edge(
 }
 
 /// The source of packets that leave by an interface, if it is the same for all.
-fn source(net: &Net<'_>, by: u32, next: &hopyard_net::NextHop) -> Option<IpAddr> {
+fn source(net: &Net<'_>, by: u32, next: &NextHop) -> Option<IpAddr> {
     let it = &net.ifaces[by as usize];
     let state = net.nodes[it.node as usize];
     match (net.family, next.via) {

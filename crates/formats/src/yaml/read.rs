@@ -11,7 +11,7 @@ use crate::links::{self, Line};
 
 // The keys of each mapping; the schema has the same, and a test compares them.
 pub(super) const LAB: &[&str] =
-    &["name", "nodes", "switches", "links", "routing", "multipath", "neighbours", "addressing"];
+    &["name", "nodes", "switches", "links", "routing", "multipath", "neighbours", "addressing", "expect"];
 pub(super) const NODE: &[&str] =
     &["role", "forward", "loopback", "interfaces", "addresses", "sysctls", "routes", "nat", "uplink"];
 pub(super) const NAT: &[&str] = &["masquerade", "snat", "dnat", "floating", "publish"];
@@ -60,6 +60,9 @@ fn lab(root: &Value, problems: &mut Vec<Problem>) -> Option<LabDoc> {
         for value in list {
             link(value, &mut doc.links, problems);
         }
+    }
+    if let Some(value) = fields.take("expect") {
+        doc.expect = value.texts("expect", problems);
     }
     fields.finish(problems);
     Some(doc)

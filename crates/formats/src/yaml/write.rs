@@ -53,6 +53,12 @@ pub fn to_yaml(lab: &Lab) -> String {
             out.link(lab, link);
         }
     }
+    if !lab.expectations().is_empty() {
+        out.line(0, "expect:");
+        for expectation in lab.expectations() {
+            out.line(2, format_args!("- {}", quoted(&expectation.words(lab).to_string())));
+        }
+    }
     out.text
 }
 

@@ -108,6 +108,7 @@ pub fn list(lab: &Lab) -> String {
             line
         }),
     );
+    section(&mut out, lab.expectations().iter().map(|expectation| format!("expect {}", expectation.words(lab))));
     out
 }
 

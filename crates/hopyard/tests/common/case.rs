@@ -153,7 +153,7 @@ pub(crate) fn case(seed: u64) -> Result<(Ending, Option<String>), String> {
         let pairs: Vec<_> = checked.matrix.pairs().collect();
         let tell = |at: &usize| {
             let (source, target, cell) = pairs[*at];
-            let seen = checked.observed.as_ref().map(|all| all[*at].clone());
+            let seen = checked.observed[*at].clone();
             let (source, target) = (&checked.matrix.sources()[source], &checked.matrix.targets()[target]);
             let alone = ask(source, &target.node, Packet::probe(target.addr, Protocol::Icmp, 0));
             format!("{source} -> {target:?}: {cell:?}, seen {seen:?}\nALONE {}", shown(&alone))

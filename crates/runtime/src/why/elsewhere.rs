@@ -13,9 +13,8 @@ use hopyard_kernel::holders::NamespaceId;
 use hopyard_kernel::{Errno, KernelError, Realm, SnapshotScope, World, pin};
 use hopyard_net::{NsName, Snapshot};
 
-use super::probe::Prepared;
 use super::recorded::read_all;
-use super::{Fixed, Report, fix, look_into};
+use super::{Fixed, Prepared, Report, fix, look_into, question};
 use crate::error::{Error, IoContext};
 use crate::ns::{EntryName, Names, NsError};
 
@@ -143,6 +142,10 @@ impl Elsewhere {
         &self.places
     }
 
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
     /// How many namespaces cables lead to that may not be entered; they count as unknown.
     pub fn closed(&self) -> usize {
         self.closed
@@ -177,13 +180,13 @@ impl Elsewhere {
         probing: Probing,
     ) -> Result<Report, Error> {
         let inside = self.places.get(from) != Some(&Place::Host) && wanted.is_some();
-        let query = Query { from: from.clone(), packet, wanted };
+        let query = question(from.clone(), packet, wanted);
         let may = match probing {
             Probing::Never => false,
             Probing::Inside => inside,
             Probing::Always => true,
         };
-        let prepared = may.then(|| Prepared::start(&packet));
+        let prepared = may.then(|| Prepared::start(&query.packet));
         let probe = |verdict: &Verdict| prepared.filter(|_| probing == Probing::Always || !leaves(verdict));
         look_into(&mut self.world, snapshot, query, probe, |_| Ok(Vec::new()))
     }
@@ -200,8 +203,8 @@ impl Elsewhere {
             return Ok(Fixed::OfHost(at + 1));
         }
         fix::make(&mut self.world, report, |world| {
-            let mut query = report.query.clone();
-            query.packet.src = None;
+            let Query { from, packet, wanted } = report.query.clone();
+            let query = question(from, Packet { src: None, ..packet }, wanted);
             let prepared = Prepared::start(&query.packet);
             let snapshot = world.snapshot(&SnapshotScope::default())?;
             look_into(world, snapshot, query, |_| Some(prepared), |_| Ok(Vec::new()))

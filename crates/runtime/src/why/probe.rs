@@ -102,19 +102,26 @@ impl Seen {
 
 /// A probe of which it is not yet known where it will go: what needs nothing else, and some milliseconds, is done beside.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     /// What no other probe has.
     token: [u8; 8],
-    watch: Beginning,
+    /// `None`: for which reason the kernel drops it does not matter.
+    watch: Option<Beginning>,
 }
 
 impl Prepared {
     pub(super) fn start(packet: &Packet) -> Self {
+        let Prepared { token, .. } = Prepared::plain();
+        Prepared { token, watch: Some(DropWatch::begin_beside(mark(packet, packet, token))) }
+    }
+
+    /// One of many, of which only what becomes of them matters.
+    pub(crate) fn plain() -> Self {
         let salt = [crate::ping::salt(), crate::ping::salt().rotate_left(16)].map(u32::to_be_bytes);
         let mut token = [0; 8];
         token[..4].copy_from_slice(&salt[0]);
         token[4..].copy_from_slice(&salt[1]);
-        Prepared { token, watch: DropWatch::begin_beside(mark(packet, packet, token)) }
+        Prepared { token, watch: None }
     }
 }
 

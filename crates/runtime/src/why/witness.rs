@@ -76,7 +76,7 @@ impl Witnesses {
         snapshot: &Snapshot,
         nodes: &[(&NsName, BorrowedFd<'_>)],
         mark: &Mark,
-        watch: Beginning,
+        watch: Option<Beginning>,
         seen: &mut Seen,
     ) -> Result<Self, Error> {
         let has_rules = |(node, _): &&(&NsName, BorrowedFd<'_>)| {
@@ -100,6 +100,7 @@ impl Witnesses {
                 }
             }
         }
+        let Some(watch) = watch else { return Ok(Witnesses { tracers, drops: None }) };
         let drops = watch.finish().and_then(|watch| {
             let namespaces: Vec<_> = nodes.iter().map(|(_, namespace)| *namespace).collect();
             watch.watch(&namespaces)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hopyard::explain::{Query, owner};
 use hopyard::formats::SourceFile;
-use hopyard::formats::recording::{Declared, Recording};
+use hopyard::formats::recording::{Declared, Recorded, Recording};
 use hopyard::model::nearest;
 use hopyard::net::{Family, NsName, Snapshot};
 use hopyard::runtime::why::{Report, computed, main_addresses};
@@ -16,15 +16,29 @@ use super::{Args, Target};
 use crate::error::CliError;
 use crate::source::read_file;
 
-/// Reads the file and looks into it.
-pub(super) fn look(args: &Args, path: &Path) -> Result<(Report, Scene), CliError> {
+/// Reads the file.
+pub(in crate::commands) fn read(path: &Path) -> Result<Recording, CliError> {
     // As everywhere: standard input.
     let path = if path.as_os_str() == "-" { Path::new("/dev/stdin") } else { path };
     let source = read_file(path, "`hop record` writes one")?;
     let source = SourceFile::new(source.name(), tame(source.text()));
     let read = Recording::read(&source);
-    let Recording { recorded, declared, snapshot } =
-        read.map_err(|problem| CliError::Topology { problems: vec![problem], source: Box::new(source) })?;
+    read.map_err(|problem| CliError::Topology { problems: vec![problem], source: Box::new(source) })
+}
+
+/// Where an answer from a recording comes from.
+pub(in crate::commands) fn remark(recorded: Option<&Recorded>) -> String {
+    match recorded {
+        Some(it) => {
+            format!("Computed from a recording of {} ({}); nobody was asked, and nothing sent.", it.at, it.kernel)
+        }
+        None => "Computed from a recording; nobody was asked, and nothing sent.".to_owned(),
+    }
+}
+
+/// Reads the file and looks into it.
+pub(super) fn look(args: &Args, path: &Path) -> Result<(Report, Scene), CliError> {
+    let Recording { recorded, declared, snapshot } = read(path)?;
     let from = node(&snapshot, declared.as_ref(), &args.source)?;
     let target = Target::parse(&args.to, false)?;
     let (dst, wanted) = if let Ok(address) = target.host.parse::<IpAddr>() {
@@ -37,12 +51,7 @@ pub(super) fn look(args: &Args, path: &Path) -> Result<(Report, Scene), CliError
     let drift = declared.as_ref().map_or(&[][..], |declared| &declared.drift);
     let scene = Scene {
         file: declared.as_ref().and_then(File::of_recording),
-        remark: Some(match recorded {
-            Some(it) => {
-                format!("Computed from a recording of {} ({}); nobody was asked, and nothing sent.", it.at, it.kernel)
-            }
-            None => "Computed from a recording; nobody was asked, and nothing sent.".to_owned(),
-        }),
+        remark: Some(remark(recorded.as_ref())),
         ..Scene::default()
     };
     Ok((computed(snapshot, query, drift), scene))
@@ -73,7 +82,11 @@ fn tame(text: &str) -> String {
     tamed
 }
 
-fn node(snapshot: &Snapshot, declared: Option<&Declared>, text: &str) -> Result<NsName, CliError> {
+pub(in crate::commands) fn node(
+    snapshot: &Snapshot,
+    declared: Option<&Declared>,
+    text: &str,
+) -> Result<NsName, CliError> {
     let found = snapshot.nodes.keys().find(|name| name.as_str() == text);
     let is_node = |name: &&NsName| declared.is_none_or(|declared| declared.nodes.contains_key(*name));
     match found {
@@ -95,7 +108,7 @@ fn node(snapshot: &Snapshot, declared: Option<&Declared>, text: &str) -> Result<
 }
 
 /// As declared, the main one of each family first; else as the node has them.
-fn addresses(snapshot: &Snapshot, declared: Option<&Declared>, node: &NsName) -> Vec<IpAddr> {
+pub(in crate::commands) fn addresses(snapshot: &Snapshot, declared: Option<&Declared>, node: &NsName) -> Vec<IpAddr> {
     match declared.and_then(|declared| declared.nodes.get(node)) {
         Some(node) => {
             let first = |family| node.addresses.iter().copied().find(|addr| Family::of(*addr) == family);

@@ -1,0 +1,224 @@
+//! What a topology expects, and whether `hop check` finds it so.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use common::{Place, text, unique};
+use serde_json::Value;
+
+/// Three hosts around a router; lines of `expect` begin on line 12.
+fn star(place: &Place, name: &str, expect: &[&str]) -> String {
+    let mut yaml = format!(
+        "name: {name}\nnodes:\n  web:\n  db:\n  guest:\n  gate:\nlinks:\n  - web -- gate\n  - db:eth0 -- gate:eth1\n  - guest -- gate\nexpect:\n"
+    );
+    if expect.is_empty() {
+        yaml.push_str("  []\n");
+    }
+    yaml.extend(expect.iter().map(|line| format!("  - {line}\n")));
+    place.file("star.hop.yaml", &yaml)
+}
+
+#[track_caller]
+fn check(place: &Place, args: &[&str]) -> (String, Option<i32>) {
+    let output = place.output(&[&["check"], args].concat());
+    assert_eq!(text(&output.stderr), "");
+    (text(&output.stdout), output.status.code())
+}
+
+fn json(place: &Place, args: &[&str]) -> Value {
+    let (said, _) = check(place, &[&["--json"], args].concat());
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+/// What hop is told to type, it can: each ends as it said.
+fn follow(place: &Place, said: &str) {
+    let commands = said.lines().filter_map(|line| line.strip_prefix("   hop why ")).collect::<Vec<_>>();
+    assert!(!commands.is_empty(), "{said}");
+    for line in commands {
+        // What is wrong may stand behind it.
+        let command = line.split("   ").next().unwrap();
+        let output = place.output(&[&["why"], command.split(' ').collect::<Vec<_>>().as_slice()].concat());
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{command}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn lines_that_hold_are_counted_and_those_that_do_not_are_named_with_their_place() {
+    let place = Place::new();
+    let name = unique("expect");
+    let lines =
+        ["web -> db", "guest -x-> db", "all -> gate", "web -> db:5432", "guest -x-> db:5432", "web -> 192.0.2.1"];
+    place.hop(&["up", &star(&place, &name, &lines)]);
+    let (said, status) = check(&place, &["-4"]);
+    for line in [
+        "star.hop.yaml:13: guest -x-> db  does not hold: db answers\n   hop why guest db\n",
+        "star.hop.yaml:15: web -> db:5432/tcp  does not hold: nothing listens on port 5432 of db (no tcp port does)\n   hop why web db:5432\n",
+        // A closed port is no wall.
+        "star.hop.yaml:16: guest -x-> db:5432/tcp  does not hold: it comes through, although nothing listens on port 5432 of db",
+        "star.hop.yaml:17: web -> 192.0.2.1  does not hold: gate has no route to 192.0.2.1\n   hop why web 192.0.2.1\n",
+        "2 of 6 expectations hold\n12 of 12 pairs reach each other, as predicted",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+    assert!(said.starts_with("web      . . .\ndb     .   . .\nguest  . !   .\n"), "{said}");
+    assert_eq!(status, Some(1));
+    follow(&place, &said);
+    let found = json(&place, &["-4"]);
+    let line = &found["expectations"][1];
+    assert_eq!((&line["expect"], &line["line"], &line["holds"]), (&"guest -x-> db".into(), &13.into(), &false.into()));
+    assert_eq!((&line["file"], &line["command"]), (&"star.hop.yaml".into(), &"hop why guest db".into()));
+    assert_eq!(found["open"][0]["expected"], "not-reached");
+    assert_eq!(found["open"].as_array().unwrap().len(), 1, "{found:#}");
+
+    // The service comes, and who shall not come to it is kept out.
+    let server =
+        "import socket,sys\ns=socket.create_server(('0.0.0.0',5432))\nprint('ready',flush=True)\nsys.stdin.read()";
+    let mut server = place
+        .command(&["exec", "db", "--", "/usr/bin/python3", "-c", server])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 5];
+    std::io::Read::read_exact(server.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let guest = text(&place.output(&["exec", "guest", "--", "ip", "-4", "-o", "addr", "show", "eth0"]).stdout);
+    let guest = guest.split_whitespace().nth(3).unwrap().split('/').next().unwrap().to_owned();
+    place.hop(&["exec", "db", "--", "ip", "route", "add", "blackhole", &format!("{guest}/32")]);
+    let (said, status) = check(&place, &["-4"]);
+    assert!(said.contains("\n5 of 6 expectations hold\n"), "{said}");
+    assert!(said.contains("guest  . -   ."), "what shall not be reached is no failure: {said}");
+    // What db sends to guest ends there too, and no line is about it.
+    assert!(said.contains("db     .   x ."), "{said}");
+    assert_eq!(status, Some(1));
+    let (predicted, status) = check(&place, &["-4", "--no-probe"]);
+    assert!(predicted.contains("\n5 of 6 expectations hold\n"), "{predicted}");
+    assert_eq!(status, Some(1));
+
+    // Without the line that cannot hold, all is well; the lines are taken over, and nothing else changes.
+    let file = star(&place, &name, &lines[..5]);
+    let output = place.output(&["check", "-4"]);
+    assert!(
+        text(&output.stderr).contains("star.hop.yaml expects something else by now; `hop up "),
+        "{}",
+        text(&output.stderr)
+    );
+    assert!(text(&output.stdout).contains("\nexpect: web -> 192.0.2.1  does not hold: "), "{}", text(&output.stdout));
+    place.hop(&["up", &file]);
+    place.hop(&["exec", "db", "--", "ip", "route", "replace", "blackhole", &format!("{guest}/32")]);
+    let (said, status) = check(&place, &["-4"]);
+    assert!(said.contains("\n5 of 5 expectations hold\n"), "{said}");
+    assert_eq!(status, Some(0), "{said}");
+    drop(server.stdin.take());
+    server.wait().unwrap();
+}
+
+#[test]
+fn a_line_that_names_more_decides_and_lines_alone_decide_the_status() {
+    let place = Place::new();
+    let name = unique("expect");
+    place.hop(&["up", &star(&place, &name, &["all -x-> all", "web, db -> gate", "all -> db"])]);
+    // By IPv6, nothing is wrong but what the first line is about.
+    let found = json(&place, &["-6", "--no-probe"]);
+    let lines = found["expectations"].as_array().unwrap();
+    let numbers = |line: &Value| ["pairs", "broken"].map(|key| line[key].as_u64().unwrap());
+    // web and gate asked by all others, but for web and db that ask gate; guest by all.
+    assert_eq!(numbers(&lines[0]), [7, 7]);
+    assert_eq!(numbers(&lines[1]), [2, 0]);
+    assert_eq!(numbers(&lines[2]), [3, 0]);
+
+    place.hop(&["up", &star(&place, &name, &["web -> db"])]);
+    place.hop(&["exec", "guest", "--", "ip", "link", "set", "eth0", "down"]);
+    let (said, status) = check(&place, &[]);
+    assert!(said.contains("\n1 of 1 expectation holds\n12 of 24 pairs reach each other"), "{said}");
+    assert_eq!(status, Some(0), "nothing was said of guest: {said}");
+    place.hop(&["up", &star(&place, &name, &[])]);
+    place.hop(&["exec", "guest", "--", "ip", "link", "set", "eth0", "down"]);
+    let (said, status) = check(&place, &[]);
+    assert!(!said.contains("expectation"), "{said}");
+    assert_eq!(status, Some(1), "without lines, all shall reach each other: {said}");
+}
+
+#[test]
+fn what_cannot_be_tried_is_not_known() {
+    let place = Place::new();
+    let name = unique("expect");
+    let yaml = format!(
+        "name: {name}\nnodes: [a, b]\nlinks:\n  - {{ endpoints: [a, b], ipv6: none }}\nexpect: a -> b:80/udp\n"
+    );
+    place.hop(&["up", &place.file("x.hop.yaml", &yaml)]);
+    let (said, status) = check(&place, &["-6"]);
+    assert!(said.contains("x.hop.yaml:5: a -> b:80/udp  was not tried: there is no address to send to\n"), "{said}");
+    assert_eq!(status, Some(3));
+}
+
+/// `isp` is outside of what `gate` hides.
+fn behind_nat(expect: &str) -> String {
+    format!(
+        "nodes:\n  web:\n  gate:\n    nat: {{ masquerade: out, publish: {{ 8080: web:80 }} }}\n  isp:\n\
+         links:\n  - {{ endpoints: [web, gate:inn], ipv4: [10.0.0.2/24, 10.0.0.1/24], ipv6: none }}\n  \
+         - {{ endpoints: [gate:out, isp], ipv4: [192.0.2.1/24, 192.0.2.2/24], ipv6: none }}\n{expect}"
+    )
+}
+
+#[test]
+fn what_nat_hides_is_as_declared_and_what_it_does_not_hide_is_wrong() {
+    let place = Place::new();
+    let name = unique("hidden");
+    let file = place.file("nat.hop.yaml", &behind_nat(""));
+    place.hop(&["up", "--name", &name, &file]);
+    let (said, status) = check(&place, &["-4"]);
+    assert!(
+        said.starts_with(
+            "web     . .\ngate  .   .\nisp   - .\n5 of 6 pairs reach each other; 1 is hidden by nat, as predicted"
+        ),
+        "{said}"
+    );
+    assert_eq!(status, Some(0));
+    let found = json(&place, &["-4"]);
+    assert_eq!((&found["hidden"], &found["reached"]), (&1.into(), &5.into()));
+    assert_eq!((&found["open"][0]["expected"], &found["open"][0]["to"]), (&"hidden".into(), &"web".into()));
+    assert_eq!(found["causes"].as_array().unwrap().len(), 0);
+
+    // A route past it: what answers is not hidden.
+    place.hop(&["exec", "isp", "--", "ip", "route", "add", "10.0.0.0/24", "via", "192.0.2.1"]);
+    let (said, status) = check(&place, &["-4"]);
+    assert!(
+        said.contains("isp   ! .\nnot hidden: isp reaches web (10.0.0.2), which is behind the nat of gate\n   hop why isp web\n6 of 6 pairs"),
+        "{said}"
+    );
+    assert_eq!(status, Some(1));
+    place.hop(&["exec", "isp", "--", "ip", "route", "del", "10.0.0.0/24"]);
+
+    // Lines about all nodes do not speak of what is hidden; those that name both nodes do.
+    let file = place.file("nat.hop.yaml", &behind_nat("expect:\n  - all -> all\n  - isp -> gate:8080\n"));
+    place.hop(&["up", "--name", &name, &file]);
+    let (said, status) = check(&place, &["-4"]);
+    assert!(
+        said.contains("nat.hop.yaml:11: isp -> gate:8080/tcp  does not hold: nothing listens on port 80 of web"),
+        "{said}"
+    );
+    assert!(said.contains("\n1 of 2 expectations hold\n"), "{said}");
+    assert_eq!(status, Some(1));
+    let file = place.file("nat.hop.yaml", &behind_nat("expect: isp -> web\n"));
+    place.hop(&["up", "--name", &name, &file]);
+    let (said, status) = check(&place, &["-4"]);
+    assert!(said.contains("nat.hop.yaml:9: isp -> web  does not hold: isp has no route to 10.0.0.2"), "{said}");
+    assert_eq!(status, Some(1));
+}
+
+#[test]
+fn a_lab_is_checked_from_within_hop_run() {
+    let place = Place::new();
+    let file = star(&place, &unique("expect"), &["web -> db", "guest -x-> db"]);
+    let run = |expected: i32, file: &str| {
+        let output = place.output(&["run", file, "--", env!("CARGO_BIN_EXE_hop"), "check", "-4"]);
+        assert_eq!(output.status.code(), Some(expected), "{}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(run(1, &file).contains("star.hop.yaml:13: guest -x-> db  does not hold"));
+    assert!(run(0, &star(&place, &unique("expect"), &["web -> db"])).contains("\n1 of 1 expectation holds\n"));
+    let wrong = star(&place, &unique("expect"), &["web -> dbb"]);
+    let said = place.fails(2, &["run", &wrong, "--", "true"]);
+    assert!(said.contains("node `dbb` is not declared") && said.contains("star.hop.yaml:12:5"), "{said}");
+    assert!(said.contains("did you mean `db`?"), "{said}");
+}

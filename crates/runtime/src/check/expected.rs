@@ -1,0 +1,193 @@
+//! What a lab expects of its pairs: by the lines of its file, and by what its nodes hide.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hopyard_explain::{Outcome, Packet, Protocol, Verdict};
+use hopyard_kernel::World;
+use hopyard_model::{ExpectTarget, Expectation, Lab, NodeId};
+use hopyard_net::{Family, NsName, Service, Snapshot, Transport};
+use hopyard_plan::Hiding;
+
+use crate::error::Error;
+use crate::running::Running;
+use crate::why::{Disagreement, Prepared, Report, examine, question};
+
+/// What is expected of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected<'a> {
+    /// That it is answered: by the line of that number, or because nothing else was said of any pair.
+    Reached(Option<usize>),
+    /// That it is not, by the line of that number.
+    NotReached(usize),
+    /// That it is not: this node hides the target by translating addresses.
+    Hidden(&'a NsName),
+    /// Nothing: there are lines, and none is about it.
+    Nothing,
+}
+
+/// What is expected of all pairs of a lab.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rules {
+    /// `None`: that all reach each other, as no lab says otherwise.
+    lab: Option<Lab>,
+    hiding: Hiding,
+    /// The lines about nodes alone, those that name most first; each with its number.
+    lines: Vec<(usize, Expectation)>,
+    /// Whose the targets are, in their order; the sources are the nodes in order.
+    owners: Vec<NodeId>,
+}
+
+impl Rules {
+    pub(super) fn of(lab: &Lab, owners: Vec<NodeId>) -> Result<Self, Error> {
+        let is_pair = |line: &Expectation| line.service.is_none() && matches!(line.to, ExpectTarget::Nodes(_));
+        let lines = lab.expectations().iter().cloned().enumerate();
+        let mut lines: Vec<(usize, Expectation)> = lines.filter(|(_, line)| is_pair(line)).collect();
+        lines.sort_by_key(|(at, line)| (std::cmp::Reverse(line.weight()), *at));
+        Ok(Rules { lab: Some(lab.clone()), hiding: Hiding::of(lab).map_err(Error::Plan)?, lines, owners })
+    }
+
+    /// Of a pair, by the places of source and target, and the address of the target.
+    pub(super) fn of_pair(&self, source: usize, target: usize, addr: IpAddr) -> Expected<'_> {
+        let Some(lab) = &self.lab else { return Expected::Reached(None) };
+        let (Some(from), Some(&to)) = (lab.node_ids().nth(source), self.owners.get(target)) else {
+            return Expected::Reached(None);
+        };
+        let line = self.lines.iter().find(|(_, line)| line.is_about(from, to));
+        let named = line.is_some_and(|(_, line)| line.names_both());
+        let hidden = self.hiding.hides(from.index(), to.index(), addr).filter(|_| !named);
+        match (hidden, line) {
+            (Some(by), _) => Expected::Hidden(&lab.nodes()[by].name),
+            (None, Some((at, line))) if line.reaches => Expected::Reached(Some(*at)),
+            (None, Some((at, _))) => Expected::NotReached(*at),
+            (None, None) if lab.expectations().is_empty() => Expected::Reached(None),
+            (None, None) => Expected::Nothing,
+        }
+    }
+}
+
+/// What became of one packet that a line is about, where the line names a port or an address.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// The number of the line.
+    pub line: usize,
+    /// Who asks.
+    pub from: NsName,
+    /// Whom; `None`: whoever has the address.
+    pub to: Option<NsName>,
+    /// By which address.
+    pub addr: IpAddr,
+    /// And port.
+    pub service: Option<Service>,
+    /// What the model says.
+    pub verdict: Verdict,
+    /// Where evidence and model differ.
+    pub disagreements: Vec<Disagreement>,
+    /// Does it come through, and does the answer? Where the line says that it shall not, a packet that nothing
+    /// waits for comes through. `None`: not known.
+    pub reached: Option<bool>,
+}
+
+/// Tries all that lines about ports and addresses name. `patience`: `None`: no packet is sent.
+pub(super) fn try_all(
+    running: &Running,
+    world: &mut World,
+    snapshot: &Snapshot,
+    families: &[Family],
+    patience: Option<Duration>,
+) -> Result<Vec<Tried>, Error> {
+    let lab = &running.contents()?.lab;
+    let addresses = running.all_main_addresses()?;
+    let mut snapshot = snapshot.clone();
+    let mut tried = Vec::new();
+    for (at, line) in lab.expectations().iter().enumerate() {
+        let targets: Vec<(Option<NodeId>, IpAddr)> = match &line.to {
+            ExpectTarget::Addr(addr) => vec![(None, *addr)],
+            ExpectTarget::Nodes(_) if line.service.is_none() => continue,
+            ExpectTarget::Nodes(nodes) => {
+                let named = lab.node_ids().filter(|id| nodes.contains(*id));
+                let of =
+                    |id: NodeId| addresses.get(&lab.node(id).name).into_iter().flatten().map(move |it| (Some(id), *it));
+                named.flat_map(of).collect()
+            }
+        };
+        for from in lab.node_ids().filter(|id| line.from.contains(*id)) {
+            for &(to, addr) in targets.iter().filter(|(to, addr)| {
+                *to != Some(from) && families.contains(&Family::of(*addr)) && decides(lab, at, from, *to)
+            }) {
+                let (protocol, port) = match line.service {
+                    None => (Protocol::Icmp, 0),
+                    Some(Service { transport: Transport::Tcp, port }) => (Protocol::Tcp, port),
+                    Some(Service { transport: Transport::Udp, port }) => (Protocol::Udp, port),
+                };
+                let wanted = match to {
+                    Some(to) => Some(lab.node(to).name.clone()),
+                    None => running.owner_of(addr).cloned(),
+                };
+                let packet = Packet::probe(addr, protocol, port);
+                let query = question(lab.node(from).name.clone(), packet, wanted);
+                let (report, _) = examine(world, &mut snapshot, query, |_| patience.is_some().then(Prepared::plain))?;
+                tried.push(Tried {
+                    line: at,
+                    from: report.query.from.clone(),
+                    to: to.map(|to| lab.node(to).name.clone()),
+                    addr,
+                    service: line.service,
+                    reached: comes_through(&report, line.reaches),
+                    verdict: report.verdict,
+                    disagreements: report.disagreements,
+                });
+            }
+        }
+    }
+    Ok(tried)
+}
+
+/// Is it this line that decides about a pair and its port, and no other that names more?
+fn decides(lab: &Lab, at: usize, from: NodeId, to: Option<NodeId>) -> bool {
+    let lines = lab.expectations();
+    let Some(to) = to else { return true };
+    let is_stronger = |other: &Expectation| {
+        other.service == lines[at].service && other.is_about(from, to) && other.weight() > lines[at].weight()
+    };
+    !lines.iter().any(is_stronger)
+}
+
+fn comes_through(report: &Report, with_answer: bool) -> Option<bool> {
+    match report.outcome() {
+        Outcome::Yes => Some(true),
+        Outcome::Undecided => None,
+        // A closed port is no wall.
+        Outcome::No => Some(!with_answer && report.verdict.failing_network().is_none()),
+    }
+}
+
+/// Whether what a line expects is so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// So many pairs, or packets, it decides about.
+    pub about: usize,
+    /// Of those it does not hold for so many.
+    pub broken: usize,
+    /// And of so many that is not known.
+    pub open: usize,
+}
+
+impl Judged {
+    /// Does it hold? `None`: not known, or there was nothing to look at.
+    pub fn holds(&self) -> Option<bool> {
+        match self {
+            Judged { broken: 1.., .. } => Some(false),
+            Judged { open: 1.., .. } | Judged { about: 0, .. } => None,
+            _ => Some(true),
+        }
+    }
+
+    pub(super) fn note(&mut self, reached: Option<bool>, expected: bool) {
+        self.about += 1;
+        match reached {
+            None => self.open += 1,
+            Some(reached) => self.broken += usize::from(reached != expected),
+        }
+    }
+}
