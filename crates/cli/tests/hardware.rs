@@ -4,104 +4,22 @@
 
 mod common;
 
-use std::process::{Command, Output};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use common::vm::{CARDS, HOP, Machine};
+use common::wait_until;
 
-use common::machine::HOP;
-use common::{text, wait_until};
+/// What a test leaves to the next one: no lab, no namespace, and what is of the machine is here.
+struct Tidy<'a>(&'a Machine);
 
-/// What `.ci/vm/run` gives the two cards.
-const CARDS: [&str; 2] = ["52:54:00:00:00:01", "52:54:00:00:00:02"];
-
-/// The machine, which one test has after the other.
-struct Machine {
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl Machine {
-    /// `None`: this is none in which interfaces of hardware may be taken.
-    fn new() -> Option<Machine> {
-        static TURN: Mutex<()> = Mutex::new(());
-        if std::env::var_os("HOPYARD_VM").is_none() {
-            println!("skipped: {}: it takes the machine of .ci/vm", std::thread::current().name().unwrap_or_default());
-            return None;
-        }
-        Some(Machine { _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner) })
-    }
-
-    fn output(&self, program: &str, args: &[&str]) -> Output {
-        Command::new(program).args(args).env_remove("HOPYARD_DIR").output().unwrap()
-    }
-
-    fn sh(&self, script: &str) -> String {
-        let output = self.output("sh", &["-ec", script]);
-        let said = text(&output.stderr) + &text(&output.stdout);
-        assert!(output.status.success(), "{script} ended with {}: {said}", output.status);
-        text(&output.stdout)
-    }
-
-    /// Runs hop; it must succeed. Returns what it printed on standard error.
-    fn hop(&self, args: &[&str]) -> String {
-        let output = self.output(HOP, args);
-        let said = text(&output.stderr);
-        assert!(output.status.success(), "hop {args:?} ended with {}: {said}", output.status);
-        said
-    }
-
-    /// Runs hop; it must fail. Returns what it printed on standard error.
-    fn fails(&self, args: &[&str]) -> String {
-        let output = self.output(HOP, args);
-        assert!(!output.status.success(), "hop {args:?} succeeds: {}", text(&output.stdout));
-        text(&output.stderr)
-    }
-
-    /// The name that udev has given a card.
-    fn card(&self, at: usize) -> String {
-        self.sh(&format!("udevadm settle; ip -br link | sed -n 's/ .*{}.*//p'", CARDS[at])).trim().to_owned()
-    }
-
-    /// What an interface has.
-    fn state(&self, dev: &str) -> String {
-        self.sh(&format!(
-            "udevadm settle; ip -br address show dev {dev} | tr -s ' '; ip route show dev {dev}; ip -6 route show dev {dev} | \
-             grep -v fe80 || true; ip neigh show dev {dev} nud permanent"
-        ))
-    }
-
-    /// A card takes a moment to see its wire again.
-    fn is_again(&self, dev: &str, before: &str) {
-        let mut now = String::new();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while now != before {
-            assert!(Instant::now() < deadline, "{dev} was:\n{before}and is:\n{now}");
-            now = self.state(dev);
-        }
-    }
-
-    fn is_here(&self, dev: &str) -> bool {
-        self.output("ip", &["link", "show", dev]).status.success()
-    }
-
-    fn outside_reaches(&self, address: &str) -> bool {
-        self.output("ip", &["netns", "exec", "outside", "ping", "-c1", "-W1", address]).status.success()
-    }
-
-    fn kill_keeper(&self) {
-        self.sh(&format!("kill -9 $({HOP} ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\),/\\1/p')"));
-    }
-}
-
-impl Drop for Machine {
-    /// For the next test: no lab, no namespace, and what is of the machine is here.
+impl Drop for Tidy<'_> {
     fn drop(&mut self) {
+        let machine = self.0;
         let script =
             format!("{HOP} down --all; {HOP} ns delete --all --wait; ip -all netns delete; modprobe -r mac80211_hwsim");
-        self.output("sh", &["-c", &script]);
+        machine.output("sh", &["-c", &script]);
         for card in 0..CARDS.len() {
-            wait_until("a card is back", || !self.card(card).is_empty());
-            let dev = self.card(card);
-            self.output("sh", &["-c", &format!("ip address flush dev {dev}; ip link set {dev} down")]);
+            wait_until("a card is back", || !machine.card(card).is_empty());
+            let dev = machine.card(card);
+            machine.output("sh", &["-c", &format!("ip address flush dev {dev}; ip link set {dev} down")]);
         }
     }
 }
@@ -125,6 +43,7 @@ fn wired(machine: &Machine) -> String {
 #[test]
 fn a_card_moves_with_what_it_has_and_comes_back_as_it_was() {
     let Some(machine) = Machine::new() else { return };
+    let _tidy = Tidy(&machine);
     let dev = wired(&machine);
     let before = machine.state(&dev);
     for part in ["192.0.2.7/24", "2001:db8::7/64", "198.51.100.0/24", "2001:db8:1::/48", "192.0.2.99"] {
@@ -150,6 +69,7 @@ fn a_card_moves_with_what_it_has_and_comes_back_as_it_was() {
 #[test]
 fn a_name_of_the_users_choice_is_not_changed_by_udev_on_the_way() {
     let Some(machine) = Machine::new() else { return };
+    let _tidy = Tidy(&machine);
     let dev = machine.card(0);
     machine.sh(&format!("ip link set {dev} name wan0; udevadm settle"));
     machine.hop(&["ns", "add", "blue"]);
@@ -162,7 +82,6 @@ fn a_name_of_the_users_choice_is_not_changed_by_udev_on_the_way() {
     machine.sh("ip netns delete blue");
     wait_until("the kernel has brought it back", || !machine.card(0).is_empty());
     assert_eq!(machine.card(0), "wan0");
-    machine.sh(&format!("ip link set wan0 name {dev}; udevadm settle"));
 }
 
 fn file(machine: &Machine, content: &str) -> &'static str {
@@ -173,6 +92,7 @@ fn file(machine: &Machine, content: &str) -> &'static str {
 #[test]
 fn a_lab_is_lent_a_card_and_gives_it_back() {
     let Some(machine) = Machine::new() else { return };
+    let _tidy = Tidy(&machine);
     let dev = wired(&machine);
     let before = machine.state(&dev);
     let lab = format!(
@@ -214,6 +134,7 @@ fn join(machine: &Machine, inside: &str, dev: &str) {
 #[test]
 fn a_wireless_interface_moves_with_its_radio_and_what_it_has() {
     let Some(machine) = Machine::new() else { return };
+    let _tidy = Tidy(&machine);
     radios(&machine, 2);
     machine.sh(
         "ip address add 203.0.113.1/24 dev wlan0; ip link set wlan0 up; ip route add 198.51.100.0/24 via 203.0.113.9
@@ -237,6 +158,7 @@ fn a_wireless_interface_moves_with_its_radio_and_what_it_has() {
 #[test]
 fn all_interfaces_of_a_radio_move_together() {
     let Some(machine) = Machine::new() else { return };
+    let _tidy = Tidy(&machine);
     radios(&machine, 1);
     machine.sh("iw dev wlan0 interface add wlan0b type managed; udevadm settle
         ip address add 203.0.113.1/24 dev wlan0; ip address add 203.0.113.129/25 dev wlan0b; ip link set wlan0 up");
@@ -262,6 +184,7 @@ fn all_interfaces_of_a_radio_move_together() {
 #[test]
 fn a_lab_is_lent_a_radio_whole() {
     let Some(machine) = Machine::new() else { return };
+    let _tidy = Tidy(&machine);
     radios(&machine, 1);
     machine.sh("iw dev wlan0 interface add wlan0b type managed; udevadm settle
         ip address add 203.0.113.1/24 dev wlan0; ip address add 203.0.113.129/25 dev wlan0b; ip link set wlan0 up");
