@@ -195,6 +195,7 @@ pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
         Error::Boot(error) => boot_hint(error),
         Error::Attach(error) => attach_hint(error),
         Error::NotLent { .. } => Some("without `interfaces` in the file it runs for you as well".to_owned()),
+        Error::RadioParted { dev, other, .. } => Some(format!("`interfaces: [{dev}, {other}]`")),
         Error::LentElsewhere { .. } => {
             Some("take the lab down where it was brought up; inside of a container that is in the container".to_owned())
         }
@@ -266,9 +267,11 @@ fn ns_hint(error: &NsError) -> Option<String> {
         NsError::NotMoved { error, dev, .. } if error.errno() == Errno::EXIST => {
             Some(format!("there is another `{dev}`; `ip link set dev {dev} name OTHER` gives one of them another name"))
         }
-        NsError::NotMoved { dev, error, .. } if error.errno() == Errno::INVAL => Some(format!(
-            "some kinds cannot leave their namespace, as `lo` and bridges; wireless ones move with their radio: \
-             `iw dev {dev} info` shows its number, `iw phy phyNUMBER set netns name NAME` moves it"
+        NsError::NotMoved { error, .. } if error.errno() == Errno::INVAL => {
+            Some("some kinds cannot leave their namespace, as `lo` and bridges".to_owned())
+        }
+        NsError::NotMoved { dev, error, .. } if error.errno().is_unsupported() => Some(format!(
+            "the driver of `{dev}` keeps its radio where it is; `iw list` says `set_wiphy_netns` of those that can"
         )),
         NsError::NoWayBack { name, dev } => Some(format!(
             "`hop ns move {dev} --from {name}` moves it here first, `ip -n {name} link delete dev {dev}` does away with it"

@@ -1027,3 +1027,25 @@ fn the_directory_of_names_may_be_any_mount() {
         machine.sh("umount -R /run/netns");
     }
 }
+
+#[test]
+fn names_come_and_go_where_run_is_shared_and_ip_netns_was_first() {
+    // As systemd mounts it. Then the directory of names is in one group with what is below it, and each name is
+    // mounted in both.
+    let shared = SETUP.replace("none /run &&", "none /run && mount --make-shared /run &&");
+    assert_ne!(shared, SETUP);
+    let Some(machine) = Machine::with(&shared) else { return };
+    machine.ip(&["add", "first"]);
+    assert_eq!(machine.sh("grep -c netns/first /proc/self/mountinfo").trim(), "2", "it is mounted twice");
+    machine.ns(&["add", "second", "third"]);
+    assert_eq!(machine.sh("ls -A /run/netns"), "first\nsecond\nthird\n");
+    machine.ns(&["delete", "first", "second"]);
+    machine.ip(&["delete", "third"]);
+    assert_eq!(machine.sh("ls -A /run/netns"), "");
+    // A dead name is replaced by an exchange.
+    machine.sh("touch /run/netns/dead; touch -d '1 hour ago' /run/netns/dead");
+    machine.ns(&["add", "dead"]);
+    assert!(machine.is_namespace("dead"));
+    machine.ns(&["delete", "--all"]);
+    assert_eq!(machine.sh("grep -c nsfs /proc/self/mountinfo || true").trim(), "0");
+}

@@ -62,6 +62,16 @@ pub(crate) enum FoundKind {
     Other(String),
 }
 
+impl FoundLink {
+    /// Is it none that was made by a request, but a device of the machine? It may have a radio then.
+    pub(crate) fn is_device(&self) -> bool {
+        matches!(&self.kind, FoundKind::Other(kind) if kind == DEVICE)
+    }
+}
+
+/// What has no kind.
+const DEVICE: &str = "device";
+
 /// An interface; `None`: the message is none, or of an interface that has a name which no request
 /// can carry (a `%` in it).
 pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
@@ -137,7 +147,7 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
         Some(InfoKind::Bridge) => FoundKind::Bridge,
         None if header.link_layer_type == LinkLayerType::Loopback => FoundKind::Loopback,
         Some(kind) => FoundKind::Other(kind.to_string()),
-        None => FoundKind::Other("device".to_owned()),
+        None => FoundKind::Other(DEVICE.to_owned()),
     };
     Some(found)
 }

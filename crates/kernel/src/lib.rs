@@ -43,6 +43,7 @@ mod tie;
 mod trace;
 pub mod users;
 pub mod watch;
+mod wireless;
 mod world;
 
 pub use arrival::wait_for_interfaces;

@@ -3,6 +3,7 @@
 //! It keeps its name, its Ethernet address, its MTU and its second names. It goes down, and loses addresses,
 //! routes, permanent neighbours and its place in a bridge. All but the last is given to it again, as the
 //! kernel itself has told it: the messages of its tables are kept and sent, as `ip route save` does.
+//! A wireless one moves with its radio, and so do all others of that.
 
 use std::io;
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use crate::error::Refusal;
 use crate::inside::{cookie_of, go_home};
 use crate::links::IfIndex;
 use crate::netlink::{Answers, Batch, Inbox, RtSocket};
+use crate::wireless::{Radio, Wireless};
 use crate::world::read_links;
 use crate::{Errno, KernelError, Realm, encode, namespace, settle};
 
@@ -130,15 +132,31 @@ impl Space {
         Ok(settings)
     }
 
-    /// Moves an interface to another namespace, where it is down and has nothing.
+    /// The interfaces that move when this one does: itself, and if it is wireless all of its radio.
+    ///
+    /// # Errors
+    /// `ENODEV`: there is no such interface.
+    pub fn companions(&mut self, dev: IfName) -> Result<Vec<IfName>, KernelError> {
+        let links = self.links()?;
+        let link = find(&links, dev)?;
+        let asking = |refusal: Refusal| refusal.while_doing(format!("ask for the radio of {dev}"));
+        let radio = radio_of(&self.socket, link).map_err(asking)?;
+        Ok(radio.map_or_else(|| vec![dev], |(_, radio)| radio.devs))
+    }
+
+    /// Moves an interface and its [companions](Self::companions) to another namespace, where they are down and have
+    /// nothing.
     ///
     /// # Errors
     /// `EEXIST`: there is one of that name. `EINVAL`: it is of a kind that cannot leave, as `lo` or a bridge.
+    /// `EOPNOTSUPP`: the driver of its radio cannot.
     pub fn send(&mut self, dev: IfName, to: BorrowedFd<'_>) -> Result<(), KernelError> {
         let links = self.links()?;
-        let index = find(&links, dev)?.index;
-        let (request, flags) = encode::move_link(index, to);
-        self.carry_out(request, flags).map_err(|refusal| refusal.while_doing(format!("move the interface {dev}")))
+        let moved = send(&self.socket, &mut self.inbox, find(&links, dev)?, to);
+        moved.map_err(|refusal| {
+            let doing = refusal.doing.clone().unwrap_or_else(|| format!("move the interface {dev}"));
+            refusal.while_doing(doing)
+        })
     }
 
     /// Gives an interface what it had elsewhere; returns what it cannot have.
@@ -204,13 +222,12 @@ impl Space {
 
     /// What is there already is as good.
     fn carry_out(&mut self, request: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
-        let is_move = matches!(request, RouteNetlinkMessage::SetLink(_));
         let mut batch = Batch::default();
         batch.push(1, flags, request);
         let mut refused = None;
         self.socket.submit(&mut batch, &mut self.inbox, &mut |_, refusal| refused = Some(refusal))?;
         match refused {
-            Some(refusal) if is_move || refusal.errno != Errno::EXIST => Err(refusal),
+            Some(refusal) if refusal.errno != Errno::EXIST => Err(refusal),
             _ => Ok(()),
         }
     }
@@ -254,6 +271,35 @@ impl Settings {
         }
         settings
     }
+}
+
+/// Moves an interface, or its radio.
+pub(crate) fn send(from: &RtSocket, inbox: &mut Inbox, link: &FoundLink, to: BorrowedFd<'_>) -> Result<(), Refusal> {
+    if let Some((mut wireless, radio)) = radio_of(from, link)? {
+        // The kernel would give it another name.
+        let taken = Space::open(to).and_then(|mut there| there.interfaces());
+        let taken = taken.map_err(|error| Refusal { doing: Some(error.doing), ..error.errno.into() })?;
+        if let Some(dev) = radio.devs.iter().find(|dev| taken.contains(dev)) {
+            return Err(Refusal::saying(Errno::EXIST, format!("there is another interface {dev}")));
+        }
+        let doing = format!("move the radio of {}, phy#{},", link.dev, radio.number);
+        return wireless.send(&radio, to).map_err(|refusal| Refusal { doing: Some(doing), ..refusal });
+    }
+    let mut batch = Batch::default();
+    let (request, flags) = encode::move_link(link.index, to);
+    batch.push(1, flags, request);
+    let mut refused = None;
+    from.submit(&mut batch, inbox, &mut |_, refusal| refused = Some(refusal))?;
+    refused.map_or(Ok(()), Err)
+}
+
+/// The radio of an interface, where it has one, and who moves it.
+pub(crate) fn radio_of(beside: &RtSocket, link: &FoundLink) -> Result<Option<(Wireless, Radio)>, Refusal> {
+    if !link.is_device() {
+        return Ok(None);
+    }
+    let Some(mut wireless) = Wireless::beside(beside)? else { return Ok(None) };
+    Ok(wireless.radio_of(link.index)?.map(|radio| (wireless, radio)))
 }
 
 fn find(links: &[FoundLink], dev: IfName) -> Result<&FoundLink, KernelError> {

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
@@ -190,7 +190,8 @@ fn detached_mount(namespace: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
 #[derive(Debug)]
 pub struct Backstage {
     dir: OwnedFd,
-    path: PathBuf,
+    /// The directory that the mount was mounted on, where it is still to be seen.
+    below: Option<OwnedFd>,
 }
 
 /// What a [`Backstage`] is for.
@@ -235,14 +236,24 @@ impl Backstage {
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
         // Nothing that is mounted from here on shows here, nor the other way round.
         rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        let mut path = dir.to_owned();
-        match scene {
-            Scene::Coming => uncover(dir)?,
-            Scene::Going if leave_all_behind(dir)? => path = "/".into(),
-            Scene::Going => {}
+        let (path, below) = match scene {
+            Scene::Going if leave_all_behind(dir)? => (Path::new("/"), None),
+            Scene::Coming | Scene::Going => (dir, Some(uncover(dir)?)),
+        };
+        Ok(Backstage { dir: open_dir(path)?, below })
+    }
+
+    /// Does something with a file that must be no mount point. Where `ip netns` was the first on a machine whose `/run`
+    /// is shared, as systemd has it, each name is mounted in the directory below as well.
+    fn bare(&self, name: &OsStr, work: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+        match (work(), &self.below) {
+            (Err(rustix::io::Errno::BUSY), Some(below)) => {
+                let path = Path::new("/proc/self/fd").join(below.as_raw_fd().to_string()).join(name);
+                while rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+                work()
+            }
+            (done, _) => done,
         }
-        let dir = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Backstage { dir, path })
     }
 
     /// Gives a file another name, together with all that is mounted on it.
@@ -250,7 +261,8 @@ impl Backstage {
     /// # Errors
     /// `EEXIST`: that name is taken.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        Ok(rustix::fs::renameat_with(&self.dir, from, &self.dir, to, RenameFlags::NOREPLACE)?)
+        let rename = || rustix::fs::renameat_with(&self.dir, from, &self.dir, to, RenameFlags::NOREPLACE);
+        Ok(self.bare(from, rename)?)
     }
 
     /// Gives two files each other's names, together with all that is mounted on them.
@@ -258,7 +270,8 @@ impl Backstage {
     /// # Errors
     /// `ENOENT`: one of them is not there.
     pub fn exchange(&self, one: &OsStr, other: &OsStr) -> io::Result<()> {
-        Ok(rustix::fs::renameat_with(&self.dir, one, &self.dir, other, RenameFlags::EXCHANGE)?)
+        let exchange = || rustix::fs::renameat_with(&self.dir, one, &self.dir, other, RenameFlags::EXCHANGE);
+        Ok(self.bare(one, || self.bare(other, exchange))?)
     }
 
     /// Removes a file, together with all that is mounted on it, however often and in whichever mount
@@ -267,15 +280,7 @@ impl Backstage {
     /// # Errors
     /// Those of unlink(2).
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
-        let remove = || rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
-        match remove() {
-            Err(rustix::io::Errno::BUSY) => {}
-            removed => return Ok(removed?),
-        }
-        // Mounted here as well, by having been there before.
-        let path = self.path.join(name);
-        while rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
-        Ok(remove()?)
+        Ok(self.bare(name, || rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()))?)
     }
 
     /// The file itself, whatever is mounted on it.
@@ -298,15 +303,23 @@ pub fn time_of(seconds: i64, nanoseconds: impl TryInto<u32>) -> SystemTime {
     SystemTime::UNIX_EPOCH + since
 }
 
-/// Takes away all that is mounted in a directory that is a mount itself.
-fn uncover(dir: &Path) -> rustix::io::Result<()> {
+/// Takes away all that is mounted in a directory that is a mount itself. Returns the directory below it, in which there
+/// may be as much.
+fn uncover(dir: &Path) -> rustix::io::Result<OwnedFd> {
     // What it is a mount of need not be the directory below it.
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let bare = rustix::mount::open_tree(rustix::fs::CWD, dir, flags)?;
-    rustix::mount::unmount(dir, UnmountFlags::DETACH)?;
+    // It may be mounted there several times, or not at all.
+    while rustix::mount::unmount(dir, UnmountFlags::DETACH).is_ok() {}
+    let below = open_dir(dir)?;
     // The directory may be behind a symbolic link.
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-    rustix::mount::move_mount(&bare, "", rustix::fs::CWD, dir, flags)
+    rustix::mount::move_mount(&bare, "", rustix::fs::CWD, dir, flags)?;
+    Ok(below)
+}
+
+fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Makes the directory the root, and is rid of all other mounts. `false`: the present root is no mount, as

@@ -112,6 +112,18 @@ pub enum Error {
         /// The interface.
         dev: IfName,
     },
+    /// Interfaces of one radio move together.
+    #[error(
+        "`{other}` is of the same radio as `{dev}`, which moves with all its interfaces: `{node}` has both, or none"
+    )]
+    RadioParted {
+        /// The node that has, or asks for, one of them.
+        node: NsName,
+        /// The one.
+        dev: IfName,
+        /// The other.
+        other: IfName,
+    },
     /// An interface cannot be given back from here.
     #[error("the interface `{dev}` of `{node}` came from another network namespace than this one")]
     LentElsewhere {

@@ -61,14 +61,14 @@ impl Loans {
     }
 
     /// Writes down what the interfaces have that the steps take.
-    pub(crate) fn note(&mut self, dir: &Path, steps: &[Op]) -> Result<(), Error> {
-        let taken: Vec<&Endpoint> =
-            steps.iter().filter_map(|op| if let Op::TakeLink(at) = op { Some(at) } else { None }).collect();
-        if taken.is_empty() {
+    pub(crate) fn note(&mut self, dir: &Path, steps: &[Op], world: &World) -> Result<(), Error> {
+        let taken: Vec<&Endpoint> = steps.iter().filter_map(taken).collect();
+        if taken.is_empty() && self.0.is_empty() {
             return Ok(());
         }
         let mut here = here()?;
         let from = here.cookie().unwrap_or_default();
+        self.require_whole_radios(steps, &mut here, world)?;
         for Endpoint { ns, dev } in taken {
             let comes_from_node = steps.iter().any(|op| matches!(op, Op::ReturnLink(at) if at.dev == *dev));
             let settings = match here.settings(*dev) {
@@ -86,6 +86,32 @@ impl Loans {
             self.0.push(Loan { node: ns.clone(), dev: *dev, from, settings });
         }
         self.write(dir)
+    }
+
+    /// Refuses to part the interfaces of a radio: they move together, and one that nobody asked for would vanish.
+    fn require_whole_radios(&self, steps: &[Op], here: &mut Space, world: &World) -> Result<(), Error> {
+        for op in steps {
+            let (at, companions) = match op {
+                Op::TakeLink(at) => (at, here.companions(at.dev)),
+                Op::ReturnLink(at) => (at, space(world, &at.ns)?.companions(at.dev)),
+                _ => continue,
+            };
+            // Of one that is not there, others tell.
+            let Ok(companions) = companions else { continue };
+            let parted = companions.into_iter().find(|&dev| {
+                let other = Endpoint { ns: at.ns.clone(), dev };
+                if matches!(op, Op::TakeLink(_)) {
+                    return !steps.iter().filter_map(taken).any(|taken| *taken == other);
+                }
+                // What was made in the node is nobody else's.
+                let is_lent = self.0.iter().any(|loan| loan.node == other.ns && loan.dev == dev);
+                is_lent && !steps.contains(&Op::ReturnLink(other))
+            });
+            if let Some(other) = parted {
+                return Err(Error::RadioParted { node: at.ns.clone(), dev: at.dev, other });
+            }
+        }
+        Ok(())
     }
 
     /// Gives interfaces that were moved what they had where they were: those that came back, and those for which the
@@ -320,6 +346,10 @@ fn bring_back(world: &mut World, here: &mut Space, loan: &Loan, at: Endpoint) ->
         Err(error) if error.errno() == Errno::NODEV => Ok(()),
         restored => Ok(restored.map(drop)?),
     }
+}
+
+fn taken(op: &Op) -> Option<&Endpoint> {
+    if let Op::TakeLink(at) = op { Some(at) } else { None }
 }
 
 fn is_numbered(wanted: &NetState, at: &Endpoint) -> bool {

@@ -172,7 +172,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     let (steps, Wanted { state, origins, hosts, mut warnings, .. }) = plan.map_err(Error::Plan)?;
     let mut world = World::new(keeper.realm().clone());
     let mut loans = Loans::default();
-    loans.note(dir.path(), &steps)?;
+    loans.note(dir.path(), &steps, &world)?;
     // The names need no more than the numbers, and while links are made a processor is idle.
     let expected = Held { nodes: state.namespaces.keys().cloned().zip(keeper::FIRST_HELD..).collect() };
     std::thread::scope(|scope| {
@@ -263,7 +263,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         let leaving = found.namespaces.keys().filter(|name| !state.namespaces.contains_key(*name));
         let leaving = leaving.map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
         let mut loans = Loans::read(dir.path())?;
-        loans.note(dir.path(), &steps)?;
+        loans.note(dir.path(), &steps, &world)?;
         attached.note(dir.path(), &state, false)?;
         let mut carry_out = || -> Result<Held, Error> {
             apply(&mut world, &steps, &origins, true)?;

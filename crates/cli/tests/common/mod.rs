@@ -4,6 +4,7 @@
 pub(crate) mod case;
 pub(crate) mod machine;
 pub(crate) mod systemd;
+pub(crate) mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,16 +1,16 @@
 //! Interfaces that come from the machine, which is the caller's own namespace, and go back there.
 
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use hopyard_net::{Endpoint, Op};
 
 use super::World;
 use super::apply::{Failures, Progress};
 use crate::Errno;
-use crate::encode;
 use crate::error::Refusal;
-use crate::netlink::{Batch, Inbox, RtSocket};
+use crate::moving;
+use crate::netlink::{Inbox, RtSocket};
 
 impl World {
     pub(super) fn move_links(&mut self, ops: &[Op], range: Range<usize>, on: Progress<'_>) -> Failures {
@@ -29,22 +29,26 @@ impl World {
     fn move_link(&self, op: &Op) -> Result<(), Refusal> {
         let here = RtSocket::open()?;
         match op {
-            Op::TakeLink(at) => send(&here, at, &self.space(&at.ns)?.socket.namespace()?),
-            Op::ReturnLink(at) => send(&self.space(&at.ns)?.socket, at, &here.namespace()?),
+            Op::TakeLink(at) => send(&here, at, &self.space(&at.ns)?.socket),
+            Op::ReturnLink(at) => send(&self.space(&at.ns)?.socket, at, &here),
             _ => Ok(()),
         }
     }
 }
 
-fn send(from: &RtSocket, Endpoint { dev, .. }: &Endpoint, to: &OwnedFd) -> Result<(), Refusal> {
+fn send(from: &RtSocket, Endpoint { dev, .. }: &Endpoint, to: &RtSocket) -> Result<(), Refusal> {
     let mut inbox = Inbox::default();
-    let links = super::observe::read_links(from, &mut inbox)?;
-    let link = links.iter().find(|link| link.dev == *dev);
-    let index = link.ok_or_else(|| Refusal::saying(Errno::NODEV, format!("there is no interface {dev}")))?.index;
-    let mut batch = Batch::default();
-    let (request, flags) = encode::move_link(index, to.as_fd());
-    batch.push(1, flags, request);
-    let mut refused = None;
-    from.submit(&mut batch, &mut inbox, &mut |_, refusal| refused = Some(refusal))?;
-    refused.map_or(Ok(()), Err)
+    let mut find = |place: &RtSocket| -> Result<_, Refusal> {
+        Ok(super::observe::read_links(place, &mut inbox)?.into_iter().find(|link| link.dev == *dev))
+    };
+    if let Some(link) = find(from)? {
+        return moving::send(from, &mut inbox, &link, to.namespace()?.as_fd());
+    }
+    // With another one of its radio it has moved already.
+    if let Some(link) = find(to)?
+        && moving::radio_of(to, &link)?.is_some()
+    {
+        return Ok(());
+    }
+    Err(Refusal::saying(Errno::NODEV, format!("there is no interface {dev}")))
 }

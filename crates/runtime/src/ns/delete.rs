@@ -11,7 +11,7 @@ use hopyard_kernel::pin::{self, Backstage, Scene};
 use hopyard_kernel::{Realm, Trace, cleanup};
 
 use super::directory::{AT_ONCE, Entry, Kind, Names, not_found, of_lab};
-use super::moving::{Returned, Returns, what_is_inside};
+use super::moving::{Moved, Returns, what_is_inside};
 use super::name::temporary;
 use super::{EntryName, NsError, require_rights};
 use crate::error::{Error, IoContext};
@@ -25,7 +25,7 @@ pub struct Deleted {
     /// Why others are not.
     pub failed: Vec<Error>,
     /// The interfaces that were brought back from where they had been moved to.
-    pub returned: Vec<Returned>,
+    pub returned: Vec<Moved>,
     /// The namespaces that had names, and what may keep them alive.
     pub remains: Remains,
 }

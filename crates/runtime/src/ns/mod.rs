@@ -22,7 +22,7 @@ pub use exec::entry;
 pub use list::{Listed, identify, list, pids};
 pub use monitor::{Event, Monitor};
 pub(crate) use moving::find_by_cookie;
-pub use moving::{Place, Returned, move_interface};
+pub use moving::{Moved, Place, move_interface};
 pub use name::EntryName;
 
 use std::os::fd::AsFd;

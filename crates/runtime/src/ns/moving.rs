@@ -110,14 +110,24 @@ impl Move {
     }
 }
 
+/// An interface that was moved, and what it could not be given where it is now.
+#[derive(Debug)]
+pub struct Moved {
+    /// The interface.
+    pub dev: IfName,
+    /// What it had and has no more.
+    pub lost: Vec<Lost>,
+}
+
 /// Moves an interface, and gives it there what it had here, unless `bare`: that it is up, its addresses, routes
-/// and permanent neighbours. Returns what it could not be given.
+/// and permanent neighbours. A wireless one takes all others of its radio along. Returns them, the one that was named
+/// first.
 ///
 /// That it was moved is written down: [`delete`](super::delete) brings it back.
 ///
 /// # Errors
 /// It stays where it is, as it was.
-pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Result<Vec<Lost>, Error> {
+pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Result<Vec<Moved>, Error> {
     require_rights("move an interface between namespaces")?;
     let (source, target) = (from.open()?, to.open()?);
     let id = |network: &OwnedFd| NamespaceId::of(network.as_fd()).context(|| "look at a namespace".to_owned());
@@ -126,42 +136,54 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
         return Err(NsError::IsThere { dev, place: to.clone() }.into());
     }
     let mut here = Space::open(source.as_fd())?;
-    let settings = match here.settings(dev) {
+    let mut devs = match here.companions(dev) {
         Err(error) if error.errno() == Errno::NODEV => {
             return Err(NsError::NoInterface { dev, place: from.clone(), devs: here.interfaces()? }.into());
         }
-        settings => settings?,
+        devs => devs?,
     };
+    devs.sort_by_key(|other| *other != dev);
     // Before anything is written down: what is on record there may be of that one.
-    if there.interfaces()?.contains(&dev) {
-        return Err(NsError::Taken { dev, place: to.clone() }.into());
+    let known_there = there.interfaces()?;
+    if let Some(&taken) = devs.iter().find(|dev| known_there.contains(dev)) {
+        return Err(NsError::Taken { dev: taken, place: to.clone() }.into());
     }
+    let settings = devs.iter().map(|&dev| Ok((dev, here.settings(dev)?)));
+    let settings: Vec<(IfName, Settings)> = settings.collect::<Result<_, Error>>()?;
     let home = Home::of_caller()?;
     // Kernels before 5.14 have nothing by which it could be told later that a namespace is the same.
     let cookies = here.cookie().zip(there.cookie());
     let before = cookies.map(|(here, _)| Move::all(&home).map(|mut moves| moves.remove(&here))).transpose()?.flatten();
-    let before = before.into_iter().flatten().find(|known| known.dev == dev);
+    let before: Vec<Move> = before.into_iter().flatten().filter(|known| devs.contains(&known.dev)).collect();
     // What comes here is home: nobody deletes this namespace.
     let noted = cookies.filter(|_| *to != Place::Here);
     if let Some((from, at)) = noted {
-        // An interface goes back to where it came from first.
-        match &before {
-            Some(known) if known.from == at => {}
-            Some(known) => Move { dev, at, from: known.from, settings: known.settings.clone() }.write(&home)?,
-            None => Move { dev, at, from, settings: settings.to_bytes() }.write(&home)?,
+        for (dev, settings) in &settings {
+            // An interface goes back to where it came from first.
+            let note = match before.iter().find(|known| known.dev == *dev) {
+                Some(known) if known.from == at => continue,
+                Some(known) => Move { dev: *dev, at, from: known.from, settings: known.settings.clone() },
+                None => Move { dev: *dev, at, from, settings: settings.to_bytes() },
+            };
+            note.write(&home)?;
         }
     }
     if let Err(error) = here.send(dev, target.as_fd()) {
         if let Some((_, at)) = noted {
-            Move::forget(&home, at, dev);
+            for dev in devs {
+                Move::forget(&home, at, dev);
+            }
         }
         return Err(NsError::NotMoved { dev, to: to.clone(), error: Box::new(error) }.into());
     }
-    if let (Some((here, _)), Some(_)) = (cookies, before) {
-        Move::forget(&home, here, dev);
+    for known in before {
+        Move::forget(&home, known.at, known.dev);
     }
     Move::forget_gone(&home)?;
-    if bare { Ok(Vec::new()) } else { Ok(there.restore(dev, &settings)?) }
+    let mut restore = |(dev, settings): (IfName, Settings)| {
+        Ok(Moved { dev, lost: if bare { Vec::new() } else { there.restore(dev, &settings)? } })
+    };
+    settings.into_iter().map(&mut restore).collect()
 }
 
 /// What is to go back from namespaces whose names are about to be deleted.
@@ -169,15 +191,6 @@ pub(super) struct Returns {
     home: Home,
     moves: BTreeMap<u64, Vec<Move>>,
     here: OwnedFd,
-}
-
-/// An interface that was brought back, and what it could not be given there.
-#[derive(Debug)]
-pub struct Returned {
-    /// The interface.
-    pub dev: IfName,
-    /// What it had and has no more.
-    pub lost: Vec<Lost>,
 }
 
 impl Returns {
@@ -200,31 +213,37 @@ impl Returns {
     /// Brings back what we have moved to a namespace, to where it came from. Devices of the machine that somebody
     /// else has moved there are not touched: it may be the very namespace that they belong to, under a second
     /// name. When the namespace ends the kernel gives them back to the machine.
-    pub(super) fn bring_back(&mut self, entry: &Entry, inside: &Inside) -> Result<Vec<Returned>, Error> {
+    pub(super) fn bring_back(&mut self, entry: &Entry, inside: &Inside) -> Result<Vec<Moved>, Error> {
         let Entry { name, network: Some(network), .. } = entry else { return Ok(Vec::new()) };
         let moves = inside.cookie.and_then(|cookie| self.moves.remove(&cookie)).unwrap_or_default();
-        let is_inside = |dev: IfName| inside.interfaces.iter().any(|other| *other == dev.as_str());
         let mut there = Space::open(network.as_fd())?;
-        let mut here = Space::open(self.here.as_fd())?;
+        let here = Space::open(self.here.as_fd())?;
         let mut returned = Vec::new();
         if here.cookie() == there.cookie() {
             // A second name of this namespace, which stays.
             return Ok(returned);
         }
+        // Those of a radio that have moved with another one.
+        let mut along: Vec<IfName> = Vec::new();
         for known in &moves {
             let dev = known.dev;
-            if is_inside(dev) {
-                let settings = Settings::from_bytes(&known.settings);
-                let lost = if here.cookie() == Some(known.from) {
-                    take(&mut there, dev, &self.here, Place::Here)?;
-                    here.restore(dev, &settings)?
+            let is_inside = there.interfaces()?.contains(&dev);
+            if is_inside || along.contains(&dev) {
+                let elsewhere;
+                let (origin, place) = if here.cookie() == Some(known.from) {
+                    (&self.here, Place::Here)
                 } else {
-                    let (origin, place) =
-                        find_by_cookie(known.from)?.ok_or_else(|| NsError::NoWayBack { name: name.clone(), dev })?;
-                    take(&mut there, dev, &origin, place)?;
-                    Space::open(origin.as_fd())?.restore(dev, &settings)?
+                    let found = find_by_cookie(known.from)?;
+                    let (origin, place) = found.ok_or_else(|| NsError::NoWayBack { name: name.clone(), dev })?;
+                    elsewhere = origin;
+                    (&elsewhere, place)
                 };
-                returned.push(Returned { dev, lost });
+                if is_inside {
+                    along.extend(there.companions(dev)?);
+                    take(&mut there, dev, origin, place)?;
+                }
+                let lost = Space::open(origin.as_fd())?.restore(dev, &Settings::from_bytes(&known.settings))?;
+                returned.push(Moved { dev, lost });
             }
             Move::forget(&self.home, known.at, dev);
         }

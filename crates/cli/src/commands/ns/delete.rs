@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use hopyard::runtime::ns::{self, EntryName, Kind, Names, Remains, Returned};
+use hopyard::runtime::ns::{self, EntryName, Kind, Moved, Names, Remains};
 
 use super::{all_told, existing, holder_words, tell_of_lost};
 use crate::error::CliError;
@@ -31,7 +31,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let names = if args.all { all_names()? } else { args.names.iter().map(existing).collect::<Result<Vec<_>, _>>()? };
     let deleted = ns::delete(&names)?;
-    for Returned { dev, lost } in &deleted.returned {
+    for Moved { dev, lost } in &deleted.returned {
         ui.note(format_args!("{dev} is back from where it had been moved to"));
         tell_of_lost(dev, lost, ui);
     }

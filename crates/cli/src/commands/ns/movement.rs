@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use hopyard::net::IfName;
-use hopyard::runtime::ns::{self, Place};
+use hopyard::runtime::ns::{self, Moved, Place};
 
 use super::{existing, tell_of_lost};
 use crate::error::CliError;
@@ -14,6 +14,9 @@ use crate::ui::Ui;
 /// It keeps its name, its Ethernet address and its MTU, and is given again that it is up, its addresses,
 /// routes and permanent neighbours. What it cannot be given is told, as its place in a bridge. Queueing
 /// disciplines and sysctls of the interface are not kept.
+///
+/// A wireless interface moves with its radio, and with all other interfaces of that: they keep the same, and lose their
+/// connection to an access point.
 ///
 /// `hop ns delete` brings it back to where it came from, with what it had there.
 #[derive(Debug, clap::Args)]
@@ -40,8 +43,12 @@ const HOST: &str = "host";
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let from = args.from.as_ref().map_or(Ok(Place::Here), place)?;
     let to = args.to.as_ref().map_or(Ok(Place::Here), place)?;
-    let lost = ns::move_interface(args.dev, &from, &to, args.bare)?;
-    tell_of_lost(args.dev, &lost, ui);
+    for Moved { dev, lost } in ns::move_interface(args.dev, &from, &to, args.bare)? {
+        if dev != args.dev {
+            ui.note(format_args!("{dev} has moved along: it is of the same radio"));
+        }
+        tell_of_lost(dev, &lost, ui);
+    }
     Ok(0)
 }
 
