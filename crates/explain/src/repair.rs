@@ -369,9 +369,12 @@ impl<'a> Context<'a> {
                 self.walk.hops.iter().any(used) || ends.iter().flatten().any(first)
             }
             Op::SetSysctl { key, value, .. } => !(forwarding(key) && value == "0"),
-            // Also one that is another's: it is in the way to that one.
+            // Also one that another has, or should have: it is in the way to that one.
             Op::DelAddr { at, addr } => {
-                concerns(*addr) || owners(self.snapshot, addr.addr()).iter().any(|end| end.ns != at.ns)
+                let is_it = |op: &Op| matches!(op, Op::AddAddr { at: end, addr: own } if end.ns != at.ns && own.addr() == addr.addr());
+                concerns(*addr)
+                    || owners(self.snapshot, addr.addr()).iter().any(|end| end.ns != at.ns)
+                    || self.drift.iter().any(is_it)
             }
             Op::SetUp { up, .. } => *up,
             Op::SetMtu { .. } | Op::AddAddr { .. } | Op::SetNeigh { .. } | Op::DelNeigh { .. } => true,
