@@ -11,7 +11,9 @@ use hopyard_net::{
 
 fn chain_with(faults: &[&str]) -> Snapshot {
     let mut net = chain();
-    faults.iter().for_each(|fault| type_in(&mut net, fault));
+    for fault in faults {
+        type_in(&mut net, fault);
+    }
     net
 }
 

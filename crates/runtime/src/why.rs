@@ -159,13 +159,11 @@ fn look_into(
         disagreements.extend(probe::compare(&query, &verdict, target, &probed));
         seen = Some(probed);
     }
-    let repair = match verdict.outcome() {
-        Outcome::Yes => None,
-        _ => {
-            let drift = drift(world)?;
-            mend(world, &snapshot, &query, &choices, seen.is_some(), &drift)?
-        }
-    };
+    let mut repair = None;
+    if verdict.outcome() != Outcome::Yes {
+        let drift = drift(world)?;
+        repair = mend(world, &snapshot, &query, &choices, seen.is_some(), &drift)?;
+    }
     Ok(Report { query, verdict, asked, seen, disagreements, repair, owner, snapshot })
 }
 
