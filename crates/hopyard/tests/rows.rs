@@ -586,7 +586,7 @@ impl Sockets {
                 }
                 Protocol::Tcp => {
                     // More than one segment.
-                    let text = [7; 20_000];
+                    let text = vec![7; 20_000];
                     let connected = from.run(|| TcpStream::connect_timeout(&(to, PORT).into(), PATIENCE)).unwrap();
                     let mut connected = connected.map_err(|error| format!("connect: {error}"))?;
                     connected.write_all(&text).unwrap();
