@@ -340,7 +340,7 @@ fn the_changes_are_made_and_proved_or_not_made() {
     run(&place, "r1", "ip rule add priority 100 to 10.0.2.2 prohibit");
     let output = place.output(&["why", "--fix", "h1", "10.0.2.2"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stdout).contains("r1 refuses it: policy rule 100"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("r1 refuses it by policy rule 100"), "{}", text(&output.stdout));
     assert!(text(&output.stderr).contains("change 1 is about a firewall or a policy rule"), "{}", text(&output.stderr));
     assert!(place.hop(&["exec", "r1", "ip", "rule"]).contains("prohibit"));
     run(&place, "r1", "ip rule delete priority 100");
@@ -396,7 +396,7 @@ fn a_packet_that_is_too_long_is_stopped_where_it_does_not_fit() {
         // One end alone: nobody says anything.
         run(&place, "r", "ip link set eth1 mtu 1500");
         let said = asked(1, family, "1400");
-        assert!(said.contains("1400 bytes are more than b:eth0 takes in (1280)"), "{said}");
+        assert!(said.contains("1400 bytes are more than b:eth0 takes in (MTU 1280)"), "{said}");
         let done = place.hop(&["why", family, "--fix", "--size", "1400", "a", "b"]);
         assert!(done.contains("done: YES a -> "), "{done}");
     }

@@ -125,7 +125,10 @@ pub(crate) fn is_usable(node: &NodeState, route: &FibRoute, output: Option<IfNam
 fn hop_is_usable(node: &NodeState, hop: &NextHop, output: Option<IfName>) -> bool {
     let skips = |link: &LinkState| {
         let ignores = link.conf.ignore_routes_with_linkdown || node.all.ignore_routes_with_linkdown;
-        !link.up || ignores && !link.carrier
+        // Without an address an interface has no part in IPv4, and what led there is dead (`fib_disable_ip()`).
+        let four = hop.via.is_some_and(|via| via.is_ipv4());
+        let no_part = four && !link.addresses.iter().any(|own| own.net.addr().is_ipv4());
+        !link.up || ignores && !link.carrier || no_part
     };
     output.is_none_or(|dev| dev == hop.dev) && node.links.get(&hop.dev).is_some_and(|link| !skips(link))
 }

@@ -94,6 +94,11 @@ pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op
             edit.apply(&mut changed);
         }
         // What a kernel said of equal routes holds as long as they are the same.
+        let touched: BTreeSet<&NsName> =
+            stages.iter().flat_map(|stage| &stage.edits).map(|(it, _)| it.node()).collect();
+        let mut choices = choices.clone();
+        choices.retain(|(node, _), _| !touched.contains(node));
+        let choices = &choices;
         let mut verdict = explain(&changed, query, choices);
         if is_carried(&verdict)
             && let Some(first) = stages.first()
@@ -364,7 +369,13 @@ impl<'a> Context<'a> {
                 self.walk.hops.iter().any(used) || ends.iter().flatten().any(first)
             }
             Op::SetSysctl { key, value, .. } => !(forwarding(key) && value == "0"),
-            Op::DelAddr { addr, .. } => concerns(*addr),
+            // Also one that another has, or should have: it is in the way to that one.
+            Op::DelAddr { at, addr } => {
+                let is_it = |op: &Op| matches!(op, Op::AddAddr { at: end, addr: own } if end.ns != at.ns && own.addr() == addr.addr());
+                concerns(*addr)
+                    || owners(self.snapshot, addr.addr()).iter().any(|end| end.ns != at.ns)
+                    || self.drift.iter().any(is_it)
+            }
             Op::SetUp { up, .. } => *up,
             Op::SetMtu { .. } | Op::AddAddr { .. } | Op::SetNeigh { .. } | Op::DelNeigh { .. } => true,
             _ => false,

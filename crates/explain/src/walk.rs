@@ -298,7 +298,12 @@ impl Walker<'_> {
                 let circle = circle(&state.hops, &state.at, state.input);
                 return dropped(state, hop, Reason::Loop(circle));
             }
-            let routed = self.route(node, &mut state);
+            let mut routed = self.route(node, &mut state);
+            if let Routed::On(route) = routed
+                && self.finds_its_source(node, &mut state, route)
+            {
+                routed = self.route(node, &mut state);
+            }
             (hop.routed, hop.sent) = (state.packet, state.packet);
             let (route, hops) = match routed {
                 Routed::Ends(reason, route, next) => {
@@ -428,6 +433,26 @@ impl Walker<'_> {
             return Routed::Ends(Reason::Undecided("the tables".to_owned()), None, None);
         };
         Routed::On(route)
+    }
+
+    /// A TCP connection gets its source by a first route, and is then routed again, from there (`ip_route_connect()`,
+    /// `ip6_dst_lookup_flow()`). Has it got one now?
+    fn finds_its_source(&self, node: &NodeState, state: &mut State, route: &FibRoute) -> bool {
+        let packet = state.packet;
+        if packet.protocol != Protocol::Tcp || packet.src.is_some() || state.input.is_some() {
+            return false;
+        }
+        let mut sources: Vec<_> = self
+            .ways(node, state, route)
+            .into_iter()
+            .map(|hop| lookup::source(node, route, Some(hop), packet.dst))
+            .collect();
+        sources.dedup();
+        // Which of several it gets only the kernel knows.
+        if let [Some(src)] = sources[..] {
+            state.packet.src = Some(src);
+        }
+        state.packet.src.is_some()
     }
 
     /// The ways on that a packet may take here.

@@ -247,6 +247,18 @@ const ROWS: &[Row] = &[
          b: nft 'add chain inet fw input { type filter hook input priority 0; policy accept; }'
          b: nft add rule inet fw input ip6 saddr fd00:1::2 drop",
         "there b firewall", "b: nft delete rule inet fw input handle 2"),
+    // That a datagram came to the interface says nothing of what is behind it.
+    row("10c a firewall at the target that is not understood",
+        "b: nft add table inet fw
+         b: nft 'add chain inet fw input { type filter hook input priority 0; policy drop; }'
+         b: nft add rule inet fw input limit rate 1/day burst 1 packets counter drop",
+        "? there b undecided", ""),
+    row6("10c a firewall that drops neighbour discovery, IPv6",
+        "r2: nft add table inet fw
+         r2: nft 'add chain inet fw input { type filter hook input priority 0; policy accept; }'
+         r2: nft add rule inet fw input icmpv6 type nd-neighbor-solicit drop
+         r1: ip neigh flush dev rr",
+        "there r1 firewall", "r2: nft delete rule inet fw input handle 2"),
     row("10d a firewall at the source",
         "a: nft add table inet fw
          a: nft 'add chain inet fw output { type filter hook output priority 0; policy accept; }'
@@ -273,11 +285,12 @@ const ROWS: &[Row] = &[
          r1: nft 'add chain netdev fw in { type filter hook ingress device ab priority 0; policy accept; }'
          r1: nft add rule netdev fw in ip daddr 10.0.3.2 drop",
         "? there r1 undecided", ""),
+    // Which may stop neighbour discovery, too.
     row6("10f a firewall of an interface, IPv6",
         "r1: nft add table netdev fw
          r1: nft 'add chain netdev fw in { type filter hook ingress device ab priority 0; policy accept; }'
          r1: nft add rule netdev fw in ip6 daddr fd00:3::2 drop",
-        "? there r1 undecided", ""),
+        "? there a undecided", ""),
     beside("10g a firewall of IP in a switch",
         "sw: nft add table ip fw
          sw: nft 'add chain ip fw forward { type filter hook forward priority 0; policy drop; }'",
@@ -511,6 +524,10 @@ fn agree(report: &Report, text: &str) -> Result<(), String> {
     let open = report.verdict.outcome() == Outcome::Undecided;
     // Nobody sees a datagram at its socket, nor has it an answer.
     let datagram = report.query.packet.protocol == Protocol::Udp;
+    let at_its_end = report.verdict.trouble().is_some_and(|it| Some(it.node) == report.owner);
+    if open && datagram && at_its_end && report.outcome() == Outcome::Yes {
+        return Err(format!("{text}what nobody has seen\n{}", shown(report)));
+    }
     if report.disagreements.is_empty() && (open || datagram || reached == (report.verdict.outcome() == Outcome::Yes)) {
         return Ok(());
     }
@@ -569,7 +586,7 @@ impl Sockets {
                 }
                 Protocol::Tcp => {
                     // More than one segment.
-                    let text = [7; 20_000];
+                    let text = vec![7; 20_000];
                     let connected = from.run(|| TcpStream::connect_timeout(&(to, PORT).into(), PATIENCE)).unwrap();
                     let mut connected = connected.map_err(|error| format!("connect: {error}"))?;
                     connected.write_all(&text).unwrap();

@@ -25,7 +25,10 @@ fn model_kernel_and_packet_agree_and_repairs_work() {
                     println!("{note}");
                 }
             }
-            Err(text) => failures.push(text),
+            Err(text) => {
+                println!("FAILED {text}");
+                failures.push(text);
+            }
         }
     }
     println!("{endings:?}, {} failures", failures.len());

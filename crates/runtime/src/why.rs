@@ -316,7 +316,7 @@ fn several(hop: &Hop) -> bool {
 fn ask_hop(world: &mut World, packet: &Packet, hop: &Hop, back: bool) -> Result<RouteAnswer, Error> {
     // The sender's kernel chooses the source by itself; an answer has one from the start. A TCP connection is routed twice,
     // once more when it has its source.
-    let again = packet.protocol == Protocol::Tcp && several(hop);
+    let again = packet.protocol == Protocol::Tcp;
     let from = packet.src.filter(|_| back || hop.input.is_some() || again);
     let ports = (packet.protocol != Protocol::Icmp).then_some((packet.source_port, packet.destination_port));
     let protocol = packet.protocol.number(packet.family());

@@ -152,7 +152,7 @@ fn route_text(edit: &Edit) -> Option<String> {
     Some(route.to_owned())
 }
 
-fn text_at<'a>(source: &'a SourceFile, span: &Span) -> Option<(usize, &'a str)> {
+fn text_at(source: &SourceFile, span: Span) -> Option<(usize, &str)> {
     let range = usize::try_from(span.start).ok()?..usize::try_from(span.end).ok()?;
     let text = source.text().get(range)?;
     Some((source.position(span.start).0, text.trim_matches(['"', '\'', ' '])))
@@ -161,7 +161,7 @@ fn text_at<'a>(source: &'a SourceFile, span: &Span) -> Option<(usize, &'a str)> 
 fn routes_in(source: &SourceFile, lab: &Lab) -> BTreeMap<(NsName, IpNet, u32), (usize, String)> {
     let routes = lab.nodes().iter().flat_map(|node| node.routes.iter().map(move |route| (&node.name, route)));
     let written = routes.filter_map(|(node, route)| {
-        let (line, text) = text_at(source, route.origin.as_ref()?)?;
+        let (line, text) = text_at(source, route.origin?)?;
         Some(((node.clone(), route.to, route.table), (line, text.to_owned())))
     });
     written.collect()

@@ -134,7 +134,7 @@ fn words(step: &Step, hop: &Hop, walk: &Walk) -> Option<Said> {
         }
         Step::Lookup { route, local } => {
             let how = "The policy rules are tried in their order; in the table that a rule names, the longest prefix \
-                       that has the destination wins.";
+                       that contains the destination wins.";
             let found = match route {
                 Some(route) if *local => format!("{} is an address of its own (table local).", route.key.prefix.addr()),
                 Some(route) => {
@@ -142,7 +142,7 @@ fn words(step: &Step, hop: &Hop, walk: &Walk) -> Option<Said> {
                     let key = hopyard::net::RouteKey { table: hopyard::net::RouteKey::MAIN, metric: 0, ..route.key };
                     format!("{key}{by} (table {}).", table_name(route.key.table))
                 }
-                None => "No route has it, or a rule refuses it.".to_owned(),
+                None => "No route contains it, or a rule refuses it.".to_owned(),
             };
             said("Where to?", how, found, "ip-rule(8), ip-route(8), RFC 1812 section 5.2.4.3")
         }
@@ -250,7 +250,7 @@ struct Lesson {
 fn lesson(code: Code) -> Lesson {
     let (text, read) = match code {
         Code::NoRoute => (
-            "A node sends a packet only where one of its routes has the destination; what none has is refused. The sender's program gets ENETUNREACH; of another node's packet the router tells its sender by ICMP: destination unreachable, no route. The route of a network of its own comes with the address of an interface, all others have to be given.",
+            "A node sends a packet only where one of its routes leads; a destination that none of them contains is refused. The sender's program gets ENETUNREACH; of another node's packet the router tells its sender by ICMP: destination unreachable, no route. The route of a network of its own comes with the address of an interface, all others have to be given.",
             "ip-route(8); RFC 1812 section 5.2.7.1 (IPv4), RFC 4443 section 3.1 (IPv6)",
         ),
         Code::NoReturnRoute => (
@@ -258,15 +258,15 @@ fn lesson(code: Code) -> Lesson {
             "ip-route(8); RFC 1812 section 5.2.1",
         ),
         Code::Blackhole => (
-            "A route of type blackhole drops what it has, and tells nobody. A local program gets EINVAL.",
+            "A route of type blackhole drops what it contains, and tells nobody. A local program gets EINVAL.",
             "ip-route(8), route types",
         ),
         Code::Unreachable => (
-            "A route of type unreachable drops what it has, and answers by ICMP: host unreachable. A local program gets EHOSTUNREACH.",
+            "A route of type unreachable drops what it contains, and answers by ICMP: host unreachable. A local program gets EHOSTUNREACH.",
             "ip-route(8), route types; RFC 792",
         ),
         Code::Prohibit => (
-            "A route of type prohibit drops what it has, and answers by ICMP: communication administratively prohibited. A local program gets EACCES. A firewall that rejects can look the same from outside.",
+            "A route of type prohibit drops what it contains, and answers by ICMP: communication administratively prohibited. A local program gets EACCES. A firewall that rejects can look the same from outside.",
             "ip-route(8), route types; RFC 1812 section 5.2.7.1",
         ),
         Code::PolicyRule => (
@@ -326,8 +326,8 @@ fn lesson(code: Code) -> Lesson {
             "arp(7): base_reachable_time; RFC 4861 section 7.3; ip-neighbour(8)",
         ),
         Code::Firewall => (
-            "In each hook, the chains run in the order of their priorities, and in a chain its rules in order. accept ends the chain and goes on with the next one; drop ends the packet at once, whatever other chains say. What no rule decides about gets the policy of the chain. A packet that is dropped tells nobody, one that is rejected tells its sender.",
-            "nft(8); RFC 1812 section 5.3.9",
+            "In each hook, the chains run in the order of their priorities, and in a chain its rules in order. accept ends the chain and goes on with the next one; drop ends the packet at once, whatever other chains say. What no rule decides about gets the policy of the chain. A packet that is dropped tells nobody, one that is rejected tells its sender. Neighbour discovery of IPv6 is made of packets as well (ICMPv6, types 135 and 136): a firewall that does not let them pass keeps a node from being found on its own link.",
+            "nft(8); RFC 1812 section 5.3.9; RFC 4890 section 4.4.1, which ICMPv6 must not be dropped",
         ),
         Code::Mtu => (
             "A packet that is longer than the MTU of the interface is cut into pieces, unless that is forbidden (don't fragment), as it always is in IPv6. Then it is dropped, and the sender told by ICMP how long it may be; it learns the MTU of the path so.",

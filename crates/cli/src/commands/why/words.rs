@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use hopyard::explain::{
-    ArpRefusal, Behind, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk, hidden,
+    ArpRefusal, Behind, Code, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk, hidden,
     translators, waiting_behind,
 };
 use hopyard::kernel::RouteAnswer;
 use hopyard::kernel::nftables::TraceStep;
-use hopyard::net::{Endpoint, FibAction, FibRoute, NsName, RouteKey, RouteKind, Service};
+use hopyard::net::{
+    Endpoint, Family, FibAction, FibRoute, NsName, PolicyRule, RouteKey, RouteKind, RuleAction, Service,
+};
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
 
 use super::evidence;
@@ -100,15 +102,28 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
             format!("{node} has no route {to}, because its interface {dev} is down")
         }
         Reason::NoRoute { .. } => format!("{node} has no route {to}"),
-        Reason::RouteRefuses(route) => format!("{node} refuses it: the route {} is {}", route.key, kind(route)),
-        Reason::PolicyRule(rule) => format!("{node} refuses it: policy rule {}", rule.priority),
+        Reason::RouteRefuses(route) => {
+            let verb = if trouble.reason.kind(false) == Code::Blackhole { "drops" } else { "refuses" };
+            format!("{node} {verb} it by its route: {}", kind(route))
+        }
+        Reason::PolicyRule(rule) => {
+            let verb = if rule.action == RuleAction::Blackhole { "drops" } else { "refuses" };
+            format!("{node} {verb} it by policy rule {}", rule_text(rule))
+        }
         Reason::ForwardingOff { key, .. } => format!("{node} does not forward ({key} = 0)"),
-        Reason::NotAnOwner => format!("it comes to {node}, which has no address {dst} and does not forward"),
-        Reason::RpFilter { back_by, .. } => match back_by {
-            Some(dev) => format!("{node} drops it, because its way back to {src} is by {dev} (rp_filter)"),
-            None => format!("{node} drops it, because it has no way back to {src} (rp_filter)"),
+        Reason::NotAnOwner => {
+            format!("it comes to {node}, which does not have the address {dst}, and does not forward")
+        }
+        Reason::RpFilter { back_by, .. } => match (back_by, walk.last().and_then(|hop| hop.input)) {
+            (Some(back), Some(input)) => {
+                format!(
+                    "{node} drops what comes from {src} by {input}, because its own route to {src} is by {back} (rp_filter)"
+                )
+            }
+            (Some(back), None) => format!("{node} drops it, because its own route to {src} is by {back} (rp_filter)"),
+            (None, _) => format!("{node} drops what comes from {src}, because it has no route to {src} (rp_filter)"),
         },
-        Reason::LocalSource => format!("{node} drops it, because {src} is an address of its own"),
+        Reason::LocalSource => format!("{node} drops what comes from {src}, because it has that address itself"),
         Reason::LinkDown(dev) => format!("{node}'s interface {dev} is down"),
         Reason::NoCarrier { dev, peer } => match peer {
             Some(peer) => format!("{node}'s interface {dev} has no signal, because {peer} is down"),
@@ -120,8 +135,8 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
         },
         Reason::ArpRefused { addr, by, why, .. } => {
             let why = match why {
-                ArpRefusal::RpFilter { .. } => "because its way back to the sender is another (rp_filter)",
-                ArpRefusal::OwnAddress => "because the sender's address is its own",
+                ArpRefusal::RpFilter { .. } => "because its own route to the one who asks is another (rp_filter)",
+                ArpRefusal::OwnAddress => "because it has the address of the one who asks itself",
                 ArpRefusal::ArpIgnore => "because of arp_ignore",
                 ArpRefusal::WrongNeighbour { .. } => {
                     "as its neighbour table has a wrong Ethernet address for the sender"
@@ -130,15 +145,18 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
             format!("{by} does not tell {node} that it has {addr}, {why}")
         }
         Reason::WrongMask { addr, dev, net } => {
-            format!("{node} looks for {addr} on {dev}, because its address there is {net}")
+            format!("{node} takes {addr} for a neighbour, because its own address on {dev} is {net}")
         }
         Reason::DuplicateAddress { addr, owners } => {
             let owners: Vec<String> = owners.iter().map(ToString::to_string).collect();
             format!("several answer for {addr}: {}; which one gets it is chance", owners.join(", "))
         }
-        Reason::WrongNeighbour { addr, mac, permanent, .. } => {
-            let how = if *permanent { "a permanent entry" } else { "what it has learnt" };
-            format!("{node} sends to {mac} for {addr}, by {how}, which is not there")
+        Reason::WrongNeighbour { addr, mac, permanent, leads_to, .. } => {
+            let how = if *permanent { "permanent" } else { "learnt" };
+            let whose = leads_to
+                .as_ref()
+                .map_or_else(|| "nobody there has it".to_owned(), |end| format!("it is that of {end}"));
+            format!("{node} has a wrong Ethernet address for {addr}, {mac} ({how}): {whose}")
         }
         reason @ Reason::Firewall { .. } => firewall(node, reason, "it"),
         Reason::DiscoveryDropped { addr, dev, by, answer, why } => {
@@ -155,7 +173,9 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
                 walk.packet.length
             )
         }
-        Reason::MtuMismatch { at, mtu } => format!("{} bytes are more than {at} takes in ({mtu})", walk.packet.length),
+        Reason::MtuMismatch { at, mtu } => {
+            format!("{} bytes are more than {at} takes in (MTU {mtu})", walk.packet.length)
+        }
         Reason::Loop(nodes) => {
             let mut round: Vec<&str> = nodes.iter().map(NsName::as_str).collect();
             round.extend(nodes.first().map(NsName::as_str));
@@ -175,9 +195,11 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
             format!("nothing listens on port {} of {node} ({rest})", walk.packet.destination_port)
         }
         Reason::WrongBindAddress { listener } => {
-            let addr = listener.addr.map_or_else(|| "another family".to_owned(), |addr| addr.to_string());
+            let family = || if listener.family == Family::Ipv4 { "IPv4" } else { "IPv6" }.to_owned();
+            let addr = listener.addr.map_or_else(family, |addr| addr.to_string());
             format!("port {} of {node} listens on {addr} only", listener.port)
         }
+        Reason::WrongNode { wanted } if trouble.back => format!("the answer to {dst} ends at {node}, not at {wanted}"),
         Reason::WrongNode { wanted } => format!("{dst} leads to {node}, not to {wanted}"),
         Reason::SourceAddress if walk.packet.src.is_some() => {
             format!("{node} does not forward it, because it comes from the link-local address {src}")
@@ -201,13 +223,44 @@ fn firewall(node: &NsName, reason: &Reason, what: &str) -> String {
     format!("the firewall of {node} {verb} {what}: {by} of chain {family} {table} {chain} ({})", hook.name())
 }
 
-fn kind(route: &FibRoute) -> &'static str {
-    match &route.action {
-        FibAction::Route(RouteKind::Blackhole) => "a blackhole",
+/// `blackhole 10.0.3.2/32`, as ip-route(8) shows it.
+fn kind(route: &FibRoute) -> String {
+    let kind = match &route.action {
+        FibAction::Route(RouteKind::Blackhole) => "blackhole",
         FibAction::Route(RouteKind::Unreachable) => "unreachable",
-        FibAction::Route(RouteKind::Prohibit) => "prohibited",
-        _ => "no way on",
-    }
+        FibAction::Route(RouteKind::Prohibit) => "prohibit",
+        _ => "no way on for",
+    };
+    format!("{kind} {}", RouteKey { metric: 0, ..route.key.clone() })
+}
+
+/// `100: from 10.0.1.2 prohibit`, as ip-rule(8) shows it.
+fn rule_text(rule: &PolicyRule) -> String {
+    let mut text = format!("{}:", rule.priority);
+    let mut add = |word: &str, what: Option<String>| {
+        if let Some(what) = what {
+            // Writing to a String cannot fail.
+            write!(text, " {word}{what}").ok();
+        }
+    };
+    let range = |(first, last): (u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    add("", rule.invert.then(|| "not".to_owned()));
+    add("from ", Some(rule.from.map_or_else(|| "all".to_owned(), |net| net.to_string())));
+    add("to ", rule.to.map(|net| net.to_string()));
+    add("iif ", rule.iif.clone());
+    add("oif ", rule.oif.clone());
+    add("fwmark ", rule.mark.map(|(value, mask)| format!("{value:#x}/{mask:#x}")));
+    add("ipproto ", rule.protocol.map(|number| number.to_string()));
+    add("sport ", rule.source_port.map(range));
+    add("dport ", rule.destination_port.map(range));
+    let action = match rule.action {
+        RuleAction::Blackhole => "blackhole",
+        RuleAction::Unreachable => "unreachable",
+        RuleAction::Prohibit => "prohibit",
+        RuleAction::Lookup(_) | RuleAction::Goto(_) | RuleAction::Nop => "",
+    };
+    add("", Some(action.to_owned()).filter(|action| !action.is_empty()));
+    text
 }
 
 /// The hops, in columns.
@@ -300,7 +353,7 @@ pub(super) fn decision(hop: &Hop) -> String {
             }
             format!("no route: main has only {}", names.join(", "))
         }
-        Reason::RouteRefuses(route) => format!("the route {} is {}", route.key, kind(route)),
+        Reason::RouteRefuses(route) => kind(route),
         Reason::PolicyRule(rule) => format!("policy rule {}", rule.priority),
         Reason::ForwardingOff { by: Some(dev), .. } => format!("forwarding off; would leave by {dev}"),
         Reason::ForwardingOff { by: None, .. } => "forwarding off".to_owned(),
@@ -561,7 +614,7 @@ fn no_change(report: &Report) -> Option<String> {
         | Reason::LeavesKnown { .. }
         | Reason::Undecided(_) => None,
         _ if report.owner.is_none() => Some(nobody_has_it(report, &trouble)),
-        _ => Some("No change of routes, switches or addresses was found that makes it work.".to_owned()),
+        _ => Some("No change was found that makes it work.".to_owned()),
     }
 }
 

@@ -1,0 +1,201 @@
+//! What random labs with random faults have found (`crates/hopyard/tests/why.rs`), each as small as it gets.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by failing")]
+
+mod common;
+
+use common::{ask, at, chain, told, type_in};
+use hopyard_explain::{Choices, Outcome, Packet, Protocol, Query, repair};
+use hopyard_net::{
+    Family, FibAction, IfAddress, LinkState, NextHop, Op, PolicyRule, Route, RouteKey, RouteKind, RuleAction, Snapshot,
+};
+
+fn chain_with(faults: &[&str]) -> Snapshot {
+    let mut net = chain();
+    for fault in faults {
+        type_in(&mut net, fault);
+    }
+    net
+}
+
+fn tcp(from: &str, to: &str) -> Query {
+    Query { packet: Packet::probe(to.parse().unwrap(), Protocol::Tcp, 80), ..ask(from, to) }
+}
+
+/// `there NODE CODE`, behind `?` if it is open.
+fn says(net: &Snapshot, query: &Query) -> String {
+    let verdict = told(net, query);
+    let open = if verdict.outcome() == Outcome::Undecided { "? " } else { "" };
+    verdict.trouble().map_or_else(String::new, |it| {
+        format!("{open}{} {} {}", if it.back { "back" } else { "there" }, it.node, it.code())
+    })
+}
+
+#[track_caller]
+fn repairs(net: &Snapshot, query: &Query, drift: &[Op], expected: &[&str]) {
+    let repair = repair(net, query, &Choices::new(), drift).unwrap();
+    let found: Vec<String> = repair.edits().map(|edit| format!("{}: {edit}", edit.node())).collect();
+    assert_eq!(found, expected);
+}
+
+fn link<'a>(net: &'a mut Snapshot, end: &str) -> &'a mut LinkState {
+    let end = at(end);
+    net.nodes.get_mut(&end.ns).unwrap().links.get_mut(&end.dev).unwrap()
+}
+
+/// Two ways from r1 on, of which the one by `ab` leads to nobody.
+fn forked() -> Snapshot {
+    let mut net = chain();
+    let hop = |via: &str, dev: &str| NextHop { via: Some(via.parse().unwrap()), dev: dev.parse().unwrap(), weight: 1 };
+    let r1 = net.nodes.get_mut("r1").unwrap();
+    let route = r1.routes.iter_mut().find(|it| it.key.prefix.to_string() == "10.0.3.0/24").unwrap();
+    route.action = FibAction::Route(RouteKind::Unicast(vec![hop("10.0.2.2", "rr"), hop("10.0.1.9", "ab")]));
+    net
+}
+
+#[test]
+fn a_repair_holds_when_what_was_learnt_is_forgotten() {
+    let faults = ["r1 sysctl net.ipv4.conf.ab.arp_ignore 8", "b noroute 10.0.1.0/24"];
+    let mut net = chain_with(&faults);
+    let mac = link(&mut net, "r1:ab").mac.unwrap();
+    // As long as a remembers who r1 is, nobody asks for it.
+    type_in(&mut net, &format!("a neigh 10.0.1.1 {mac} dev ra learnt"));
+    let query = ask("a", "10.0.3.2");
+    assert_eq!(says(&net, &query), "back b no-return-route");
+    repairs(
+        &net,
+        &query,
+        &[],
+        &["b: ip route add 10.0.1.0/24 via 10.0.3.1", "r1: sysctl -w net.ipv4.conf.ab.arp_ignore=0"],
+    );
+}
+
+#[test]
+fn who_has_learnt_where_an_address_was_goes_on_sending_there() {
+    let mut net = Snapshot::default();
+    for line in ["node c", "node d", "node e", "node sw", "bridge sw:br0"] {
+        type_in(&mut net, line);
+    }
+    for (number, node) in ["c", "d", "e"].into_iter().enumerate() {
+        type_in(&mut net, &format!("link {node}:eth0 sw:p{number}"));
+        type_in(&mut net, &format!("port sw:p{number} br0"));
+    }
+    for line in ["c addr 10.0.0.1/24 dev eth0", "d addr 10.0.0.2/24 dev eth0", "e addr 10.0.0.2/24 dev eth0"] {
+        type_in(&mut net, line);
+    }
+    let mac = link(&mut net, "e:eth0").mac.unwrap();
+    type_in(&mut net, &format!("c neigh 10.0.0.2 {mac} dev eth0 learnt"));
+    let query = Query { wanted: Some("d".parse().unwrap()), ..ask("c", "10.0.0.2") };
+    assert_eq!(says(&net, &query), "there e wrong-node");
+    let drift = [Op::DelAddr { at: at("e:eth0"), addr: "10.0.0.2/24".parse().unwrap() }];
+    let both = ["e: ip address delete 10.0.0.2/24 dev eth0", "c: ip neigh delete 10.0.0.2 dev eth0"];
+    repairs(&net, &query, &drift, &both);
+    repairs(&net, &query, &[], &both);
+}
+
+#[test]
+fn what_the_file_declares_is_cheaper_than_as_many_other_changes() {
+    let net = chain_with(&["a addr 10.0.1.2/16 dev ra", "a noaddr 10.0.1.2/24 dev ra"]);
+    let (right, wrong) = ("10.0.1.2/24".parse().unwrap(), "10.0.1.2/16".parse().unwrap());
+    let hop = NextHop { via: Some("10.0.1.1".parse().unwrap()), dev: "ra".parse().unwrap(), weight: 1 };
+    // As `hop up` would do it. In another order it takes two changes, and one of them is proposed dearer as well.
+    let drift = [
+        Op::DelAddr { at: at("a:ra"), addr: wrong },
+        Op::AddAddr { at: at("a:ra"), addr: right },
+        Op::SetRoute { ns: "a".parse().unwrap(), route: Route::unicast("0.0.0.0/0".parse().unwrap(), vec![hop]) },
+    ];
+    let query = ask("a", "10.0.3.2");
+    assert_eq!(says(&net, &query), "there a wrong-mask");
+    let mended = ["a: ip address add 10.0.1.2/24 dev ra", "a: ip address delete 10.0.1.2/16 dev ra"];
+    repairs(&net, &query, &drift, &mended);
+    repairs(&net, &query, &[], &["a: ip route add 10.0.3.0/24 via 10.0.1.1"]);
+}
+
+#[test]
+fn a_tcp_connection_is_routed_again_from_its_source() {
+    let mut net = chain();
+    let mut rule = PolicyRule::lookup(Family::Ipv4, 100, 0);
+    rule.from = Some("10.0.1.2/32".parse().unwrap());
+    rule.action = RuleAction::Prohibit;
+    net.nodes.get_mut("a").unwrap().rules.insert(1, rule);
+    assert_eq!(says(&net, &ask("a", "10.0.3.2")), "");
+    assert_eq!(says(&net, &tcp("a", "10.0.3.2")), "there a policy-rule");
+    repairs(&net, &tcp("a", "10.0.3.2"), &[], &["a: ip rule delete priority 100"]);
+}
+
+#[test]
+fn of_equal_ways_one_that_died_with_an_address_is_none() {
+    let query = ask("r1", "10.0.3.2");
+    assert!(says(&forked(), &query).starts_with("? "), "{}", says(&forked(), &query));
+    let mut net = forked();
+    // The kernel keeps it beside the others, as dead.
+    let ab = link(&mut net, "r1:ab");
+    ab.addresses.retain(|own| own.net.addr().is_ipv6());
+    assert_eq!(says(&net, &query), "");
+}
+
+#[test]
+fn of_equal_ways_the_one_that_the_network_fails_on_is_shown() {
+    let mut net = forked();
+    type_in(&mut net, "b listen tcp 10.9.0.1 80");
+    assert_eq!(says(&net, &tcp("r1", "10.0.3.2")), "? there r1 neighbour-unresolved");
+}
+
+#[test]
+fn somebody_elses_address_is_in_the_way_to_the_one_who_has_it() {
+    let net = chain_with(&["b addr 10.0.3.1/32 dev br", "b noroute 10.0.1.0/24"]);
+    let query = ask("b", "10.0.1.2");
+    let drift = [Op::DelAddr { at: at("b:br"), addr: "10.0.3.1/32".parse().unwrap() }];
+    assert_eq!(says(&net, &query), "there b no-route");
+    let both = ["b: ip address delete 10.0.3.1/32 dev br", "b: ip route add 10.0.1.0/24 via 10.0.3.1"];
+    repairs(&net, &query, &drift, &both);
+}
+
+#[test]
+fn firewalls_see_neighbour_discovery_and_not_arp() {
+    let six = ask("r1", "fd00:2::2");
+    for (filter, answer) in
+        [("r2 filter input drop l4proto tcp accept", false), ("r2 filter output drop l4proto tcp accept", true)]
+    {
+        let mut net = chain_with(&[filter]);
+        assert_eq!(says(&net, &ask("a", "10.0.3.2")), "", "{filter}");
+        assert_eq!(says(&net, &six), "there r1 firewall", "{filter}");
+        let trouble = told(&net, &six).trouble().unwrap();
+        assert!(
+            matches!(&trouble.reason, hopyard_explain::Reason::DiscoveryDropped { by, answer: is, .. } if by.as_str() == "r2" && *is == answer),
+            "{filter}: {:?}",
+            trouble.reason
+        );
+        let hook = if answer { "output" } else { "input" };
+        repairs(&net, &six, &[], &[&format!("r2: nft chain inet fw {hook} '{{ policy accept; }}'")]);
+        // What is known need not be asked for.
+        let mac = link(&mut net, "r2:rr").mac.unwrap();
+        let known = chain_with(&[filter, &format!("r1 neigh fd00:2::2 {mac} dev rr permanent")]);
+        assert_ne!(says(&known, &six), "there r1 firewall", "{filter}");
+    }
+}
+
+#[test]
+fn who_has_no_address_to_ask_from_yet_is_not_blamed() {
+    let mut net = chain();
+    let tentative = IfAddress { net: "fe80::1/64".parse().unwrap(), secondary: false, usable: false, host_only: false };
+    link(&mut net, "r1:rr").addresses.push(tentative);
+    assert_eq!(says(&net, &ask("a", "fd00:3::2")), "? there r1 undecided");
+    // Its own packets ask from their own address.
+    assert_eq!(says(&net, &ask("r1", "fd00:2::2")), "");
+    assert_eq!(says(&net, &ask("a", "10.0.3.2")), "");
+}
+
+#[test]
+fn an_ipv6_address_cannot_be_there_twice() {
+    let net = chain_with(&["a noaddr fd00:1::2/64 dev ra", "a addr fd00:1::2/16 dev ra"]);
+    let query = ask("a", "fd00:3::2");
+    assert_eq!(says(&net, &query), "there a wrong-mask");
+    let drift = [
+        Op::DelAddr { at: at("a:ra"), addr: "fd00:1::2/16".parse().unwrap() },
+        Op::AddAddr { at: at("a:ra"), addr: "fd00:1::2/64".parse().unwrap() },
+    ];
+    let mended = ["a: ip address delete fd00:1::2/16 dev ra", "a: ip address add fd00:1::2/64 dev ra nodad"];
+    repairs(&net, &query, &drift, &mended);
+    // A default route is there all the time.
+    assert!(net.nodes["a"].routes.iter().any(|it| it.key.is_default() && it.key.table == RouteKey::MAIN));
+}
