@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use hopyard_net::{BaseChain, Chain, Comparison, Hook, Loaded, RuleStep, RuleVerdict};
+use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, RuleStep, RuleVerdict};
 use rustix::thread::LinkNameSpaceType;
 
 use super::decode::{find, number, text};
@@ -18,7 +18,7 @@ use crate::error::Refusal;
 use crate::holders::NamespaceId;
 use crate::netlink::Inbox;
 use crate::signature::{Part, Signature};
-use crate::tap::Mark;
+use crate::tap::{Mark, Sight, recognise};
 use crate::{Errno, KernelError, Realm, pin};
 
 /// Listens to what the rules of one namespace do with the packets of a probe.
@@ -26,6 +26,7 @@ use crate::{Errno, KernelError, Realm, pin};
 pub struct Tracer {
     socket: NftSocket,
     table: TableName,
+    mark: Mark,
     /// Which packets the kernel's numbers stand for.
     known: BTreeMap<u32, Part>,
     ended: bool,
@@ -105,7 +106,7 @@ impl Tracer {
         let socket = NftSocket::open()?;
         let table = TableName::inet(&format!("{PREFIX}{:016x}", u64::from_be_bytes(mark.token)));
         socket.commit(transaction(&table, &mark.signatures()))?;
-        let tracer = Tracer { socket, table, known: BTreeMap::new(), ended: false };
+        let tracer = Tracer { socket, table, mark: *mark, known: BTreeMap::new(), ended: false };
         let join = tracer.socket.0.join(GROUP);
         join.map_err(|error| KernelError::new("listen to the firewall", error))?;
         Ok(tracer)
@@ -122,13 +123,13 @@ impl Tracer {
     /// `ENOBUFS`: more was decided than there is room for, and something is missing.
     pub fn read(&mut self) -> Result<Vec<TraceStep>, KernelError> {
         let mut steps = Vec::new();
-        let (table, known) = (&self.table, &mut self.known);
+        let (table, mark, known) = (&self.table, &self.mark, &mut self.known);
         let hear = self.socket.0.hear(&mut Inbox::default(), &mut |kind, payload| {
             let Some((id, mut step)) = (kind == NFT_MSG_TRACE).then(|| decode(payload)).flatten() else { return };
             if is_trace(&step.table) {
                 // Another one's would say what its packet is.
                 let part = Part::ALL.into_iter().find(|part| part.name() == step.chain);
-                if let Some(part) = part.filter(|_| step.table == table.name) {
+                if let Some(part) = part.filter(|part| step.table == table.name && is_of(mark, *part, payload)) {
                     known.insert(id, part);
                 }
             } else if let Some(part) = known.get(&id) {
@@ -255,6 +256,29 @@ fn decode(payload: &[u8]) -> Option<(u32, TraceStep)> {
     let (table, chain) = (text(find(body, TABLE)?), text(find(body, CHAIN)?));
     // Whose packet it is, is not known yet.
     Some((id, TraceStep { part: Part::Packet, family, table, chain, rule, decided }))
+}
+
+/// Is it a packet of the probe that a message is about? Our rules do not look at addresses; datagrams of others may come
+/// from the same port.
+fn is_of(mark: &Mark, part: Part, payload: &[u8]) -> bool {
+    const NETWORK_HEADER: u16 = 8;
+    const TRANSPORT_HEADER: u16 = 9;
+    let body = payload.get(HEADER_BYTES..).unwrap_or_default();
+    let (Some(network), Some(transport)) = (find(body, NETWORK_HEADER), find(body, TRANSPORT_HEADER)) else {
+        return false;
+    };
+    let first = network.first().copied().unwrap_or_default();
+    let (family, length) = match first >> 4 {
+        4 => (Family::Ipv4, usize::from(first & 0x0f) * 4),
+        _ => (Family::Ipv6, 40),
+    };
+    let packet = [network.get(..length).unwrap_or(network), transport].concat();
+    match recognise(mark, family, &packet) {
+        Some((_, Sight::Request)) => part == Part::Packet,
+        Some((_, Sight::Reply | Sight::Reset)) => part == Part::Reply,
+        // Of what an error quotes, the message has not enough.
+        _ => part == Part::Error,
+    }
 }
 
 #[cfg(test)]

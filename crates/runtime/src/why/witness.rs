@@ -223,3 +223,108 @@ pub(super) fn settle(report: &Report, open: &Trouble) -> Option<Trouble> {
     let reason = Reason::Firewall { hook, family, table, chain, rule: *rule, rejects };
     Some(Trouble { back: *back, node: node.clone(), reason })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hopyard_explain::{End, Hop, Packet, Protocol};
+    use hopyard_net::Ruleset;
+
+    fn step(part: Part, chain: &str, rule: Option<u64>, decided: Decided) -> TraceStep {
+        TraceStep { part, family: "inet".to_owned(), table: "fw".to_owned(), chain: chain.to_owned(), rule, decided }
+    }
+
+    fn firewall(family: &str, rule: Option<u64>) -> Reason {
+        let (family, table, chain) = (family.to_owned(), "fw".to_owned(), "forward".to_owned());
+        Reason::Firewall { hook: Hook::Forward, family, table, chain, rule, rejects: false }
+    }
+
+    /// One node, at which the packet ends so.
+    fn verdict(end: End) -> Verdict {
+        let packet = Packet::probe("10.0.0.1".parse().unwrap(), Protocol::Icmp, 0);
+        let hop = Hop {
+            node: "r".parse().unwrap(),
+            input: Some("eth0".parse().unwrap()),
+            ttl: 64,
+            route: None,
+            next: None,
+            to: None,
+            end: Some(end),
+            came: packet,
+            routed: packet,
+            sent: packet,
+        };
+        let there = Walk { packet, hops: vec![hop], by_chance: false, translations: Vec::new() };
+        Verdict { there, back: None }
+    }
+
+    fn seen(met: &[Part], steps: Vec<TraceStep>) -> Seen {
+        let mut seen = Seen::default();
+        let traced = Traced::Told { met: met.iter().copied().collect(), steps };
+        seen.nodes.entry("r".parse().unwrap()).or_default().traced = traced;
+        seen
+    }
+
+    #[test]
+    fn another_rule_than_the_model_says_is_a_contradiction() {
+        /// What the model says, what was met and decided, and what that contradicts.
+        type Case<'a> = (End, &'a [Part], Vec<TraceStep>, Option<Option<TraceStep>>);
+        let unknown = Reason::Undecided("a set".to_owned());
+        let by = |rule| step(Part::Packet, "forward", rule, Decided::Drop);
+        let passed = || vec![step(Part::Packet, "forward", None, Decided::Accept)];
+        let met = &[Part::Packet][..];
+        let cases: [Case<'_>; 11] = [
+            (End::Dropped(firewall("inet", Some(4))), met, vec![by(Some(4))], None),
+            (End::Dropped(firewall("inet", Some(4))), met, vec![by(Some(5))], Some(Some(by(Some(5))))),
+            (End::Dropped(firewall("inet", Some(4))), met, vec![by(None)], Some(Some(by(None)))),
+            (End::Dropped(firewall("inet", None)), met, vec![by(None)], None),
+            (End::Dropped(firewall("inet", Some(4))), met, passed(), Some(None)),
+            (End::Dropped(firewall("inet", Some(4))), &[], Vec::new(), None),
+            (End::Dropped(firewall("netdev", Some(4))), met, passed(), None),
+            (End::Dropped(unknown), met, vec![by(Some(4))], None),
+            (End::Dropped(Reason::NotAnOwner), met, vec![by(Some(4))], Some(Some(by(Some(4))))),
+            (End::Delivered, met, passed(), None),
+            (End::Delivered, met, vec![by(Some(4))], Some(Some(by(Some(4))))),
+        ];
+        for (end, met, steps, stopped) in cases {
+            let name = format!("{end:?} {steps:?}");
+            let node: NsName = "r".parse().unwrap();
+            let expected = stopped.map(|stopped| Disagreement::Firewall { back: false, node, stopped });
+            assert_eq!(compare(&verdict(end), &seen(met, steps)), Vec::from_iter(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_model_does_not_know_the_trace_settles() {
+        let open = verdict(End::Dropped(Reason::Undecided("rule 4: a set".to_owned())));
+        let jumped = step(Part::Packet, "forward", Some(4), Decided::On);
+        let dropped = step(Part::Packet, "more", Some(7), Decided::Drop);
+        let back = step(Part::Reply, "forward", Some(8), Decided::Drop);
+        assert!(!has_settled(&open, &seen(&[Part::Packet], vec![jumped.clone(), back])));
+        let seen = seen(&[Part::Packet], vec![jumped, dropped]);
+        assert!(has_settled(&open, &seen));
+        let chain = |name: &str, base: Option<hopyard_net::BaseChain>, rules: Vec<hopyard_net::Rule>| {
+            hopyard_net::Chain { family: "inet".to_owned(), table: "fw".to_owned(), name: name.to_owned(), base, rules }
+        };
+        let base = hopyard_net::BaseChain { hook: Hook::Forward, priority: 0, drops: false, kind: "filter".to_owned() };
+        let reject = hopyard_net::Rule { handle: 7, steps: vec![RuleStep::Reject { reset: false }] };
+        let chains = vec![chain("forward", Some(base), Vec::new()), chain("more", None, vec![reject])];
+        let mut snapshot = Snapshot::default();
+        snapshot.nodes.entry("r".parse().unwrap()).or_default().firewall = Some(Ruleset { chains });
+        let packet = open.there.packet;
+        let report = Report {
+            query: hopyard_explain::Query { from: "a".parse().unwrap(), packet, wanted: None },
+            verdict: open,
+            asked: Vec::new(),
+            seen: Some(seen),
+            disagreements: Vec::new(),
+            repair: None,
+            owner: None,
+            snapshot,
+        };
+        let trouble = report.trouble().unwrap();
+        let Reason::Firewall { hook, chain, rule, rejects, .. } = trouble.reason else { panic!("{trouble:?}") };
+        assert_eq!((hook, chain.as_str(), rule, rejects), (Hook::Forward, "more", Some(7), true));
+        assert_eq!(report.outcome(), hopyard_explain::Outcome::No);
+    }
+}
