@@ -202,6 +202,13 @@ fn several_at_once_see_their_own_packets_and_nobody_reads_their_tables() {
         let mut tracers = marks.map(|mark| begin(&world, "r", &mark));
         assert_eq!(tables(&world, "r").lines().count(), 3, "{how}");
         assert_eq!(world.snapshot(&SnapshotScope::default()).unwrap().nodes["r"].firewall, before, "{how}");
+        // A table that nobody owns is somebody's, whatever it is called.
+        nft(&world, "r", "table inet hopyard-trace-me { chain input { type filter hook input priority 0; }; }");
+        let tables_of = || {
+            let rules = world.snapshot(&SnapshotScope::default()).unwrap().nodes["r"].firewall.clone().unwrap();
+            rules.chains.into_iter().map(|chain| chain.table).collect::<Vec<_>>()
+        };
+        assert_eq!(tables_of(), ["fw", "hopyard-trace-me"], "{how}");
         // Who removes all rules that may be removed does not remove these.
         nft(&world, "r", "flush ruleset");
         nft(&world, "r", "table inet fw { chain forward { type filter hook forward priority 0; accept; }; }");
@@ -250,6 +257,6 @@ fn the_machines_own_network_is_left_alone() {
         let mut refused = Tracer::open_all(&realm, &[own.as_fd()], &mark(1, "127.0.0.1")).unwrap();
         let error = refused.remove(0).unwrap_err();
         assert_eq!(error.errno(), Errno::PERM);
-        assert_eq!(error.answer(), "Operation not permitted (EPERM): it is the machine's own");
+        assert_eq!(error.answer(), "Operation not permitted (EPERM): hop or the machine itself runs in it");
     }
 }

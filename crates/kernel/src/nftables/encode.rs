@@ -6,7 +6,7 @@ use hopyard_net::{Chain, Comparison, Family, Hook, Loaded, NatStep, RuleStep, Ru
 
 use super::{
     HEADER_BYTES, MAKE, NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE,
-    NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWTABLE, family_number,
+    NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWTABLE, TABLE_OWNED, family_number,
 };
 use crate::KernelError;
 use crate::error::Refusal;
@@ -60,12 +60,10 @@ impl Transaction {
 
     /// Makes a table, where it is not there yet.
     pub fn add_table(&mut self, table: &TableName, owner: Owner) {
-        /// `NFT_TABLE_F_OWNER`.
-        const OWNED: u32 = 2;
         let mut body = Attributes::of(table);
         body.text(1, &table.name);
         if owner == Owner::Socket {
-            body.number(2, OWNED);
+            body.number(2, TABLE_OWNED);
         }
         self.push(NFT_MSG_NEWTABLE, MAKE, &body, format!("add table {table}"));
     }

@@ -62,14 +62,15 @@ pub enum Decided {
     Taken,
 }
 
-/// What the names of our tables begin with. No other is to be called so: it is not read, compared or recorded.
+/// What the names of our tables begin with. A table that is called so and that a socket owns is not read, compared or
+/// recorded.
 const PREFIX: &str = "hopyard-trace-";
 /// Before all others (`NF_IP_PRI_FIRST`).
 const FIRST: i32 = i32::MIN;
 /// `NFNLGRP_NFTRACE`.
 const GROUP: i32 = 9;
 
-/// Is a table of that name one of ours?
+/// Is a table of that name one of ours, if a socket owns it?
 pub(super) fn is_trace(table: &str) -> bool {
     table.starts_with(PREFIX)
 }
@@ -92,7 +93,7 @@ impl Tracer {
         realm.outside()?.run(|| {
             let open = |&namespace: &BorrowedFd<'_>| {
                 if machine.contains(&NamespaceId::of(namespace)?) {
-                    let refusal = Refusal::saying(Errno::PERM, "it is the machine's own");
+                    let refusal = Refusal::saying(Errno::PERM, "hop or the machine itself runs in it");
                     return Ok(Err(refusal.while_doing("trace a network")));
                 }
                 rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
