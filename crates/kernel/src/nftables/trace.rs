@@ -286,26 +286,24 @@ fn is_of(mark: &Mark, part: Part, payload: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = u16::try_from(4 + value.len()).unwrap().to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-
-    fn message(parts: &[Vec<u8>]) -> Vec<u8> {
-        [vec![1, 0, 0, 0], attribute(1, b"fw\0"), attribute(2, b"forward\0"), parts.concat()].concat()
-    }
-
     #[test]
     fn rules_and_policies_decide() {
-        let be = |number: i32| number.to_be_bytes();
-        let rule = |code: i32| {
-            let verdict = attribute(1 << 15 | 5, &attribute(1, &be(code)));
-            message(&[attribute(4, &be(3)), attribute(6, &be(77)), attribute(3, &9_u64.to_be_bytes()), verdict])
+        let message = |kind: u32, fill: &dyn Fn(&mut Attributes)| {
+            let mut message = Attributes::of(&TableName::inet("fw"));
+            message.text(1, "fw");
+            message.text(2, "forward");
+            message.number(4, kind);
+            message.number(6, 77);
+            fill(&mut message);
+            message.bytes
         };
-        let policy = message(&[attribute(4, &be(1)), attribute(6, &be(77)), attribute(16, &be(0))]);
+        let rule = |code: i32| {
+            message(3, &|message| {
+                message.attribute(3, &9_u64.to_be_bytes());
+                message.nested(5, |verdict| verdict.number(1, code.cast_unsigned()));
+            })
+        };
+        let policy = message(1, &|message| message.number(16, 0));
         let cases = [
             (rule(0), Some(9), Decided::Drop),
             // With an error number.

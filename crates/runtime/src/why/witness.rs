@@ -56,11 +56,6 @@ impl Traced {
     }
 }
 
-/// Which packet goes that way.
-pub(super) fn part(back: bool) -> Part {
-    if back { Part::Reply } else { Part::Packet }
-}
-
 /// The witnesses of one probe.
 #[derive(Debug)]
 pub(super) struct Witnesses {
@@ -179,10 +174,10 @@ pub(super) fn compare(verdict: &Verdict, seen: &Seen) -> Vec<Disagreement> {
 fn compare_at(walk: &Walk, back: bool, node: &NsName, seen: &Seen) -> Option<Disagreement> {
     let at = seen.nodes.get(node)?;
     let Traced::Told { met, .. } = &at.traced else { return None };
-    if !met.contains(&part(back)) {
+    if !met.contains(&Part::on_way(back)) {
         return None;
     }
-    let stopped = at.traced.end_of(part(back));
+    let stopped = at.traced.end_of(Part::on_way(back));
     let agrees = match walk.last().filter(|last| last.node == *node).and_then(|_| walk.reason()) {
         Some(Reason::Undecided(_)) => true,
         // It comes to those before it can be traced.
@@ -202,7 +197,7 @@ pub(super) fn has_settled(verdict: &Verdict, seen: &Seen) -> bool {
 fn stopped<'a>(open: &Trouble, seen: &'a Seen) -> Option<(&'a Traced, &'a TraceStep)> {
     let Trouble { back, node, reason: Reason::Undecided(_) } = open else { return None };
     let traced = &seen.nodes.get(node)?.traced;
-    Some((traced, traced.end_of(part(*back))?))
+    Some((traced, traced.end_of(Part::on_way(*back))?))
 }
 
 /// Where the model does not know what a node does and its firewall has dropped the packet: that, instead.
