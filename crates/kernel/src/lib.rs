@@ -7,6 +7,7 @@ pub mod agent;
 mod arrival;
 mod child;
 pub mod cleanup;
+mod closing;
 pub mod counters;
 mod decode;
 pub mod drops;
@@ -46,6 +47,7 @@ pub mod watch;
 mod world;
 
 pub use arrival::wait_for_interfaces;
+pub use closing::close_together;
 pub use enter::{Entry, Identity, NetworkEntry, enter_network, helper};
 pub use errno::Errno;
 pub use error::{ApplyError, KernelError};

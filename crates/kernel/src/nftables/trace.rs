@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, RuleStep, RuleVerdict};
 use rustix::thread::LinkNameSpaceType;
@@ -29,7 +29,6 @@ pub struct Tracer {
     mark: Mark,
     /// Which packets the kernel's numbers stand for.
     known: BTreeMap<u32, Part>,
-    ended: bool,
 }
 
 /// A decision about a packet of a probe.
@@ -107,7 +106,7 @@ impl Tracer {
         let socket = NftSocket::open()?;
         let table = TableName::inet(&format!("{PREFIX}{:016x}", u64::from_be_bytes(mark.token)));
         socket.commit(transaction(&table, &mark.signatures()))?;
-        let tracer = Tracer { socket, table, mark: *mark, known: BTreeMap::new(), ended: false };
+        let tracer = Tracer { socket, table, mark: *mark, known: BTreeMap::new() };
         let join = tracer.socket.0.join(GROUP);
         join.map_err(|error| KernelError::new("listen to the firewall", error))?;
         Ok(tracer)
@@ -141,17 +140,6 @@ impl Tracer {
         hear.map_err(|errno| KernelError::new("hear what the firewall decides", errno))?;
         Ok(steps)
     }
-
-    /// Removes our table. When this is dropped that is done too; but then the kernel lets wait until no processor
-    /// looks at the table any more (some milliseconds), which goes on by itself from here.
-    pub fn end(&mut self) {
-        if !std::mem::replace(&mut self.ended, true) {
-            let mut removal = Transaction::new();
-            removal.delete_table(&self.table);
-            // Where it is refused, the kernel removes it with the socket.
-            self.socket.commit(removal).ok();
-        }
-    }
 }
 
 impl AsFd for Tracer {
@@ -160,9 +148,10 @@ impl AsFd for Tracer {
     }
 }
 
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        self.end();
+/// With it goes the table: [`close_together`](crate::close_together) where there are several.
+impl From<Tracer> for OwnedFd {
+    fn from(tracer: Tracer) -> Self {
+        tracer.socket.into_fd()
     }
 }
 

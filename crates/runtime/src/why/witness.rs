@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hopyard_explain::{Reason, Trouble, Verdict, Walk};
 use hopyard_kernel::drops::{Beginning, DropWatch, Dropped};
@@ -150,11 +150,9 @@ impl Witnesses {
         }
     }
 
-    /// They are not needed any more.
-    pub(super) fn dismiss(&mut self) {
-        for (_, tracer) in &mut self.tracers {
-            tracer.end();
-        }
+    /// They are not needed any more. What is returned is to be closed.
+    pub(super) fn dismiss(self) -> impl Iterator<Item = OwnedFd> {
+        self.tracers.into_iter().map(|(_, tracer)| tracer.into())
     }
 }
 
