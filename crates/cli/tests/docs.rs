@@ -38,7 +38,7 @@ const TIMEOUT_S: &str = "180";
 /// Where programs are, whoever runs the tests.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Programs that are not everywhere, and that a page may use.
-const TOOLS: &[&str] = &["ip", "ping", "sysctl", "python3", "getent", "podman"];
+const TOOLS: &[&str] = &["ip", "nft", "ping", "sysctl", "python3", "getent", "podman"];
 
 // ---------------------------------------------------------------------------------- the tests
 

@@ -230,6 +230,43 @@ fn where_the_model_does_not_know_the_trace_decides() {
     assert_eq!(answer["fix"], Value::Null);
 }
 
+/// Without what the kernel says of its types nothing is missing but the reason; programs are told why.
+#[test]
+fn a_kernel_that_does_not_tell_its_reasons_is_no_hindrance() {
+    if !has_nft() {
+        return;
+    }
+    let place = Place::new();
+    waiting_lab(&place);
+    place.hop(&["exec", "r", "--", "sysctl", "-qw", "net.ipv4.ip_forward=0"]);
+    let ask = |args: &[&str]| {
+        let hop =
+            [env!("CARGO_BIN_EXE_hop"), "why", "a", "b"].iter().chain(args).copied().collect::<Vec<_>>().join(" ");
+        let mut command = if is_told_of_drops() {
+            let script = format!("mount -t tmpfs none /sys/kernel/btf && exec {hop}");
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+            command
+        } else {
+            let mut command = Command::new("sh");
+            command.args(["-c", &hop]);
+            command
+        };
+        let output = command.env("HOPYARD_DIR", place.records()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    };
+    let answer: Value = serde_json::from_str(&ask(&["--json"])).unwrap();
+    let why = answer["no_drop_reasons"].as_str().unwrap();
+    let expected =
+        if is_told_of_drops() { "cannot read /sys/kernel/btf/vmlinux: No such file" } else { "not permitted" };
+    assert!(why.contains(expected), "{why}");
+    let seen = &answer["there"][1]["evidence"]["seen"];
+    assert_eq!((&seen["drops"], &seen["counters"]["InAddrErrors"]), (&Value::Null, &1.into()), "{seen}");
+    let said = ask(&[]);
+    assert!(said.contains("arrived, never left; InAddrErrors +1\n"), "{said}");
+}
+
 /// Rules that a socket of another program owns are followed like others; no descriptor is left open.
 #[test]
 fn a_ruleset_of_another_program_is_traced_and_nothing_is_left_open() {

@@ -125,6 +125,22 @@ fn the_hosts_own_network_is_looked_at_and_never_changed() {
     assert!(said.contains("No packet was sent") && said.contains("`--probe` sends one"), "{said}");
     let (_, said, _) = why(&machine, &["--probe", "host", "10.2.0.2"]);
     assert!(said.starts_with("YES host -> 10.2.0.2 (r)") && said.contains("sent, ttl 64"), "{said}");
+    // Nor a rule to trace it with: what the firewall does there is computed.
+    if Command::new("nft").arg("--version").output().is_err() {
+        println!("skipped: no nft to load rules");
+        return;
+    }
+    machine.sh(
+        "ip route add 10.1.0.0/24 via 10.2.0.2; \
+         nft 'table inet fw { chain input { type filter hook input priority 0; icmp type echo-request drop; }; }'; \
+         ip netns exec r nft 'table inet fw { chain forward { type filter hook forward priority 0; ip daddr 10.2.0.1 accept; }; }'",
+    );
+    let (status, said, _) = why(&machine, &["a", "host"]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("the firewall of host drops it: rule 2 of chain inet fw input (input)"), "{said}");
+    assert!(said.contains("traced: rule 2 of inet fw forward accepts it"), "{said}");
+    let refused = "not traced: Operation not permitted (EPERM): hop or the machine itself runs in it";
+    assert!(said.contains(refused), "{said}");
 }
 
 #[test]

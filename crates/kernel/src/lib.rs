@@ -7,6 +7,7 @@ pub mod agent;
 mod arrival;
 mod child;
 pub mod cleanup;
+mod closing;
 pub mod counters;
 mod decode;
 pub mod drops;
@@ -47,6 +48,7 @@ mod wireless;
 mod world;
 
 pub use arrival::wait_for_interfaces;
+pub use closing::close_together;
 pub use enter::{Entry, Identity, NetworkEntry, enter_network, helper};
 pub use errno::Errno;
 pub use error::{ApplyError, KernelError};

@@ -18,6 +18,11 @@ impl Part {
     /// All of them.
     pub const ALL: [Part; 3] = [Part::Packet, Part::Reply, Part::Error];
 
+    /// The one that goes that way.
+    pub fn on_way(back: bool) -> Self {
+        if back { Part::Reply } else { Part::Packet }
+    }
+
     /// In a word.
     pub fn name(self) -> &'static str {
         match self {

@@ -170,6 +170,13 @@ impl AsFd for Tap {
     }
 }
 
+/// To be closed, [`close_together`](crate::close_together) where there are several.
+impl From<Tap> for OwnedFd {
+    fn from(tap: Tap) -> Self {
+        tap.0
+    }
+}
+
 /// A packet that is too long is refused or answered, rather than cut; whatever the kernel remembers of the path.
 fn forbid_fragments(socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
     // `IP_PMTUDISC_PROBE` and `IPV6_PMTUDISC_PROBE` are the same.

@@ -72,7 +72,7 @@ fn dropped(world: &World, mark: &Mark) -> Vec<(String, Part, String)> {
     let sent = mark.send(world.realm(), fds[0]);
     sent.as_ref().unwrap();
     let mut found: Vec<Dropped> = Vec::new();
-    until(Duration::from_secs(5), || {
+    until(Duration::from_secs(10), || {
         found.extend(std::iter::from_fn(|| watch.next(mark)));
         !found.is_empty()
     });
@@ -112,6 +112,17 @@ fn the_kernel_says_why_it_drops_a_packet_of_a_probe() {
         let found = dropped(&world, &mark(protocol, dst));
         assert!(found.contains(&("b".to_owned(), Part::Packet, "NO_SOCKET".to_owned())), "{protocol}: {found:?}");
     }
+}
+
+/// Nobody answers for the address: after three questions, of a second each, the sender drops what waits for it.
+#[test]
+fn a_packet_that_waited_in_vain_for_a_neighbour_is_dropped_at_its_sender() {
+    if !may_look() {
+        return;
+    }
+    let found = dropped(&pair(), &mark(1, "10.0.0.77"));
+    // It also tells itself, over an interface that is down.
+    assert!(found.contains(&("a".to_owned(), Part::Packet, "NEIGH_FAILED".to_owned())), "{found:?}");
 }
 
 #[test]

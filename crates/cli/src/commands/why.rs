@@ -30,7 +30,7 @@ pub(in crate::commands) use json::schema;
 ///
 /// What each hop does is computed from all that its kernel shows, the kernel itself is asked, and one
 /// packet is sent and watched on its way. Where they differ, that is shown. Nothing is changed, unless
-/// `--fix` says so.
+/// `--fix` says so; where rules of nftables are, a table that traces the packet is there while it is on its way.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 #[command(after_help = "\

@@ -27,9 +27,13 @@ impl Description {
     pub(super) fn open() -> io::Result<Self> {
         let mut file = File::open(Self::PATH)?;
         let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
-        if let Ok(mapping) = Mapping::private(file.as_fd(), length) {
-            return Ok(Description::Mapped(mapping));
+        match Mapping::private(file.as_fd(), length) {
+            Ok(mapping) => Ok(Description::Mapped(mapping)),
+            Err(_) => Self::copy(&mut file, length),
         }
+    }
+
+    fn copy(file: &mut File, length: usize) -> io::Result<Self> {
         let mut bytes = Vec::with_capacity(length + 1);
         file.read_to_end(&mut bytes)?;
         Ok(Description::Copied(bytes))
@@ -216,6 +220,7 @@ fn string(strings: &[u8], at: usize) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::program::Layout;
     use super::*;
 
     /// `struct net { int; struct { struct common ns : 8; } }` in a type of its own, and an enumeration.
@@ -259,6 +264,24 @@ mod tests {
         assert_eq!(btf.offset("common", &["inum"]), None, "nobody asked for it");
         assert_eq!(btf.enumeration("why").unwrap(), BTreeMap::from([(0, "SKB_NO"), (7, "SKB_YES")]));
         assert!(btf.enumeration("net").is_none());
+    }
+
+    /// A kernel that lets itself be mapped says the same to who copies.
+    #[test]
+    fn the_running_kernel_knows_its_structures() {
+        let Ok(mut file) = File::open(Description::PATH) else {
+            println!("skipped: there is no {}", Description::PATH);
+            return;
+        };
+        let names = [&Layout::STRUCTURES[..], &["skb_drop_reason"]].concat();
+        let layout = |description: &Description| {
+            let btf = Btf::read(description.bytes(), &names).unwrap();
+            let reasons = btf.enumeration("skb_drop_reason").unwrap();
+            assert!(reasons.values().any(|name| *name == "SKB_DROP_REASON_NOT_SPECIFIED"), "{reasons:?}");
+            Layout::of(&btf).unwrap()
+        };
+        let copied = Description::copy(&mut file, 0).unwrap();
+        assert_eq!(layout(&copied), layout(&Description::open().unwrap()));
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //! own instructions. What is not understood keeps its name, so that whoever follows a packet knows
 //! where to stop.
 
+use std::collections::BTreeSet;
+
 use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset};
 use netlink_packet_core::NlasIterator;
 
 use super::encode::table_request;
 use super::{
-    HEADER_BYTES, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, TableName,
-    family_name, trace,
+    HEADER_BYTES, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE,
+    NFT_MSG_NEWTABLE, TABLE_OWNED, TableName, family_name, trace,
 };
 use crate::Errno;
 use crate::error::Refusal;
@@ -41,12 +43,14 @@ fn read_by(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ruleset, Refusal> {
     let mut rules = Ruleset::default();
     dump(socket, NFT_MSG_GETCHAIN, inbox, &mut |found| match found {
         None => rules.chains.clear(),
-        Some((NFT_MSG_NEWCHAIN, payload)) => {
-            // Nobody's rules: they are there for a moment, and look at the packet of another question alone.
-            rules.chains.extend(chain(payload).filter(|chain| !trace::is_trace(&chain.table)));
-        }
+        Some((NFT_MSG_NEWCHAIN, payload)) => rules.chains.extend(chain(payload)),
         Some(_) => {}
     })?;
+    // Nobody's rules: they are there for a moment, and look at the packet of another question alone.
+    if rules.chains.iter().any(|chain| trace::is_trace(&chain.table)) {
+        let theirs = free_tables(socket, inbox)?;
+        rules.chains.retain(|chain| !trace::is_trace(&chain.table) || theirs.contains(&chain.table));
+    }
     if rules.chains.is_empty() {
         return Ok(rules);
     }
@@ -63,6 +67,23 @@ fn read_by(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ruleset, Refusal> {
         Some(_) => {}
     })?;
     Ok(rules)
+}
+
+/// The names of the tables that no socket owns.
+fn free_tables(socket: &RtSocket, inbox: &mut Inbox) -> Result<BTreeSet<String>, Refusal> {
+    const NAME: u16 = 1;
+    const FLAGS: u16 = 2;
+    let mut names = BTreeSet::new();
+    dump(socket, NFT_MSG_GETTABLE, inbox, &mut |found| match found {
+        None => names.clear(),
+        Some((NFT_MSG_NEWTABLE, payload)) => {
+            let body = payload.get(HEADER_BYTES..).unwrap_or_default();
+            let flags = find(body, FLAGS).and_then(number).unwrap_or_default();
+            names.extend(find(body, NAME).map(text).filter(|_| flags & TABLE_OWNED == 0));
+        }
+        Some(_) => {}
+    })?;
+    Ok(names)
 }
 
 /// A message of a list, its kind and what is in it; `None`: the list begins, or begins again.

@@ -6,7 +6,7 @@ use hopyard_net::{Chain, Comparison, Family, Hook, Loaded, NatStep, RuleStep, Ru
 
 use super::{
     HEADER_BYTES, MAKE, NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE,
-    NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWTABLE, family_number,
+    NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWTABLE, TABLE_OWNED, family_number,
 };
 use crate::KernelError;
 use crate::error::Refusal;
@@ -60,12 +60,10 @@ impl Transaction {
 
     /// Makes a table, where it is not there yet.
     pub fn add_table(&mut self, table: &TableName, owner: Owner) {
-        /// `NFT_TABLE_F_OWNER`.
-        const OWNED: u32 = 2;
         let mut body = Attributes::of(table);
         body.text(1, &table.name);
         if owner == Owner::Socket {
-            body.number(2, OWNED);
+            body.number(2, TABLE_OWNED);
         }
         self.push(NFT_MSG_NEWTABLE, MAKE, &body, format!("add table {table}"));
     }
@@ -243,16 +241,16 @@ const NESTED: u16 = 1 << 15;
 /// A list of attributes, some of them lists again.
 #[derive(Default)]
 pub(super) struct Attributes {
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Attributes {
     /// Those of a message about a table, behind its header.
-    fn of(table: &TableName) -> Self {
+    pub(super) fn of(table: &TableName) -> Self {
         Attributes { bytes: vec![family_number(&table.family), 0, 0, 0] }
     }
 
-    fn attribute(&mut self, kind: u16, value: &[u8]) {
+    pub(super) fn attribute(&mut self, kind: u16, value: &[u8]) {
         // A longer one does not exist: names and values are checked, rules have few steps.
         let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
         self.bytes.extend(length.to_ne_bytes());
@@ -261,7 +259,7 @@ impl Attributes {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    fn text(&mut self, kind: u16, text: &str) {
+    pub(super) fn text(&mut self, kind: u16, text: &str) {
         self.attribute(kind, &[text.as_bytes(), &[0]].concat());
     }
 
@@ -270,7 +268,7 @@ impl Attributes {
         self.attribute(kind, &number.to_be_bytes());
     }
 
-    fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Attributes)) {
+    pub(super) fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Attributes)) {
         let mut inner = Attributes::default();
         fill(&mut inner);
         self.attribute(kind | NESTED, &inner.bytes);

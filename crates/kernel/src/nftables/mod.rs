@@ -24,6 +24,8 @@ const NFT_MSG_GETRULE: u16 = NFT_MSG_NEWTABLE | 7;
 const NFT_MSG_TRACE: u16 = NFT_MSG_NEWTABLE + 17;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
+/// `NFT_TABLE_F_OWNER`.
+const TABLE_OWNED: u32 = 2;
 /// Make it, where it is not there; a rule behind the others.
 const MAKE: u16 = NLM_F_CREATE | NLM_F_APPEND;
 /// `struct nfgenmsg`: family, version, resource.

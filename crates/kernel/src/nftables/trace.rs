@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use hopyard_net::{BaseChain, Chain, Comparison, Hook, Loaded, RuleStep, RuleVerdict};
+use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, RuleStep, RuleVerdict};
 use rustix::thread::LinkNameSpaceType;
 
 use super::decode::{find, number, text};
@@ -18,7 +18,7 @@ use crate::error::Refusal;
 use crate::holders::NamespaceId;
 use crate::netlink::Inbox;
 use crate::signature::{Part, Signature};
-use crate::tap::Mark;
+use crate::tap::{Mark, Sight, recognise};
 use crate::{Errno, KernelError, Realm, pin};
 
 /// Listens to what the rules of one namespace do with the packets of a probe.
@@ -26,9 +26,9 @@ use crate::{Errno, KernelError, Realm, pin};
 pub struct Tracer {
     socket: NftSocket,
     table: TableName,
+    mark: Mark,
     /// Which packets the kernel's numbers stand for.
     known: BTreeMap<u32, Part>,
-    ended: bool,
 }
 
 /// A decision about a packet of a probe.
@@ -61,14 +61,15 @@ pub enum Decided {
     Taken,
 }
 
-/// What the names of our tables begin with. No other is to be called so: it is not read, compared or recorded.
+/// What the names of our tables begin with. A table that is called so and that a socket owns is not read, compared or
+/// recorded.
 const PREFIX: &str = "hopyard-trace-";
 /// Before all others (`NF_IP_PRI_FIRST`).
 const FIRST: i32 = i32::MIN;
 /// `NFNLGRP_NFTRACE`.
 const GROUP: i32 = 9;
 
-/// Is a table of that name one of ours?
+/// Is a table of that name one of ours, if a socket owns it?
 pub(super) fn is_trace(table: &str) -> bool {
     table.starts_with(PREFIX)
 }
@@ -91,7 +92,7 @@ impl Tracer {
         realm.outside()?.run(|| {
             let open = |&namespace: &BorrowedFd<'_>| {
                 if machine.contains(&NamespaceId::of(namespace)?) {
-                    let refusal = Refusal::saying(Errno::PERM, "it is the machine's own");
+                    let refusal = Refusal::saying(Errno::PERM, "hop or the machine itself runs in it");
                     return Ok(Err(refusal.while_doing("trace a network")));
                 }
                 rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
@@ -105,7 +106,7 @@ impl Tracer {
         let socket = NftSocket::open()?;
         let table = TableName::inet(&format!("{PREFIX}{:016x}", u64::from_be_bytes(mark.token)));
         socket.commit(transaction(&table, &mark.signatures()))?;
-        let tracer = Tracer { socket, table, known: BTreeMap::new(), ended: false };
+        let tracer = Tracer { socket, table, mark: *mark, known: BTreeMap::new() };
         let join = tracer.socket.0.join(GROUP);
         join.map_err(|error| KernelError::new("listen to the firewall", error))?;
         Ok(tracer)
@@ -122,13 +123,13 @@ impl Tracer {
     /// `ENOBUFS`: more was decided than there is room for, and something is missing.
     pub fn read(&mut self) -> Result<Vec<TraceStep>, KernelError> {
         let mut steps = Vec::new();
-        let (table, known) = (&self.table, &mut self.known);
+        let (table, mark, known) = (&self.table, &self.mark, &mut self.known);
         let hear = self.socket.0.hear(&mut Inbox::default(), &mut |kind, payload| {
             let Some((id, mut step)) = (kind == NFT_MSG_TRACE).then(|| decode(payload)).flatten() else { return };
             if is_trace(&step.table) {
                 // Another one's would say what its packet is.
                 let part = Part::ALL.into_iter().find(|part| part.name() == step.chain);
-                if let Some(part) = part.filter(|_| step.table == table.name) {
+                if let Some(part) = part.filter(|part| step.table == table.name && is_of(mark, *part, payload)) {
                     known.insert(id, part);
                 }
             } else if let Some(part) = known.get(&id) {
@@ -139,17 +140,6 @@ impl Tracer {
         hear.map_err(|errno| KernelError::new("hear what the firewall decides", errno))?;
         Ok(steps)
     }
-
-    /// Removes our table. When this is dropped that is done too; but then the kernel lets wait until no processor
-    /// looks at the table any more (some milliseconds), which goes on by itself from here.
-    pub fn end(&mut self) {
-        if !std::mem::replace(&mut self.ended, true) {
-            let mut removal = Transaction::new();
-            removal.delete_table(&self.table);
-            // Where it is refused, the kernel removes it with the socket.
-            self.socket.commit(removal).ok();
-        }
-    }
 }
 
 impl AsFd for Tracer {
@@ -158,9 +148,10 @@ impl AsFd for Tracer {
     }
 }
 
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        self.end();
+/// With it goes the table: [`close_together`](crate::close_together) where there are several.
+impl From<Tracer> for OwnedFd {
+    fn from(tracer: Tracer) -> Self {
+        tracer.socket.into_fd()
     }
 }
 
@@ -257,30 +248,51 @@ fn decode(payload: &[u8]) -> Option<(u32, TraceStep)> {
     Some((id, TraceStep { part: Part::Packet, family, table, chain, rule, decided }))
 }
 
+/// Is it a packet of the probe that a message is about? Our rules do not look at addresses; datagrams of others may come
+/// from the same port.
+fn is_of(mark: &Mark, part: Part, payload: &[u8]) -> bool {
+    const NETWORK_HEADER: u16 = 8;
+    const TRANSPORT_HEADER: u16 = 9;
+    let body = payload.get(HEADER_BYTES..).unwrap_or_default();
+    let (Some(network), Some(transport)) = (find(body, NETWORK_HEADER), find(body, TRANSPORT_HEADER)) else {
+        return false;
+    };
+    let first = network.first().copied().unwrap_or_default();
+    let (family, length) = match first >> 4 {
+        4 => (Family::Ipv4, usize::from(first & 0x0f) * 4),
+        _ => (Family::Ipv6, 40),
+    };
+    let packet = [network.get(..length).unwrap_or(network), transport].concat();
+    match recognise(mark, family, &packet) {
+        Some((_, Sight::Request)) => part == Part::Packet,
+        Some((_, Sight::Reply | Sight::Reset)) => part == Part::Reply,
+        // Of what an error quotes, the message has not enough.
+        _ => part == Part::Error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = u16::try_from(4 + value.len()).unwrap().to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-
-    fn message(parts: &[Vec<u8>]) -> Vec<u8> {
-        [vec![1, 0, 0, 0], attribute(1, b"fw\0"), attribute(2, b"forward\0"), parts.concat()].concat()
-    }
-
     #[test]
     fn rules_and_policies_decide() {
-        let be = |number: i32| number.to_be_bytes();
-        let rule = |code: i32| {
-            let verdict = attribute(1 << 15 | 5, &attribute(1, &be(code)));
-            message(&[attribute(4, &be(3)), attribute(6, &be(77)), attribute(3, &9_u64.to_be_bytes()), verdict])
+        let message = |kind: u32, fill: &dyn Fn(&mut Attributes)| {
+            let mut message = Attributes::of(&TableName::inet("fw"));
+            message.text(1, "fw");
+            message.text(2, "forward");
+            message.number(4, kind);
+            message.number(6, 77);
+            fill(&mut message);
+            message.bytes
         };
-        let policy = message(&[attribute(4, &be(1)), attribute(6, &be(77)), attribute(16, &be(0))]);
+        let rule = |code: i32| {
+            message(3, &|message| {
+                message.attribute(3, &9_u64.to_be_bytes());
+                message.nested(5, |verdict| verdict.number(1, code.cast_unsigned()));
+            })
+        };
+        let policy = message(1, &|message| message.number(16, 0));
         let cases = [
             (rule(0), Some(9), Decided::Drop),
             // With an error number.

@@ -9,7 +9,7 @@ use hopyard_explain::{Outcome, Packet, Protocol, Query, Reason, Verdict, Walk};
 use hopyard_kernel::counters::{Counted, Counters};
 use hopyard_kernel::drops::{Beginning, DropWatch};
 use hopyard_kernel::tap::{Mark, Sight, Sighting, Tap};
-use hopyard_kernel::{KernelError, Part, World};
+use hopyard_kernel::{KernelError, Part, World, close_together};
 use hopyard_net::{FibAction, IfName, LinkKind, MacAddr, NsName, Snapshot};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -197,13 +197,6 @@ pub(super) fn probe(
         }
         wait(taps.iter().map(AsFd::as_fd).chain(witnesses.fds()), left)?;
     }
-    witnesses.dismiss();
-    if seen.answered
-        && let Some(source) = seen.nodes.get_mut(&query.from)
-    {
-        // It came through to our socket; what is dropped is the copy for a program, and none waits for it.
-        source.lost.retain(|lost| lost.part != Part::Reply);
-    }
     for ((&at, counters), before) in on_path.iter().zip(&counters).zip(before) {
         let mut after = counters.read().context(counting)?;
         for (name, value) in &mut after {
@@ -211,6 +204,15 @@ pub(super) fn probe(
         }
         after.retain(|_, value| *value > 0);
         seen.nodes.entry(nodes[at].clone()).or_default().counters = Some(after);
+    }
+    // A tap sees a packet before the firewall of its node does.
+    witnesses.listen(&mark, &mut seen);
+    close_together(taps.into_iter().map(OwnedFd::from).chain(witnesses.dismiss()));
+    if seen.answered
+        && let Some(source) = seen.nodes.get_mut(&query.from)
+    {
+        // It came through to our socket; what is dropped is the copy for a program, and none waits for it.
+        source.lost.retain(|lost| lost.part != Part::Reply);
     }
     Ok(seen)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hopyard_explain::{Reason, Trouble, Verdict, Walk};
 use hopyard_kernel::drops::{Beginning, DropWatch, Dropped};
@@ -54,11 +54,6 @@ impl Traced {
     pub fn end_of(&self, part: Part) -> Option<&TraceStep> {
         self.of(part).filter(|step| step.decided == Decided::Drop).last()
     }
-}
-
-/// Which packet goes that way.
-pub(super) fn part(back: bool) -> Part {
-    if back { Part::Reply } else { Part::Packet }
 }
 
 /// The witnesses of one probe.
@@ -156,11 +151,9 @@ impl Witnesses {
         }
     }
 
-    /// They are not needed any more.
-    pub(super) fn dismiss(&mut self) {
-        for (_, tracer) in &mut self.tracers {
-            tracer.end();
-        }
+    /// They are not needed any more. What is returned is to be closed.
+    pub(super) fn dismiss(self) -> impl Iterator<Item = OwnedFd> {
+        self.tracers.into_iter().map(|(_, tracer)| tracer.into())
     }
 }
 
@@ -180,10 +173,10 @@ pub(super) fn compare(verdict: &Verdict, seen: &Seen) -> Vec<Disagreement> {
 fn compare_at(walk: &Walk, back: bool, node: &NsName, seen: &Seen) -> Option<Disagreement> {
     let at = seen.nodes.get(node)?;
     let Traced::Told { met, .. } = &at.traced else { return None };
-    if !met.contains(&part(back)) {
+    if !met.contains(&Part::on_way(back)) {
         return None;
     }
-    let stopped = at.traced.end_of(part(back));
+    let stopped = at.traced.end_of(Part::on_way(back));
     let agrees = match walk.last().filter(|last| last.node == *node).and_then(|_| walk.reason()) {
         Some(Reason::Undecided(_)) => true,
         // It comes to those before it can be traced.
@@ -203,7 +196,7 @@ pub(super) fn has_settled(verdict: &Verdict, seen: &Seen) -> bool {
 fn stopped<'a>(open: &Trouble, seen: &'a Seen) -> Option<(&'a Traced, &'a TraceStep)> {
     let Trouble { back, node, reason: Reason::Undecided(_) } = open else { return None };
     let traced = &seen.nodes.get(node)?.traced;
-    Some((traced, traced.end_of(part(*back))?))
+    Some((traced, traced.end_of(Part::on_way(*back))?))
 }
 
 /// Where the model does not know what a node does and its firewall has dropped the packet: that, instead.
@@ -223,4 +216,109 @@ pub(super) fn settle(report: &Report, open: &Trouble) -> Option<Trouble> {
     let (family, table, chain) = (family.clone(), table.clone(), chain.clone());
     let reason = Reason::Firewall { hook, family, table, chain, rule: *rule, rejects };
     Some(Trouble { back: *back, node: node.clone(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hopyard_explain::{End, Hop, Packet, Protocol};
+    use hopyard_net::Ruleset;
+
+    fn step(part: Part, chain: &str, rule: Option<u64>, decided: Decided) -> TraceStep {
+        TraceStep { part, family: "inet".to_owned(), table: "fw".to_owned(), chain: chain.to_owned(), rule, decided }
+    }
+
+    fn firewall(family: &str, rule: Option<u64>) -> Reason {
+        let (family, table, chain) = (family.to_owned(), "fw".to_owned(), "forward".to_owned());
+        Reason::Firewall { hook: Hook::Forward, family, table, chain, rule, rejects: false }
+    }
+
+    /// One node, at which the packet ends so.
+    fn verdict(end: End) -> Verdict {
+        let packet = Packet::probe("10.0.0.1".parse().unwrap(), Protocol::Icmp, 0);
+        let hop = Hop {
+            node: "r".parse().unwrap(),
+            input: Some("eth0".parse().unwrap()),
+            ttl: 64,
+            route: None,
+            next: None,
+            to: None,
+            end: Some(end),
+            came: packet,
+            routed: packet,
+            sent: packet,
+        };
+        let there = Walk { packet, hops: vec![hop], by_chance: false, translations: Vec::new() };
+        Verdict { there, back: None }
+    }
+
+    fn seen(met: &[Part], steps: Vec<TraceStep>) -> Seen {
+        let mut seen = Seen::default();
+        let traced = Traced::Told { met: met.iter().copied().collect(), steps };
+        seen.nodes.entry("r".parse().unwrap()).or_default().traced = traced;
+        seen
+    }
+
+    #[test]
+    fn another_rule_than_the_model_says_is_a_contradiction() {
+        /// What the model says, what was met and decided, and what that contradicts.
+        type Case<'a> = (End, &'a [Part], Vec<TraceStep>, Option<Option<TraceStep>>);
+        let unknown = Reason::Undecided("a set".to_owned());
+        let by = |rule| step(Part::Packet, "forward", rule, Decided::Drop);
+        let passed = || vec![step(Part::Packet, "forward", None, Decided::Accept)];
+        let met = &[Part::Packet][..];
+        let cases: [Case<'_>; 11] = [
+            (End::Dropped(firewall("inet", Some(4))), met, vec![by(Some(4))], None),
+            (End::Dropped(firewall("inet", Some(4))), met, vec![by(Some(5))], Some(Some(by(Some(5))))),
+            (End::Dropped(firewall("inet", Some(4))), met, vec![by(None)], Some(Some(by(None)))),
+            (End::Dropped(firewall("inet", None)), met, vec![by(None)], None),
+            (End::Dropped(firewall("inet", Some(4))), met, passed(), Some(None)),
+            (End::Dropped(firewall("inet", Some(4))), &[], Vec::new(), None),
+            (End::Dropped(firewall("netdev", Some(4))), met, passed(), None),
+            (End::Dropped(unknown), met, vec![by(Some(4))], None),
+            (End::Dropped(Reason::NotAnOwner), met, vec![by(Some(4))], Some(Some(by(Some(4))))),
+            (End::Delivered, met, passed(), None),
+            (End::Delivered, met, vec![by(Some(4))], Some(Some(by(Some(4))))),
+        ];
+        for (end, met, steps, stopped) in cases {
+            let name = format!("{end:?} {steps:?}");
+            let node: NsName = "r".parse().unwrap();
+            let expected = stopped.map(|stopped| Disagreement::Firewall { back: false, node, stopped });
+            assert_eq!(compare(&verdict(end), &seen(met, steps)), Vec::from_iter(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_model_does_not_know_the_trace_settles() {
+        let open = verdict(End::Dropped(Reason::Undecided("rule 4: a set".to_owned())));
+        let jumped = step(Part::Packet, "forward", Some(4), Decided::On);
+        let dropped = step(Part::Packet, "more", Some(7), Decided::Drop);
+        let back = step(Part::Reply, "forward", Some(8), Decided::Drop);
+        assert!(!has_settled(&open, &seen(&[Part::Packet], vec![jumped.clone(), back])));
+        let seen = seen(&[Part::Packet], vec![jumped, dropped]);
+        assert!(has_settled(&open, &seen));
+        let chain = |name: &str, base: Option<hopyard_net::BaseChain>, rules: Vec<hopyard_net::Rule>| {
+            hopyard_net::Chain { family: "inet".to_owned(), table: "fw".to_owned(), name: name.to_owned(), base, rules }
+        };
+        let base = hopyard_net::BaseChain { hook: Hook::Forward, priority: 0, drops: false, kind: "filter".to_owned() };
+        let reject = hopyard_net::Rule { handle: 7, steps: vec![RuleStep::Reject { reset: false }] };
+        let chains = vec![chain("forward", Some(base), Vec::new()), chain("more", None, vec![reject])];
+        let mut snapshot = Snapshot::default();
+        snapshot.nodes.entry("r".parse().unwrap()).or_default().firewall = Some(Ruleset { chains });
+        let packet = open.there.packet;
+        let report = Report {
+            query: hopyard_explain::Query { from: "a".parse().unwrap(), packet, wanted: None },
+            verdict: open,
+            asked: Vec::new(),
+            seen: Some(seen),
+            disagreements: Vec::new(),
+            repair: None,
+            owner: None,
+            snapshot,
+        };
+        let trouble = report.trouble().unwrap();
+        let Reason::Firewall { hook, chain, rule, rejects, .. } = trouble.reason else { panic!("{trouble:?}") };
+        assert_eq!((hook, chain.as_str(), rule, rejects), (Hook::Forward, "more", Some(7), true));
+        assert_eq!(report.outcome(), hopyard_explain::Outcome::No);
+    }
 }

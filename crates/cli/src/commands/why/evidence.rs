@@ -9,11 +9,6 @@ use hopyard::kernel::nftables::{Decided, TraceStep};
 use hopyard::net::{Chain, NodeState};
 use hopyard::runtime::why::{SeenAt, Traced};
 
-/// Which packet goes that way.
-fn part(back: bool) -> Part {
-    if back { Part::Reply } else { Part::Packet }
-}
-
 /// What the firewall did with it: what dropped it, or which rules let it pass. That a policy did is told where nobody
 /// could say so before; that an address was translated stands there already.
 fn traces(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, back: bool) -> Vec<String> {
@@ -28,7 +23,7 @@ fn traces(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, back: bool) -> Vec<S
         }
         _ => {}
     }
-    if let Some(end) = at.traced.end_of(part(back)) {
+    if let Some(end) = at.traced.end_of(Part::on_way(back)) {
         return vec![traced(end)];
     }
     let rules = node.and_then(|node| node.firewall.as_ref());
@@ -42,7 +37,7 @@ fn traces(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, back: bool) -> Vec<S
         Decided::Taken => true,
         Decided::Drop | Decided::On => false,
     };
-    at.traced.of(part(back)).filter(tells).map(traced).collect()
+    at.traced.of(Part::on_way(back)).filter(tells).map(traced).collect()
 }
 
 /// `traced: rule 4 of inet fw forward drops it`.
@@ -68,7 +63,7 @@ pub(super) fn beside(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, packet: &
         let counters = at.counters.iter().flatten().filter(|(name, _)| is_about(name, reason, packet));
         parts.extend(counters.map(|(name, more)| format!("{name} +{more}")));
     }
-    let lost = at.lost.iter().filter(|lost| lost.part == part(back));
+    let lost = at.lost.iter().filter(|lost| lost.part == Part::on_way(back));
     parts.extend(lost.map(|lost| format!("drop {}", lost.reason)));
     parts
 }
