@@ -108,9 +108,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let took = Took(started.elapsed());
     let pairs = pairs(&checked);
     if args.json {
-        let object = json(&running, &checked, &pairs);
-        let text = serde_json::to_string_pretty(&object).map_err(|error| CliError::failure(error.to_string()))?;
-        ui.line(text)?;
+        ui.json(&json(&running, &checked, &pairs))?;
     } else {
         print(args, ui, &running, &checked, &pairs, &took)?;
     }

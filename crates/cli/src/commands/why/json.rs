@@ -291,8 +291,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), C
         }),
         disagreements: report.disagreements.iter().map(words::contradiction).collect(),
     };
-    let text = serde_json::to_string_pretty(&object).map_err(|error| CliError::failure(error.to_string()))?;
-    ui.line(text)
+    ui.json(&object)
 }
 
 fn hops<'a>(report: &Report, walk: &'a Walk, back: bool) -> Vec<JsonHop<'a>> {
