@@ -27,6 +27,7 @@
 //! | `bad-route`, `duplicate-route` | a route that ip-route(8) would not take, or not twice |
 //! | `bad-nat`, `duplicate-nat` | a translation of addresses that nftables could not do, or not twice |
 //! | `nat-without-forward` (warning) | translation of addresses on a node that is told never to forward |
+//! | `uplink-without-forward` (warning) | a way out, linked to others, on a node that is told never to forward |
 //! | `not-a-neighbour` | a route via a node to which there is no link |
 
 mod addresses;
