@@ -129,7 +129,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn give_names<'a>(&self, mut wanted: Vec<Wanted<'a>>, added: &mut Added) {
+    fn give_names(&self, mut wanted: Vec<Wanted<'_>>, added: &mut Added) {
         /// `ip -all netns delete` takes temporary names, too.
         const ATTEMPTS: usize = 3;
         for attempt in 1..=ATTEMPTS {
@@ -161,9 +161,7 @@ impl Stage {
         for outcome in outcomes {
             match outcome {
                 Ok(name) => added.made.push(name.clone()),
-                Err((Error::Io { source, .. }, Some(wanted))) if source.kind() == io::ErrorKind::NotFound && !last => {
-                    again.push(wanted);
-                }
+                Err((error, Some(wanted))) if is_gone(&error) && !last => again.push(wanted),
                 Err((error, _)) => added.failed.push(error),
             }
         }
@@ -227,7 +225,9 @@ impl Stage {
                     Err(_) => {}
                 }
                 // What the directory refuses one, it would refuse all.
-                if matches!(outcomes.last(), Some(Err((Error::Io { .. } | Error::System(_), _)))) {
+                if let Some(Err((error @ (Error::Io { .. } | Error::System(_)), _))) = outcomes.last()
+                    && !is_gone(error)
+                {
                     queue.give_up();
                 }
             }
@@ -297,6 +297,11 @@ impl Stage {
         behind.exchange(temporary, file).context(doing)?;
         Err(NsError::Exists { name: (*name).into() }.into())
     }
+}
+
+/// Has somebody taken the temporary name away?
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 /// Removes what killed ones have left.
