@@ -453,7 +453,8 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     for sub in DIRS {
         std::fs::remove_dir(dir.path().join(sub)).ok();
     }
-    Ok(keeper.is_some() || was_unknown)
+    // One that was killed and has not come to its end is no lab that runs, here as for `hop ls`.
+    Ok(alive.is_some() || was_unknown)
 }
 
 impl Tied {
