@@ -1,6 +1,6 @@
 //! The command line: what can be typed. Help texts are the doc comments of each command's struct.
 
-use clap::{ColorChoice, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands;
 
@@ -21,8 +21,9 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
-/// A command is a file in `commands/` and a line here.
+/// A command is a file in `commands/` and a line here. Of the command line only the part is made that is typed.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     Up(commands::up::Args),
     Down(commands::down::Args),
@@ -49,4 +50,22 @@ pub(crate) enum Command {
     Schema(commands::schema::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
+}
+
+impl Args {
+    /// What was typed.
+    ///
+    /// # Errors
+    /// It makes no sense, or is a question for help.
+    pub(crate) fn of_process() -> Result<Self, clap::Error> {
+        // Where it is not typed, no command needs to know of it.
+        let is_coloured = std::env::args_os().any(|word| word.as_encoded_bytes().starts_with(b"--color"));
+        let typed = Self::command().mut_arg("color", |arg| arg.global(is_coloured));
+        typed.try_get_matches().and_then(|matches| Self::from_arg_matches(&matches)).or_else(|_| {
+            // What is to be said may be about any of them.
+            let mut all = Self::command();
+            all.build();
+            Self::from_arg_matches(&all.try_get_matches()?)
+        })
+    }
 }

@@ -11,10 +11,8 @@ mod ui;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let args = match args::Args::try_parse() {
+    let args = match args::Args::of_process() {
         Ok(args) => args,
         // `--help` is no error, and what clap prints cannot be printed twice.
         Err(error) => {

@@ -1,8 +1,10 @@
 //! A file that is written whole or not at all.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
+
+use hopyard::runtime::whole_file::WholeFile;
 
 use crate::error::CliError;
 
@@ -39,28 +41,8 @@ fn put(path: &Path, text: &str, replace: bool) -> io::Result<()> {
     hidden.push(name);
     hidden.push(format!(".{}", std::process::id()));
     let new = path.with_file_name(hidden);
-    let put = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        // What is there after a crash is all of it.
-        file.sync_all()?;
-        if replace {
-            return fs::rename(&new, path);
-        }
-        // Unlike a rename, a second name is not given to what is there.
-        match fs::hard_link(&new, path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                // A file system without second names.
-                let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-                file.write_all(text.as_bytes())
-            }
-            linked => linked,
-        }
-    };
-    let written = put();
-    // After a rename there is none.
-    fs::remove_file(&new).ok();
-    written
+    let file = WholeFile::new(path, &new).lasting();
+    if replace { file.replace(text.as_bytes()) } else { file.create(text.as_bytes()) }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
 
 use crate::error::CliError;
 
@@ -49,6 +50,12 @@ impl Ui {
     pub(crate) fn text(&mut self, text: &str) -> Result<(), CliError> {
         self.buffer.push_str(text);
         self.flush()
+    }
+
+    /// The result as JSON.
+    pub(crate) fn json(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), CliError> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| CliError::failure(error.to_string()))?;
+        self.line(text)
     }
 
     /// Writes out what is left; the last thing before the program ends or runs another.

@@ -195,6 +195,52 @@ fn a_keeper_that_is_killed_takes_a_virtual_interface_along_and_the_next_up_says_
     assert!(machine.run(HOP, &["down", "web"]).contains("was not running"));
 }
 
+/// Begins to bring up what the file says, and kills that after a while.
+fn up_that_is_killed(machine: &Machine, after: Duration) {
+    let mut starting = machine.command(HOP, &["up", "/run/web.hop.yaml"]);
+    let mut starting = starting.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // The moment is what is tried here, no event.
+    std::thread::sleep(after);
+    let inside = format!("/proc/{0}/task/{0}/children", starting.id());
+    // `nsenter` has gone over into hop, or forked it.
+    for pid in std::fs::read_to_string(inside).unwrap_or_default().split_whitespace() {
+        Command::new("kill").args(["-9", pid]).output().unwrap();
+    }
+    starting.kill().ok();
+    starting.wait().unwrap();
+}
+
+#[test]
+fn a_change_that_is_killed_loses_no_interface_of_a_new_node() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    let without = "nodes: { web:, db:, }\nlinks: [web -- db]\n";
+    let lent =
+        "nodes: { web:, db:, c: { interfaces: [wan], addresses: { wan: 192.0.2.10/24 } } }\nlinks: [web -- db]\n";
+    let mut on_the_way = 0;
+    for moment in 0..30 {
+        up(&machine, without);
+        file(&machine, lent);
+        up_that_is_killed(&machine, Duration::from_millis(moment * 2));
+        let record = text(&machine.output("cat", &["/run/hopyard/web/record.json"]).stdout);
+        on_the_way += usize::from(record.contains("\"changing\""));
+        // As if nothing had been: the interface, which the kernel would have destroyed with its namespace, is there.
+        up(&machine, lent);
+        wait_until("the new node answers", || answers(&machine, "192.0.2.10"));
+        machine.run(HOP, &["down", "web"]);
+        assert_eq!(state(&machine), before, "killed after {} ms", moment * 2);
+    }
+    println!("{on_the_way} times it was on the way");
+}
+
+#[test]
+fn nothing_but_what_an_interface_had_is_remains_as_well() {
+    let Some(machine) = machine() else { return };
+    machine.sh("mkdir -m 700 -p /run/hopyard/web && echo '[]' >/run/hopyard/web/lent.json && chmod 700 /run/hopyard");
+    assert!(machine.run(HOP, &["down"]).contains("web was not running; its remains are cleared"));
+    assert!(!machine.output("test", &["-e", "/run/hopyard"]).status.success(), "nothing is left");
+}
+
 #[test]
 fn an_up_that_is_killed_leaves_what_the_interface_had_to_the_next_command() {
     let Some(machine) = machine() else { return };
@@ -204,17 +250,7 @@ fn an_up_that_is_killed_leaves_what_the_interface_had_to_the_next_command() {
     let is_here = || succeeds("ip", &["link", "show", "wan"]);
     let mut given_again = 0;
     for moment in 0..40 {
-        let mut starting = machine.command(HOP, &["up", "/run/web.hop.yaml"]);
-        let mut starting = starting.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // The moment is what is tried here, no event.
-        std::thread::sleep(Duration::from_millis(moment * 2));
-        let inside = format!("/proc/{0}/task/{0}/children", starting.id());
-        // `nsenter` has gone over into hop, or forked it.
-        for pid in std::fs::read_to_string(inside).unwrap_or_default().split_whitespace() {
-            Command::new("kill").args(["-9", pid]).output().unwrap();
-        }
-        starting.kill().ok();
-        starting.wait().unwrap();
+        up_that_is_killed(&machine, Duration::from_millis(moment * 2));
         let is_up = machine.run(HOP, &["ls"]).contains("web");
         // At once now and then, and when the keeper has tidied up otherwise.
         if moment % 3 > 0 && !is_up {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::machine::{HOP, Machine, SETUP};
-use common::{is_root, text, wait_until};
+use common::{fail, is_root, text, wait_until};
 
 // ------------------------------------------------------------------------------- a place to be in
 
@@ -26,10 +26,7 @@ impl Machine {
 
     /// Must end with that status. Returns what it printed on standard error.
     fn ns_fails(&self, status: i32, args: &[&str]) -> String {
-        let output = self.output(HOP, &[&["ns"], args].concat());
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(status), "hop ns {args:?}: {said}{}", text(&output.stdout));
-        said
+        fail(status, self.command(HOP, &[&["ns"], args].concat()))
     }
 
     fn ip(&self, args: &[&str]) -> String {

@@ -285,6 +285,39 @@ fn a_keeper_that_is_killed_leaves_nothing_but_settings_which_the_next_command_se
     assert_eq!(machine.marks(), before);
 }
 
+/// Has the kernel handles by which a network that has ended is known (Linux 6.18)?
+fn kernel_has_handles() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let numbers: Vec<u32> = release.split(['.', '-']).map_while(|word| word.parse().ok()).take(2).collect();
+    numbers >= vec![6, 18]
+}
+
+#[test]
+fn the_record_of_a_host_that_is_no_more_goes_with_the_next_lab() {
+    if !kernel_has_handles() {
+        println!("skipped: before Linux 6.18 it cannot be known");
+        return;
+    }
+    let machine = Machine::new();
+    let [(_, first), (name, second)] = [machine.file(LAB), machine.file(LAB)];
+    let dir = machine.dir.path().display();
+    let hop = format!("HOPYARD_DIR={dir}/records HOP_LAB= '{}'", env!("CARGO_BIN_EXE_hop"));
+    // A host within: its lab is killed, and it has no command of its own after that.
+    let within = format!(
+        "{hop} up {first} >/dev/null && kill -9 $({hop} ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\),/\\1/p')"
+    );
+    let script = format!(
+        "mount -t tmpfs none /run && unshare -n sh -c {} || exit 1
+         ls /run | grep -c 'hopyard-uplink-.*json$'
+         {hop} up {second} >/dev/null && ls /run | grep -c 'hopyard-uplink-.*json$'
+         {hop} down --wait {name} || exit 2; ls /run | grep hopyard-uplink && exit 3; echo none",
+        quote(&within)
+    );
+    let output = machine.on("host", &format!("unshare -m sh -c {} 2>&1", quote(&script)));
+    let said = text(&output.stdout);
+    assert!(said.starts_with("1\n1\n") && said.ends_with("none\n"), "{said}");
+}
+
 #[test]
 fn a_record_of_the_host_that_is_empty_is_told_and_never_taken_for_nothing() {
     let machine = Machine::new();

@@ -4,8 +4,11 @@
 
 use std::ffi::c_void;
 use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use rustix::process::{WaitId, WaitIdOptions};
 
 use crate::tie::Tie;
 
@@ -25,51 +28,57 @@ struct Parcel<W, R> {
 /// # Errors
 /// No process could be made, or it was killed, or what `work` returns.
 pub(crate) fn run<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<R> {
-    let (result, pid) = start(work)?;
-    wait(pid)?;
+    let (result, child) = start(work)?;
+    while !has_ended(&child, WaitIdOptions::empty())? {}
     result
 }
 
+/// Children that have done their work, and may not have come to their end.
+static LEFT: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
 /// The same, but does not wait until the kernel has freed what the process alone had: of a mount
-/// namespace that takes a millisecond. Whoever inherits orphans gets to know of its end.
+/// namespace that takes a millisecond. It is waited for when the next one is run, or by whoever inherits orphans.
 ///
 /// # Errors
 /// As for [`run`].
 pub(crate) fn run_and_leave<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<R> {
-    // The process between has nothing to free, and when it ends the other one is nobody's child.
-    run(|| start(work)?.0)
+    let (result, child) = start(work)?;
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    // One that somebody else has waited for is an error, and gone as well.
+    left.retain(|child| has_ended(child, WaitIdOptions::NOHANG).is_ok_and(|ended| !ended));
+    left.push(child);
+    result
 }
 
-/// Returns when the child is done with the memory of this process: what it returned, and its number.
-fn start<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<(io::Result<R>, libc::pid_t)> {
+/// Returns when the child is done with the memory of this process: what it returned, and the child.
+fn start<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<(io::Result<R>, OwnedFd)> {
     let stack = Stack::new()?;
     let mut parcel = Parcel { tie: Tie::to_caller()?, work: Some(work), result: None };
     // No CLONE_FS and no CLONE_THREAD: only a process of one thread with a root directory of its own
     // may join a user namespace. No exit signal: the program's own SIGCHLD handling is not disturbed.
-    let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
+    let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK | libc::CLONE_PIDFD;
+    let mut pidfd: libc::c_int = -1;
+    let argument = (&raw mut parcel).cast::<c_void>();
     // SAFETY: the child runs `child_main` on a stack of its own that outlives it, and `parcel` is
     // used by the child alone until it has ended: CLONE_VFORK suspends this thread until then. The
     // child uses this thread's thread-local storage, which this thread cannot touch meanwhile.
-    let pid = unsafe { libc::clone(child_main::<W, R>, stack.top(), flags, (&raw mut parcel).cast::<c_void>()) };
+    let pid = unsafe { libc::clone(child_main::<W, R>, stack.top(), flags, argument, &raw mut pidfd) };
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
+    // SAFETY: with CLONE_PIDFD the kernel has opened it for this process, and nothing else knows it.
+    let child = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let killed = || Err(io::Error::other("the process that was to do it was killed"));
-    Ok((parcel.result.unwrap_or_else(killed), pid))
+    Ok((parcel.result.unwrap_or_else(killed), child))
 }
 
-fn wait(pid: libc::pid_t) -> io::Result<()> {
-    loop {
-        let mut status = 0;
-        // SAFETY: waits for a child that `start` has made; __WALL because it has no exit signal.
-        let waited = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
-        if waited == pid {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
+/// Waits for a child that [`start`] has made.
+fn has_ended(child: &OwnedFd, options: WaitIdOptions) -> io::Result<bool> {
+    // One without an exit signal.
+    let any = WaitIdOptions::from_bits_retain(libc::__WALL.cast_unsigned());
+    match rustix::process::waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED | any | options) {
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        ended => Ok(ended?.is_some()),
     }
 }
 

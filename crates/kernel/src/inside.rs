@@ -102,13 +102,24 @@ fn number_of(own: &RtSocket, namespace: BorrowedFd<'_>, inbox: &mut Inbox) -> Op
     answers.iter().find_map(decode::nsid)
 }
 
+/// The cookie of the caller's own namespace, as of [`Inside`].
+pub fn own_cookie() -> Option<u64> {
+    // Any socket will do, and the kernel lets go of this kind at once.
+    let any = std::os::unix::net::UnixDatagram::unbound().ok()?;
+    cookie_of_socket(any.as_fd())
+}
+
 pub(crate) fn cookie_of(socket: &RtSocket) -> Option<u64> {
+    cookie_of_socket(socket.as_fd())
+}
+
+fn cookie_of_socket(socket: BorrowedFd<'_>) -> Option<u64> {
     let mut cookie = 0_u64;
     let mut length: libc::socklen_t = 8;
     // SAFETY: writes at most `length` bytes, which is the size of `cookie`; both live through the call.
     let result = unsafe {
         libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
+            socket.as_raw_fd(),
             libc::SOL_SOCKET,
             SO_NETNS_COOKIE,
             (&raw mut cookie).cast(),

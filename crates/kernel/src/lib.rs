@@ -53,7 +53,7 @@ pub use enter::{Entry, Identity, NetworkEntry, enter_network, helper};
 pub use errno::Errno;
 pub use error::{ApplyError, KernelError};
 pub use failure::Failure;
-pub use inside::{Inside, have_only_loopback, look_inside, set_number};
+pub use inside::{Inside, have_only_loopback, look_inside, own_cookie, set_number};
 pub use memory_files::is_in_memory;
 pub use pidfd::Process;
 pub use realm::Realm;

@@ -7,14 +7,13 @@
 //! is prepared on a file of another name, and given from [`behind`], where nothing is mounted on it.
 #![allow(unsafe_code)]
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, FileType, FsWord, Mode, OFlags, RenameFlags};
@@ -93,50 +92,61 @@ pub fn is_network(fd: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
-/// Makes network namespaces, and hands each over as soon as it is there; `take` returns whether to go on.
-/// What cannot be made is handed over as an error, and is the last.
+/// Makes a network namespace.
 ///
 /// # Errors
-/// No thread could be started.
-pub fn make_networks(count: usize, mut take: impl FnMut(io::Result<OwnedFd>) -> bool) -> io::Result<()> {
-    /// Each waits with a descriptor until it is taken.
-    const AHEAD: usize = 16;
+/// The rights are missing, or the kernel's limit is met.
+pub fn make_network() -> io::Result<OwnedFd> {
+    std::thread::scope(|scope| {
+        let maker = std::thread::Builder::new().name(MAKER.to_owned()).spawn_scoped(scope, || Maker(()).make())?;
+        maker.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// The name of threads that make network namespaces.
+const MAKER: &str = "hop-netns";
+
+/// Makes network namespaces, in a thread that does nothing else: each is the thread's own until the next one.
+#[derive(Debug)]
+pub struct Maker(());
+
+impl Maker {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// The rights are missing, or the kernel's limit is met.
+    pub fn make(&self) -> io::Result<OwnedFd> {
+        namespace::create()?;
+        own_network()
+    }
+}
+
+/// Runs `make` in as many threads as it takes to make so many network namespaces, and `meanwhile` in the calling one.
+/// Returns when all have ended.
+///
+/// # Errors
+/// No thread could be started; then nothing is done.
+pub fn make_networks<R>(
+    count: usize,
+    make: impl Fn(&Maker) + Clone + Send,
+    meanwhile: impl FnOnce() -> R,
+) -> io::Result<R> {
     /// Most of the kernel's work is done under one lock: a second thread gains a fifth, a third nothing.
     const THREADS: usize = 2;
     const WORTH_A_THREAD: usize = 8;
-    let next = AtomicUsize::new(0);
-    let make = || {
-        namespace::create()?;
-        own_network()
-    };
     std::thread::scope(|scope| {
-        let (out, made) = mpsc::sync_channel(AHEAD);
-        let work = |out: mpsc::SyncSender<io::Result<OwnedFd>>| {
-            while next.fetch_add(1, Ordering::Relaxed) < count {
-                let made = make();
-                let failed = made.is_err();
-                if out.send(made).is_err() || failed {
-                    break;
-                }
-            }
-        };
         for n in 0..if count < WORTH_A_THREAD { 1 } else { THREADS } {
-            let out = out.clone();
-            let started =
-                std::thread::Builder::new().name("hop-netns".to_owned()).spawn_scoped(scope, move || work(out));
-            // Where there is no second thread to be had, one does it all.
-            if let (Err(error), 0) = (started, n) {
-                return Err(error);
+            let make = make.clone();
+            let builder = std::thread::Builder::new().name(MAKER.to_owned());
+            match builder.spawn_scoped(scope, move || make(&Maker(()))) {
+                // Where there is no second thread to be had, one does it all.
+                Err(error) if n == 0 => return Err(error),
+                _ => {}
             }
         }
-        drop(out);
-        for made in made {
-            let failed = made.is_err();
-            if !take(made) || failed {
-                break;
-            }
-        }
-        Ok(())
+        // What it holds is the threads' alone.
+        drop(make);
+        Ok(meanwhile())
     })
 }
 
@@ -181,26 +191,29 @@ pub fn unpin(path: &Path) {
     rustix::fs::unlink(path).ok();
 }
 
-fn detached_mount(namespace: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+/// A mount of the same that is mounted nowhere, and on which nothing is mounted.
+fn detached_mount(of: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    rustix::mount::open_tree(namespace, "", flags)
+    rustix::mount::open_tree(of, "", flags)
 }
 
-/// The directory as it is in a mount namespace of its own, from where names are moved and removed.
+/// The directory in a mount namespace of its own, from where names are given and removed. What was mounted before it
+/// was made may be mounted here as well; what has been mounted since is not.
 #[derive(Debug)]
 pub struct Backstage {
     dir: OwnedFd,
-    /// The directory that the mount was mounted on, where it is still to be seen.
-    below: Option<OwnedFd>,
+    path: PathBuf,
+    /// The directory without its mounts.
+    bare: OnceCell<OwnedFd>,
 }
 
 /// What a [`Backstage`] is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scene {
-    /// New names: what is mounted elsewhere stays mounted, so that files are found by their paths.
-    Coming,
-    /// Names that are to go: nothing at all is mounted there but the directory, however often a name is.
-    Going,
+    /// New names, or a few old ones: all is mounted that was, and what is in the way is taken off name by name.
+    Dressed,
+    /// Many old names: nothing at all is mounted but the directory.
+    Bare,
 }
 
 /// A file of the directory, seen from where nothing is mounted on it.
@@ -236,24 +249,9 @@ impl Backstage {
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
         // Nothing that is mounted from here on shows here, nor the other way round.
         rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        let (path, below) = match scene {
-            Scene::Going if leave_all_behind(dir)? => (Path::new("/"), None),
-            Scene::Coming | Scene::Going => (dir, Some(uncover(dir)?)),
-        };
-        Ok(Backstage { dir: open_dir(path)?, below })
-    }
-
-    /// Does something with a file that must be no mount point. Where `ip netns` was the first on a machine whose `/run`
-    /// is shared, as systemd has it, each name is mounted in the directory below as well.
-    fn bare(&self, name: &OsStr, work: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
-        match (work(), &self.below) {
-            (Err(rustix::io::Errno::BUSY), Some(below)) => {
-                let path = Path::new("/proc/self/fd").join(below.as_raw_fd().to_string()).join(name);
-                while rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
-                work()
-            }
-            (done, _) => done,
-        }
+        let path = if scene == Scene::Bare && leave_all_behind(dir)? { "/".into() } else { dir.to_owned() };
+        let dir = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Backstage { dir, path, bare: OnceCell::new() })
     }
 
     /// Gives a file another name, together with all that is mounted on it.
@@ -261,8 +259,7 @@ impl Backstage {
     /// # Errors
     /// `EEXIST`: that name is taken.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        let rename = || rustix::fs::renameat_with(&self.dir, from, &self.dir, to, RenameFlags::NOREPLACE);
-        Ok(self.bare(from, rename)?)
+        self.uncovered(&[from], || rustix::fs::renameat_with(&self.dir, from, &self.dir, to, RenameFlags::NOREPLACE))
     }
 
     /// Gives two files each other's names, together with all that is mounted on them.
@@ -271,7 +268,7 @@ impl Backstage {
     /// `ENOENT`: one of them is not there.
     pub fn exchange(&self, one: &OsStr, other: &OsStr) -> io::Result<()> {
         let exchange = || rustix::fs::renameat_with(&self.dir, one, &self.dir, other, RenameFlags::EXCHANGE);
-        Ok(self.bare(one, || self.bare(other, exchange))?)
+        self.uncovered(&[one, other], exchange)
     }
 
     /// Removes a file, together with all that is mounted on it, however often and in whichever mount
@@ -280,7 +277,30 @@ impl Backstage {
     /// # Errors
     /// Those of unlink(2).
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
-        Ok(self.bare(name, || rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()))?)
+        self.uncovered(&[name], || rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()))
+    }
+
+    /// Does something to files; if they are covered here, having been so before, they are no more. Where `ip netns` was
+    /// the first on a machine whose `/run` is shared, as systemd has it, each name is mounted in the directory below
+    /// as well.
+    fn uncovered(&self, names: &[&OsStr], act: impl Fn() -> rustix::io::Result<()>) -> io::Result<()> {
+        loop {
+            match act() {
+                Err(rustix::io::Errno::BUSY) => {}
+                done => return Ok(done?),
+            }
+            let mut covered = false;
+            for name in names {
+                let path = self.path.join(name);
+                while rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {
+                    covered = true;
+                }
+            }
+            // Then by what is below; the directory is known by its descriptor.
+            if !covered && rustix::mount::unmount(&self.path, UnmountFlags::DETACH).is_err() {
+                return Err(rustix::io::Errno::BUSY.into());
+            }
+        }
     }
 
     /// The file itself, whatever is mounted on it.
@@ -288,12 +308,20 @@ impl Backstage {
     /// # Errors
     /// There is none.
     pub fn look(&self, name: &OsStr) -> io::Result<Bare> {
-        let stat = rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = rustix::fs::statat(self.bare()?, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         Ok(Bare {
             is_name: matches!(kind, FileType::RegularFile | FileType::Symlink),
             made: time_of(stat.st_mtime, stat.st_mtime_nsec),
         })
+    }
+
+    fn bare(&self) -> rustix::io::Result<&OwnedFd> {
+        if let Some(bare) = self.bare.get() {
+            return Ok(bare);
+        }
+        let bare = detached_mount(self.dir.as_fd())?;
+        Ok(self.bare.get_or_init(|| bare))
     }
 }
 
@@ -301,25 +329,6 @@ impl Backstage {
 pub fn time_of(seconds: i64, nanoseconds: impl TryInto<u32>) -> SystemTime {
     let since = Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds.try_into().unwrap_or(0));
     SystemTime::UNIX_EPOCH + since
-}
-
-/// Takes away all that is mounted in a directory that is a mount itself. Returns the directory below it, in which there
-/// may be as much.
-fn uncover(dir: &Path) -> rustix::io::Result<OwnedFd> {
-    // What it is a mount of need not be the directory below it.
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let bare = rustix::mount::open_tree(rustix::fs::CWD, dir, flags)?;
-    // It may be mounted there several times, or not at all.
-    while rustix::mount::unmount(dir, UnmountFlags::DETACH).is_ok() {}
-    let below = open_dir(dir)?;
-    // The directory may be behind a symbolic link.
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-    rustix::mount::move_mount(&bare, "", rustix::fs::CWD, dir, flags)?;
-    Ok(below)
-}
-
-fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Makes the directory the root, and is rid of all other mounts. `false`: the present root is no mount, as

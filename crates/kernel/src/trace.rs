@@ -44,6 +44,20 @@ impl Trace {
         (result == 0).then_some(Trace(handle))
     }
 
+    /// For a file, as long as the machine runs.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let length = usize::try_from(self.0.bytes).unwrap_or(0).min(HANDLE_BYTES);
+        [&self.0.kind.to_ne_bytes()[..], &self.0.data[..length]].concat()
+    }
+
+    /// From what [`to_bytes`](Self::to_bytes) has made; `None`: it has not.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (kind, handle) = bytes.split_first_chunk()?;
+        let mut data = [0; HANDLE_BYTES];
+        data.get_mut(..handle.len())?.copy_from_slice(handle);
+        Some(Trace(Handle { bytes: u32::try_from(handle.len()).ok()?, kind: i32::from_ne_bytes(*kind), data }))
+    }
+
     /// Has nothing kept the namespace alive? `None`: the caller may not know.
     pub fn has_ended(&self) -> Option<bool> {
         let mut handle = self.0.clone();
@@ -68,9 +82,7 @@ mod tests {
 
     #[test]
     fn a_namespace_has_ended_when_it_is_let_go_of() {
-        let mut made = None;
-        pin::make_networks(1, |network| made.replace(network).is_none()).unwrap();
-        let Some(network) = made.unwrap().ok() else {
+        let Ok(network) = pin::make_network() else {
             println!("skipped: no rights to make a network namespace");
             return;
         };
@@ -78,6 +90,7 @@ mod tests {
             println!("skipped: this kernel has no handles of namespaces");
             return;
         };
+        let trace = Trace::from_bytes(&trace.to_bytes()).unwrap();
         assert_eq!(trace.has_ended(), Some(false));
         drop(network);
         // The thread that has made it is in it until it is gone.

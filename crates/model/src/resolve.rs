@@ -28,6 +28,7 @@
 //! | `bad-nat`, `duplicate-nat` | a translation of addresses that nftables could not do, or not twice |
 //! | `nat-without-forward` (warning) | translation of addresses on a node that is told never to forward |
 //! | `bad-expectation`, `contrary-expectations` | a line of `expect` that says nothing, or the contrary of another |
+//! | `uplink-without-forward` (warning) | a way out, linked to others, on a node that is told never to forward |
 //! | `not-a-neighbour` | a route via a node to which there is no link |
 
 mod addresses;

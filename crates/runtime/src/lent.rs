@@ -51,13 +51,8 @@ impl Loans {
         Ok(record::read_json(dir, LENT)?.unwrap_or_default())
     }
 
-    /// The file is there only where there is something in it.
     fn write(&self, dir: &Path) -> Result<(), Error> {
-        if self.0.is_empty() {
-            std::fs::remove_file(dir.join(LENT)).ok();
-            return Ok(());
-        }
-        record::write_json(dir, LENT, LENT_NEW, self)
+        record::write_list(dir, LENT, LENT_NEW, &self.0)
     }
 
     /// Writes down what the interfaces have that the steps take.
@@ -147,17 +142,17 @@ impl Loans {
         if moved { self.write(dir) } else { Ok(()) }
     }
 
-    /// After a change that failed: brings back what is in namespaces that end with this process, because the keeper
-    /// does not hold them, and writes down where the others are.
+    /// After a change that failed: brings back what is in new nodes, which end with it, and writes down where the
+    /// others are. `old` are the nodes that there were before.
     pub(crate) fn recover(
         &mut self,
         dir: &Path,
         steps: &[Op],
         world: &mut World,
         wanted: &NetState,
+        old: &Held,
     ) -> Result<(), Error> {
         let mut here = here()?;
-        let held = Held::read(dir)?;
         let mut failed = Ok(());
         for mut loan in std::mem::take(&mut self.0) {
             let kept = match loan.find(&mut here, steps, world) {
@@ -166,7 +161,7 @@ impl Loans {
                     failed = failed.and(loan.give(&mut here));
                     false
                 }
-                Ok(Whereabouts::In(node)) if held.nodes.iter().any(|(name, _)| *name == node) => {
+                Ok(Whereabouts::In(node)) if old.nodes.iter().any(|(name, _)| *name == node) => {
                     let at = Endpoint { ns: node.clone(), dev: loan.dev };
                     loan.node = node;
                     if !is_numbered(wanted, &at) {

@@ -21,6 +21,7 @@ mod running;
 pub mod sandbox;
 pub mod uplink;
 mod view;
+pub mod whole_file;
 pub mod why;
 
 pub use error::Error;

@@ -257,7 +257,8 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     // First: whatever happens on the way, what is wanted is on record, and `hop diff` compares with it.
     Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
     uplink::disconnect(home, dir.path(), running.keeper(), &mut world, &plan)?;
-    if !steps.is_empty() {
+    // One that was killed may have done all steps, and not have told the keeper of them.
+    if !steps.is_empty() || record.stage == Stage::Changing {
         record.stage = Stage::Changing;
         record.write(dir.path())?;
         let leaving = found.namespaces.keys().filter(|name| !state.namespaces.contains_key(*name));
@@ -265,8 +266,20 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         let mut loans = Loans::read(dir.path())?;
         loans.note(dir.path(), &steps, &world)?;
         attached.note(dir.path(), &state, false)?;
+        let old = Held::read(dir.path())?;
+        let mut new = Held::default();
         let mut carry_out = || -> Result<Held, Error> {
-            apply(&mut world, &steps, &origins, true)?;
+            let made = steps.iter().rposition(|op| matches!(op, Op::AddNs(_))).map_or(0, |last| last + 1);
+            let (first, rest) = steps.split_at(made);
+            apply(&mut world, first, &origins, true)?;
+            // Before anything is lent to a new node: whatever ends this process would end a namespace that it alone
+            // holds, and with that an interface which is not of hardware.
+            let is_new = |name: &&NsName| !found.namespaces.contains_key(*name);
+            new = hold(dir.path(), &world, state.namespaces.keys().filter(is_new))?;
+            let mut all = Held { nodes: [&old.nodes[..], &new.nodes[..]].concat() };
+            all.nodes.sort();
+            all.write(dir.path())?;
+            apply(&mut world, rest, &origins, true)?;
             loans.settle(dir.path(), &steps, &world, &state)?;
             attached.note(dir.path(), &state, true)?;
             // A node that goes takes its processes with it; they would hold its namespace, unseen.
@@ -276,23 +289,22 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
                     process.kill().context(doing)?;
                 }
             }
-            let old = Held::read(dir.path())?;
-            let (kept, gone): (Vec<_>, Vec<_>) =
-                old.nodes.into_iter().partition(|(name, _)| state.namespaces.contains_key(name));
-            let is_new = |name: &&NsName| !found.namespaces.contains_key(*name);
-            let new = hold(dir.path(), &world, state.namespaces.keys().filter(is_new))?;
-            let mut held = Held { nodes: kept };
-            held.nodes.extend(new.nodes);
-            held.nodes.sort();
-            held.write(dir.path())?;
-            let gone: Vec<u32> = gone.into_iter().map(|(_, number)| number).collect();
-            keeper::drop_held(dir.path(), &gone)?;
-            Ok(held)
+            Ok(all)
         };
         let outcome = carry_out();
-        // While this process still has the namespaces that the keeper does not hold.
-        let held =
-            outcome.inspect_err(|_| loans.recover(dir.path(), &steps, &mut world, &state).unwrap_or_default())?;
+        let numbers = |nodes: Vec<(NsName, u32)>| nodes.into_iter().map(|(_, number)| number).collect::<Vec<_>>();
+        let all = outcome.inspect_err(|_| {
+            // What failed made no node, and an interface is where it was before its namespace ends.
+            loans.recover(dir.path(), &steps, &mut world, &state, &old).unwrap_or_default();
+            if old.write(dir.path()).is_ok() {
+                keeper::drop_held(dir.path(), &numbers(new.nodes)).unwrap_or_default();
+            }
+        })?;
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            all.nodes.into_iter().partition(|(name, _)| state.namespaces.contains_key(name));
+        let held = Held { nodes: kept };
+        held.write(dir.path())?;
+        keeper::drop_held(dir.path(), &numbers(gone))?;
         link_names(home, lab.name(), running.keeper(), &held)?;
     }
     let host = connect(home, dir, running.keeper(), &plan, lab, &world)?;
@@ -441,7 +453,8 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
     for sub in DIRS {
         std::fs::remove_dir(dir.path().join(sub)).ok();
     }
-    Ok(keeper.is_some() || was_unknown)
+    // One that was killed and has not come to its end is no lab that runs, here as for `hop ls`.
+    Ok(alive.is_some() || was_unknown)
 }
 
 impl Tied {

@@ -182,12 +182,10 @@ impl<'a> Run<'a> {
     }
 
     fn receive(&mut self, patience: Duration) -> Result<(), Error> {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(patience.subsec_nanos()),
-        };
+        // Without one, should it be longer than can be said.
+        let timeout = Timespec::try_from(patience).ok();
         // poll(2) on the epoll descriptor first: it waits with a resolution below a millisecond.
-        match rustix::event::poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&timeout)) {
+        match rustix::event::poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], timeout.as_ref()) {
             Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(()),
             Ok(_) => {}
             Err(errno) => return Err(std::io::Error::from(errno)).context(|| "wait for echo replies".to_owned()),

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::attach::{ATTACHED, ATTACHED_NEW};
 use crate::error::{Error, IoContext};
+use crate::home::remove_file;
 use crate::lent::{LENT, LENT_NEW};
 use crate::uplink;
+use crate::whole_file::WholeFile;
 
 /// What is to know of every running lab. Small, whatever the lab's size: every `hop exec` reads it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -183,6 +185,11 @@ pub(crate) fn write_json(dir: &Path, name: &str, temporary: &str, value: &impl S
     replace(dir, name, temporary, &text)
 }
 
+/// The same for a list, whose file is there only where there is something in it.
+pub(crate) fn write_list(dir: &Path, name: &str, temporary: &str, list: &[impl Serialize]) -> Result<(), Error> {
+    if list.is_empty() { remove_file(&dir.join(name)) } else { write_json(dir, name, temporary, &list) }
+}
+
 /// The descriptors by which the keeper holds the namespaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -228,9 +235,9 @@ fn parse_line(line: &str) -> Option<(NsName, u32)> {
 }
 
 fn replace(dir: &Path, name: &str, temporary: &str, text: &[u8]) -> Result<(), Error> {
-    let (path, new) = (dir.join(name), dir.join(temporary));
-    fs::write(&new, text).context(|| format!("write {}", new.display()))?;
-    fs::rename(&new, &path).context(|| format!("write {}", path.display()))
+    let path = dir.join(name);
+    // They end with the machine, as the lab does.
+    WholeFile::new(&path, &dir.join(temporary)).replace(text).context(|| format!("write {}", path.display()))
 }
 
 #[cfg(test)]

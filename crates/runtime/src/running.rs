@@ -12,7 +12,7 @@ use hopyard_net::{Family, NetState, NsName};
 
 use crate::error::{Error, IoContext};
 use crate::home::Home;
-use crate::lent::Loans;
+use crate::lent::{LENT, Loans};
 use crate::record::{Contents, Held, KeeperId, Record, Stage};
 use crate::uplink;
 
@@ -63,9 +63,13 @@ impl Running {
             // may be that of a lab that runs.
             let is_running = || Self::look_for(home, name).map_or(true, |lab| lab.is_some());
             let Ok(Some(dir)) = home.lock_idle(name).map(|dir| dir.filter(|_| !is_running())) else { return false };
-            let Ok(Some(record)) = Record::read(dir.path()) else { return false };
-            // A keeper whose starter died puts its things away itself.
-            record.keeper.is_none_or(|keeper| matches!(keeper.find_alive(), Ok(None)))
+            match Record::read(dir.path()) {
+                // A keeper whose starter died puts its things away itself.
+                Ok(Some(record)) => record.keeper.is_none_or(|keeper| matches!(keeper.find_alive(), Ok(None))),
+                // But for this one.
+                Ok(None) => dir.path().join(LENT).exists(),
+                Err(_) => false,
+            }
         });
         Ok(names)
     }

@@ -162,8 +162,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         remark: remark.as_deref(),
     };
     if args.json {
-        let text = serde_json::to_string_pretty(&json::object(&all));
-        ui.line(text.map_err(|error| CliError::failure(error.to_string()))?)?;
+        ui.json(&json::object(&all))?;
     } else {
         words::print(ui, &all, &took)?;
     }

@@ -34,9 +34,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     }
     let all = difference.steps.len() + difference.host.len();
     if args.json {
-        let text = serde_json::to_string_pretty(&all_steps(&difference))
-            .map_err(|error| CliError::failure(error.to_string()))?;
-        ui.line(text)?;
+        ui.json(&all_steps(&difference))?;
     } else {
         for step in &difference.steps {
             ui.line(step)?;

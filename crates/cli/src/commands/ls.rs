@@ -84,8 +84,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     }
     let rows: Vec<Row> = labs.iter().map(row).collect::<Result<_, CliError>>()?;
     if args.json {
-        let text = serde_json::to_string_pretty(&rows).map_err(|error| CliError::failure(error.to_string()))?;
-        ui.line(text)?;
+        ui.json(&rows)?;
         return Ok(0);
     }
     let attached: Vec<String> = rows.iter().flat_map(|row| row.attached.iter().map(|it| it.line(&row.lab))).collect();

@@ -119,7 +119,7 @@ fn one_pair(
         }
     }
     if args.json {
-        print_json(ui, &pairs)?;
+        ui.json(&pairs)?;
     }
     Ok(u8::from(!pairs.iter().all(|pair| pair.reached)))
 }
@@ -166,7 +166,7 @@ fn all_pairs(args: &Args, ui: &mut Ui, running: &Running, timeout: Duration) -> 
         .map(|((probe, to), outcome)| pair(probe.from.as_str(), to.as_str(), probe.to, outcome, running))
         .collect();
     if args.json {
-        print_json(ui, &pairs)?;
+        ui.json(&pairs)?;
     } else {
         matrix(ui, &nodes, &pairs)?;
         let unaddressed: Vec<&str> =
@@ -240,11 +240,6 @@ pub(super) fn grid(
         ui.line(row.trim_end())?;
     }
     Ok(())
-}
-
-fn print_json(ui: &mut Ui, pairs: &[Pair]) -> Result<(), CliError> {
-    let text = serde_json::to_string_pretty(pairs).map_err(|error| CliError::failure(error.to_string()))?;
-    ui.line(text)
 }
 
 fn pair(from: &str, to: &str, address: IpAddr, outcome: &Outcome, running: &Running) -> Pair {

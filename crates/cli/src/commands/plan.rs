@@ -39,13 +39,12 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     report_problems(ui, &difference.warnings, &source.file);
     if args.json {
         let steps = all_steps(&difference);
-        let text = if args.effect {
+        if args.effect {
             let effect = runtime::effect::effect(&home, &source.lab)?;
-            serde_json::to_string_pretty(&effect::Object::new(&steps, &effect))
+            ui.json(&effect::Object::new(&steps, &effect))?;
         } else {
-            serde_json::to_string_pretty(&steps)
-        };
-        ui.line(text.map_err(|error| CliError::failure(error.to_string()))?)?;
+            ui.json(&steps)?;
+        }
         return Ok(0);
     }
     for step in &difference.steps {

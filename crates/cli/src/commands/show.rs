@@ -39,8 +39,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         world.names().map(|name| (name.clone(), forwarding.iter().cloned().collect())).collect();
     let state = world.observe(&sysctls).map_err(hopyard::runtime::Error::from)?;
     if args.json {
-        let text = serde_json::to_string_pretty(&state).map_err(|error| CliError::failure(error.to_string()))?;
-        ui.line(text)?;
+        ui.json(&state)?;
         return Ok(0);
     }
     let is_whole = node.is_none();

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 
-use super::{is_root, text};
+use super::{is_root, succeed, text};
 
 pub(crate) const HOP: &str = env!("CARGO_BIN_EXE_hop");
 
@@ -82,10 +82,7 @@ impl Machine {
 
     /// Must succeed. Returns what it printed.
     pub(crate) fn run(&self, program: &str, args: &[&str]) -> String {
-        let output = self.output(program, args);
-        let said = text(&output.stderr) + &text(&output.stdout);
-        assert!(output.status.success(), "{program} {args:?} ended with {}: {said}", output.status);
-        text(&output.stdout)
+        succeed(self.command(program, args))
     }
 
     pub(crate) fn sh(&self, script: &str) -> String {

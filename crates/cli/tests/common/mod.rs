@@ -50,29 +50,29 @@ impl Place {
 
     /// Runs hop; it must succeed. Returns what it printed.
     pub(crate) fn hop(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        assert!(
-            output.status.success(),
-            "hop {args:?} ended with {}: {}{}",
-            output.status,
-            text(&output.stderr),
-            text(&output.stdout)
-        );
-        text(&output.stdout)
+        succeed(self.command(args))
     }
 
     /// Runs hop; it must end with that status. Returns what it printed on standard error.
     pub(crate) fn fails(&self, status: i32, args: &[&str]) -> String {
-        let output = self.output(args);
-        assert_eq!(
-            output.status.code(),
-            Some(status),
-            "hop {args:?}: {}{}",
-            text(&output.stderr),
-            text(&output.stdout)
-        );
-        text(&output.stderr)
+        fail(status, self.command(args))
     }
+}
+
+/// Runs a command, which must succeed. Returns what it printed.
+pub(crate) fn succeed(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let said = text(&output.stderr) + &text(&output.stdout);
+    assert!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
+    text(&output.stdout)
+}
+
+/// Runs a command, which must end with that status. Returns what it printed on standard error.
+pub(crate) fn fail(status: i32, mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{command:?}: {said}{}", text(&output.stdout));
+    said
 }
 
 impl Drop for Place {

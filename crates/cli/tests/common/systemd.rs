@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{is_root, text, wait_until};
+use super::{fail, is_root, succeed, text, wait_until};
 
 /// What a machine keeps when it is started anew: its /etc, and the home of a user.
 pub(crate) struct Disk {
@@ -208,10 +208,7 @@ impl Machine {
 
     /// Must succeed. Returns what it printed.
     pub(crate) fn run(&self, program: &str, args: &[&str]) -> String {
-        let output = self.output(program, args);
-        let said = text(&output.stderr) + &text(&output.stdout);
-        assert!(output.status.success(), "{program} {args:?} ended with {}: {said}", output.status);
-        text(&output.stdout)
+        succeed(self.command(program, args))
     }
 
     pub(crate) fn sh(&self, script: &str) -> String {
@@ -224,10 +221,7 @@ impl Machine {
 
     /// Must end with that status. Returns what it printed on standard error.
     pub(crate) fn hop_fails(&self, status: i32, args: &[&str]) -> String {
-        let output = self.output(HOP, args);
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(status), "hop {args:?}: {said}{}", text(&output.stdout));
-        said
+        fail(status, self.command(HOP, args))
     }
 
     /// The same as the ordinary user, whose systemd runs.

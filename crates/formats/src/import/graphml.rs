@@ -415,9 +415,9 @@ fn unescaped_twice(label: &str) -> String {
 /// How long light takes along the great circle between two places, in fibre.
 fn delay_us(a: (f64, f64), b: (f64, f64)) -> u64 {
     let [(lat_a, lon_a), (lat_b, lon_b)] = [a, b].map(|(lat, lon)| (lat.to_radians(), lon.to_radians()));
-    let haversine = |angle: f64| (angle / 2.0).sin().powi(2);
-    let h = haversine(lat_b - lat_a) + lat_a.cos() * lat_b.cos() * haversine(lon_b - lon_a);
-    let km = 2.0 * EARTH_KM * h.clamp(0.0, 1.0).sqrt().asin();
+    let haversine = |angle: f64| libm::sin(angle / 2.0).powi(2);
+    let h = haversine(lat_b - lat_a) + libm::cos(lat_a) * libm::cos(lat_b) * haversine(lon_b - lon_a);
+    let km = 2.0 * EARTH_KM * libm::asin(h.clamp(0.0, 1.0).sqrt());
     // Half the Earth's circumference is 100 ms.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 100 151")]
     let us = (km / KM_PER_US).round() as u64;

@@ -73,6 +73,13 @@ pub(super) fn all(
                 origin: declared.at,
             };
             problems.extend(declared.doc.and_then(|doc| nat_without_forward(&node, doc, declared.text)));
+            let has_neighbours = !cables.at_node[index].is_empty();
+            problems.extend(
+                declared
+                    .doc
+                    .filter(|_| has_neighbours)
+                    .and_then(|doc| uplink_without_forward(&node, doc, declared.text)),
+            );
             nodes.push(node);
         }
     }
@@ -94,6 +101,21 @@ fn nat_without_forward(node: &Node, doc: &NodeDoc, text: &str) -> Option<Problem
         Problem::warning("nat-without-forward", node.nat.origin, message)
             .also(told, "said here")
             .help("leave that out, or `nat`"),
+    )
+}
+
+/// A node that is told never to forward is no way out for those that it is linked to. That of a host is its own.
+fn uplink_without_forward(node: &Node, doc: &NodeDoc, text: &str) -> Option<Problem> {
+    let uplink = doc.uplink.as_ref().filter(|uplink| uplink.value)?;
+    let told = doc.forward.as_ref().filter(|forward| !forward.value)?;
+    if node.role == Some(Role::Host) {
+        return None;
+    }
+    let message = format!("`{text}` has a way out, and does not forward: for nobody but itself");
+    Some(
+        Problem::warning("uplink-without-forward", uplink.span, message)
+            .also(told.span, "said here")
+            .help("leave that out, or say `role: host` if it is meant"),
     )
 }
 

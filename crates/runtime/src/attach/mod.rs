@@ -134,13 +134,8 @@ impl Attachments {
         Ok(record::read_json(dir, ATTACHED)?.unwrap_or_default())
     }
 
-    /// The file is there only where there is something in it.
     fn write(&self, dir: &Path) -> Result<(), Error> {
-        if self.0.is_empty() {
-            std::fs::remove_file(dir.join(ATTACHED)).ok();
-            return Ok(());
-        }
-        record::write_json(dir, ATTACHED, ATTACHED_NEW, self)
+        record::write_list(dir, ATTACHED, ATTACHED_NEW, &self.0)
     }
 
     /// Lets go of containers that have ended, and of those whose node is no more; says what is to know of it.

@@ -1,14 +1,14 @@
 //! Files that are ours as long as nobody else has touched them.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use hopyard_model::stable_hash;
 
 use super::BootError;
 use crate::error::{Error, IoContext};
+use crate::whole_file::WholeFile;
 
 /// Tells an edited text from the one that was written. Not a protection: whoever may edit the file may do so.
 pub(super) fn checksum(text: &str) -> u64 {
@@ -50,18 +50,7 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
     fs::create_dir_all(dir).context(|| format!("make {}", dir.display()))?;
     // A name that systemd reads no unit from.
     let new = dir.join(format!(".hop-{}", std::process::id()));
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        File::open(dir)?.sync_all()
-    };
-    let written = write();
-    if written.is_err() {
-        fs::remove_file(&new).ok();
-    }
-    written.context(doing)
+    WholeFile::new(path, &new).mode(0o644).lasting().replace(text.as_bytes()).context(doing)
 }
 
 /// Removes a directory that nobody needs any more.

@@ -4,10 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hopyard_kernel::Process;
-use hopyard_kernel::pin::{self, Backstage, Scene};
+use hopyard_kernel::pin::{self, Backstage, Maker, Scene};
 use hopyard_net::NsName;
 
 use super::directory::{Kind, Names};
@@ -29,8 +31,8 @@ pub struct Added {
 /// left to whoever made it, for the kernel may be slow; after that it is what a killed one has left.
 const IN_THE_MAKING: Duration = Duration::from_secs(3);
 
-/// So many wait for their names at a time: what is killed leaves no more.
-const AT_ONCE: usize = 64;
+/// So many wait for their names at a time: what is killed leaves few more.
+const AT_ONCE: usize = 16;
 
 /// How often it is looked whether it has become one: nothing tells.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -49,36 +51,15 @@ pub fn add(names: &[NsName]) -> Result<Added, Error> {
     require_rights("make a namespace that has a name")?;
     let stage = Stage { names: Names::open_to_add()? };
     let mut added = Added::default();
-    let mut wanted = Vec::new();
+    let mut wanted = Vec::with_capacity(names.len());
     for name in names {
         // Before a namespace is made for it in vain.
         match refuse_taken(&stage.names, name) {
-            Ok(()) => wanted.push(name),
+            Ok(()) => wanted.push(Wanted { name, network: None }),
             Err(error) => added.failed.push(error),
         }
     }
-    let mut rest = wanted.iter();
-    let mut pinned = Vec::new();
-    let take = |network: io::Result<OwnedFd>| {
-        let Some(&name) = rest.next() else { return false };
-        let one = network.context(|| format!("make a namespace for `{name}`"));
-        match one.and_then(|network| stage.pin(network, name)) {
-            Ok(one) => pinned.push(one),
-            Err(error) => {
-                added.failed.push(error);
-                return false;
-            }
-        }
-        if pinned.len() < AT_ONCE { true } else { stage.publish(std::mem::take(&mut pinned), &mut added) }
-    };
-    let made = pin::make_networks(wanted.len(), take).context(|| "make namespaces".to_owned());
-    stage.publish(pinned, &mut added);
-    made?;
-    // The limit that one has met, the others would meet too.
-    let not_tried = rest.len();
-    if not_tried > 0 {
-        added.failed.push(NsError::NotTried { count: not_tried }.into());
-    }
+    stage.give_names(wanted, &mut added);
     Ok(added)
 }
 
@@ -92,7 +73,7 @@ pub fn attach(name: &NsName, pid: i32) -> Result<(), Error> {
     let process = Process::open(pid).map_err(|_| NsError::NoProcess { pid })?;
     let network = network_of(&process)?;
     let mut added = Added::default();
-    stage.publish(vec![stage.pin(network, name)?], &mut added);
+    stage.give_names(vec![Wanted { name, network: Some(network) }], &mut added);
     added.failed.pop().map_or(Ok(()), Err)
 }
 
@@ -110,9 +91,11 @@ pub(crate) fn network_of(process: &Process) -> Result<OwnedFd, Error> {
     Ok(network)
 }
 
-/// Gives names.
-struct Stage {
-    names: Names,
+/// A name that is to be given.
+struct Wanted<'a> {
+    name: &'a NsName,
+    /// What to; `None`: a new namespace.
+    network: Option<OwnedFd>,
 }
 
 /// A namespace that waits for its name.
@@ -123,73 +106,154 @@ struct Pinned<'a> {
     temporary: OsString,
 }
 
+/// What has come of one: its name, or why not, and what could be tried again.
+type Outcome<'a> = Result<&'a NsName, (Error, Option<Wanted<'a>>)>;
+
+/// What is still to be done, for some threads. None of it is left when there is no point in going on.
+struct Queue<'a>(Mutex<std::vec::IntoIter<Wanted<'a>>>);
+
+impl<'a> Queue<'a> {
+    fn next(&self) -> Option<Wanted<'a>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+
+    fn give_up(&self) {
+        drop(std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+}
+
+/// Gives names: threads make the namespaces and mount them on files of other names, and a process behind the directory
+/// gives them their own. It is there before anything is mounted, so that nothing is mounted where it is.
+struct Stage {
+    names: Names,
+}
+
 impl Stage {
-    fn pin<'a>(&self, network: OwnedFd, name: &'a NsName) -> Result<Pinned<'a>, Error> {
-        let pinned = Pinned { network, name, temporary: temporary() };
-        self.pin_again(&pinned)?;
-        Ok(pinned)
-    }
-
-    fn pin_again(&self, pinned: &Pinned<'_>) -> Result<(), Error> {
-        pin::pin(pinned.network.as_fd(), self.names.dir().as_fd(), &pinned.temporary)
-            .context(|| format!("make a name in {NETNS_DIR}"))
-    }
-
-    /// Gives each its name. Returns whether there is a point in going on: what the directory refuses some, it
-    /// would refuse all.
-    fn publish(&self, mut waiting: Vec<Pinned<'_>>, added: &mut Added) -> bool {
+    fn give_names(&self, mut wanted: Vec<Wanted<'_>>, added: &mut Added) {
         /// `ip -all netns delete` takes temporary names, too.
         const ATTEMPTS: usize = 3;
-        let mut go_on = true;
         for attempt in 1..=ATTEMPTS {
-            if waiting.is_empty() {
+            if wanted.is_empty() {
                 break;
             }
-            let outcomes = pin::behind(Path::new(NETNS_DIR), Scene::Coming, |behind| {
-                forget(behind)?;
-                Ok(waiting.iter().map(|one| self.give_name(behind, one)).collect::<Vec<_>>())
-            });
-            let outcomes = match outcomes.map_err(Error::from).and_then(|outcomes| outcomes) {
-                Ok(outcomes) => outcomes,
-                Err(error) => {
-                    for one in &waiting {
-                        pin::unpin(&Path::new(NETNS_DIR).join(&one.temporary));
-                    }
-                    added.failed.push(error);
-                    return false;
-                }
-            };
-            let mut again = Vec::new();
-            for (one, outcome) in waiting.into_iter().zip(outcomes) {
-                let outcome = match outcome {
-                    Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
-                        self.pin_again(&one).map(|()| again.push(one))
-                    }
-                    Ok(()) => {
-                        added.made.push(one.name.clone());
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                };
-                if let Err(error) = outcome {
-                    go_on &= !matches!(error, Error::Io { .. } | Error::System(_));
-                    added.failed.push(error);
-                }
-            }
-            waiting = again;
+            wanted = self.attempt(wanted, attempt == ATTEMPTS, added);
         }
-        go_on
     }
 
-    fn give_name(&self, behind: &Backstage, pinned: &Pinned<'_>) -> Result<(), Error> {
-        let given = self.take_name(behind, pinned);
-        match &given {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            // The first error is the one to tell.
-            Err(_) => drop(behind.remove(&pinned.temporary)),
-            Ok(()) => {}
+    /// Returns those whose temporary names somebody has taken away, unless it is the last attempt.
+    fn attempt<'a>(&self, wanted: Vec<Wanted<'a>>, last: bool, added: &mut Added) -> Vec<Wanted<'a>> {
+        let count = wanted.len();
+        let queue = Queue(Mutex::new(wanted.into_iter()));
+        let is_ready = OnceLock::new();
+        let (out, waiting) = sync_channel(AT_ONCE);
+        let (queue, is_ready) = (&queue, &is_ready);
+        let pin = move |maker: &Maker| self.pin_all(maker, queue, is_ready, &out);
+        let outcomes = pin::make_networks(count, pin, move || self.publish(queue, is_ready, &waiting));
+        let outcomes = match outcomes.context(|| "make namespaces".to_owned()).and_then(|outcomes| outcomes) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                added.failed.push(error);
+                return Vec::new();
+            }
+        };
+        let not_tried = count - outcomes.len();
+        let mut again = Vec::new();
+        for outcome in outcomes {
+            match outcome {
+                Ok(name) => added.made.push(name.clone()),
+                Err((error, Some(wanted))) if is_gone(&error) && !last => again.push(wanted),
+                Err((error, _)) => added.failed.push(error),
+            }
         }
-        given
+        if not_tried > 0 {
+            added.failed.push(NsError::NotTried { count: not_tried }.into());
+        }
+        again
+    }
+
+    /// Makes namespaces, until there is nothing left to be done, and mounts them on files of other names.
+    fn pin_all<'a>(
+        &self,
+        maker: &Maker,
+        queue: &Queue<'a>,
+        is_ready: &OnceLock<bool>,
+        out: &SyncSender<Result<Pinned<'a>, Error>>,
+    ) {
+        while let Some(Wanted { name, network }) = queue.next() {
+            let network = network.map_or_else(|| maker.make(), Ok);
+            if !is_ready.wait() {
+                break;
+            }
+            let pinned = network
+                .context(|| format!("make a namespace for `{name}`"))
+                .and_then(|network| self.pin(network, name));
+            if pinned.is_err() {
+                // The limit that one has met, the others would meet too.
+                queue.give_up();
+            }
+            if out.send(pinned).is_err() {
+                break;
+            }
+        }
+    }
+
+    fn pin<'a>(&self, network: OwnedFd, name: &'a NsName) -> Result<Pinned<'a>, Error> {
+        let temporary = temporary();
+        pin::pin(network.as_fd(), self.names.dir().as_fd(), &temporary)
+            .context(|| format!("make a name in {NETNS_DIR}"))?;
+        Ok(Pinned { network, name, temporary })
+    }
+
+    /// Gives each its name as soon as it waits for it; returns what has come of those that were tried.
+    fn publish<'a>(
+        &self,
+        queue: &Queue<'a>,
+        is_ready: &OnceLock<bool>,
+        waiting: &Receiver<Result<Pinned<'a>, Error>>,
+    ) -> Result<Vec<Outcome<'a>>, Error> {
+        let publish = |behind: &Backstage| {
+            // What is mounted from here on is not mounted behind.
+            is_ready.set(true).ok();
+            forget(behind)?;
+            let mut outcomes = Vec::new();
+            let mut has_met_limit = false;
+            for one in waiting {
+                match one {
+                    Ok(pinned) => outcomes.push(self.give_name(behind, pinned)),
+                    Err(error) if !std::mem::replace(&mut has_met_limit, true) => outcomes.push(Err((error, None))),
+                    // Of each thread, once.
+                    Err(_) => {}
+                }
+                // What the directory refuses one, it would refuse all.
+                if let Some(Err((error @ (Error::Io { .. } | Error::System(_)), _))) = outcomes.last()
+                    && !is_gone(error)
+                {
+                    queue.give_up();
+                }
+            }
+            Ok(outcomes)
+        };
+        let outcomes = pin::behind(Path::new(NETNS_DIR), Scene::Dressed, publish);
+        let outcomes = outcomes.map_err(Error::from).and_then(|outcomes| outcomes);
+        // Unless it is set already.
+        is_ready.set(false).ok();
+        if outcomes.is_err() {
+            queue.give_up();
+            for pinned in waiting.iter().flatten() {
+                pin::unpin(&Path::new(NETNS_DIR).join(&pinned.temporary));
+            }
+        }
+        outcomes
+    }
+
+    fn give_name<'a>(&self, behind: &Backstage, pinned: Pinned<'a>) -> Outcome<'a> {
+        let error = match self.take_name(behind, &pinned) {
+            Ok(()) => return Ok(pinned.name),
+            Err(error) => error,
+        };
+        // The first error is the one to tell.
+        behind.remove(&pinned.temporary).ok();
+        Err((error, Some(Wanted { name: pinned.name, network: Some(pinned.network) })))
     }
 
     /// Gives what has the temporary name its own.
@@ -233,6 +297,11 @@ impl Stage {
         behind.exchange(temporary, file).context(doing)?;
         Err(NsError::Exists { name: (*name).into() }.into())
     }
+}
+
+/// Has somebody taken the temporary name away?
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 /// Removes what killed ones have left.

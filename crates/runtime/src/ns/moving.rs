@@ -17,6 +17,7 @@ use super::directory::{Entry, Names};
 use super::{EntryName, NsError, require_rights};
 use crate::error::{Error, IoContext};
 use crate::home::Home;
+use crate::whole_file::WholeFile;
 
 /// Where an interface is, or should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,9 +73,8 @@ impl Move {
         let path = home.note(&Self::file_name(self.at, self.dev))?;
         let text =
             serde_json::to_vec(self).map_err(io::Error::other).context(|| format!("write {}", path.display()))?;
-        // Whole or not at all.
         let new = path.with_extension("new");
-        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).context(|| format!("write {}", path.display()))
+        WholeFile::new(&path, &new).replace(&text).context(|| format!("write {}", path.display()))
     }
 
     fn forget(home: &Home, at: u64, dev: IfName) {

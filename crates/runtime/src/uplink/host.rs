@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use hopyard_kernel::{Process, Realm, World, look_inside, rights};
+use hopyard_kernel::{Process, Realm, Trace, World, look_inside, own_cookie, rights};
 use hopyard_net::{Family, NsName, Op, SysctlKey};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,7 @@ use super::UplinkError;
 use crate::error::{Error, IoContext};
 use crate::home::{Home, remove_file};
 use crate::record::KeeperId;
+use crate::whole_file::WholeFile;
 
 /// What is on record.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ struct Shared {
     before: Vec<(SysctlKey, String)>,
     /// The keepers of the labs that need it.
     users: Vec<KeeperId>,
+    /// By what it is known whether the network is still there.
+    #[serde(default)]
+    trace: Vec<u8>,
 }
 
 /// Where the files are, whatever the directory of records: a host is one for all of them. Only where
@@ -33,15 +37,6 @@ struct Shared {
 const DIR: &str = "/run";
 const PREFIX: &str = "hopyard-uplink-";
 const AMONG_RECORDS: &str = ".uplink-";
-
-/// Is there a file of any network?
-pub(super) fn is_any(home: &Home) -> Result<bool, Error> {
-    let is_one = |entry: std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
-    if std::fs::read_dir(DIR).is_ok_and(|entries| entries.filter_map(Result::ok).any(is_one)) {
-        return Ok(true);
-    }
-    Ok(!home.notes(AMONG_RECORDS)?.is_empty())
-}
 
 /// The network namespace that a lab's keeper is in: that of the host.
 pub(crate) fn of_keeper(keeper: &Process) -> io::Result<OwnedFd> {
@@ -55,9 +50,11 @@ pub(crate) fn own() -> io::Result<OwnedFd> {
 
 /// Lets a host forward, for a lab.
 pub(crate) fn acquire(home: &Home, host: &OwnedFd, keeper: &Process) -> Result<(), Error> {
+    forget_ended(home);
     let Some(path) = file_of(home, host, true)? else { return Ok(()) };
     let Some(file) = Locked::open(&path, true)? else { return Ok(()) };
     let mut shared = file.read()?.unwrap_or_default();
+    shared.trace = Trace::of(host.as_fd()).map(|trace| trace.to_bytes()).unwrap_or_default();
     shared.users.retain(|user| lives(*user));
     if shared.before.is_empty() {
         shared.before = settings(host)?;
@@ -74,19 +71,52 @@ pub(crate) fn acquire(home: &Home, host: &OwnedFd, keeper: &Process) -> Result<(
     Ok(())
 }
 
+/// Removes the records of networks that have ended, as far as the kernel tells (since Linux 6.18), and their labs with
+/// them. There is nothing to be set back, and who comes next does not look at them.
+fn forget_ended(home: &Home) {
+    let in_run = std::fs::read_dir(DIR).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let among_records = home.notes(AMONG_RECORDS).unwrap_or_default();
+    let is_record = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_ours = name.starts_with(PREFIX) || name.starts_with(AMONG_RECORDS);
+        is_ours && !name.ends_with(LOCK) && !name.ends_with(NEW)
+    };
+    for path in in_run.chain(among_records).filter(is_record) {
+        // One that cannot be read is told of by whoever needs it.
+        let Ok(Some(file)) = Locked::open(&path, false) else { continue };
+        let Ok(Some(shared)) = file.read() else { continue };
+        let has_ended = Trace::from_bytes(&shared.trace).and_then(|trace| trace.has_ended());
+        if has_ended == Some(true) && !shared.users.iter().any(|user| lives(*user)) {
+            file.remove().ok();
+        }
+    }
+}
+
 /// A lab needs it no more.
 pub(crate) fn release(home: &Home, host: &OwnedFd, keeper: &Process) -> Result<(), Error> {
     let own = KeeperId::of(keeper);
-    settle(home, host, |user| user != own)
+    settle(file_of(home, host, false)?, || host.try_clone(), |user| user != own)
 }
 
 /// Sets back what labs that are no more have left.
 pub(crate) fn heal(home: &Home, host: &OwnedFd) -> Result<(), Error> {
-    settle(home, host, |_| true)
+    forget_ended(home);
+    settle(file_of(home, host, false)?, || host.try_clone(), |_| true)
 }
 
-fn settle(home: &Home, host: &OwnedFd, stays: impl Fn(KeeperId) -> bool) -> Result<(), Error> {
-    let Some(path) = file_of(home, host, false)? else { return Ok(()) };
+/// The same in the network of this process. Every command begins with it: where there is nothing to be done, it has
+/// looked at one file.
+pub(super) fn heal_own(home: &Home) -> Result<(), Error> {
+    let file = own_cookie().map(|cookie| path_of(home, cookie, false)).transpose()?.flatten();
+    settle(file, own, |_| true)
+}
+
+fn settle(
+    file: Option<PathBuf>,
+    host: impl FnOnce() -> io::Result<OwnedFd>,
+    stays: impl Fn(KeeperId) -> bool,
+) -> Result<(), Error> {
+    let Some(path) = file else { return Ok(()) };
     let Some(file) = Locked::open(&path, false)? else { return Ok(()) };
     let Some(mut shared) = file.read()? else { return file.remove() };
     let known = shared.users.len();
@@ -95,7 +125,7 @@ fn settle(home: &Home, host: &OwnedFd, stays: impl Fn(KeeperId) -> bool) -> Resu
         // Those that are dead may stay on record: nothing is to be written where the disk is full.
         return if shared.users.len() < known { file.write(&shared) } else { Ok(()) };
     }
-    set(host, &shared.before)?;
+    set(&host().context(|| "open the host's network namespace".to_owned())?, &shared.before)?;
     file.remove()
 }
 
@@ -112,7 +142,10 @@ fn file_of(home: &Home, host: &OwnedFd, make: bool) -> Result<Option<PathBuf>, E
         Some(inside) => inside?.cookie,
         None => None,
     };
-    let Some(cookie) = cookie else { return Ok(None) };
+    cookie.map_or(Ok(None), |cookie| path_of(home, cookie, make))
+}
+
+fn path_of(home: &Home, cookie: u64, make: bool) -> Result<Option<PathBuf>, Error> {
     if rights::may_write(Path::new(DIR)) {
         return Ok(Some(Path::new(DIR).join(format!("{PREFIX}{cookie}.json"))));
     }
@@ -216,16 +249,9 @@ impl Locked {
 
     fn write(&self, shared: &Shared) -> Result<(), Error> {
         let new = beside(&self.record, NEW);
-        let doing = || format!("write {}", new.display());
-        let text = serde_json::to_vec(shared).map_err(io::Error::from).context(doing)?;
-        let write = || {
-            let mut options = OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            std::fs::rename(&new, &self.record)
-        };
-        write().inspect_err(|_| drop(std::fs::remove_file(&new))).context(doing)
+        let file = WholeFile::new(&self.record, &new).mode(0o600).lasting();
+        let written = serde_json::to_vec(shared).map_err(io::Error::from).and_then(|text| file.replace(&text));
+        written.context(|| format!("write {}", self.record.display()))
     }
 
     /// Removes all of it; the lock last.

@@ -190,12 +190,7 @@ pub fn heal() -> Result<(), Error> {
     if !hopyard_kernel::rights::is_privileged() {
         return Ok(());
     }
-    let home = Home::of_caller()?;
-    if !host::is_any(&home)? {
-        return Ok(());
-    }
-    let own = host::own().context(|| "open the host's network namespace".to_owned())?;
-    host::heal(&home, &own)
+    host::heal_own(&Home::of_caller()?)
 }
 
 fn name() -> Option<IfName> {

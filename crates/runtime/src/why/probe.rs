@@ -302,12 +302,10 @@ fn note(seen: &mut Seen, snapshot: &Snapshot, node: &NsName, sighting: &Sighting
 }
 
 fn wait<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>, patience: Duration) -> Result<(), Error> {
-    let timeout = Timespec {
-        tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(patience.subsec_nanos()),
-    };
+    // Without one, should it be longer than can be said.
+    let timeout = Timespec::try_from(patience).ok();
     let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-    match rustix::event::poll(&mut fds, Some(&timeout)) {
+    match rustix::event::poll(&mut fds, timeout.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(errno) => Err(std::io::Error::from(errno)).context(|| "wait for packets".to_owned()),
     }

@@ -70,8 +70,7 @@ struct HolderRow {
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let rows: Vec<Row> = ns::list(args.holders)?.into_iter().map(|listed| row(listed, args.holders)).collect();
     if args.json {
-        let text = serde_json::to_string_pretty(&rows).map_err(|error| CliError::failure(error.to_string()))?;
-        ui.line(text)?;
+        ui.json(&rows)?;
         return Ok(0);
     }
     if rows.is_empty() {

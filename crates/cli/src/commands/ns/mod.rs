@@ -29,7 +29,7 @@ pub(crate) struct Args {
 
 /// A command is a file here and a line there.
 #[derive(Debug, clap::Subcommand)]
-#[command(disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true, defer = true)]
 pub(crate) enum Command {
     Add(add::Args),
     #[command(visible_alias = "del")]

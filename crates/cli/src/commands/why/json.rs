@@ -336,8 +336,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), C
         disagreements: report.disagreements.iter().map(words::contradiction).collect(),
         no_drop_reasons: report.seen.as_ref().and_then(|seen| seen.no_reasons.as_ref()).map(ToString::to_string),
     };
-    let text = serde_json::to_string_pretty(&object).map_err(|error| CliError::failure(error.to_string()))?;
-    ui.line(text)
+    ui.json(&object)
 }
 
 fn hops<'a>(report: &Report, walk: &'a Walk, back: bool) -> Vec<JsonHop<'a>> {
