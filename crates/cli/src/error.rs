@@ -157,6 +157,7 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
 /// The way out, where one is known.
 pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
     use runtime::Error;
+    let remedy = runtime::remedy::remedy(error);
     match error {
         Error::NotRunning { .. } => Some(match std::env::var("HOP_NODE") {
             Ok(node) => format!("this is inside of node `{node}`, where labs cannot be managed; leave it first"),
@@ -188,6 +189,7 @@ pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
             Errno::EXIST => {
                 Some(format!("something of that name is in {} already; `hop show {}` lists it", op.ns(), op.ns()))
             }
+            _ if remedy.is_some() => remedy,
             _ if *was_running => Some("`hop diff` shows what is left to do, `hop up` again finishes it".to_owned()),
             errno => resource_hint(errno.raw()),
         },
@@ -200,8 +202,8 @@ pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
             Some("take the lab down where it was brought up; inside of a container that is in the container".to_owned())
         }
         Error::Uplink(error) => uplink_hint(error),
-        Error::Kernel(error) => resource_hint(error.errno().raw()),
-        Error::System(failure) => failure.errno().and_then(|errno| resource_hint(errno.raw())),
+        Error::Kernel(error) => remedy.or_else(|| resource_hint(error.errno().raw())),
+        Error::System(failure) => remedy.or_else(|| resource_hint(failure.errno()?.raw())),
         Error::Io { source, .. } => source.raw_os_error().and_then(resource_hint),
         _ => None,
     }
@@ -212,10 +214,7 @@ fn uplink_hint(error: &runtime::UplinkError) -> Option<String> {
     use runtime::UplinkError;
     match error {
         UplinkError::NoPasta => Some("install the package `passt`, or bring the lab up as root".to_owned()),
-        UplinkError::NoTun { .. } => Some(
-            "as root: `chmod 0666 /dev/net/tun`, as most systems have it; `modprobe tun` where it is missing"
-                .to_owned(),
-        ),
+        UplinkError::NoTun { source } => Some(runtime::remedy::tun_remedy(source)),
         UplinkError::Elsewhere => Some("leave the network namespace that this shell is in".to_owned()),
         UplinkError::Pasta { .. } => {
             Some("it goes by the host's default route; `ip route` shows whether there is one".to_owned())

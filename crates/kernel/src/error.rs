@@ -62,10 +62,14 @@ impl fmt::Display for KernelError {
         match self.op.as_deref() {
             Some(Op::SetSysctl { .. }) if self.is_unsupported() => f.write_str("no such sysctl in this namespace")?,
             Some(Op::SetNat { .. }) if self.is_unsupported() => {
-                f.write_str("this kernel translates no addresses (CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT)")?;
+                f.write_str("this kernel translates no addresses, or has not loaded what does (CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT)")?;
             }
-            Some(Op::AddBridge(_)) if self.is_unsupported() => f.write_str("this kernel has no bridges")?,
-            Some(Op::AddVeth { .. }) if self.is_unsupported() => f.write_str("this kernel has no veth links")?,
+            Some(Op::AddBridge(_)) if self.is_unsupported() => {
+                f.write_str("this kernel has no bridges, or has not loaded them")?;
+            }
+            Some(Op::AddVeth { .. }) if self.is_unsupported() => {
+                f.write_str("this kernel has no veth links, or has not loaded them")?;
+            }
             _ => return self.write_answer(f),
         }
         f.write_str("; ")?;

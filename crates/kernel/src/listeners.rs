@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hopyard_net::{Family, Listener};
 use netlink_packet_core::NlasIterator;
 
+use crate::Errno;
 use crate::error::Refusal;
 use crate::netlink::{Answers, Batch, Inbox, RtSocket, Step};
 
@@ -18,8 +19,9 @@ const MESSAGE_BYTES: usize = 72;
 const LISTENS: u32 = 1 << 10;
 const UNCONNECTED: u32 = 1 << 7;
 
-/// All of the network namespace that the calling thread is in.
-pub(crate) fn read(inbox: &mut Inbox) -> Result<Vec<Listener>, Refusal> {
+/// All of the network namespace that the calling thread is in. `None`: this kernel cannot be asked (it lacks, and may
+/// not load, the modules `tcp_diag` and `udp_diag`).
+pub(crate) fn read(inbox: &mut Inbox) -> Result<Option<Vec<Listener>>, Refusal> {
     let socket = RtSocket::open_for(Some(rustix::net::netlink::SOCK_DIAG))?;
     let mut found = Vec::new();
     for (protocol, states) in [(libc::IPPROTO_TCP, LISTENS), (libc::IPPROTO_UDP, UNCONNECTED)] {
@@ -28,7 +30,7 @@ pub(crate) fn read(inbox: &mut Inbox) -> Result<Vec<Listener>, Refusal> {
             batch.push_bytes(1, SOCK_DIAG_BY_FAMILY, super::netlink::DUMP, &request(family, protocol, states));
             let tcp = protocol == libc::IPPROTO_TCP;
             let before = found.len();
-            socket.converse(&batch, super::netlink::DUMP, inbox, &mut |step| {
+            let asked = socket.converse(&batch, super::netlink::DUMP, inbox, &mut |step| {
                 match step {
                     Step::Anew => found.truncate(before),
                     Step::Message(bytes) => {
@@ -36,12 +38,16 @@ pub(crate) fn read(inbox: &mut Inbox) -> Result<Vec<Listener>, Refusal> {
                     }
                 }
                 Ok(())
-            })?;
+            });
+            match asked {
+                Err(refusal) if refusal.errno == Errno::NOENT => return Ok(None),
+                asked => asked?,
+            }
         }
     }
     found.sort();
     found.dedup();
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// `struct inet_diag_req_v2`.

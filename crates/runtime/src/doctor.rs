@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hopyard_kernel::{Errno, rights};
+use hopyard_kernel::rights;
 use hopyard_model::{LabDoc, LabName};
-use hopyard_net::Op;
 
 use crate::error::Error;
 use crate::home::Home;
 use crate::lifecycle::{Lifetime, up};
 use crate::ping::{Outcome as Echo, Probe, ping};
-use crate::sandbox::{self, Outcome, Outside, RunError, Wanted};
+use crate::remedy::{remedy, sandbox_remedy, tun_remedy};
+use crate::sandbox::{self, Outcome, Outside, Wanted};
 use crate::uplink::{self, Readiness, UplinkError};
 
 /// What one check found.
@@ -42,7 +42,7 @@ pub enum Verdict {
 
 /// Checks everything.
 pub fn examine(home: &Home) -> Vec<Finding> {
-    let mut findings = vec![rights_of_caller(home)];
+    let mut findings = vec![kernel(), rights_of_caller(home)];
     findings.extend(trial(home));
     findings.push(sandbox());
     findings.extend([descriptors(), mounts(), neighbours(), bridge_ports(), namespaces(), memory(), way_out(home)]);
@@ -51,12 +51,7 @@ pub fn examine(home: &Home) -> Vec<Finding> {
 
 /// Could a node of a lab have an uplink?
 fn way_out(home: &Home) -> Finding {
-    let found = |verdict, detail: String, fix: Option<&str>| Finding {
-        subject: "uplink",
-        verdict,
-        detail,
-        fix: fix.map(str::to_owned),
-    };
+    let found = |verdict, detail: String, fix| Finding { subject: "uplink", verdict, detail, fix };
     if home.is_privileged() {
         return found(Verdict::Good, "by a veth pair, and a masquerade on the host".to_owned(), None);
     }
@@ -64,12 +59,34 @@ fn way_out(home: &Home) -> Finding {
         Readiness::Ready(program) => found(Verdict::Good, format!("by {}", program.display()), None),
         Readiness::Missing(why) => {
             let fix = match &why {
-                UplinkError::NoPasta => "install it: the package is named `passt`",
-                _ => "as root: chmod 0666 /dev/net/tun",
+                UplinkError::NoTun { source } => tun_remedy(source),
+                _ => "install it: the package is named `passt`".to_owned(),
             };
             found(Verdict::Limited, format!("none: {why}"), Some(fix))
         }
     }
+}
+
+/// The oldest that the tests run on, all of them: Debian 12's.
+const OLDEST_KERNEL: (u32, u32) = (6, 1);
+
+fn kernel() -> Finding {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    let (major, minor) = OLDEST_KERNEL;
+    let old = version(release).is_some_and(|version| version < OLDEST_KERNEL);
+    let (verdict, fix) = if old {
+        (Verdict::Limited, Some(format!("Linux {major}.{minor} is the oldest that hop is tested on")))
+    } else {
+        (Verdict::Good, None)
+    };
+    Finding { subject: "kernel", verdict, detail: format!("Linux {release}"), fix }
+}
+
+/// The first two numbers of a release, as in `6.1.0-56-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 fn rights_of_caller(home: &Home) -> Finding {
@@ -91,7 +108,7 @@ fn trial(home: &Home) -> Vec<Finding> {
     let started = std::time::Instant::now();
     let mut lab = match up(home, &lab, "doctor", Lifetime::Tied) {
         Ok(lab) => lab,
-        Err(error) => return vec![found("a lab", Verdict::Bad, error.to_string(), fix_for(&error))],
+        Err(error) => return vec![found("a lab", Verdict::Bad, error.to_string(), remedy(&error))],
     };
     let took = started.elapsed().as_millis();
     let mut findings =
@@ -99,7 +116,7 @@ fn trial(home: &Home) -> Vec<Finding> {
     findings.push(match reach(&lab.running, &lab.hosts) {
         Ok(true) => found("packets", Verdict::Good, "IPv4 and IPv6 cross a link and a switch".to_owned(), None),
         Ok(false) => found("packets", Verdict::Bad, "not every echo request was answered".to_owned(), Some("sysctl net.ipv6.conf.all.disable_ipv6 must be 0 for IPv6; a host firewall with bridge-nf-call-iptables = 1 may drop frames".to_owned())),
-        Err(error) => found("packets", Verdict::Bad, error.to_string(), fix_for(&error)),
+        Err(error) => found("packets", Verdict::Bad, error.to_string(), remedy(&error)),
     });
     findings.push(match enter(&lab.running) {
         Ok(()) => found(
@@ -145,24 +162,9 @@ fn sandbox() -> Finding {
         },
         Ok(Outcome { status, .. }) => bad(format!("/bin/true in a sandbox ended with status {status}"), None),
         Err(error) => {
-            let fix = sandbox_fix(&error);
+            let fix = sandbox_remedy(&error);
             bad(error.to_string(), fix)
         }
-    }
-}
-
-/// What a sandbox needs besides what a lab needs.
-pub fn sandbox_fix(error: &RunError) -> Option<String> {
-    /// What the gate is made of beyond links.
-    const FIREWALL: [&str; 4] = ["add table", "add chain", "add a rule", "the firewall"];
-    let RunError::Runtime(error) = error else { return None };
-    match error {
-        // How nf_tables says that it lacks a part, or that it is not there itself.
-        Error::System(failure) if FIREWALL.iter().any(|part| failure.doing.contains(part)) => Some(
-            "as root: modprobe -a nf_tables nft_tproxy; if there is no such module, the kernel was built without it"
-                .to_owned(),
-        ),
-        error => fix_for(error),
     }
 }
 
@@ -194,57 +196,6 @@ fn enter(running: &crate::Running) -> Result<(), String> {
     let entry = running.entry("a", PathBuf::from("/"), None).map_err(|error| error.to_string())?;
     let status = entry.command("/bin/true").status().map_err(|error| error.to_string())?;
     if status.success() { Ok(()) } else { Err(format!("/bin/true in a node ended with {status}")) }
-}
-
-/// The module of the kernel that a lab misses.
-fn missing_module(error: &Error) -> Option<&'static str> {
-    match error {
-        Error::Step { op, error, .. } if error.is_unsupported() => match **op {
-            Op::AddVeth { .. } => Some("veth"),
-            Op::AddBridge(_) => Some("bridge"),
-            _ => None,
-        },
-        // mount(2): a file system that the kernel does not have. The keeper mounts tmpfs, proc and this one.
-        Error::System(failure) if failure.errno() == Some(Errno::NODEV) => Some("overlay"),
-        _ => None,
-    }
-}
-
-/// The exact way out of what keeps a lab from running: a module that is not loaded, or what takes user
-/// namespaces away from an ordinary user.
-fn fix_for(error: &Error) -> Option<String> {
-    if let Some(module) = missing_module(error) {
-        return Some(format!(
-            "as root: modprobe {module}; if there is no such module, the kernel was built without it"
-        ));
-    }
-    let setting = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse::<u64>().ok();
-    if rights::is_privileged() {
-        return None;
-    }
-    if setting("user/max_user_namespaces") == Some(0) {
-        return Some("as root: sysctl -w user.max_user_namespaces=10000".to_owned());
-    }
-    if setting("kernel/unprivileged_userns_clone") == Some(0) {
-        return Some("as root: sysctl -w kernel.unprivileged_userns_clone=1".to_owned());
-    }
-    if setting("kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
-        let program =
-            std::env::current_exe().map_or_else(|_| "/usr/bin/hop".to_owned(), |path| path.display().to_string());
-        return Some(format!(
-            "AppArmor (Ubuntu 23.10 and later) takes the rights of user namespaces away; as root, allow this program:\n\
-             printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile hop {program} flags=(unconfined) {{ userns, }}\\n' \
-             > /etc/apparmor.d/hop && apparmor_parser -r /etc/apparmor.d/hop\n\
-             or for all programs: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-        ));
-    }
-    match error {
-        Error::System(failure) if failure.errno() == Some(Errno::PERM) => Some(
-            "a container or a seccomp filter forbids namespaces here: run it with --privileged, or run hop outside of it"
-                .to_owned(),
-        ),
-        _ => None,
-    }
 }
 
 fn descriptors() -> Finding {
@@ -340,25 +291,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_module_that_the_kernel_lacks_is_named() {
-        let at = hopyard_net::Endpoint { ns: "hub".parse().unwrap(), dev: "br0".parse().unwrap() };
-        let op = Op::AddBridge(at);
-        let refused = |errno| hopyard_kernel::KernelError {
-            op: Some(Box::new(op.clone())),
-            doing: op.purpose(),
-            errno,
-            kernel_said: None,
-            offset: None,
-        };
-        let step = |errno| Error::Step {
-            op: Box::new(op.clone()),
-            origin: None,
-            error: Box::new(refused(errno)),
-            done: (0, 1),
-            was_running: false,
-        };
-        let fix = fix_for(&step(Errno::from_raw(95)));
-        assert!(fix.as_ref().is_some_and(|fix| fix.contains("modprobe bridge")), "{fix:?}");
-        assert_eq!(missing_module(&step(Errno::EXIST)), None);
+    fn releases_are_compared_by_their_numbers() {
+        assert_eq!(version("6.1.0-56-amd64"), Some((6, 1)));
+        assert_eq!(version("6.18.44-fc-v657"), Some((6, 18)));
+        assert_eq!(version("5.15-rc3"), Some((5, 15)));
+        assert_eq!(version(""), None);
+        assert!(version("5.15.0").unwrap() < OLDEST_KERNEL && version("6.18.0").unwrap() > OLDEST_KERNEL);
     }
 }

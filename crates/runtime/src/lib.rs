@@ -17,6 +17,7 @@ mod netns_dir;
 pub mod ns;
 pub mod ping;
 mod record;
+pub mod remedy;
 mod running;
 pub mod sandbox;
 pub mod uplink;

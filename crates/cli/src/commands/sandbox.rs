@@ -6,8 +6,8 @@ use std::process::Command;
 
 use hopyard::model::LabName;
 use hopyard::net::{Allow, Hosts};
-use hopyard::runtime::doctor::sandbox_fix;
 use hopyard::runtime::ns::{EntryName, NsError};
+use hopyard::runtime::remedy::sandbox_remedy;
 use hopyard::runtime::sandbox::{self, Attempt, Heard, Outside, Publish, Record, RunError, Tries, Wanted};
 use hopyard::runtime::{self, Home, Running};
 
@@ -125,7 +125,7 @@ fn error_of_name(error: runtime::Error) -> CliError {
 }
 
 fn error_of(error: RunError) -> CliError {
-    if let Some(fix) = sandbox_fix(&error) {
+    if let Some(fix) = sandbox_remedy(&error) {
         return CliError::failure(error.to_string()).hint(fix);
     }
     match error {

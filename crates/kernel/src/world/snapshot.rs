@@ -87,7 +87,7 @@ impl World {
             let mut found = BTreeMap::new();
             for name in nodes {
                 namespace::enter(self.space(name)?.socket.namespace()?)?;
-                found.insert(name.clone(), listeners::read(&mut inbox)?);
+                found.extend(listeners::read(&mut inbox)?.map(|listeners| (name.clone(), listeners)));
             }
             Ok(found)
         };
@@ -215,7 +215,7 @@ fn read_node(space: &Space<'_>, pairs: &Pairs, scope: &SnapshotScope, inbox: &mu
     namespace::enter(socket.namespace()?)?;
     node.firewall = read_firewall(inbox)?;
     if scope.listeners.contains(space.name) {
-        node.listeners = Some(listeners::read(inbox)?);
+        node.listeners = listeners::read(inbox)?;
     }
     Ok(node)
 }

@@ -1,0 +1,138 @@
+//! The way out of what keeps labs and sandboxes from running on a machine: a module that is not loaded, a limit, or
+//! what takes namespaces away from ordinary users.
+
+use std::fs;
+use std::io;
+
+use hopyard_kernel::{Errno, rights};
+use hopyard_net::Op;
+
+use crate::error::Error;
+use crate::sandbox::RunError;
+
+/// What to do about an error, where the machine is to blame and it is known how.
+pub fn remedy(error: &Error) -> Option<String> {
+    if let Some(modules) = missing_modules(error) {
+        return Some(load(modules));
+    }
+    let errno = match error {
+        Error::Step { error, .. } => error.errno(),
+        Error::Kernel(error) => error.errno(),
+        Error::System(failure) => failure.errno()?,
+        _ => return None,
+    };
+    match errno {
+        Errno::NOSPC => used_up(),
+        Errno::PERM | Errno::ACCES if !rights::is_privileged() => forbidden(error),
+        _ => None,
+    }
+}
+
+/// The same for what a sandbox needs besides what a lab needs.
+pub fn sandbox_remedy(error: &RunError) -> Option<String> {
+    /// What the gate is made of beyond links.
+    const FIREWALL: [&str; 4] = ["add table", "add chain", "add a rule", "the firewall"];
+    let RunError::Runtime(error) = error else { return None };
+    match error {
+        // How nf_tables says that it lacks a part, or that it is not there itself.
+        Error::System(failure) if FIREWALL.iter().any(|part| failure.doing.contains(part)) => {
+            Some(load("-a nf_tables nft_tproxy"))
+        }
+        Error::System(failure) if failure.errno().is_some_and(Errno::is_unsupported) => Some(load("veth")),
+        error => remedy(error),
+    }
+}
+
+/// The same for /dev/net/tun, which cannot be opened.
+pub fn tun_remedy(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "as root: chmod 0666 /dev/net/tun, as most systems have it".to_owned(),
+        // Some have the file, and load the module when it is opened.
+        _ => load("tun"),
+    }
+}
+
+fn load(modules: &str) -> String {
+    format!("as root: modprobe {modules}; if there is no such module, the kernel was built without it")
+}
+
+/// The modules of the kernel that a lab misses. It loads them by itself, where it may.
+fn missing_modules(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Step { op, error, .. } if error.is_unsupported() => match **op {
+            Op::AddVeth { .. } => Some("veth"),
+            Op::AddBridge(_) => Some("bridge"),
+            Op::SetNat { .. } => Some("-a nft_chain_nat nft_nat nft_masq nft_ct"),
+            _ => None,
+        },
+        // mount(2): a file system that the kernel does not have. The keeper mounts tmpfs, proc and this one.
+        Error::System(failure) if failure.errno() == Some(Errno::NODEV) => Some("overlay"),
+        _ => None,
+    }
+}
+
+fn setting(name: &str) -> Option<u64> {
+    fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
+}
+
+/// A limit that is 0 (namespaces(7)): another one that was reached is `hop doctor`'s to tell.
+fn used_up() -> Option<String> {
+    const KINDS: [&str; 6] = ["net", "mnt", "pid", "uts", "ipc", "cgroup"];
+    // Root takes no user namespace.
+    let user = (!rights::is_privileged()).then_some("user");
+    let mut names = user.into_iter().chain(KINDS).map(|kind| format!("max_{kind}_namespaces"));
+    let name = names.find(|name| setting(&format!("user/{name}")) == Some(0))?;
+    Some(format!("as root: sysctl -w user.{name}=10000"))
+}
+
+/// What takes user namespaces, or their rights, away from an ordinary user.
+fn forbidden(error: &Error) -> Option<String> {
+    if setting("kernel/unprivileged_userns_clone") == Some(0) {
+        return Some("as root: sysctl -w kernel.unprivileged_userns_clone=1".to_owned());
+    }
+    if setting("kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
+        let program =
+            std::env::current_exe().map_or_else(|_| "/usr/bin/hop".to_owned(), |path| path.display().to_string());
+        return Some(format!(
+            "AppArmor (Ubuntu 23.10 and later) takes the rights of user namespaces away; as root, allow this program:\n\
+             printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile hop {program} flags=(unconfined) {{ userns, }}\\n' \
+             > /etc/apparmor.d/hop && apparmor_parser -r /etc/apparmor.d/hop\n\
+             or for all programs: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+        ));
+    }
+    match error {
+        Error::System(failure) if failure.errno() == Some(Errno::PERM) => Some(
+            "a container or a seccomp filter forbids namespaces here: run it with --privileged, or run hop outside of it"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_the_kernel_lacks_is_named() {
+        let at = hopyard_net::Endpoint { ns: "hub".parse().unwrap(), dev: "br0".parse().unwrap() };
+        let op = Op::AddBridge(at);
+        let refused = |errno| hopyard_kernel::KernelError {
+            op: Some(Box::new(op.clone())),
+            doing: op.purpose(),
+            errno,
+            kernel_said: None,
+            offset: None,
+        };
+        let step = |errno| Error::Step {
+            op: Box::new(op.clone()),
+            origin: None,
+            error: Box::new(refused(errno)),
+            done: (0, 1),
+            was_running: false,
+        };
+        let fix = remedy(&step(Errno::from_raw(95)));
+        assert!(fix.as_ref().is_some_and(|fix| fix.contains("modprobe bridge")), "{fix:?}");
+        assert_eq!(missing_modules(&step(Errno::EXIST)), None);
+    }
+}
