@@ -49,7 +49,7 @@ pub enum NotSaid {
 }
 
 /// Of larger labs it would take longer than the plan.
-pub const MOST_NODES: usize = 512;
+pub const MOST_NODES: usize = 1024;
 
 /// Says what it would do to a running lab to make it as `lab` is.
 ///
