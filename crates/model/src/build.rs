@@ -41,6 +41,12 @@ impl LabDoc {
         self
     }
 
+    /// Adds a line of what shall be so once the lab runs, in the words of the file: `web -> db:5432`.
+    pub fn expect(mut self, line: &str) -> Self {
+        self.expect.push(line.into());
+        self
+    }
+
     /// Adds a switch with its members, each a name with or without an interface.
     pub fn switch<'m>(mut self, name: &str, members: impl IntoIterator<Item = &'m str>) -> Self {
         let members = members.into_iter().map(EndDoc::named).collect();

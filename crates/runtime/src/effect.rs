@@ -1,9 +1,9 @@
 //! Which pairs of nodes a change of a running lab would cut, and which it would join: from the model alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use hopyard_explain::{Cell, Target, derive, matrix};
+use hopyard_explain::{Cell, Matrix, Target, derive, matrix};
 use hopyard_kernel::SnapshotScope;
 use hopyard_model::Lab;
 use hopyard_net::{Family, NetState, NsName, Snapshot};
@@ -49,7 +49,7 @@ pub enum NotSaid {
 }
 
 /// Of larger labs it would take longer than the plan.
-pub const MOST_NODES: usize = 512;
+pub const MOST_NODES: usize = 1024;
 
 /// Says what it would do to a running lab to make it as `lab` is.
 ///
@@ -75,15 +75,21 @@ pub fn effect(home: &Home, lab: &Lab) -> Result<Result<Effect, NotSaid>, Error> 
         return Ok(Err(NotSaid::Translation));
     }
     let snapshot = world.snapshot(&SnapshotScope::default())?;
-    let before = reached(&found, &snapshot, &running.contents()?.hosts);
-    Ok(Ok(compare(&before, &reached(&state, &snapshot, &hosts))))
+    let before = side(&found, &snapshot, &running.contents()?.hosts);
+    Ok(Ok(compare(&before, &side(&state, &snapshot, &hosts))))
 }
 
-/// Pairs with whether they reach each other; `None`: not known.
-type Reached = BTreeMap<Pair, Option<bool>>;
+/// Who reaches whom in one state of the lab.
+struct Side {
+    matrix: Matrix,
+    /// The place of each node among the sources.
+    sources: HashMap<NsName, usize>,
+    /// And of its address of a family among the targets.
+    targets: HashMap<(NsName, Family), usize>,
+}
 
 /// Both are derived from a state in the same way, so that what a state does not tell makes no difference.
-fn reached(state: &NetState, beside: &Snapshot, hosts: &[(NsName, Vec<IpAddr>)]) -> Reached {
+fn side(state: &NetState, beside: &Snapshot, hosts: &[(NsName, Vec<IpAddr>)]) -> Side {
     let network = derive(state, Some(beside));
     let nodes: Vec<NsName> = hosts.iter().map(|(node, _)| node.clone()).collect();
     let target = |(node, addresses): &(NsName, Vec<IpAddr>)| {
@@ -91,33 +97,63 @@ fn reached(state: &NetState, beside: &Snapshot, hosts: &[(NsName, Vec<IpAddr>)])
         first_of_each_family(addresses).into_iter().map(of_node).collect::<Vec<_>>()
     };
     let targets: Vec<Target> = hosts.iter().flat_map(target).collect();
-    let all = matrix(&network, &nodes, &targets);
-    let pair = |(source, target, cell): (usize, usize, Cell<'_>)| {
-        let Target { node, addr } = &targets[target];
-        let pair = Pair { from: nodes[source].clone(), to: node.clone(), family: Family::of(*addr) };
-        let reached = match cell {
-            Cell::Stopped(cause) if cause.undecided => None,
-            cell => Some(cell == Cell::Reached),
-        };
-        (pair, reached)
-    };
-    all.pairs().map(pair).collect()
+    Side {
+        matrix: matrix(&network, &nodes, &targets),
+        sources: (0..).zip(nodes).map(|(at, node)| (node, at)).collect(),
+        targets: (0..).zip(targets).map(|(at, it)| ((it.node, Family::of(it.addr)), at)).collect(),
+    }
 }
 
-fn compare(before: &Reached, after: &Reached) -> Effect {
-    let mut effect = Effect::default();
-    // A pair of which one node is not there does not reach each other.
-    let at = |of: &Reached, pair: &Pair| of.get(pair).copied().unwrap_or(Some(false));
-    let new = after.keys().filter(|pair| !before.contains_key(*pair));
-    for pair in before.keys().chain(new) {
-        effect.families.insert(pair.family);
-        match (at(before, pair), at(after, pair)) {
-            (Some(true), Some(false)) => effect.cuts.push(pair.clone()),
-            (Some(false), Some(true)) => effect.joins.push(pair.clone()),
-            (None, _) | (_, None) => effect.unknown += 1,
-            _ => {}
+impl Side {
+    fn pair(&self, source: usize, target: usize) -> Pair {
+        let Target { node, addr } = &self.matrix.targets()[target];
+        Pair { from: self.matrix.sources()[source].clone(), to: node.clone(), family: Family::of(*addr) }
+    }
+
+    /// For each place on another side the place here.
+    fn places_of(&self, other: &Side) -> [Vec<Option<usize>>; 2] {
+        let sources = other.matrix.sources().iter().map(|node| self.sources.get(node).copied()).collect();
+        let target = |it: &Target| self.targets.get(&(it.node.clone(), Family::of(it.addr))).copied();
+        [sources, other.matrix.targets().iter().map(target).collect()]
+    }
+
+    /// `None`: not known. A pair of which one node is not there does not reach each other.
+    fn reached(&self, source: Option<usize>, target: Option<usize>) -> Option<bool> {
+        match source.zip(target).map(|(source, target)| self.matrix.get(source, target)) {
+            Some(cell) => is_reached(cell),
+            None => Some(false),
         }
     }
+}
+
+fn is_reached(cell: Cell<'_>) -> Option<bool> {
+    match cell {
+        Cell::Stopped(cause) if cause.undecided => None,
+        cell => Some(cell == Cell::Reached),
+    }
+}
+
+fn compare(before: &Side, after: &Side) -> Effect {
+    let mut effect = Effect::default();
+    let mut note = |side: &Side, source, target, before, after| match (before, after) {
+        (Some(true), Some(false)) => effect.cuts.push(side.pair(source, target)),
+        (Some(false), Some(true)) => effect.joins.push(side.pair(source, target)),
+        (None, _) | (_, None) => effect.unknown += 1,
+        _ => {}
+    };
+    let [sources, targets] = after.places_of(before);
+    for (source, target, cell) in before.matrix.pairs() {
+        note(before, source, target, is_reached(cell), after.reached(sources[source], targets[target]));
+    }
+    let [sources, targets] = before.places_of(after);
+    for (source, target, cell) in after.matrix.pairs() {
+        if sources[source].is_none() || targets[target].is_none() {
+            note(after, source, target, Some(false), is_reached(cell));
+        }
+    }
+    let all = before.matrix.targets().iter().chain(after.matrix.targets());
+    effect.families = all.map(|target| Family::of(target.addr)).collect();
+    effect.cuts.sort();
     effect.joins.sort();
     effect
 }

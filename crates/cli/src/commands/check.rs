@@ -78,6 +78,10 @@ impl Args {
 struct All<'a> {
     field: &'a Field,
     checked: &'a Checked,
+    /// How many pairs there are, and how many reach each other.
+    count: usize,
+    reached: usize,
+    /// Those of which there is something to tell: a large lab has millions.
     pairs: Vec<Pair<'a>>,
     /// What the lab's file expects.
     lines: Vec<Line>,
@@ -150,8 +154,10 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let started = Instant::now();
     let Found { field, checked, remark } = field::look(args, ui)?;
     let took = Took(started.elapsed());
-    let all = All {
-        pairs: pairs(&checked),
+    let mut all = All {
+        count: 0,
+        reached: 0,
+        pairs: Vec::new(),
         lines: lines(&field, &checked)?,
         places: match field.lab()? {
             Some(lab) => Places::of(&field, lab, ui),
@@ -161,12 +167,37 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         checked: &checked,
         remark: remark.as_deref(),
     };
+    all.sift();
     if args.json {
         ui.json(&json::object(&all))?;
     } else {
         words::print(ui, &all, &took)?;
     }
     Ok(status(&all))
+}
+
+impl All<'_> {
+    /// Goes through all pairs.
+    fn sift(&mut self) {
+        let checked = self.checked;
+        let mut differing = checked.differing.iter().peekable();
+        for (at, (source, target, cell)) in checked.matrix.pairs().enumerate() {
+            let pair = Pair {
+                source,
+                target,
+                cell,
+                seen: checked.observed.get(at).and_then(Option::as_ref),
+                differs: differing.next_if(|next| **next == at).is_some(),
+                reached: checked.reached(at, cell),
+                expected: checked.expected(source, target),
+            };
+            self.count += 1;
+            self.reached += usize::from(pair.reached == Some(true));
+            if pair.reached != Some(true) || pair.differs || pair.is_wrong() || pair.is_unpredicted() {
+                self.pairs.push(pair);
+            }
+        }
+    }
 }
 
 fn status(all: &All<'_>) -> u8 {
@@ -194,20 +225,6 @@ fn lines(field: &Field, checked: &Checked) -> Result<Vec<Line>, CliError> {
         judged,
     };
     Ok(judged.map(line).collect())
-}
-
-fn pairs(checked: &Checked) -> Vec<Pair<'_>> {
-    let mut differing = checked.differing.iter().peekable();
-    let pair = |(at, (source, target, cell))| Pair {
-        source,
-        target,
-        cell,
-        seen: checked.observed.get(at).and_then(Option::as_ref),
-        differs: differing.next_if(|next| **next == at).is_some(),
-        reached: checked.reached(at, cell),
-        expected: checked.expected(source, target),
-    };
-    checked.matrix.pairs().enumerate().map(pair).collect()
 }
 
 /// Where, what, and whether it is the reply that ends.

@@ -97,7 +97,7 @@ impl<'n, 'a> Painter<'n, 'a> {
         self.tables.ways[self.routes[node as usize] as usize]
     }
 
-    /// The first hop of the route that a node has, usable or not.
+    /// The route that a node has.
     fn route(&self, node: u32) -> Option<&'a FibRoute> {
         self.tables.routes[self.routes[node as usize] as usize]
     }
@@ -306,6 +306,7 @@ impl<'n, 'a> Painter<'n, 'a> {
             return Entered::AsOwn(node);
         }
         let (state, dev) = (self.net.nodes[node as usize], self.net.ifaces[to as usize].dev);
+        // The first hop, usable or not.
         let by = self.route(node).and_then(|route| route.next_hops().first()).map(|next| next.dev);
         let reason = || walk::not_forwarding(state, family, taken_for_it, dev, by);
         Entered::Ends(Ending::Stop(self.stops.off(self.net, to, taken_for_it, by, reason)))

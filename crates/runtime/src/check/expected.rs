@@ -1,7 +1,6 @@
 //! What a lab expects of its pairs: by the lines of its file, and by what its nodes hide.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use hopyard_explain::{Outcome, Packet, Protocol, Verdict};
 use hopyard_kernel::World;
@@ -40,7 +39,6 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn of(lab: &Lab, owners: Vec<NodeId>) -> Result<Self, Error> {
-        let is_pair = |line: &Expectation| line.service.is_none() && matches!(line.to, ExpectTarget::Nodes(_));
         let lines = lab.expectations().iter().cloned().enumerate();
         let mut lines: Vec<(usize, Expectation)> = lines.filter(|(_, line)| is_pair(line)).collect();
         lines.sort_by_key(|(at, line)| (std::cmp::Reverse(line.weight()), *at));
@@ -88,22 +86,30 @@ pub struct Tried {
     pub reached: Option<bool>,
 }
 
-/// Tries all that lines about ports and addresses name. `patience`: `None`: no packet is sent.
+/// Is it about nodes alone, so that all pairs tell?
+fn is_pair(line: &Expectation) -> bool {
+    line.service.is_none() && matches!(line.to, ExpectTarget::Nodes(_))
+}
+
+/// Tries all that lines about ports and addresses name. `by_probe`: sends a packet for each as well.
 pub(super) fn try_all(
     running: &Running,
     world: &mut World,
     snapshot: &Snapshot,
     families: &[Family],
-    patience: Option<Duration>,
+    by_probe: bool,
 ) -> Result<Vec<Tried>, Error> {
     let lab = &running.contents()?.lab;
+    let mut tried = Vec::new();
+    if !lab.expectations().iter().any(|line| !is_pair(line)) {
+        return Ok(tried);
+    }
     let addresses = running.all_main_addresses()?;
     let mut snapshot = snapshot.clone();
-    let mut tried = Vec::new();
     for (at, line) in lab.expectations().iter().enumerate() {
         let targets: Vec<(Option<NodeId>, IpAddr)> = match &line.to {
             ExpectTarget::Addr(addr) => vec![(None, *addr)],
-            ExpectTarget::Nodes(_) if line.service.is_none() => continue,
+            ExpectTarget::Nodes(_) if is_pair(line) => continue,
             ExpectTarget::Nodes(nodes) => {
                 let named = lab.node_ids().filter(|id| nodes.contains(*id));
                 let of =
@@ -126,7 +132,7 @@ pub(super) fn try_all(
                 };
                 let packet = Packet::probe(addr, protocol, port);
                 let query = question(lab.node(from).name.clone(), packet, wanted);
-                let (report, _) = examine(world, &mut snapshot, query, |_| patience.is_some().then(Prepared::plain))?;
+                let (report, _) = examine(world, &mut snapshot, query, |_| by_probe.then(Prepared::plain))?;
                 tried.push(Tried {
                     line: at,
                     from: report.query.from.clone(),

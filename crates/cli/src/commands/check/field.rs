@@ -23,7 +23,7 @@ use crate::ui::Ui;
 /// Where it is.
 pub(super) enum Field {
     /// A lab that runs, and whether it has to be named.
-    Lab(Running, bool),
+    Lab(Box<Running>, bool),
     Namespaces(Elsewhere),
     /// The file, and the name of the lab that it was.
     Recording(PathBuf, Option<String>),
@@ -59,7 +59,7 @@ fn in_lab(args: &Args) -> Result<Found, CliError> {
     let running = LabArg { lab: name }.find(&Home::of_caller()?)?;
     let patience = (!args.no_probe).then(|| args.patience());
     let checked = check(&running, &args.families(), patience)?;
-    Ok(Found { field: Field::Lab(running, is_named), checked, remark: None })
+    Ok(Found { field: Field::Lab(Box::new(running), is_named), checked, remark: None })
 }
 
 fn among_namespaces(args: &Args, ui: &mut Ui) -> Result<Found, CliError> {

@@ -87,7 +87,7 @@ fn direction(back: bool) -> &'static str {
 }
 
 pub(super) fn object<'a>(all: &'a All<'a>) -> Object<'a> {
-    let All { field, checked, pairs, lines, places, .. } = all;
+    let All { field, checked, count, reached, pairs, lines, places, .. } = all;
     let (sources, targets) = (checked.matrix.sources(), checked.matrix.targets());
     let expectations = lines.iter().enumerate().map(|(at, line)| {
         let failure = failure(all, at, line);
@@ -144,8 +144,8 @@ pub(super) fn object<'a>(all: &'a All<'a>) -> Object<'a> {
         v: VERSION,
         lab: field.lab_name(),
         nodes: sources.len(),
-        pairs: pairs.len(),
-        reached: pairs.iter().filter(|pair| pair.reached == Some(true)).count(),
+        pairs: *count,
+        reached: *reached,
         hidden: pairs.iter().filter(|pair| pair.is_hidden()).count(),
         probed: checked.observed.iter().any(Option::is_some),
         expectations: expectations.collect(),

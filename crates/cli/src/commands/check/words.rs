@@ -35,16 +35,19 @@ pub(super) fn print(ui: &mut Ui, all: &All<'_>, took: &Took) -> Result<(), CliEr
 /// Rows ask, columns answer.
 fn table(ui: &mut Ui, all: &All<'_>) -> Result<(), CliError> {
     let (sources, targets) = (all.checked.matrix.sources(), all.checked.matrix.targets());
-    let mut cells: BTreeMap<(&str, &str), Vec<&Pair<'_>>> = BTreeMap::new();
+    let mut open: BTreeMap<(&str, &str), Vec<&Pair<'_>>> = BTreeMap::new();
     for pair in &all.pairs {
         let ends = (sources[pair.source].as_str(), targets[pair.target].node.as_str());
-        cells.entry(ends).or_default().push(pair);
+        open.entry(ends).or_default().push(pair);
     }
     let nodes: Vec<&NsName> = sources.iter().collect();
     grid(ui, &nodes, |from, to| {
-        let pairs = cells.get(&(from.as_str(), to.as_str()))?;
-        let is = |pair: &&&Pair<'_>| pair.reached == Some(true);
-        let one = pairs.iter().find(is).map(|pair| Family::of(targets[pair.target].addr));
+        // Of the others there is nothing to tell.
+        let pairs = open.get(&(from.as_str(), to.as_str())).map_or(&[][..], Vec::as_slice);
+        let fails = |at: usize| pairs.iter().any(|pair| pair.target == at && pair.reached != Some(true));
+        let mut by = targets.iter().enumerate().filter(|(_, target)| target.node == *to && from != to).peekable();
+        by.peek()?;
+        let one = by.find(|(at, _)| !fails(*at)).map(|(_, target)| Family::of(target.addr));
         Some(match one {
             _ if pairs.iter().any(|pair| pair.differs) => (WARNING, '!'),
             _ if pairs.iter().any(|pair| pair.is_wrong()) => (ERROR, '!'),
@@ -203,17 +206,16 @@ fn summary(ui: &mut Ui, all: &All<'_>, took: &Took) -> Result<(), CliError> {
         let verb = if lines.len() == 1 { "holds" } else { "hold" };
         ui.line(format_args!("{held} of {} {verb}", count(lines.len(), "expectation", "expectations")))?;
     }
-    let reached = pairs.iter().filter(|pair| pair.reached == Some(true)).count();
     let unpredicted = pairs.iter().filter(|pair| pair.is_unpredicted()).count();
     let is_probed = checked.observed.iter().any(Option::is_some);
     let how = match () {
         () if !is_probed => "predicted, no packet was sent",
         () if !checked.differing.is_empty() => "not all as predicted",
-        () if unpredicted > 0 && unpredicted == pairs.len() => "which could not be predicted",
+        () if unpredicted > 0 && unpredicted == all.count => "which could not be predicted",
         () => "as predicted",
     };
     let how = match unpredicted {
-        some if some > 0 && some < pairs.len() => format!("{how}; {some} of them could not be predicted"),
+        some if some > 0 && some < all.count => format!("{how}; {some} of them could not be predicted"),
         _ => how.to_owned(),
     };
     let hidden = match pairs.iter().filter(|pair| pair.is_hidden()).count() {
@@ -221,8 +223,8 @@ fn summary(ui: &mut Ui, all: &All<'_>, took: &Took) -> Result<(), CliError> {
         1 => "; 1 is hidden by nat".to_owned(),
         some => format!("; {some} are hidden by nat"),
     };
-    let verb = if pairs.len() == 1 { "reaches" } else { "reach" };
-    let pairs = count(pairs.len(), "pair", "pairs");
+    let verb = if all.count == 1 { "reaches" } else { "reach" };
+    let (reached, pairs) = (all.reached, count(all.count, "pair", "pairs"));
     ui.line(format_args!("{reached} of {pairs} {verb} each other{hidden}, {how}, in {took}"))?;
     all.remark.map_or(Ok(()), |remark| ui.line(remark))
 }
