@@ -54,10 +54,10 @@ complete -c hop -n "__fish_hop_needs_command" -f -a "doctor" -d 'Find out, by do
 complete -c hop -n "__fish_hop_needs_command" -f -a "schema" -d 'Print the JSON Schema of the topology file, for editors; or of what a command prints, for programs'
 complete -c hop -n "__fish_hop_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c hop -n "__fish_hop_needs_command" -f -a "man" -d 'Print the manual page, hop(1), with a section for every command: `hop man | man -l -`'
-complete -c hop -n "__fish_hop_using_subcommand up" -l name -d 'Call the lab NAME, whatever the topology says' -r
 complete -c hop -n "__fish_hop_using_subcommand up" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand up" -l name -d 'Call the lab NAME, whatever the topology says' -r
 complete -c hop -n "__fish_hop_using_subcommand up" -s 4 -l ipv4-only -d 'IPv4 only: choose no IPv6 addresses'
 complete -c hop -n "__fish_hop_using_subcommand up" -s 6 -l ipv6-only -d 'IPv6 only: choose no IPv4 addresses'
 complete -c hop -n "__fish_hop_using_subcommand up" -s v -l verbose -d 'Print every step, as the command that a person would type'
@@ -69,11 +69,11 @@ never\t''"
 complete -c hop -n "__fish_hop_using_subcommand down" -l all -d 'All of them, also what is left of crashed ones'
 complete -c hop -n "__fish_hop_using_subcommand down" -l wait -d 'Return only when the kernel has freed everything'
 complete -c hop -n "__fish_hop_using_subcommand down" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c hop -n "__fish_hop_using_subcommand run" -l name -d 'Call the lab NAME, whatever the topology says' -r
-complete -c hop -n "__fish_hop_using_subcommand run" -s n -l node -d 'Run the command in this node' -r
 complete -c hop -n "__fish_hop_using_subcommand run" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand run" -l name -d 'Call the lab NAME, whatever the topology says' -r
+complete -c hop -n "__fish_hop_using_subcommand run" -s n -l node -d 'Run the command in this node' -r
 complete -c hop -n "__fish_hop_using_subcommand run" -s 4 -l ipv4-only -d 'IPv4 only: choose no IPv6 addresses'
 complete -c hop -n "__fish_hop_using_subcommand run" -s 6 -l ipv6-only -d 'IPv6 only: choose no IPv4 addresses'
 complete -c hop -n "__fish_hop_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -82,70 +82,70 @@ always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand ls" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand ls" -s h -l help -d 'Print help'
-complete -c hop -n "__fish_hop_using_subcommand show" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand show" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand show" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand show" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand show" -s h -l help -d 'Print help'
-complete -c hop -n "__fish_hop_using_subcommand plan" -l name -d 'Call the lab NAME, whatever the topology says' -r
 complete -c hop -n "__fish_hop_using_subcommand plan" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand plan" -l name -d 'Call the lab NAME, whatever the topology says' -r
 complete -c hop -n "__fish_hop_using_subcommand plan" -s 4 -l ipv4-only -d 'IPv4 only: choose no IPv6 addresses'
 complete -c hop -n "__fish_hop_using_subcommand plan" -s 6 -l ipv6-only -d 'IPv6 only: choose no IPv4 addresses'
 complete -c hop -n "__fish_hop_using_subcommand plan" -l json -d 'Print JSON: the list of steps'
 complete -c hop -n "__fish_hop_using_subcommand plan" -l effect -d 'With --json: an object with the steps, and with the pairs that the change cuts and joins'
 complete -c hop -n "__fish_hop_using_subcommand plan" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c hop -n "__fish_hop_using_subcommand diff" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand diff" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand diff" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand diff" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand exec" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c hop -n "__fish_hop_using_subcommand exec" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand exec" -s u -l user -d 'Run as this user, by name or number' -r
 complete -c hop -n "__fish_hop_using_subcommand exec" -s e -l env -d 'Set an environment variable; without a value, take it away' -r
 complete -c hop -n "__fish_hop_using_subcommand exec" -s C -l cwd -d 'Run in this directory instead of the current one' -r -F
-complete -c hop -n "__fish_hop_using_subcommand exec" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+complete -c hop -n "__fish_hop_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand shell" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c hop -n "__fish_hop_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand shell" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand shell" -s u -l user -d 'Run as this user, by name or number' -r
 complete -c hop -n "__fish_hop_using_subcommand shell" -s e -l env -d 'Set an environment variable; without a value, take it away' -r
 complete -c hop -n "__fish_hop_using_subcommand shell" -s C -l cwd -d 'Run in this directory instead of the current one' -r -F
 complete -c hop -n "__fish_hop_using_subcommand shell" -s s -l shell -d 'The shell; $SHELL if not given' -r
-complete -c hop -n "__fish_hop_using_subcommand shell" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+complete -c hop -n "__fish_hop_using_subcommand shell" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c hop -n "__fish_hop_using_subcommand shell" -s h -l help -d 'Print help'
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -l net -d 'The network outside: none, a node as LAB/NODE, or a NAME in /run/netns; this one, if not given' -r
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -s a -l allow -d 'What may be reached: HOST:PORT, HOST, ADDRESS, NETWORK/LENGTH, each with :PORT, /tcp, /udp, or any' -r
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -s p -l publish -d 'A TCP port of the command that outside may reach: PORT, OUTER:INNER, ADDRESS:OUTER:INNER' -r
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -s C -l cwd -d 'Run in this directory instead of the current one' -r -F
-complete -c hop -n "__fish_hop_using_subcommand sandbox" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
-always\t''
-never\t''"
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -s r -l record -d 'List at the end what it tried to reach, and the options that would let it'
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c hop -n "__fish_hop_using_subcommand ping" -s l -l lab -d 'The lab; not needed where only one runs' -r
-complete -c hop -n "__fish_hop_using_subcommand ping" -s c -l count -d 'How many requests to send, one after the other\'s answer' -r
-complete -c hop -n "__fish_hop_using_subcommand ping" -s W -l timeout -d 'How long to wait for an answer, in milliseconds' -r
 complete -c hop -n "__fish_hop_using_subcommand ping" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ping" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand ping" -s c -l count -d 'How many requests to send, one after the other\'s answer' -r
+complete -c hop -n "__fish_hop_using_subcommand ping" -s W -l timeout -d 'How long to wait for an answer, in milliseconds' -r
 complete -c hop -n "__fish_hop_using_subcommand ping" -l all -d 'Every node to every other; who is not answered is asked a second time'
 complete -c hop -n "__fish_hop_using_subcommand ping" -s 4 -l ipv4-only -d 'IPv4 only'
 complete -c hop -n "__fish_hop_using_subcommand ping" -s 6 -l ipv6-only -d 'IPv6 only'
 complete -c hop -n "__fish_hop_using_subcommand ping" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand ping" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c hop -n "__fish_hop_using_subcommand why" -s l -l lab -d 'The lab; not needed where only one runs' -r
-complete -c hop -n "__fish_hop_using_subcommand why" -l size -d 'How long the packet is, in bytes with its IP header; it may not be cut on the way. Not for TCP' -r
-complete -c hop -n "__fish_hop_using_subcommand why" -l from -d 'Explain what `hop record` has written, here or elsewhere: nobody is asked, and nothing sent' -r -F
 complete -c hop -n "__fish_hop_using_subcommand why" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand why" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand why" -l size -d 'How long the packet is, in bytes with its IP header; it may not be cut on the way. Not for TCP' -r
+complete -c hop -n "__fish_hop_using_subcommand why" -l from -d 'Explain what `hop record` has written, here or elsewhere: nobody is asked, and nothing sent' -r -F
 complete -c hop -n "__fish_hop_using_subcommand why" -s 4 -l ipv4-only -d 'The target\'s IPv4 address'
 complete -c hop -n "__fish_hop_using_subcommand why" -s 6 -l ipv6-only -d 'The target\'s IPv6 address; without this, IPv4 where it has both'
 complete -c hop -n "__fish_hop_using_subcommand why" -l ns -d 'SRC and DST are namespaces: names in /run/netns, `pid:1234`, a path, or `host` for the machine\'s own network. With them comes all that cables lead to from there'
@@ -155,20 +155,20 @@ complete -c hop -n "__fish_hop_using_subcommand why" -l fix -d 'Make the changes
 complete -c hop -n "__fish_hop_using_subcommand why" -l explain -d 'Below the answer, teach: what each kernel does with the packet, in its order, and where that is written'
 complete -c hop -n "__fish_hop_using_subcommand why" -l json -d 'Print JSON; `hop schema --why` says in which form'
 complete -c hop -n "__fish_hop_using_subcommand why" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c hop -n "__fish_hop_using_subcommand check" -s l -l lab -d 'The lab; not needed where only one runs' -r
-complete -c hop -n "__fish_hop_using_subcommand check" -s W -l timeout -d 'How long to wait for an expected answer, in milliseconds' -r
 complete -c hop -n "__fish_hop_using_subcommand check" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand check" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand check" -s W -l timeout -d 'How long to wait for an expected answer, in milliseconds' -r
 complete -c hop -n "__fish_hop_using_subcommand check" -s 4 -l ipv4-only -d 'IPv4 only'
 complete -c hop -n "__fish_hop_using_subcommand check" -s 6 -l ipv6-only -d 'IPv6 only'
 complete -c hop -n "__fish_hop_using_subcommand check" -l no-probe -d 'Send no packet: only predict'
 complete -c hop -n "__fish_hop_using_subcommand check" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c hop -n "__fish_hop_using_subcommand record" -s o -l output -d 'The file; `-` is standard output. Without this, NAME.snapshot.json in the current directory' -r -F
 complete -c hop -n "__fish_hop_using_subcommand record" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand record" -s o -l output -d 'The file; `-` is standard output. Without this, NAME.snapshot.json in the current directory' -r -F
 complete -c hop -n "__fish_hop_using_subcommand record" -l force -d 'Replace the file if it is there already'
 complete -c hop -n "__fish_hop_using_subcommand record" -l ns -d 'Namespaces instead of a lab, as for `hop why --ns`, with all that cables lead to from there'
 complete -c hop -n "__fish_hop_using_subcommand record" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -216,12 +216,12 @@ never\t''"
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from ls" -l holders -d 'Say also what holds each namespace besides its name: processes, open files, sockets, other mounts'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from ls" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s u -l user -d 'Run as this user, by name or number' -r
-complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s e -l env -d 'Set an environment variable; without a value, take it away' -r
-complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s C -l cwd -d 'Run in this directory instead of the current one' -r -F
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s u -l user -d 'Run as this user, by name or number' -r
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s e -l env -d 'Set an environment variable; without a value, take it away' -r
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s C -l cwd -d 'Run in this directory instead of the current one' -r -F
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -l all -d 'In every namespace that has a name, one after the other; fails if it fails in one'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from identify" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
@@ -245,31 +245,31 @@ always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from monitor" -l json -d 'Print JSON, an object a line'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from monitor" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -l from -d 'Where from, if not from here: the name of a namespace' -r
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -l from -d 'Where from, if not from here: the name of a namespace' -r
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -l bare -d 'Let it be down and have nothing, as after `ip link set DEV netns NAME`'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from move" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c hop -n "__fish_hop_using_subcommand attach" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c hop -n "__fish_hop_using_subcommand attach" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand attach" -l container -d 'A container of podman or docker, or a machine of systemd-nspawn' -r
 complete -c hop -n "__fish_hop_using_subcommand attach" -l pid -d 'Any process, by its number' -r
 complete -c hop -n "__fish_hop_using_subcommand attach" -l engine -d 'Ask this one for the container' -r -f -a "podman\t''
 docker\t''
 machinectl\t''"
-complete -c hop -n "__fish_hop_using_subcommand attach" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
-always\t''
-never\t''"
 complete -c hop -n "__fish_hop_using_subcommand attach" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c hop -n "__fish_hop_using_subcommand detach" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand detach" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand detach" -s l -l lab -d 'The lab; not needed where only one runs' -r
 complete -c hop -n "__fish_hop_using_subcommand detach" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c hop -n "__fish_hop_using_subcommand enable" -l name -d 'Call the lab NAME, whatever the topology says' -r
 complete -c hop -n "__fish_hop_using_subcommand enable" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand enable" -l name -d 'Call the lab NAME, whatever the topology says' -r
 complete -c hop -n "__fish_hop_using_subcommand enable" -s 4 -l ipv4-only -d 'IPv4 only: choose no IPv6 addresses'
 complete -c hop -n "__fish_hop_using_subcommand enable" -s 6 -l ipv6-only -d 'IPv6 only: choose no IPv4 addresses'
 complete -c hop -n "__fish_hop_using_subcommand enable" -l now -d 'Bring it up now as well, or change the running lab into it'
@@ -282,11 +282,11 @@ never\t''"
 complete -c hop -n "__fish_hop_using_subcommand disable" -l now -d 'Take them down now as well'
 complete -c hop -n "__fish_hop_using_subcommand disable" -l force -d 'Remove files that somebody has edited, too'
 complete -c hop -n "__fish_hop_using_subcommand disable" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c hop -n "__fish_hop_using_subcommand unit" -s l -l lab -d 'The lab; not needed where only one runs' -r
-complete -c hop -n "__fish_hop_using_subcommand unit" -s n -l node -d 'The node, as NODE or LAB/NODE' -r
 complete -c hop -n "__fish_hop_using_subcommand unit" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand unit" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand unit" -s n -l node -d 'The node, as NODE or LAB/NODE' -r
 complete -c hop -n "__fish_hop_using_subcommand unit" -l install -d 'Write the drop-in; the service runs in the node when it is started the next time'
 complete -c hop -n "__fish_hop_using_subcommand unit" -l remove -d 'Remove the drop-in'
 complete -c hop -n "__fish_hop_using_subcommand unit" -l force -d 'Replace or remove a drop-in that somebody has edited'
