@@ -1,14 +1,19 @@
 //! What this program does as a child of itself: one measurement, as whoever it is started as.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use hopyard::explain::{Cell, Target, derive, matrix};
 use hopyard::formats::{self, SourceFile};
+use hopyard::kernel::pin;
 use hopyard::model::Lab;
 use hopyard::net::{Family, NetState, Snapshot};
 use hopyard::plan::Wanted;
@@ -50,6 +55,26 @@ pub(crate) fn up(hop: &Path, name: &str, from: &str, to: &[IpAddr], topology: &[
             Err(Failure::new(format!("{topology:?}: the first packet from {from} to {to:?}: {outcome:?}")))
         }
     }
+}
+
+/// Makes namespaces and mounts each on a file of the directory of names, which is there, by the threads of `hop ns add`.
+pub(crate) fn names(count: usize) -> Result<(), Failure> {
+    let dir = File::open("/run/netns")?;
+    let next = AtomicUsize::new(0);
+    let (dir, next) = (&dir, &next);
+    let (failed, told) = mpsc::channel();
+    let make = move |maker: &pin::Maker| {
+        let name = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < count).map(|n| format!("n{n}"));
+        while let Some(name) = name() {
+            let made = maker.make().and_then(|network| pin::pin(network.as_fd(), dir.as_fd(), name.as_ref()));
+            if made.is_err() {
+                failed.send(made).ok();
+                break;
+            }
+        }
+    };
+    pin::make_networks(count, make, || ())?;
+    told.iter().try_for_each(|made| Ok(made?))
 }
 
 /// What planning a topology takes.

@@ -95,6 +95,9 @@ enum Child {
     /// Say who reaches whom in a topology, without a kernel.
     #[command(hide = true)]
     Pairs { topology: String },
+    /// Make namespaces that have names, and nothing else: what the kernel takes for it.
+    #[command(hide = true)]
+    Names { count: usize },
     /// Write a course for the comparison program, to run it by hand.
     #[command(hide = true)]
     Course { topology: String, from: String, to: String, file: PathBuf },
@@ -158,6 +161,7 @@ fn run() -> Result<usize, Failure> {
         }
         Some(Child::Plan { topology }) => child::answer(out, &child::plan(topology)?)?,
         Some(Child::Pairs { topology }) => child::answer(out, &child::pairs(topology)?)?,
+        Some(Child::Names { count }) => child::names(*count)?,
         Some(Child::Course { topology, from, to, file }) => {
             let wanted = child::desired(&child::lab(topology)?)?;
             let packet = measure::first_packet(&wanted, from, to)?;

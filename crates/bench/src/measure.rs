@@ -140,6 +140,11 @@ impl Programs {
         timed(self.command(Path::new(program), As::Root).args(arguments))
     }
 
+    /// So many namespaces with names, by a program that does nothing else.
+    pub(crate) fn names(&self, count: usize) -> Result<f64, Failure> {
+        timed(self.command(&self.own, As::Root).args(["names", &count.to_string()]))
+    }
+
     /// The comparison program, until it is answered.
     pub(crate) fn race(&self, course: &Path) -> Result<f64, Failure> {
         let mut command = self.command(&self.own, As::Root);

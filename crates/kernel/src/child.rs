@@ -132,3 +132,35 @@ impl Drop for Stack {
         debug_assert!(unmapped.is_ok(), "a mapping of our own can be unmapped");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn what_a_child_says_comes_back_whether_or_not_it_is_waited_for() {
+        let number = std::process::id();
+        assert_ne!(run(|| Ok(std::process::id())).unwrap(), number);
+        assert_ne!(run_and_leave(|| Ok(std::process::id())).unwrap(), number);
+        let refused = || Err::<(), _>(io::Error::from_raw_os_error(libc::EPERM));
+        assert_eq!(run(refused).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        let killed = || rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        assert!(run(|| Ok(killed()?)).unwrap_err().to_string().contains("was killed"));
+    }
+
+    #[test]
+    fn children_that_are_left_do_not_pile_up() {
+        let left = || LEFT.lock().unwrap().len();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        for _ in 0..100 {
+            run_and_leave(|| Ok(())).unwrap();
+        }
+        // Each is waited for once it has ended, but for the last.
+        while left() > 1 {
+            assert!(Instant::now() < deadline, "{} are left", left());
+            run_and_leave(|| Ok(())).unwrap();
+        }
+    }
+}

@@ -38,6 +38,7 @@ impl Suite<'_> {
         let a_loop = |verb: &str| format!("for name in {}; do ip netns {verb} $name; done", names.join(" "));
         let programs = &self.programs;
         let mut times: [[Sample; 2]; 2] = Default::default();
+        let mut kernel = Sample::default();
         for _ in 0..self.runs(5) {
             let [add, delete] = &mut times;
             add[0].push(programs.hop(&with(["ns", "add"]))?);
@@ -46,7 +47,12 @@ impl Suite<'_> {
             add[1].push(programs.other("sh", &["-c", &a_loop("add")])?);
             delete[1].push(programs.other("sh", &["-c", &a_loop("delete")])?);
             settle()?;
+            kernel.push(programs.names(MANY)?);
+            programs.hop(&with(["ns", "delete"]))?;
+            settle()?;
         }
+        let remark = "one call, to a program that makes and mounts them and does nothing else".into();
+        self.row(format!("ns add, {MANY}, and the kernel"), &times[0][0], &kernel, Target::None, remark)?;
         for (what, [hop, ip]) in ["add", "delete"].into_iter().zip(&times) {
             let target = if what == "add" { RATIO_MANY_NAMES } else { Target::None };
             let remark = "one call, to a loop of ip netns".into();
