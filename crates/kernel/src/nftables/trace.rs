@@ -4,19 +4,19 @@
 //! traced, and nothing else happens to it. The table belongs to our socket, so the kernel removes it when that is
 //! closed, however this process ends. Chains of family `netdev` at an interface come before it, and are not traced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, RuleStep, RuleVerdict};
 use rustix::thread::LinkNameSpaceType;
 
-use super::decode::{find, number, text};
+use super::decode::{dump, find, number, text};
 use super::encode::{Attributes, NftSocket, Owner, TableName, Transaction, expression};
-use super::{HEADER_BYTES, NFT_MSG_TRACE, family_name};
+use super::{HEADER_BYTES, NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, NFT_MSG_TRACE, TABLE_OWNED, family_name};
 use crate::error::Refusal;
 use crate::holders::NamespaceId;
-use crate::netlink::Inbox;
+use crate::netlink::{Inbox, RtSocket};
 use crate::signature::{Part, Signature};
 use crate::tap::{Mark, Sight, recognise};
 use crate::{Errno, KernelError, Realm, pin};
@@ -70,8 +70,31 @@ const FIRST: i32 = i32::MIN;
 const GROUP: i32 = 9;
 
 /// Is a table of that name one of ours, if a socket owns it?
-pub(super) fn is_trace(table: &str) -> bool {
+fn is_trace(table: &str) -> bool {
     table.starts_with(PREFIX)
+}
+
+/// Leaves out the chains of such tables. They are nobody's rules: they are there for a moment, and look at the packet of
+/// another question alone.
+pub(super) fn leave_out(chains: &mut Vec<Chain>, socket: &RtSocket, inbox: &mut Inbox) -> Result<(), Refusal> {
+    const NAME: u16 = 1;
+    const FLAGS: u16 = 2;
+    if !chains.iter().any(|chain| is_trace(&chain.table)) {
+        return Ok(());
+    }
+    // One that no socket owns is somebody's, whatever it is called.
+    let mut free = BTreeSet::new();
+    dump(socket, NFT_MSG_GETTABLE, inbox, &mut |found| match found {
+        None => free.clear(),
+        Some((NFT_MSG_NEWTABLE, payload)) => {
+            let body = payload.get(HEADER_BYTES..).unwrap_or_default();
+            let flags = find(body, FLAGS).and_then(number).unwrap_or_default();
+            free.extend(find(body, NAME).map(text).filter(|_| flags & TABLE_OWNED == 0));
+        }
+        Some(_) => {}
+    })?;
+    chains.retain(|chain| !is_trace(&chain.table) || free.contains(&chain.table));
+    Ok(())
 }
 
 impl Tracer {
