@@ -7,8 +7,8 @@ use netlink_packet_core::NlasIterator;
 
 use super::encode::table_request;
 use super::{
-    HEADER_BYTES, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE,
-    NFT_MSG_NEWTABLE, TABLE_OWNED, TableName, family_name, trace,
+    HEADER_BYTES, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, TableName,
+    family_name, trace,
 };
 use crate::Errno;
 use crate::error::Refusal;
