@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, RuleStep, RuleVerdict};
+use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, RuleStep, RuleVerdict, Ruleset};
 use rustix::thread::LinkNameSpaceType;
 
 use super::decode::{dump, find, number, text};
@@ -25,7 +25,8 @@ use crate::{Errno, KernelError, Realm, pin};
 #[derive(Debug)]
 pub struct Tracer {
     socket: NftSocket,
-    table: TableName,
+    /// The name of our tables.
+    table: String,
     mark: Mark,
     /// Which packets the kernel's numbers stand for.
     known: BTreeMap<u32, Part>,
@@ -98,14 +99,15 @@ pub(super) fn leave_out(chains: &mut Vec<Chain>, socket: &RtSocket, inbox: &mut 
 }
 
 impl Tracer {
-    /// Begins in each of the namespaces, in order. The inner error: that one does not let itself be traced, because
-    /// of the kernel or of whose it is; in the machine's own network nothing is changed, not even so little.
+    /// Begins in each of the namespaces, in order; beside them stand their rules. The inner error: that one does not let
+    /// itself be traced, because of the kernel or of whose it is; in the machine's own network nothing is changed,
+    /// not even so little.
     ///
     /// # Errors
     /// A namespace cannot be entered.
     pub fn open_all(
         realm: &Realm,
-        namespaces: &[BorrowedFd<'_>],
+        namespaces: &[(BorrowedFd<'_>, &Ruleset)],
         mark: &Mark,
     ) -> io::Result<Vec<Result<Tracer, KernelError>>> {
         let machine = [pin::own_network(), pin::network_of(1)];
@@ -113,22 +115,29 @@ impl Tracer {
         let machine = machine.into_iter().flatten().map(|network| NamespaceId::of(network.as_fd()));
         let machine: Vec<NamespaceId> = machine.collect::<Result<_, _>>()?;
         realm.outside()?.run(|| {
-            let open = |&namespace: &BorrowedFd<'_>| {
+            let open = |&(namespace, rules): &(BorrowedFd<'_>, &Ruleset)| {
                 if machine.contains(&NamespaceId::of(namespace)?) {
                     let refusal = Refusal::saying(Errno::PERM, "hop or the machine itself runs in it");
                     return Ok(Err(refusal.while_doing("trace a network")));
                 }
                 rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
-                Ok(Self::open_here(mark))
+                Ok(Self::open_here(rules, mark))
             };
             namespaces.iter().map(open).collect()
         })?
     }
 
-    fn open_here(mark: &Mark) -> Result<Tracer, KernelError> {
+    fn open_here(rules: &Ruleset, mark: &Mark) -> Result<Tracer, KernelError> {
         let socket = NftSocket::open()?;
-        let table = TableName::inet(&format!("{PREFIX}{:016x}", u64::from_be_bytes(mark.token)));
-        socket.commit(transaction(&table, &mark.signatures()))?;
+        let table = format!("{PREFIX}{:016x}", u64::from_be_bytes(mark.token));
+        let mut transaction = Transaction::new();
+        // Packets that a bridge passes on come to other rules than those of IP, if to any.
+        let frames = rules.chains.iter().any(|chain| chain.family == "bridge");
+        for family in ["inet"].into_iter().chain(frames.then_some("bridge")) {
+            let table = TableName { family: family.to_owned(), name: table.clone() };
+            add_table(&mut transaction, &table, &mark.signatures());
+        }
+        socket.commit(transaction)?;
         let tracer = Tracer { socket, table, mark: *mark, known: BTreeMap::new() };
         let join = tracer.socket.0.join(GROUP);
         join.map_err(|error| KernelError::new("listen to the firewall", error))?;
@@ -152,7 +161,7 @@ impl Tracer {
             if is_trace(&step.table) {
                 // Another one's would say what its packet is.
                 let part = Part::ALL.into_iter().find(|part| part.name() == step.chain);
-                if let Some(part) = part.filter(|part| step.table == table.name && is_of(mark, *part, payload)) {
+                if let Some(part) = part.filter(|part| step.table == *table && is_of(mark, *part, payload)) {
                     known.insert(id, part);
                 }
             } else if let Some(part) = known.get(&id) {
@@ -178,8 +187,8 @@ impl From<Tracer> for OwnedFd {
     }
 }
 
-/// Our table: two chains that tell the packets of the probe, and one for each kind of them.
-fn transaction(table: &TableName, signatures: &[Signature]) -> Transaction {
+/// A table of ours: two chains that tell the packets of the probe, and one for each kind of them.
+fn add_table(transaction: &mut Transaction, table: &TableName, signatures: &[Signature]) {
     let chain = |name: &str, base: Option<BaseChain>| Chain {
         family: table.family.clone(),
         table: table.name.clone(),
@@ -187,7 +196,6 @@ fn transaction(table: &TableName, signatures: &[Signature]) -> Transaction {
         base,
         rules: Vec::new(),
     };
-    let mut transaction = Transaction::new();
     transaction.add_table(table, Owner::Socket);
     for part in Part::ALL {
         let chain = chain(part.name(), None);
@@ -202,7 +210,6 @@ fn transaction(table: &TableName, signatures: &[Signature]) -> Transaction {
             transaction.add_rule(&chain, &steps(signature), None);
         }
     }
-    transaction
 }
 
 /// `meta l4proto PROTOCOL @th,AT,LENGTH BYTES goto PART`.
