@@ -230,6 +230,44 @@ fn where_the_model_does_not_know_the_trace_decides() {
     assert_eq!(answer["fix"], Value::Null);
 }
 
+/// A switch is no hop. What its rules drop is told all the same: those for frames, and those for IP, to which the kernel
+/// shows frames where `bridge-nf-call-iptables` is set.
+#[test]
+fn a_switch_that_drops_frames_is_named() {
+    if !has_nft() {
+        return;
+    }
+    let place = Place::new();
+    let yaml = format!("name: {}\nnodes: {{ c: , d: }}\nswitches: {{ sw: [c, d] }}\n", unique("switch"));
+    place.hop(&["up", &place.file("switch.hop.yaml", &yaml)]);
+    let exec = |words: &[&str]| place.hop(&[&["exec", "sw", "--"], words].concat());
+    let cases = [
+        ("ip", "policy drop", "the policy of chain ip fw forward", "net.bridge.bridge-nf-call-iptables=1"),
+        (
+            "bridge",
+            "meta l4proto icmp drop",
+            "rule 2 of chain bridge fw forward",
+            "net.bridge.bridge-nf-call-iptables=0",
+        ),
+    ];
+    for (family, rule, named, sysctl) in cases {
+        if exec(&["sh", "-c", "ls /proc/sys/net/bridge 2>/dev/null || true"]).is_empty() {
+            println!("skipped: no br_netfilter");
+            continue;
+        }
+        exec(&["sysctl", "-qw", sysctl]);
+        exec(&[
+            "nft",
+            &format!("table {family} fw {{ chain forward {{ type filter hook forward priority 0; {rule}; }}; }}"),
+        ]);
+        let said = text(&place.output(&["why", "c", "d"]).stdout);
+        assert!(said.contains("the firewall of sw drops ") && said.contains(named), "{family}: {said}");
+        assert!(!said.starts_with("YES"), "{family}: {said}");
+        exec(&["nft", "flush", "ruleset"]);
+        assert!(place.hop(&["why", "c", "d"]).starts_with("YES"), "{family}");
+    }
+}
+
 /// Without what the kernel says of its types nothing is missing but the reason; programs are told why.
 #[test]
 fn a_kernel_that_does_not_tell_its_reasons_is_no_hindrance() {

@@ -79,7 +79,8 @@ fn tables(world: &World, ns: &str) -> String {
 
 fn begin(world: &World, ns: &str, mark: &Mark) -> Tracer {
     let fd = world.ns_fd(&parse(ns)).unwrap();
-    Tracer::open_all(world.realm(), &[fd.as_fd()], mark).unwrap().remove(0).unwrap()
+    let rules = world.firewall(&parse(ns)).unwrap().unwrap();
+    Tracer::open_all(world.realm(), &[(fd.as_fd(), &rules)], mark).unwrap().remove(0).unwrap()
 }
 
 /// Sends a probe from a, and returns what r has decided, in a line each, until `last` has been decided.
@@ -254,7 +255,8 @@ fn the_table_is_gone_when_the_tracer_is() {
 fn the_machines_own_network_is_left_alone() {
     let own = pin::own_network().unwrap();
     for realm in [Some(Realm::host()), support::user_realm()].into_iter().flatten() {
-        let mut refused = Tracer::open_all(&realm, &[own.as_fd()], &mark(1, "127.0.0.1")).unwrap();
+        let mut refused =
+            Tracer::open_all(&realm, &[(own.as_fd(), &Ruleset::default())], &mark(1, "127.0.0.1")).unwrap();
         let error = refused.remove(0).unwrap_err();
         assert_eq!(error.errno(), Errno::PERM);
         assert_eq!(error.answer(), "Operation not permitted (EPERM): hop or the machine itself runs in it");

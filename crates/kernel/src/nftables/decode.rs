@@ -2,15 +2,13 @@
 //! own instructions. What is not understood keeps its name, so that whoever follows a packet knows
 //! where to stop.
 
-use std::collections::BTreeSet;
-
 use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset};
 use netlink_packet_core::NlasIterator;
 
 use super::encode::table_request;
 use super::{
-    HEADER_BYTES, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE,
-    NFT_MSG_NEWTABLE, TABLE_OWNED, TableName, family_name, trace,
+    HEADER_BYTES, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETTABLE, NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, TableName,
+    family_name, trace,
 };
 use crate::Errno;
 use crate::error::Refusal;
@@ -46,11 +44,7 @@ fn read_by(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ruleset, Refusal> {
         Some((NFT_MSG_NEWCHAIN, payload)) => rules.chains.extend(chain(payload)),
         Some(_) => {}
     })?;
-    // Nobody's rules: they are there for a moment, and look at the packet of another question alone.
-    if rules.chains.iter().any(|chain| trace::is_trace(&chain.table)) {
-        let theirs = free_tables(socket, inbox)?;
-        rules.chains.retain(|chain| !trace::is_trace(&chain.table) || theirs.contains(&chain.table));
-    }
+    trace::leave_out(&mut rules.chains, socket, inbox)?;
     if rules.chains.is_empty() {
         return Ok(rules);
     }
@@ -69,28 +63,16 @@ fn read_by(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ruleset, Refusal> {
     Ok(rules)
 }
 
-/// The names of the tables that no socket owns.
-fn free_tables(socket: &RtSocket, inbox: &mut Inbox) -> Result<BTreeSet<String>, Refusal> {
-    const NAME: u16 = 1;
-    const FLAGS: u16 = 2;
-    let mut names = BTreeSet::new();
-    dump(socket, NFT_MSG_GETTABLE, inbox, &mut |found| match found {
-        None => names.clear(),
-        Some((NFT_MSG_NEWTABLE, payload)) => {
-            let body = payload.get(HEADER_BYTES..).unwrap_or_default();
-            let flags = find(body, FLAGS).and_then(number).unwrap_or_default();
-            names.extend(find(body, NAME).map(text).filter(|_| flags & TABLE_OWNED == 0));
-        }
-        Some(_) => {}
-    })?;
-    Ok(names)
-}
-
 /// A message of a list, its kind and what is in it; `None`: the list begins, or begins again.
-type Found<'a> = Option<(u16, &'a [u8])>;
+pub(super) type Found<'a> = Option<(u16, &'a [u8])>;
 
 /// Asks for a list.
-fn dump(socket: &RtSocket, kind: u16, inbox: &mut Inbox, on: &mut dyn FnMut(Found<'_>)) -> Result<(), Refusal> {
+pub(super) fn dump(
+    socket: &RtSocket,
+    kind: u16,
+    inbox: &mut Inbox,
+    on: &mut dyn FnMut(Found<'_>),
+) -> Result<(), Refusal> {
     let mut batch = Batch::default();
     batch.push_bytes(1, kind, DUMP, &[0; HEADER_BYTES]);
     socket.converse(&batch, DUMP, inbox, &mut |step| {

@@ -4,19 +4,19 @@
 //! traced, and nothing else happens to it. The table belongs to our socket, so the kernel removes it when that is
 //! closed, however this process ends. Chains of family `netdev` at an interface come before it, and are not traced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, RuleStep, RuleVerdict};
+use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, RuleStep, RuleVerdict, Ruleset};
 use rustix::thread::LinkNameSpaceType;
 
-use super::decode::{find, number, text};
+use super::decode::{dump, find, number, text};
 use super::encode::{Attributes, NftSocket, Owner, TableName, Transaction, expression};
-use super::{HEADER_BYTES, NFT_MSG_TRACE, family_name};
+use super::{HEADER_BYTES, NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, NFT_MSG_TRACE, TABLE_OWNED, family_name};
 use crate::error::Refusal;
 use crate::holders::NamespaceId;
-use crate::netlink::Inbox;
+use crate::netlink::{Inbox, RtSocket};
 use crate::signature::{Part, Signature};
 use crate::tap::{Mark, Sight, recognise};
 use crate::{Errno, KernelError, Realm, pin};
@@ -25,7 +25,8 @@ use crate::{Errno, KernelError, Realm, pin};
 #[derive(Debug)]
 pub struct Tracer {
     socket: NftSocket,
-    table: TableName,
+    /// The name of our tables.
+    table: String,
     mark: Mark,
     /// Which packets the kernel's numbers stand for.
     known: BTreeMap<u32, Part>,
@@ -70,19 +71,43 @@ const FIRST: i32 = i32::MIN;
 const GROUP: i32 = 9;
 
 /// Is a table of that name one of ours, if a socket owns it?
-pub(super) fn is_trace(table: &str) -> bool {
+fn is_trace(table: &str) -> bool {
     table.starts_with(PREFIX)
 }
 
+/// Leaves out the chains of such tables. They are nobody's rules: they are there for a moment, and look at the packet of
+/// another question alone.
+pub(super) fn leave_out(chains: &mut Vec<Chain>, socket: &RtSocket, inbox: &mut Inbox) -> Result<(), Refusal> {
+    const NAME: u16 = 1;
+    const FLAGS: u16 = 2;
+    if !chains.iter().any(|chain| is_trace(&chain.table)) {
+        return Ok(());
+    }
+    // One that no socket owns is somebody's, whatever it is called.
+    let mut free = BTreeSet::new();
+    dump(socket, NFT_MSG_GETTABLE, inbox, &mut |found| match found {
+        None => free.clear(),
+        Some((NFT_MSG_NEWTABLE, payload)) => {
+            let body = payload.get(HEADER_BYTES..).unwrap_or_default();
+            let flags = find(body, FLAGS).and_then(number).unwrap_or_default();
+            free.extend(find(body, NAME).map(text).filter(|_| flags & TABLE_OWNED == 0));
+        }
+        Some(_) => {}
+    })?;
+    chains.retain(|chain| !is_trace(&chain.table) || free.contains(&chain.table));
+    Ok(())
+}
+
 impl Tracer {
-    /// Begins in each of the namespaces, in order. The inner error: that one does not let itself be traced, because
-    /// of the kernel or of whose it is; in the machine's own network nothing is changed, not even so little.
+    /// Begins in each of the namespaces, in order; beside them stand their rules. The inner error: that one does not let
+    /// itself be traced, because of the kernel or of whose it is; in the machine's own network nothing is changed,
+    /// not even so little.
     ///
     /// # Errors
     /// A namespace cannot be entered.
     pub fn open_all(
         realm: &Realm,
-        namespaces: &[BorrowedFd<'_>],
+        namespaces: &[(BorrowedFd<'_>, &Ruleset)],
         mark: &Mark,
     ) -> io::Result<Vec<Result<Tracer, KernelError>>> {
         let machine = [pin::own_network(), pin::network_of(1)];
@@ -90,22 +115,29 @@ impl Tracer {
         let machine = machine.into_iter().flatten().map(|network| NamespaceId::of(network.as_fd()));
         let machine: Vec<NamespaceId> = machine.collect::<Result<_, _>>()?;
         realm.outside()?.run(|| {
-            let open = |&namespace: &BorrowedFd<'_>| {
+            let open = |&(namespace, rules): &(BorrowedFd<'_>, &Ruleset)| {
                 if machine.contains(&NamespaceId::of(namespace)?) {
                     let refusal = Refusal::saying(Errno::PERM, "hop or the machine itself runs in it");
                     return Ok(Err(refusal.while_doing("trace a network")));
                 }
                 rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
-                Ok(Self::open_here(mark))
+                Ok(Self::open_here(rules, mark))
             };
             namespaces.iter().map(open).collect()
         })?
     }
 
-    fn open_here(mark: &Mark) -> Result<Tracer, KernelError> {
+    fn open_here(rules: &Ruleset, mark: &Mark) -> Result<Tracer, KernelError> {
         let socket = NftSocket::open()?;
-        let table = TableName::inet(&format!("{PREFIX}{:016x}", u64::from_be_bytes(mark.token)));
-        socket.commit(transaction(&table, &mark.signatures()))?;
+        let table = format!("{PREFIX}{:016x}", u64::from_be_bytes(mark.token));
+        let mut transaction = Transaction::new();
+        // Packets that a bridge passes on come to other rules than those of IP, if to any.
+        let frames = rules.chains.iter().any(|chain| chain.family == "bridge");
+        for family in ["inet"].into_iter().chain(frames.then_some("bridge")) {
+            let table = TableName { family: family.to_owned(), name: table.clone() };
+            add_table(&mut transaction, &table, &mark.signatures());
+        }
+        socket.commit(transaction)?;
         let tracer = Tracer { socket, table, mark: *mark, known: BTreeMap::new() };
         let join = tracer.socket.0.join(GROUP);
         join.map_err(|error| KernelError::new("listen to the firewall", error))?;
@@ -129,7 +161,7 @@ impl Tracer {
             if is_trace(&step.table) {
                 // Another one's would say what its packet is.
                 let part = Part::ALL.into_iter().find(|part| part.name() == step.chain);
-                if let Some(part) = part.filter(|part| step.table == table.name && is_of(mark, *part, payload)) {
+                if let Some(part) = part.filter(|part| step.table == *table && is_of(mark, *part, payload)) {
                     known.insert(id, part);
                 }
             } else if let Some(part) = known.get(&id) {
@@ -155,8 +187,8 @@ impl From<Tracer> for OwnedFd {
     }
 }
 
-/// Our table: two chains that tell the packets of the probe, and one for each kind of them.
-fn transaction(table: &TableName, signatures: &[Signature]) -> Transaction {
+/// A table of ours: two chains that tell the packets of the probe, and one for each kind of them.
+fn add_table(transaction: &mut Transaction, table: &TableName, signatures: &[Signature]) {
     let chain = |name: &str, base: Option<BaseChain>| Chain {
         family: table.family.clone(),
         table: table.name.clone(),
@@ -164,7 +196,6 @@ fn transaction(table: &TableName, signatures: &[Signature]) -> Transaction {
         base,
         rules: Vec::new(),
     };
-    let mut transaction = Transaction::new();
     transaction.add_table(table, Owner::Socket);
     for part in Part::ALL {
         let chain = chain(part.name(), None);
@@ -179,7 +210,6 @@ fn transaction(table: &TableName, signatures: &[Signature]) -> Transaction {
             transaction.add_rule(&chain, &steps(signature), None);
         }
     }
-    transaction
 }
 
 /// `meta l4proto PROTOCOL @th,AT,LENGTH BYTES goto PART`.

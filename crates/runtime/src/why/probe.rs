@@ -150,7 +150,13 @@ pub(super) fn probe(
     let counting = || "read the counters of the nodes".to_owned();
     let counters = Counters::open_all(world.realm(), &counted).context(counting)?;
     let before: Vec<Counted> = counters.iter().map(Counters::read).collect::<Result<_, _>>().context(counting)?;
-    let traced: Vec<_> = on_path.iter().map(|&at| (&nodes[at], borrowed[at])).collect();
+    // Also the switches between them.
+    let is_between = |node: &NsName| {
+        let links = snapshot.nodes.get(node).map(|node| node.links.values());
+        is_on_path(verdict, node) || links.into_iter().flatten().any(|link| link.kind == LinkKind::Bridge)
+    };
+    let traced = nodes.iter().zip(&borrowed).filter(|(node, _)| is_between(node));
+    let traced: Vec<_> = traced.map(|(node, namespace)| (node, *namespace)).collect();
     let mut witnesses = Witnesses::call(world, snapshot, &traced, &mark, watch, &mut seen)?;
     // Kept open, or the answer to a datagram would be refused.
     let sent = mark.send(world.realm(), source.as_fd());
@@ -332,6 +338,9 @@ pub(super) fn compare(query: &Query, verdict: &Verdict, target: Option<&NsName>,
     {
         let back = place(back, |node| seen.at(node).reply);
         found.extend(back.map(|(model, seen)| Disagreement::Place { back: true, model, seen }));
+    }
+    if !found.is_empty() {
+        found.extend([false, true].into_iter().flat_map(|back| witness::beside(verdict, back, seen)));
     }
     found
 }

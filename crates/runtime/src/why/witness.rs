@@ -74,14 +74,14 @@ impl Witnesses {
         watch: Option<Beginning>,
         seen: &mut Seen,
     ) -> Result<Self, Error> {
-        let has_rules = |(node, _): &&(&NsName, BorrowedFd<'_>)| {
-            let rules = snapshot.nodes.get(*node).and_then(|node| node.firewall.as_ref());
-            rules.is_some_and(|rules| !rules.chains.is_empty())
+        let rules = |node: &NsName| {
+            let rules = snapshot.nodes.get(node).and_then(|node| node.firewall.as_ref());
+            rules.filter(|rules| !rules.chains.is_empty())
         };
-        let ruled: Vec<_> = nodes.iter().filter(has_rules).copied().collect();
+        let ruled: Vec<_> = nodes.iter().filter_map(|(node, at)| Some((*node, (*at, rules(node)?)))).collect();
         let mut tracers = Vec::new();
         if !ruled.is_empty() {
-            let namespaces: Vec<_> = ruled.iter().map(|(_, namespace)| *namespace).collect();
+            let namespaces: Vec<_> = ruled.iter().map(|(_, at)| *at).collect();
             let opened = Tracer::open_all(world.realm(), &namespaces, mark);
             let opened = opened.context(|| "trace the packet through the firewalls of the nodes".to_owned())?;
             for ((node, _), tracer) in ruled.into_iter().zip(opened) {
@@ -188,21 +188,47 @@ fn compare_at(walk: &Walk, back: bool, node: &NsName, seen: &Seen) -> Option<Dis
     (!agrees).then(|| Disagreement::Firewall { back, node: node.clone(), stopped: stopped.cloned() })
 }
 
+/// What may have kept a packet from getting where it should: what dropped it in nodes that are on no way, which are
+/// switches.
+pub(super) fn beside(verdict: &Verdict, back: bool, seen: &Seen) -> Vec<Disagreement> {
+    let stops = stops_beside(verdict, back, seen);
+    let told = |(node, stopped): (&NsName, &TraceStep)| Disagreement::Firewall {
+        back,
+        node: node.clone(),
+        stopped: Some(stopped.clone()),
+    };
+    stops.map(told).collect()
+}
+
+fn stops_beside<'a>(
+    verdict: &'a Verdict,
+    back: bool,
+    seen: &'a Seen,
+) -> impl Iterator<Item = (&'a NsName, &'a TraceStep)> {
+    let is_on_way =
+        |node: &NsName| verdict.there.nodes().chain(verdict.back.iter().flat_map(Walk::nodes)).any(|it| it == node);
+    let others = seen.nodes.iter().filter(move |(node, _)| !is_on_way(node));
+    others.filter_map(move |(node, at)| Some((node, at.traced.end_of(Part::on_way(back))?)))
+}
+
 /// Has a firewall dropped the packet where the model does not know what it does? Then nothing more is to be seen.
 pub(super) fn has_settled(verdict: &Verdict, seen: &Seen) -> bool {
-    verdict.trouble().is_some_and(|open| stopped(&open, seen).is_some())
+    verdict.trouble().is_some_and(|open| stopped(verdict, &open, seen).is_some())
 }
 
-fn stopped<'a>(open: &Trouble, seen: &'a Seen) -> Option<(&'a Traced, &'a TraceStep)> {
+/// The node and what dropped it there: at the place that is not known, or at a switch behind it.
+fn stopped<'a>(verdict: &'a Verdict, open: &'a Trouble, seen: &'a Seen) -> Option<(&'a NsName, &'a TraceStep)> {
     let Trouble { back, node, reason: Reason::Undecided(_) } = open else { return None };
-    let traced = &seen.nodes.get(node)?.traced;
-    Some((traced, traced.end_of(Part::on_way(*back))?))
+    let here = seen.nodes.get(node).and_then(|at| at.traced.end_of(Part::on_way(*back)));
+    here.map(|step| (node, step)).or_else(|| stops_beside(verdict, *back, seen).next())
 }
 
-/// Where the model does not know what a node does and its firewall has dropped the packet: that, instead.
+/// Where the model does not know what a node does and a firewall has dropped the packet: that, instead.
 pub(super) fn settle(report: &Report, open: &Trouble) -> Option<Trouble> {
-    let (traced, TraceStep { part, family, table, chain, rule, .. }) = stopped(open, report.seen.as_ref()?)?;
-    let Trouble { back, node, .. } = open;
+    let seen = report.seen.as_ref()?;
+    let (node, step) = stopped(&report.verdict, open, seen)?;
+    let TraceStep { part, family, table, chain, rule, .. } = step;
+    let traced = &seen.nodes.get(node)?.traced;
     let chains = &report.snapshot.nodes.get(node)?.firewall.as_ref()?.chains;
     let named = |name: &str, step: &TraceStep| {
         chains.iter().find(|it| it.name == name && it.table == step.table && it.family == step.family)
@@ -215,7 +241,7 @@ pub(super) fn settle(report: &Report, open: &Trouble) -> Option<Trouble> {
     let rejects = rules.any(|rule| rule.steps.iter().any(|step| matches!(step, RuleStep::Reject { .. })));
     let (family, table, chain) = (family.clone(), table.clone(), chain.clone());
     let reason = Reason::Firewall { hook, family, table, chain, rule: *rule, rejects };
-    Some(Trouble { back: *back, node: node.clone(), reason })
+    Some(Trouble { back: open.back, node: node.clone(), reason })
 }
 
 #[cfg(test)]
