@@ -126,6 +126,15 @@ fn a_line_that_names_more_decides_and_lines_alone_decide_the_status() {
     assert_eq!(numbers(&lines[1]), [2, 0]);
     assert_eq!(numbers(&lines[2]), [3, 0]);
 
+    // What others decide about all of is not in doubt.
+    place
+        .hop(&["up", &star(&place, &name, &["guest -> gate", "guest -x-> all", "guest -> web, db", "web -x-> guest"])]);
+    let found = json(&place, &["-6", "--no-probe"]);
+    let holds: Vec<Option<bool>> =
+        found["expectations"].as_array().unwrap().iter().map(|line| line["holds"].as_bool()).collect();
+    assert_eq!(holds, [Some(true), Some(true), Some(true), Some(false)], "{found:#}");
+    assert_eq!(found["expectations"][1]["pairs"], 0);
+
     place.hop(&["up", &star(&place, &name, &["web -> db"])]);
     place.hop(&["exec", "guest", "--", "ip", "link", "set", "eth0", "down"]);
     let (said, status) = check(&place, &[]);

@@ -81,6 +81,9 @@ impl Checked {
         for tried in &self.tried {
             judged[tried.line].note(tried.reached, lab.expectations()[tried.line].reaches);
         }
+        for (judged, line) in judged.iter_mut().zip(lab.expectations()).filter(|(judged, _)| judged.about == 0) {
+            judged.is_void = !self.matrix.pairs().any(|(source, target, _)| self.rules.concerns(line, source, target));
+        }
         judged
     }
 

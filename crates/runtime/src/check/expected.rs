@@ -45,6 +45,12 @@ impl Rules {
         Ok(Rules { lab: Some(lab.clone()), hiding: Hiding::of(lab).map_err(Error::Plan)?, lines, owners })
     }
 
+    /// Is a line about a pair, whether or not it decides?
+    pub(super) fn concerns(&self, line: &Expectation, source: usize, target: usize) -> bool {
+        let from = self.lab.as_ref().and_then(|lab| lab.node_ids().nth(source));
+        from.zip(self.owners.get(target)).is_some_and(|(from, to)| line.is_about(from, *to))
+    }
+
     /// Of a pair, by the places of source and target, and the address of the target.
     pub(super) fn of_pair(&self, source: usize, target: usize, addr: IpAddr) -> Expected<'_> {
         let Some(lab) = &self.lab else { return Expected::Reached(None) };
@@ -177,14 +183,17 @@ pub struct Judged {
     pub broken: usize,
     /// And of so many that is not known.
     pub open: usize,
+    /// It is about no pair at all: there is no address to send to.
+    pub is_void: bool,
 }
 
 impl Judged {
-    /// Does it hold? `None`: not known, or there was nothing to look at.
+    /// Does it hold? `None`: not known, or there was nothing to look at. Where others decide about all its
+    /// pairs, it does.
     pub fn holds(&self) -> Option<bool> {
         match self {
             Judged { broken: 1.., .. } => Some(false),
-            Judged { open: 1.., .. } | Judged { about: 0, .. } => None,
+            Judged { open: 1.., .. } | Judged { is_void: true, .. } => None,
             _ => Some(true),
         }
     }

@@ -111,7 +111,7 @@ fn expectation(ui: &mut Ui, all: &All<'_>, at: usize, line: &Line) -> Result<(),
     let judged = &line.judged;
     let (style, what, some) = match judged.holds() {
         Some(_) => (ERROR, "does not hold", judged.broken),
-        None if judged.about == 0 => (WARNING, "was not tried", 0),
+        None if judged.is_void => (WARNING, "was not tried", 0),
         None => (WARNING, "is not known", judged.open),
     };
     let part = if judged.about > 1 { format!(" for {some} of {} pairs", judged.about) } else { String::new() };
@@ -126,7 +126,7 @@ pub(super) fn failure(all: &All<'_>, at: usize, line: &Line) -> Option<(String, 
     if holds == Some(true) {
         return None;
     }
-    if line.judged.about == 0 {
+    if line.judged.is_void {
         return Some(("there is no address to send to".to_owned(), None));
     }
     // One that breaks it, where there is one.
