@@ -1,5 +1,9 @@
 //! The virtual machine of `.ci/vm`: with hardware, a kernel and a network that tests have to themselves.
-#![allow(clippy::print_stdout, clippy::unused_self, reason = "a skipped test says why; only who has the machine uses it")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unused_self,
+    reason = "a skipped test says why; only who has the machine uses it"
+)]
 
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
