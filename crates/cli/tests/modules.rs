@@ -9,6 +9,9 @@ use common::vm::{HOP, Machine};
 
 const NAT: &str = "nodes:\n  r: { nat: { masquerade: eth1 } }\n  a:\n  b:\nlinks: [a -- r, r -- b]\n";
 
+/// One with a gate.
+const SANDBOX: &[&str] = &["sandbox", "--allow", "192.0.2.1:1", "--", "true"];
+
 /// Something of the kernel that is otherwise for as long as this lives.
 struct Setting<'a> {
     machine: &'a Machine,
@@ -103,7 +106,7 @@ fn a_module_that_may_not_be_loaded_is_named() {
             "no veth links, or has not loaded them",
             "hint: as root: modprobe veth",
         );
-        fails(&machine, caller, &["sandbox", "--", "true"], "create link", "hint: as root: modprobe veth");
+        fails(&machine, caller, SANDBOX, "create link", "hint: as root: modprobe veth");
         machine.sh("modprobe veth");
         fails(
             &machine,
@@ -120,7 +123,7 @@ fn a_module_that_may_not_be_loaded_is_named() {
             "translates no addresses",
             "modprobe -a nft_chain_nat nft_nat nft_masq nft_ct",
         );
-        fails(&machine, caller, &["sandbox", "--", "true"], "the firewall", "modprobe -a nf_tables nft_tproxy");
+        fails(&machine, caller, SANDBOX, "the firewall", "modprobe -a nf_tables nft_tproxy");
         // What can be had is had: nobody can be asked who listens, and the packet tells.
         hop(&machine, caller, &["up", "a -- b"]);
         assert!(hop(&machine, caller, &["why", "a", "b"]).starts_with("YES"));
@@ -133,7 +136,7 @@ fn a_module_that_may_not_be_loaded_is_named() {
         hop(&machine, caller, &["up", nat_file()]);
         assert!(hop(&machine, caller, &["why", "a", "b"]).starts_with("YES"));
         hop(&machine, caller, &["down", "--all"]);
-        hop(&machine, caller, &["sandbox", "--", "true"]);
+        hop(&machine, caller, SANDBOX);
         unload(&machine);
     }
 }
