@@ -157,7 +157,7 @@ fn look_into(
         let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
         let mut probed = probe::probe(world, &snapshot, &query, &verdict, target, token())?;
         let mut differ = probe::compare(&query, &verdict, target, &probed);
-        if !differ.is_empty() && was_given_up(&probed) {
+        if !differ.is_empty() && was_given_up(&snapshot, &verdict, &probed) {
             probed = probe::probe(world, &snapshot, &query, &verdict, target, token())?;
             differ = probe::compare(&query, &verdict, target, &probed);
         }
@@ -172,12 +172,20 @@ fn look_into(
     Ok(Report { query, verdict, asked, seen, disagreements, repair, owner, snapshot })
 }
 
-/// Has a node told that it finds no neighbour? When it has asked for one in vain for three seconds, it gives up all packets
-/// that wait for that one, also a probe which has come in the last of them; of the next packet it asks anew.
-fn was_given_up(seen: &Seen) -> bool {
-    /// Host unreachable (RFC 792), address unreachable (RFC 4443): type and code.
-    const NO_NEIGHBOUR: [(u8, u8); 2] = [(3, 1), (1, 3)];
-    seen.nodes.values().flat_map(|at| &at.errors).any(|(_, kind, code)| NO_NEIGHBOUR.contains(&(*kind, *code)))
+/// Did the probe end where a node had to ask for a neighbour, and did not? When it has asked in vain, it gives up three
+/// seconds later, with all packets that wait for that neighbour, also those that came last; of the next one it asks anew.
+fn was_given_up(snapshot: &Snapshot, verdict: &Verdict, seen: &Seen) -> bool {
+    let walks = std::iter::once((&verdict.there, false)).chain(verdict.back.iter().map(|back| (back, true)));
+    let mut hops = walks.flat_map(|(walk, back)| walk.hops.iter().map(move |hop| (hop, back)));
+    hops.any(|(hop, back)| {
+        let (Some(next), None, Some(node)) = (&hop.next, &hop.end, snapshot.nodes.get(&hop.node)) else { return false };
+        let at = seen.at(&hop.node);
+        let passing = if back { at.reply } else { at.packet };
+        let addr = next.via.unwrap_or(hop.sent.dst);
+        let is_known = node.neighbours.iter().any(|it| it.dev == next.dev && it.addr == addr);
+        let came = passing.came.is_some() || hop.input.is_none() && !back;
+        came && passing.went.is_none() && !is_known && !at.asked.contains_key(&addr)
+    })
 }
 
 /// Looks for a repair of the network as it is now: from a probe, nodes have learnt who has which address.
