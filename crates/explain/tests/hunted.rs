@@ -199,3 +199,51 @@ fn an_ipv6_address_cannot_be_there_twice() {
     // A default route is there all the time.
     assert!(net.nodes["a"].routes.iter().any(|it| it.key.is_default() && it.key.table == RouteKey::MAIN));
 }
+
+#[test]
+fn the_answer_to_another_source_may_be_a_matter_of_chance() {
+    // ```text
+    //      10.1.0.1 --- r --- 10.3.0.0/30
+    // a <                                  > t lo 10.9.0.1
+    //      10.2.0.1 --- s --- 10.4.0.0/30
+    // ```
+    let mut net = Snapshot::default();
+    for line in [
+        "node a",
+        "node r",
+        "node s",
+        "node t",
+        "link a:s s:a",
+        "link a:r r:a",
+        "link r:t t:r",
+        "link s:t t:s",
+        "a addr 10.1.0.1/30 dev r",
+        "r addr 10.1.0.2/30 dev a",
+        "a addr 10.2.0.1/30 dev s",
+        "s addr 10.2.0.2/30 dev a",
+        "r addr 10.3.0.1/30 dev t",
+        "t addr 10.3.0.2/30 dev r",
+        "s addr 10.4.0.1/30 dev t",
+        "t addr 10.4.0.2/30 dev s",
+        "t addr 10.9.0.1/32 dev lo",
+        "r route 10.9.0.1/32 via 10.3.0.2 dev t",
+        "s route 10.9.0.1/32 via 10.4.0.2 dev t",
+        "s route 10.1.0.0/30 via 10.2.0.1 dev a",
+        "t route 10.2.0.0/30 via 10.4.0.1 dev s",
+        "r sysctl net.ipv4.ip_forward 1",
+        "s sysctl net.ipv4.ip_forward 1",
+        // Answers do not come through it.
+        "s sysctl net.ipv4.conf.t.forwarding 0",
+    ] {
+        type_in(&mut net, line);
+    }
+    let hop = |via: &str, dev: &str| NextHop { via: Some(via.parse().unwrap()), dev: dev.parse().unwrap(), weight: 1 };
+    for (node, to, hops) in [
+        ("a", "10.9.0.1/32", [hop("10.2.0.2", "s"), hop("10.1.0.2", "r")]),
+        ("t", "10.1.0.0/30", [hop("10.4.0.1", "s"), hop("10.3.0.1", "r")]),
+    ] {
+        let route = Route::unicast(to.parse().unwrap(), hops.into());
+        hopyard_explain::Edit::Op(Op::SetRoute { ns: node.parse().unwrap(), route }).apply(&mut net);
+    }
+    assert_eq!(says(&net, &ask("a", "10.9.0.1")), "? back s forwarding-off");
+}

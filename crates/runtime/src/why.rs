@@ -334,8 +334,14 @@ fn ask(world: &mut World, verdict: &Verdict, disagreements: &mut Vec<Disagreemen
                 let node = hop.node.clone();
                 disagreements.push(Disagreement::Routing { back, node, answer: answer.clone() });
             }
-            if let (RouteAnswer::On { src: Some(kernel), .. }, None, false) = (&answer, hop.input, back)
+            // The source that it would choose, it says only if it is asked without one.
+            let chooses = match packet_of_connection(hop, back) {
+                Some(packet) => ask_hop(world, &packet, hop, back)?,
+                None => answer.clone(),
+            };
+            if let (RouteAnswer::On { src: Some(kernel), .. }, None, false) = (&chooses, hop.input, back)
                 && Some(*kernel) != hop.routed.src
+                && !(hop.routed.protocol == Protocol::Tcp && several(hop))
             {
                 disagreements.push(Disagreement::Source { model: hop.routed.src, kernel: *kernel });
             }
@@ -343,6 +349,12 @@ fn ask(world: &mut World, verdict: &Verdict, disagreements: &mut Vec<Disagreemen
         }
     }
     Ok(asked)
+}
+
+/// The packet by which a TCP connection gets its source.
+fn packet_of_connection(hop: &Hop, back: bool) -> Option<Packet> {
+    let own = hop.input.is_none() && !back && hop.routed.protocol == Protocol::Tcp;
+    own.then_some(Packet { src: None, ..hop.routed })
 }
 
 /// Does the kernel's routing do what the model says? It knows nothing of neighbours, firewalls and sizes.
