@@ -69,8 +69,8 @@ fn a_repair_holds_when_what_was_learnt_is_forgotten() {
     );
 }
 
-#[test]
-fn who_has_learnt_where_an_address_was_goes_on_sending_there() {
+/// c, d and e at one switch.
+fn segment() -> Snapshot {
     let mut net = Snapshot::default();
     for line in ["node c", "node d", "node e", "node sw", "bridge sw:br0"] {
         type_in(&mut net, line);
@@ -78,10 +78,29 @@ fn who_has_learnt_where_an_address_was_goes_on_sending_there() {
     for (number, node) in ["c", "d", "e"].into_iter().enumerate() {
         type_in(&mut net, &format!("link {node}:eth0 sw:p{number}"));
         type_in(&mut net, &format!("port sw:p{number} br0"));
+        type_in(&mut net, &format!("{node} addr 10.0.0.{}/24 dev eth0", number + 1));
     }
-    for line in ["c addr 10.0.0.1/24 dev eth0", "d addr 10.0.0.2/24 dev eth0", "e addr 10.0.0.2/24 dev eth0"] {
-        type_in(&mut net, line);
-    }
+    net
+}
+
+#[test]
+fn a_wrong_neighbour_that_is_a_router_sends_it_on() {
+    let mut net = segment();
+    let mac = link(&mut net, "e:eth0").mac.unwrap();
+    type_in(&mut net, &format!("c neigh 10.0.0.2 {mac} dev eth0 permanent"));
+    let query = ask("c", "10.0.0.2");
+    assert_eq!(says(&net, &query), "there c wrong-static-neighbour");
+    repairs(&net, &query, &[], &["c: ip neigh delete 10.0.0.2 dev eth0"]);
+    type_in(&mut net, "e sysctl net.ipv4.ip_forward 1");
+    assert_eq!(says(&net, &query), "");
+    let verdict = told(&net, &query);
+    assert_eq!(verdict.there.nodes().map(ToString::to_string).collect::<Vec<_>>(), ["c", "e", "d"]);
+}
+
+#[test]
+fn who_has_learnt_where_an_address_was_goes_on_sending_there() {
+    let mut net = segment();
+    type_in(&mut net, "e addr 10.0.0.2/24 dev eth0");
     let mac = link(&mut net, "e:eth0").mac.unwrap();
     type_in(&mut net, &format!("c neigh 10.0.0.2 {mac} dev eth0 learnt"));
     let query = Query { wanted: Some("d".parse().unwrap()), ..ask("c", "10.0.0.2") };
