@@ -266,3 +266,27 @@ fn the_answer_to_another_source_may_be_a_matter_of_chance() {
     }
     assert_eq!(says(&net, &ask("a", "10.9.0.1")), "? back s forwarding-off");
 }
+
+#[test]
+fn the_declared_address_of_the_gateway_is_put_back_too() {
+    let mut net = chain_with(&["r1 noaddr 10.0.1.1/24 dev ab", "a noaddr 10.0.1.2/24 dev ra"]);
+    type_in(&mut net, "r1 addr 10.0.1.1/32 dev ab");
+    let hop = NextHop { via: Some("10.0.1.1".parse().unwrap()), dev: "ra".parse().unwrap(), weight: 1 };
+    let drift = [
+        Op::AddAddr { at: at("a:ra"), addr: "10.0.1.2/24".parse().unwrap() },
+        Op::SetRoute { ns: "a".parse().unwrap(), route: Route::unicast("0.0.0.0/0".parse().unwrap(), vec![hop]) },
+        Op::DelAddr { at: at("r1:ab"), addr: "10.0.1.1/32".parse().unwrap() },
+        Op::AddAddr { at: at("r1:ab"), addr: "10.0.1.1/24".parse().unwrap() },
+    ];
+    assert_eq!(says(&net, &ask("a", "10.0.3.2")), "there a no-route");
+    repairs(
+        &net,
+        &ask("a", "10.0.3.2"),
+        &drift,
+        &[
+            "a: ip address add 10.0.1.2/24 dev ra",
+            "a: ip route add default via 10.0.1.1",
+            "r1: ip address add 10.0.1.1/24 dev ab",
+        ],
+    );
+}
