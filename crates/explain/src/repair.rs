@@ -345,9 +345,22 @@ impl<'a> Context<'a> {
         if owners(self.snapshot, self.dst).is_empty() {
             nodes.extend(self.target.clone());
         }
-        for op in self.drift.iter().filter(|op| nodes.contains(op.ns()) && self.is_about(op)) {
+        // Without its address no neighbour is a way on.
+        let gateways = match reason {
+            Reason::NoRoute { .. } => self.beside(ns),
+            _ => BTreeSet::new(),
+        };
+        let is_gateway = |op: &Op| matches!(op, Op::AddAddr { at, .. } if gateways.contains(at));
+        let here = |op: &Op| nodes.contains(op.ns()) && self.is_about(op) || is_gateway(op);
+        for op in self.drift.iter().filter(|op| here(op)) {
             found.push(Proposal { cost: DECLARED, edits: vec![(Edit::of(op.clone(), self.snapshot), true)] });
         }
+    }
+
+    /// The interfaces at the other ends of those of a node.
+    fn beside(&self, ns: &NsName) -> BTreeSet<Endpoint> {
+        let links = self.snapshot.nodes.get(ns).into_iter().flat_map(|node| node.links.keys());
+        links.flat_map(|dev| segment(self.snapshot, &at(ns, *dev), true).ends.into_keys()).collect()
     }
 
     /// Could the operation help the packet on its way? What somebody has added by hand, and the file does
@@ -369,12 +382,15 @@ impl<'a> Context<'a> {
                 self.walk.hops.iter().any(used) || ends.iter().flatten().any(first)
             }
             Op::SetSysctl { key, value, .. } => !(forwarding(key) && value == "0"),
-            // Also one that another has, or should have: it is in the way to that one.
+            // Also one that another has, or should have: it is in the way to that one. Or the same should be there with
+            // another length.
             Op::DelAddr { at, addr } => {
-                let is_it = |op: &Op| matches!(op, Op::AddAddr { at: end, addr: own } if end.ns != at.ns && own.addr() == addr.addr());
+                let same =
+                    |op: &Op| matches!(op, Op::AddAddr { addr: own, .. } if own.addr() == addr.addr() && own != addr);
+                let elsewhere = |op: &Op| matches!(op, Op::AddAddr { at: end, addr: own } if end.ns != at.ns && own.addr() == addr.addr());
                 concerns(*addr)
                     || owners(self.snapshot, addr.addr()).iter().any(|end| end.ns != at.ns)
-                    || self.drift.iter().any(is_it)
+                    || self.drift.iter().any(|op| same(op) || elsewhere(op))
             }
             Op::SetUp { up, .. } => *up,
             Op::SetMtu { .. } | Op::AddAddr { .. } | Op::SetNeigh { .. } | Op::DelNeigh { .. } => true,

@@ -147,7 +147,9 @@ fn there_and_back(snapshot: &Snapshot, query: &Query, choices: &Choices, learns:
         // Of several equal ways, each may give the packet another source.
         for src in other_sources(snapshot, query, &there, choices) {
             let other = walk(Packet { dst: src, ..packet });
-            if !back.ends_like(&other) {
+            if back.ends_like(&other) {
+                back.by_chance |= other.by_chance;
+            } else {
                 if back.arrives() {
                     back = other;
                 }

@@ -600,8 +600,10 @@ impl Walker<'_> {
                 };
                 match found {
                     Some(end) => {
-                        let has = self.snapshot.nodes.get(&end.ns).is_some_and(|node| lookup::is_own(node, addr));
-                        if known.permanent && !has {
+                        let family = state.packet.family();
+                        let takes = |node: &NodeState| lookup::is_own(node, addr) || forwards(node, family, end.dev);
+                        // A router there sends on what it gets, for whomever it is.
+                        if known.permanent && !self.snapshot.nodes.get(&end.ns).is_some_and(takes) {
                             return Err(wrong(Some(end)));
                         }
                         end

@@ -69,8 +69,8 @@ fn a_repair_holds_when_what_was_learnt_is_forgotten() {
     );
 }
 
-#[test]
-fn who_has_learnt_where_an_address_was_goes_on_sending_there() {
+/// c, d and e at one switch.
+fn segment() -> Snapshot {
     let mut net = Snapshot::default();
     for line in ["node c", "node d", "node e", "node sw", "bridge sw:br0"] {
         type_in(&mut net, line);
@@ -78,10 +78,29 @@ fn who_has_learnt_where_an_address_was_goes_on_sending_there() {
     for (number, node) in ["c", "d", "e"].into_iter().enumerate() {
         type_in(&mut net, &format!("link {node}:eth0 sw:p{number}"));
         type_in(&mut net, &format!("port sw:p{number} br0"));
+        type_in(&mut net, &format!("{node} addr 10.0.0.{}/24 dev eth0", number + 1));
     }
-    for line in ["c addr 10.0.0.1/24 dev eth0", "d addr 10.0.0.2/24 dev eth0", "e addr 10.0.0.2/24 dev eth0"] {
-        type_in(&mut net, line);
-    }
+    net
+}
+
+#[test]
+fn a_wrong_neighbour_that_is_a_router_sends_it_on() {
+    let mut net = segment();
+    let mac = link(&mut net, "e:eth0").mac.unwrap();
+    type_in(&mut net, &format!("c neigh 10.0.0.2 {mac} dev eth0 permanent"));
+    let query = ask("c", "10.0.0.2");
+    assert_eq!(says(&net, &query), "there c wrong-static-neighbour");
+    repairs(&net, &query, &[], &["c: ip neigh delete 10.0.0.2 dev eth0"]);
+    type_in(&mut net, "e sysctl net.ipv4.ip_forward 1");
+    assert_eq!(says(&net, &query), "");
+    let verdict = told(&net, &query);
+    assert_eq!(verdict.there.nodes().map(ToString::to_string).collect::<Vec<_>>(), ["c", "e", "d"]);
+}
+
+#[test]
+fn who_has_learnt_where_an_address_was_goes_on_sending_there() {
+    let mut net = segment();
+    type_in(&mut net, "e addr 10.0.0.2/24 dev eth0");
     let mac = link(&mut net, "e:eth0").mac.unwrap();
     type_in(&mut net, &format!("c neigh 10.0.0.2 {mac} dev eth0 learnt"));
     let query = Query { wanted: Some("d".parse().unwrap()), ..ask("c", "10.0.0.2") };
@@ -198,4 +217,76 @@ fn an_ipv6_address_cannot_be_there_twice() {
     repairs(&net, &query, &drift, &mended);
     // A default route is there all the time.
     assert!(net.nodes["a"].routes.iter().any(|it| it.key.is_default() && it.key.table == RouteKey::MAIN));
+}
+
+#[test]
+fn the_answer_to_another_source_may_be_a_matter_of_chance() {
+    // ```text
+    //      10.1.0.1 --- r --- 10.3.0.0/30
+    // a <                                  > t lo 10.9.0.1
+    //      10.2.0.1 --- s --- 10.4.0.0/30
+    // ```
+    let mut net = Snapshot::default();
+    for line in [
+        "node a",
+        "node r",
+        "node s",
+        "node t",
+        "link a:s s:a",
+        "link a:r r:a",
+        "link r:t t:r",
+        "link s:t t:s",
+        "a addr 10.1.0.1/30 dev r",
+        "r addr 10.1.0.2/30 dev a",
+        "a addr 10.2.0.1/30 dev s",
+        "s addr 10.2.0.2/30 dev a",
+        "r addr 10.3.0.1/30 dev t",
+        "t addr 10.3.0.2/30 dev r",
+        "s addr 10.4.0.1/30 dev t",
+        "t addr 10.4.0.2/30 dev s",
+        "t addr 10.9.0.1/32 dev lo",
+        "r route 10.9.0.1/32 via 10.3.0.2 dev t",
+        "s route 10.9.0.1/32 via 10.4.0.2 dev t",
+        "s route 10.1.0.0/30 via 10.2.0.1 dev a",
+        "t route 10.2.0.0/30 via 10.4.0.1 dev s",
+        "r sysctl net.ipv4.ip_forward 1",
+        "s sysctl net.ipv4.ip_forward 1",
+        // Answers do not come through it.
+        "s sysctl net.ipv4.conf.t.forwarding 0",
+    ] {
+        type_in(&mut net, line);
+    }
+    let hop = |via: &str, dev: &str| NextHop { via: Some(via.parse().unwrap()), dev: dev.parse().unwrap(), weight: 1 };
+    for (node, to, hops) in [
+        ("a", "10.9.0.1/32", [hop("10.2.0.2", "s"), hop("10.1.0.2", "r")]),
+        ("t", "10.1.0.0/30", [hop("10.4.0.1", "s"), hop("10.3.0.1", "r")]),
+    ] {
+        let route = Route::unicast(to.parse().unwrap(), hops.into());
+        hopyard_explain::Edit::Op(Op::SetRoute { ns: node.parse().unwrap(), route }).apply(&mut net);
+    }
+    assert_eq!(says(&net, &ask("a", "10.9.0.1")), "? back s forwarding-off");
+}
+
+#[test]
+fn the_declared_address_of_the_gateway_is_put_back_too() {
+    let mut net = chain_with(&["r1 noaddr 10.0.1.1/24 dev ab", "a noaddr 10.0.1.2/24 dev ra"]);
+    type_in(&mut net, "r1 addr 10.0.1.1/32 dev ab");
+    let hop = NextHop { via: Some("10.0.1.1".parse().unwrap()), dev: "ra".parse().unwrap(), weight: 1 };
+    let drift = [
+        Op::AddAddr { at: at("a:ra"), addr: "10.0.1.2/24".parse().unwrap() },
+        Op::SetRoute { ns: "a".parse().unwrap(), route: Route::unicast("0.0.0.0/0".parse().unwrap(), vec![hop]) },
+        Op::DelAddr { at: at("r1:ab"), addr: "10.0.1.1/32".parse().unwrap() },
+        Op::AddAddr { at: at("r1:ab"), addr: "10.0.1.1/24".parse().unwrap() },
+    ];
+    assert_eq!(says(&net, &ask("a", "10.0.3.2")), "there a no-route");
+    repairs(
+        &net,
+        &ask("a", "10.0.3.2"),
+        &drift,
+        &[
+            "a: ip address add 10.0.1.2/24 dev ra",
+            "a: ip route add default via 10.0.1.1",
+            "r1: ip address add 10.0.1.1/24 dev ab",
+        ],
+    );
 }

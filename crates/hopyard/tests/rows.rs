@@ -286,11 +286,11 @@ const ROWS: &[Row] = &[
          r1: nft add rule netdev fw in ip daddr 10.0.3.2 drop",
         "? there r1 undecided", ""),
     // Which may stop neighbour discovery, too.
-    row6("10f a firewall of an interface, IPv6",
+    Row { protocols: &[Protocol::Icmp], ..row6("10f a firewall of an interface, IPv6",
         "r1: nft add table netdev fw
          r1: nft 'add chain netdev fw in { type filter hook ingress device ab priority 0; policy accept; }'
          r1: nft add rule netdev fw in ip6 daddr fd00:3::2 drop",
-        "? there a undecided", ""),
+        "? there a undecided", "") },
     beside("10g a firewall of IP in a switch",
         "sw: nft add table ip fw
          sw: nft 'add chain ip fw forward { type filter hook forward priority 0; policy drop; }'",

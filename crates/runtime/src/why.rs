@@ -204,12 +204,35 @@ pub(crate) fn examine(
     let mut seen = None;
     if let Some(prepared) = probe(&verdict) {
         let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
-        let probed = probe::probe(world, snapshot, &query, &verdict, target, prepared)?;
-        disagreements.extend(probe::compare(&query, &verdict, target, &probed));
+        let is_watched = prepared.is_watched();
+        let mut probed = probe::probe(world, snapshot, &query, &verdict, target, prepared)?;
+        let mut differ = probe::compare(&query, &verdict, target, &probed);
+        if !differ.is_empty() && was_given_up(snapshot, &verdict, &probed) {
+            let again = if is_watched { Prepared::start(&query.packet) } else { Prepared::plain() };
+            probed = probe::probe(world, snapshot, &query, &verdict, target, again)?;
+            differ = probe::compare(&query, &verdict, target, &probed);
+        }
+        disagreements.extend(differ);
         seen = Some(probed);
     }
     let snapshot = Snapshot::default();
     Ok((Report { query, verdict, asked, seen, disagreements, repair: None, owner, snapshot }, choices))
+}
+
+/// Did the probe end where a node had to ask for a neighbour, and did not? When it has asked in vain, it gives up three
+/// seconds later, with all packets that wait for that neighbour, also those that came last; of the next one it asks anew.
+fn was_given_up(snapshot: &Snapshot, verdict: &Verdict, seen: &Seen) -> bool {
+    let walks = std::iter::once((&verdict.there, false)).chain(verdict.back.iter().map(|back| (back, true)));
+    let mut hops = walks.flat_map(|(walk, back)| walk.hops.iter().map(move |hop| (hop, back)));
+    hops.any(|(hop, back)| {
+        let (Some(next), None, Some(node)) = (&hop.next, &hop.end, snapshot.nodes.get(&hop.node)) else { return false };
+        let at = seen.at(&hop.node);
+        let passing = if back { at.reply } else { at.packet };
+        let addr = next.via.unwrap_or(hop.sent.dst);
+        let is_known = node.neighbours.iter().any(|it| it.dev == next.dev && it.addr == addr);
+        let came = passing.came.is_some() || hop.input.is_none() && !back;
+        came && passing.went.is_none() && !is_known && !at.asked.contains_key(&addr)
+    })
 }
 
 /// Looks for a repair of the network as it is now: from a probe, nodes have learnt who has which address.
@@ -339,8 +362,14 @@ fn ask(world: &mut World, verdict: &Verdict, disagreements: &mut Vec<Disagreemen
                 let node = hop.node.clone();
                 disagreements.push(Disagreement::Routing { back, node, answer: answer.clone() });
             }
-            if let (RouteAnswer::On { src: Some(kernel), .. }, None, false) = (&answer, hop.input, back)
+            // The source that it would choose, it says only if it is asked without one.
+            let chooses = match packet_of_connection(hop, back) {
+                Some(packet) => ask_hop(world, &packet, hop, back)?,
+                None => answer.clone(),
+            };
+            if let (RouteAnswer::On { src: Some(kernel), .. }, None, false) = (&chooses, hop.input, back)
                 && Some(*kernel) != hop.routed.src
+                && !(hop.routed.protocol == Protocol::Tcp && several(hop))
             {
                 disagreements.push(Disagreement::Source { model: hop.routed.src, kernel: *kernel });
             }
@@ -348,6 +377,12 @@ fn ask(world: &mut World, verdict: &Verdict, disagreements: &mut Vec<Disagreemen
         }
     }
     Ok(asked)
+}
+
+/// The packet by which a TCP connection gets its source.
+fn packet_of_connection(hop: &Hop, back: bool) -> Option<Packet> {
+    let own = hop.input.is_none() && !back && hop.routed.protocol == Protocol::Tcp;
+    own.then_some(Packet { src: None, ..hop.routed })
 }
 
 /// Does the kernel's routing do what the model says? It knows nothing of neighbours, firewalls and sizes.

@@ -123,8 +123,11 @@ pub(crate) fn fault(dice: &mut Dice, state: &NetState, path: &[NsName], target: 
             vec![Op::DelAddr { at: at.clone(), addr: net }, Op::AddAddr { at, addr: wrong }]
         }
         13 => {
-            // Nobody has that Ethernet address.
-            let mac = hopyard::net::MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
+            // An Ethernet address that nobody has, or somebody else.
+            let nobodys = hopyard::net::MacAddr::from_bytes([2, 0, 0, 0, 0, 1]);
+            let links = state.namespaces.values().flat_map(|space| space.links.values());
+            let macs: Vec<_> = links.filter_map(|link| link.mac).collect();
+            let mac = if macs.is_empty() || dice.roll(2) == 0 { nobodys } else { *dice.pick(&macs) };
             vec![Op::SetNeigh { at, addr: neighbour(dice, state, link, target), mac }]
         }
         14 if !own.is_empty() => {

@@ -115,6 +115,11 @@ impl Prepared {
         Prepared { token, watch: Some(DropWatch::begin_beside(mark(packet, packet, token))) }
     }
 
+    /// Is it also seen for which reason the kernel drops it?
+    pub(super) fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
     /// One of many, of which only what becomes of them matters.
     pub(crate) fn plain() -> Self {
         let salt = [crate::ping::salt(), crate::ping::salt().rotate_left(16)].map(u32::to_be_bytes);
