@@ -271,7 +271,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__check)
-            opts="-l -4 -6 -W -h --color --lab --ipv4-only --ipv6-only --no-probe --timeout --json --help"
+            opts="-l -4 -6 -W -h --color --lab --ipv4-only --ipv6-only --ns --from --no-probe --probe --timeout --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -286,6 +286,10 @@ _hop() {
                     return 0
                     ;;
                 -l)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -41,7 +41,7 @@ complete -c hop -n "__fish_hop_needs_command" -f -a "shell" -d 'Open a shell in 
 complete -c hop -n "__fish_hop_needs_command" -f -a "sandbox" -d 'Run a command that reaches nothing but what is allowed'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ping" -d 'Measure who reaches whom: one pair of nodes, or all of them'
 complete -c hop -n "__fish_hop_needs_command" -f -a "why" -d 'Say why one node does not reach another: hop by hop, there and back, with the smallest repair'
-complete -c hop -n "__fish_hop_needs_command" -f -a "check" -d 'Say who reaches whom: predicted for all pairs of nodes, and tried'
+complete -c hop -n "__fish_hop_needs_command" -f -a "check" -d 'Say who reaches whom, and whether it is as it should be: predicted for all pairs of nodes, and tried'
 complete -c hop -n "__fish_hop_needs_command" -f -a "record" -d 'Write a network down as it is now, in one file that `hop why --from` explains anywhere'
 complete -c hop -n "__fish_hop_needs_command" -f -a "ns" -d 'Namespaces by name, as `ip netns` has them: what one makes, the other sees, enters and deletes'
 complete -c hop -n "__fish_hop_needs_command" -f -a "attach" -d 'Make a running container a node of a running lab'
@@ -159,10 +159,13 @@ complete -c hop -n "__fish_hop_using_subcommand check" -l color -d 'Colours: `au
 always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand check" -s l -l lab -d 'The lab; not needed where only one runs' -r
+complete -c hop -n "__fish_hop_using_subcommand check" -l from -d 'Check what `hop record` has written, here or elsewhere: by prediction alone' -r -F
 complete -c hop -n "__fish_hop_using_subcommand check" -s W -l timeout -d 'How long to wait for an expected answer, in milliseconds' -r
 complete -c hop -n "__fish_hop_using_subcommand check" -s 4 -l ipv4-only -d 'IPv4 only'
 complete -c hop -n "__fish_hop_using_subcommand check" -s 6 -l ipv6-only -d 'IPv6 only'
+complete -c hop -n "__fish_hop_using_subcommand check" -l ns -d 'Check namespaces: names in /run/netns, `pid:1234`, a path, or `host` for the machine\'s own network. With them comes all that cables lead to from there'
 complete -c hop -n "__fish_hop_using_subcommand check" -l no-probe -d 'Send no packet: only predict'
+complete -c hop -n "__fish_hop_using_subcommand check" -l probe -d 'With --ns: send packets also from the machine\'s own network, and where they leave what is known'
 complete -c hop -n "__fish_hop_using_subcommand check" -l json -d 'Print JSON'
 complete -c hop -n "__fish_hop_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand record" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
