@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -12,23 +11,7 @@ use hopyard_kernel::holders::NamespaceId;
 use hopyard_kernel::tap::Mark;
 use hopyard_kernel::{Errno, Part, Realm, World};
 use hopyard_net::{NextHop, Op, Route, SysctlKey};
-use support::{addr, apply, parse, until, up, veth};
-
-fn mark(protocol: u8, dst: &str) -> Mark {
-    let dst: IpAddr = parse(dst);
-    // No other test has the same.
-    let salt = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
-    Mark {
-        protocol,
-        src: Some(if dst.is_ipv4() { parse("10.0.0.1") } else { parse("fd00::1") }),
-        dst,
-        source_port: 40000,
-        destination_port: 7,
-        becomes: (dst, 7),
-        token: u64::try_from(salt & u128::from(u64::MAX)).unwrap().to_be_bytes(),
-        length: 84,
-    }
-}
+use support::{addr, apply, mark, parse, until, up, veth};
 
 /// ```text
 /// a eth0 ------ eth0 b

@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use hopyard_kernel::nftables::{Decided, TraceStep, Tracer};
 use hopyard_kernel::tap::Mark;
 use hopyard_kernel::{Errno, Part, Realm, SnapshotScope, World, pin};
 use hopyard_net::{NextHop, Op, Route, Ruleset, SysctlKey};
-use support::{addr, apply, parse, realms, run_inside, until, up, veth};
+use support::{addr, apply, mark, parse, realms, run_inside, until, up, veth};
 
 /// ```text
 /// a eth0 ------------- eth0 r eth1 ------------- eth0 b
@@ -51,21 +50,6 @@ fn three(realm: Realm) -> World {
     ops.extend([route("a", "fd01::/64", "fd00::2"), route("b", "fd00::/64", "fd01::1")]);
     apply(&mut world, &ops);
     world
-}
-
-fn mark(protocol: u8, dst: &str) -> Mark {
-    let dst: IpAddr = parse(dst);
-    let salt = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
-    Mark {
-        protocol,
-        src: Some(if dst.is_ipv4() { parse("10.0.0.1") } else { parse("fd00::1") }),
-        dst,
-        source_port: 40000,
-        destination_port: 7,
-        becomes: (dst, 7),
-        token: u64::try_from(salt & u128::from(u64::MAX)).unwrap().to_be_bytes(),
-        length: 84,
-    }
 }
 
 fn nft(world: &World, ns: &str, rules: &str) {

@@ -84,13 +84,17 @@ impl DropWatch {
     /// It may not be done, or this kernel does not say.
     pub fn begin(mark: &Mark) -> Result<Self, KernelError> {
         let failed = |what: &'static str| move |error: io::Error| KernelError::new(what, error);
+        let unknown = || KernelError::new("find out why the kernel drops packets", Errno::from_raw(libc::EOPNOTSUPP));
+        // The program takes an address for 64 bits.
+        if cfg!(not(target_pointer_width = "64")) {
+            return Err(unknown());
+        }
         // First what is refused at once to who may not.
         let ring = system::make_map(Map::Ring, RING_BYTES).map_err(failed("make a ring buffer for the kernel"))?;
         let watched = system::make_map(Map::Numbers, MOST_NAMESPACES).map_err(failed("make a map for the kernel"))?;
         let ring = Ring::of(ring, RING_BYTES as usize).map_err(failed("share memory with the kernel"))?;
         let described = Description::open();
         let described = described.map_err(|error| KernelError::new(format!("read {}", Description::PATH), error))?;
-        let unknown = || KernelError::new("find out why the kernel drops packets", Errno::from_raw(libc::EOPNOTSUPP));
         let names = [&Layout::STRUCTURES[..], &["skb_drop_reason"]].concat();
         let btf = Btf::read(described.bytes(), &names).ok_or_else(unknown)?;
         let reasons = btf.enumeration("skb_drop_reason").ok_or_else(unknown)?;

@@ -104,35 +104,30 @@ pub(super) fn program(
     ring: BorrowedFd<'_>,
 ) -> Vec<Instruction> {
     let mut code = Assembler::default();
-    // The arguments of the tracepoint: packet, place in the kernel, reason.
+    // The arguments of the tracepoint, of 64 bits each: packet, place in the kernel, reason.
     code.push(LOAD_8, PACKET, 1, 0, 0);
-    code.push(LOAD_4, REASON, 1, 16, 0);
+    code.push(LOAD_8, REASON, 1, 16, 0);
 
     // Its namespace: of the interface at which it is; else of its socket; else of its route.
     let mut found = Vec::new();
-    code.read(VALUE, 8, PACKET, layout.interface);
-    code.push(LOAD_8, AT, STACK, VALUE, 0);
+    code.follow(PACKET, layout.interface);
     let no_interface = code.jump(JUMP_IF_EQUAL, AT, 0);
-    code.read(VALUE, 8, AT, layout.namespace_of_interface);
+    code.follow(AT, layout.namespace_of_interface);
     found.push(code.jump(JUMP, 0, 0));
     code.land([no_interface]);
-    code.read(VALUE, 8, PACKET, layout.socket);
-    code.push(LOAD_8, AT, STACK, VALUE, 0);
+    code.follow(PACKET, layout.socket);
     let no_socket = code.jump(JUMP_IF_EQUAL, AT, 0);
-    code.read(VALUE, 8, AT, layout.namespace_of_socket);
+    code.follow(AT, layout.namespace_of_socket);
     found.push(code.jump(JUMP, 0, 0));
     code.land([no_socket]);
-    code.read(VALUE, 8, PACKET, layout.route);
-    code.push(LOAD_8, AT, STACK, VALUE, 0);
+    code.follow(PACKET, layout.route);
     // The lowest bit says who frees it.
     code.push(AND, AT, 0, 0, !1);
-    code.read(VALUE, 8, AT, layout.interface_of_route);
-    code.push(LOAD_8, AT, STACK, VALUE, 0);
-    code.read(VALUE, 8, AT, layout.namespace_of_interface);
+    code.follow(AT, layout.interface_of_route);
+    code.follow(AT, layout.namespace_of_interface);
     code.land(found);
 
     // What cannot be read is 0, which no namespace is.
-    code.push(LOAD_8, AT, STACK, VALUE, 0);
     code.read(RECORD, 4, AT, layout.number);
     code.load_map(1, watched);
     code.push(COPY, 2, STACK, 0, 0);
@@ -143,8 +138,7 @@ pub(super) fn program(
     // Its bytes, from the IP header on.
     code.read(VALUE, 2, PACKET, layout.network_header);
     code.push(LOAD_2, HEADER, STACK, VALUE, 0);
-    code.read(VALUE, 8, PACKET, layout.memory);
-    code.push(LOAD_8, AT, STACK, VALUE, 0);
+    code.follow(PACKET, layout.memory);
     code.push(ADD_REGISTER, AT, HEADER, 0, 0);
     code.read(RECORD_PACKET, PACKET_BYTES, AT, 0);
 
@@ -206,6 +200,12 @@ impl Assembler {
         self.push(COPY, 3, from, 0, 0);
         self.push(ADD, 3, 0, 0, fits(offset));
         self.push(CALL, 0, 0, 0, READ_KERNEL);
+    }
+
+    /// Reads an address, to look at what is there.
+    fn follow(&mut self, from: u8, offset: usize) {
+        self.read(VALUE, 8, from, offset);
+        self.push(LOAD_8, AT, STACK, VALUE, 0);
     }
 
     /// It takes the place of two.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use hopyard_kernel::tap::Mark;
 use hopyard_kernel::{Realm, World};
 use hopyard_net::{Endpoint, IfName, LinkKind, NetState, NsName, NsState, Op, SysctlKey, VethEnd};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
@@ -218,4 +219,21 @@ pub(crate) fn ping(world: &World, from: &str, to: &str) -> bool {
         }
         false
     })
+}
+
+/// A probe from 10.0.0.1 or fd00::1.
+pub(crate) fn mark(protocol: u8, dst: &str) -> Mark {
+    let dst: IpAddr = parse(dst);
+    // No other test has the same.
+    let salt = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    Mark {
+        protocol,
+        src: Some(if dst.is_ipv4() { parse("10.0.0.1") } else { parse("fd00::1") }),
+        dst,
+        source_port: 40000,
+        destination_port: 7,
+        becomes: (dst, 7),
+        token: u64::try_from(salt & u128::from(u64::MAX)).unwrap().to_be_bytes(),
+        length: 84,
+    }
 }
