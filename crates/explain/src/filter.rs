@@ -415,11 +415,8 @@ fn network_header(packet: &Packet) -> Header {
 fn transport_header(packet: &Packet) -> Header {
     let mut header = Header::new();
     match packet.protocol {
-        Protocol::Icmp if let Some(message) = packet.discovery => {
-            let kind = match message {
-                Discovery::Question => 135,
-                Discovery::Answer => 136,
-            };
+        Protocol::Icmp if packet.discovery.is_some() => {
+            let kind = if packet.discovery == Some(Discovery::Question) { 135 } else { 136 };
             add(&mut header, &[kind, 0]);
         }
         Protocol::Icmp if packet.too_big => {

@@ -684,12 +684,14 @@ impl Walker<'_> {
                 }
             });
         }
-        match (answers.owners.as_slice(), answers.refusals.first()) {
-            ([one], _) => Ok(one.clone()),
-            ([], _) if let Some(Stopped { by, answer, why }) = stopped => Err(match why {
+        if let Some(Stopped { by, answer, why }) = stopped.filter(|_| answers.owners.is_empty()) {
+            return Err(match why {
                 Reason::Undecided(what) => Reason::Undecided(format!("neighbour discovery, {by}: {what}")),
                 why => Reason::DiscoveryDropped { addr, dev, by, answer, why: Box::new(why) },
-            }),
+            });
+        }
+        match (answers.owners.as_slice(), answers.refusals.first()) {
+            ([one], _) => Ok(one.clone()),
             ([], _) if answers.beyond.is_some() => Err(undecided(segment)),
             ([], Some((by, why))) => Err(Reason::ArpRefused { addr, dev, by: by.clone(), why: *why }),
             ([], None) => {
