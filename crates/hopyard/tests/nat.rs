@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hopyard::runtime::{Home, Lifetime, Running};
 use hopyard::{Network, Node};
@@ -14,7 +14,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whom a server in a node sees when somebody connects to an address, and what the one who connects reads.
 fn seen_from(client: &Node<'_>, server: &Node<'_>, listen: u16, to: &str) -> std::io::Result<IpAddr> {
-    let listener = server.run(|| TcpListener::bind(("0.0.0.0", listen))).unwrap()?;
+    let deadline = Instant::now() + PATIENCE;
+    let listener = loop {
+        match server.run(|| TcpListener::bind(("0.0.0.0", listen))).unwrap() {
+            // The children of other tests may have the last one open for a moment more.
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            bound => break bound?,
+        }
+    };
     let to: SocketAddr = to.parse().unwrap();
     std::thread::scope(|scope| {
         let connected = client.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap()?;
