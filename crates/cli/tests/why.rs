@@ -410,7 +410,7 @@ fn the_firewall_is_followed_rule_by_rule() {
             1,
             "chain inet fw more (forward)",
         ),
-        // A set is not understood: the packet decides.
+        // What a set does not have goes on.
         ("r", hook("forward", "accept", &format!("{sets}\nmeta l4proto icmp accept")), &["a", "b"], 0, "YES"),
     ];
     for (node, chains, args, status, piece) in cases {
@@ -436,7 +436,7 @@ fn the_firewall_is_followed_rule_by_rule() {
     let output = place.output(&["why", "a", "b"]);
     let second = text(&output.stdout);
     assert_eq!(output.status.code(), Some(3), "{second}");
-    assert!(second.starts_with("???") && second.contains("`limit` is not understood"), "{second}");
+    assert!(second.starts_with("???") && second.contains("`limit` depends on more than the packet"), "{second}");
 }
 
 #[test]

@@ -10,6 +10,8 @@ mod code;
 mod derive;
 mod edit;
 mod filter;
+mod frames;
+mod header;
 mod hidden;
 mod lookup;
 mod matrix;

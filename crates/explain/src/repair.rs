@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    Endpoint, FibAction, IfName, IpNet, LinkKind, Mtu, NextHop, NodeState, NsName, Op, Route, RouteKind, Snapshot,
-    SysctlKey,
+    Endpoint, Family, FibAction, IfName, IpNet, LinkKind, Mtu, NextHop, NodeState, NsName, Op, Route, RouteKind,
+    Snapshot, SysctlKey,
 };
 use serde::Serialize;
 
@@ -251,13 +251,17 @@ impl<'a> Context<'a> {
                     self.take_address(&end, self.dst, &mut found);
                 }
             }
-            Reason::Firewall { family, table, chain, rule, .. } => {
-                let (ns, family, table, chain) = (ns.clone(), family.clone(), table.clone(), chain.clone());
-                let edit = match rule {
-                    Some(handle) => Edit::DelFilterRule { ns, family, table, chain, handle: *handle },
-                    None => Edit::AcceptByDefault { ns, family, table, chain },
+            Reason::Firewall { .. } => let_through(ns, &trouble.reason, &mut found),
+            Reason::FrameDropped { by, bridge_nf, why, .. } => {
+                let by_sysctl = |key: &&SysctlKey| {
+                    let all = self.snapshot.nodes.get(by).and_then(|node| node.bridge_nf).unwrap_or_default();
+                    Family::BOTH.into_iter().any(|family| SysctlKey::bridge_nf(family) == **key && all.of(family))
                 };
-                push(&mut found, LOOSENING, vec![edit]);
+                // Rules about packets are seldom meant for frames.
+                if let Some(key) = bridge_nf.as_ref().filter(by_sysctl) {
+                    push(&mut found, INTRUSIVE, vec![sysctl(by, key.clone(), "0")]);
+                }
+                let_through(by, why, &mut found);
             }
             Reason::TooBig { dev, .. } | Reason::PmtudBlackhole { dev, .. } => self.widen(&[at(ns, *dev)], &mut found),
             Reason::MtuMismatch { at, .. } => self.widen(std::slice::from_ref(at), &mut found),
@@ -293,7 +297,7 @@ impl<'a> Context<'a> {
             Reason::NeighbourUnresolved { dev, .. } | Reason::NoCarrier { dev, .. } | Reason::WrongMask { dev, .. } => {
                 let wired = segment(self.snapshot, &at(ns, *dev), true);
                 nodes.extend(wired.ends.keys().map(|end| end.ns.clone()));
-                nodes.extend(wired.ends.values().flat_map(|way| way.switches.iter().cloned()));
+                nodes.extend(wired.ends.values().flat_map(|way| way.switches().cloned()));
             }
             // Where the answer should go has no address of its own.
             Reason::Undecided(_) | Reason::LeavesKnown { .. } => nodes.extend(self.target.clone()),
@@ -595,6 +599,17 @@ impl<'a> Context<'a> {
             plain(Edit::Op(Op::SetUp { at: end.clone(), up: true }), found);
         }
     }
+}
+
+/// Removes what a firewall drops a packet by.
+fn let_through(ns: &NsName, reason: &Reason, found: &mut Vec<Proposal>) {
+    let Reason::Firewall { family, table, chain, rule, .. } = reason else { return };
+    let (ns, family, table, chain) = (ns.clone(), family.clone(), table.clone(), chain.clone());
+    let edit = match rule {
+        Some(handle) => Edit::DelFilterRule { ns, family, table, chain, handle: *handle },
+        None => Edit::AcceptByDefault { ns, family, table, chain },
+    };
+    push(found, LOOSENING, vec![edit]);
 }
 
 /// An ordinary change, unless it restores what was declared and is proposed as that.
