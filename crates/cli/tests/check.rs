@@ -139,8 +139,8 @@ fn what_no_model_predicts_is_counted_and_named() {
     }
     let place = Place::new();
     routed(&place);
-    let rules = "table ip t { set s { type ipv4_addr; elements = { 192.0.2.1 }; }; \
-                 chain f { type filter hook forward priority 0; ip daddr @s drop; }; }";
+    let rules = "table ip t { chain f { type filter hook forward priority 0; policy drop; \
+                 limit rate 1000/second accept; }; }";
     place.hop(&["exec", "r", "--", "nft", rules]);
     let (said, status) = check(&place, &["-4"]);
     assert!(
@@ -158,7 +158,7 @@ fn what_no_model_predicts_is_counted_and_named() {
     let output = place.output(&["why", "-4", "a", "b"]);
     let said = text(&output.stdout);
     assert!(said.starts_with("YES a -> ") && said.contains("the probe was answered"), "{said}");
-    assert!(said.contains(": a set is not understood"), "{said}");
+    assert!(said.contains(": `limit` depends on more than the packet"), "{said}");
     assert!(said.contains("\n back") && said.contains("  answered") && !said.contains("not reached"), "{said}");
     assert_eq!(output.status.code(), Some(0));
     let output = place.output(&["why", "-4", "a", "b", "--no-probe"]);

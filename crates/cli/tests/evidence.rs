@@ -314,7 +314,13 @@ fn a_ruleset_of_another_program_is_traced_and_nothing_is_left_open() {
         family: "inet".to_owned(),
         table: "theirs".to_owned(),
         name: "forward".to_owned(),
-        base: Some(BaseChain { hook: Hook::Forward, priority: 0, drops: true, kind: "filter".to_owned() }),
+        base: Some(BaseChain {
+            hook: Hook::Forward,
+            priority: 0,
+            drops: true,
+            kind: "filter".to_owned(),
+            devices: Vec::new(),
+        }),
         rules: Vec::new(),
     };
     let owner = net.node("r").unwrap().run(|| {

@@ -530,7 +530,7 @@ fn the_firewall_is_followed_rule_by_rule() {
             1,
             "chain inet fw more (forward)",
         ),
-        // A set is not understood: the packet decides.
+        // What a set does not have goes on.
         ("r", hook("forward", "accept", &format!("{sets}\nmeta l4proto icmp accept")), &["a", "b"], 0, "YES"),
     ];
     for (node, chains, args, status, piece) in cases {

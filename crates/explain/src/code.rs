@@ -66,6 +66,8 @@ codes! {
     StaleNeighbour = "stale-neighbour";
     /// A rule or a policy of the firewall.
     Firewall = "firewall";
+    /// A rule about packets, of a switch that frames cross.
+    FirewallBridge = "firewall-bridge";
     /// It is too long for the interface.
     Mtu = "mtu";
     /// It is too long for the interface, and its sender is never told.

@@ -22,6 +22,7 @@ pub fn derive(state: &NetState, beside: Option<&Snapshot>) -> Snapshot {
         let before = beside.and_then(|beside| beside.nodes.get(ns));
         let mut node = NodeState {
             rules: before.map_or_else(PolicyRule::defaults, |before| before.rules.clone()),
+            bridge_nf: before.and_then(|before| before.bridge_nf),
             firewall: before.map_or_else(|| Some(Ruleset::default()), |before| before.firewall.clone()),
             all: before.map(|before| before.all).unwrap_or_default(),
             forwards_ipv6: before.is_some_and(|before| before.forwards_ipv6),

@@ -209,6 +209,10 @@ pub(crate) fn set_sysctl(node: &mut NodeState, key: &SysctlKey, value: &str) {
         node.forwards_ipv6 = number != 0;
         return;
     }
+    if let Some(family) = Family::BOTH.into_iter().find(|family| SysctlKey::bridge_nf(*family) == *key) {
+        *node.bridge_nf.get_or_insert_default().of_mut(family) = number != 0;
+        return;
+    }
     let Some(rest) = key.as_str().strip_prefix("net.ipv4.conf.") else { return };
     let Some((dev, what)) = rest.rsplit_once('.') else { return };
     let conf = if dev == "all" {

@@ -8,9 +8,10 @@
 
 mod code;
 mod derive;
-mod discovery;
 mod edit;
 mod filter;
+mod frames;
+mod header;
 mod hidden;
 mod lookup;
 mod matrix;
@@ -27,7 +28,7 @@ pub use derive::derive;
 pub use edit::Edit;
 pub use hidden::{Behind, Hidden, behind, hidden, translators, waiting_behind};
 pub use matrix::{Cause, Cell, Matrix, Target, matrix};
-pub use packet::{Discovery, Packet, Protocol};
+pub use packet::{Packet, Protocol};
 pub use reason::{ArpRefusal, Reason};
 pub use repair::{Repair, Stage, repair};
 pub use steps::{Part, Step, steps, table_name};

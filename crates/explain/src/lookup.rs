@@ -10,6 +10,7 @@ use hopyard_net::{
 use std::cmp::Reverse;
 
 use crate::Packet;
+use crate::filter::Mark;
 
 /// What the tables of a node say of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +33,13 @@ pub(crate) struct Question<'a> {
     pub(crate) input: Option<IfName>,
     /// Routes through that interface only.
     pub(crate) output: Option<IfName>,
+    /// What a firewall has marked it with.
+    pub(crate) mark: Mark,
 }
 
 impl<'a> Question<'a> {
     pub(crate) fn of(packet: &'a Packet, input: Option<IfName>) -> Self {
-        Question { packet, input, output: None }
+        Question { packet, input, output: None, mark: Mark::default() }
     }
 }
 
@@ -51,7 +54,22 @@ pub(crate) fn find<'a>(node: &'a NodeState, question: &Question<'_>) -> Found<'a
             continue;
         }
         jump = None;
-        if !matches(rule, question) {
+        let holds = match question.mark {
+            Mark::Known(mark) => matches(rule, question, mark),
+            // With the mark that it asks for, and with another one.
+            Mark::Unknown => {
+                let (value, mask) = rule.mark.unwrap_or_default();
+                let holds = matches(rule, question, value);
+                if holds != matches(rule, question, value ^ mask) {
+                    return Found::Beyond(format!(
+                        "policy rule {} asks for the mark, which is not known",
+                        rule.priority
+                    ));
+                }
+                holds
+            }
+        };
+        if !holds {
             continue;
         }
         if let Some(what) = &rule.beyond {
@@ -76,7 +94,7 @@ pub(crate) fn find<'a>(node: &'a NodeState, question: &Question<'_>) -> Found<'a
     Found::Nothing
 }
 
-fn matches(rule: &PolicyRule, question: &Question<'_>) -> bool {
+fn matches(rule: &PolicyRule, question: &Question<'_>, mark: u32) -> bool {
     let packet = question.packet;
     let within = |range: Option<(u16, u16)>, port| range.is_none_or(|(first, last)| (first..=last).contains(&port));
     let input = question.input.map_or_else(|| "lo".to_owned(), |dev| dev.to_string());
@@ -84,7 +102,7 @@ fn matches(rule: &PolicyRule, question: &Question<'_>) -> bool {
         && rule.to.is_none_or(|net| net.contains(&packet.dst))
         && rule.iif.as_ref().is_none_or(|iif| *iif == input)
         && rule.oif.as_ref().is_none_or(|oif| question.output.is_some_and(|dev| dev.as_str() == oif))
-        && rule.mark.is_none_or(|(value, _)| value == 0)
+        && rule.mark.is_none_or(|(value, mask)| mark & mask == value)
         && rule.protocol.is_none_or(|number| number == packet.protocol.number(packet.family()))
         && within(rule.source_port, packet.source_port)
         && within(rule.destination_port, packet.destination_port);
@@ -246,7 +264,7 @@ pub(crate) fn check_source(
     };
     let no_way_back = |back_by| (filter > 0).then_some(Disbelief::NoWayBack { strict: filter == 1, back_by });
     // The kernel asks as if the packet had come from where it would go to.
-    match find(node, &Question { packet: &reverse, input: output, output: None }) {
+    match find(node, &Question::of(&reverse, output)) {
         Found::Beyond(what) => Some(Disbelief::Beyond(what)),
         Found::Nothing | Found::Refused(_) => no_way_back(None),
         Found::Route(route) => match &route.action {

@@ -61,18 +61,6 @@ pub struct Packet {
     pub reply: bool,
     /// Is it the ICMP error that tells a sender what fits (RFC 1191, RFC 8201)?
     pub too_big: bool,
-    /// Is it a message of neighbour discovery?
-    pub discovery: Option<Discovery>,
-}
-
-/// A message of neighbour discovery (RFC 4861, sections 4.3 and 4.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Discovery {
-    /// Who has the address?
-    Question,
-    /// I have.
-    Answer,
 }
 
 impl Packet {
@@ -100,7 +88,6 @@ impl Packet {
             may_fragment: false,
             reply: false,
             too_big: false,
-            discovery: None,
         }
     }
 

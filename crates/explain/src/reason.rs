@@ -110,20 +110,20 @@ pub enum Reason {
         chain: String,
         /// The handle of the rule; `None`: the chain's policy.
         rule: Option<u64>,
+        /// The rule as nft(8) lists it.
+        text: Option<String>,
         /// Does the sender get an answer?
         rejects: bool,
     },
-    /// Who has the address of the next hop is asked by packets, and a firewall drops the question or the answer.
-    DiscoveryDropped {
-        /// The address that is asked for.
-        addr: IpAddr,
-        /// On that link.
-        dev: IfName,
-        /// Whose firewall.
+    /// On the wire a firewall drops it: that of a switch, or of the interface at the other end.
+    FrameDropped {
+        /// Whose firewall it is.
         by: NsName,
-        /// Is it the answer that is dropped?
-        answer: bool,
-        /// How: [`Reason::Firewall`].
+        /// The sysctl by which rules about packets see the frames of a switch; `None`: it is a rule about frames.
+        bridge_nf: Option<SysctlKey>,
+        /// Not the packet itself, but the question for this address, or the answer to it.
+        asking: Option<(IpAddr, bool)>,
+        /// What it drops it by.
         why: Box<Reason>,
     },
     /// It is larger than the interface sends, and may not be cut.
@@ -231,7 +231,8 @@ impl Reason {
             Reason::DuplicateAddress { .. } => Code::DuplicateAddress,
             Reason::WrongNeighbour { permanent: true, .. } => Code::WrongStaticNeighbour,
             Reason::WrongNeighbour { .. } => Code::StaleNeighbour,
-            Reason::Firewall { .. } | Reason::DiscoveryDropped { .. } => Code::Firewall,
+            Reason::Firewall { .. } | Reason::FrameDropped { bridge_nf: None, .. } => Code::Firewall,
+            Reason::FrameDropped { bridge_nf: Some(_), .. } => Code::FirewallBridge,
             Reason::TooBig { .. } => Code::Mtu,
             Reason::PmtudBlackhole { .. } => Code::PmtudBlackhole,
             Reason::MtuMismatch { .. } => Code::MtuMismatch,

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    Endpoint, FibAction, IfName, IpNet, LinkKind, Mtu, NextHop, NodeState, NsName, Op, Route, RouteKind, Snapshot,
-    SysctlKey,
+    Endpoint, Family, FibAction, IfName, IpNet, LinkKind, Mtu, NextHop, NodeState, NsName, Op, Route, RouteKind,
+    Snapshot, SysctlKey,
 };
 use serde::Serialize;
 
@@ -290,7 +290,17 @@ impl<'a> Context<'a> {
                 }
             }
             Reason::Firewall { .. } => let_pass(ns, &trouble.reason, &mut found),
-            Reason::DiscoveryDropped { by, why, .. } => let_pass(by, why, &mut found),
+            Reason::FrameDropped { by, bridge_nf, why, .. } => {
+                let by_sysctl = |key: &&SysctlKey| {
+                    let all = self.snapshot.nodes.get(by).and_then(|node| node.bridge_nf).unwrap_or_default();
+                    Family::BOTH.into_iter().any(|family| SysctlKey::bridge_nf(family) == **key && all.of(family))
+                };
+                // Rules about packets are seldom meant for frames.
+                if let Some(key) = bridge_nf.as_ref().filter(by_sysctl) {
+                    push(&mut found, INTRUSIVE, vec![sysctl(by, key.clone(), "0")]);
+                }
+                let_pass(by, why, &mut found);
+            }
             Reason::TooBig { dev, .. } | Reason::PmtudBlackhole { dev, .. } => self.widen(&[at(ns, *dev)], &mut found),
             Reason::MtuMismatch { at, .. } => self.widen(std::slice::from_ref(at), &mut found),
             Reason::TtlExpired
@@ -321,14 +331,14 @@ impl<'a> Context<'a> {
             Reason::ArpRefused { by, .. } | Reason::MtuMismatch { at: by, .. } => {
                 nodes.insert(by.ns.clone());
             }
-            Reason::DiscoveryDropped { by, .. } => {
+            Reason::FrameDropped { by, .. } => {
                 nodes.insert(by.clone());
             }
             Reason::DuplicateAddress { owners, .. } => nodes.extend(owners.iter().map(|end| end.ns.clone())),
             Reason::NeighbourUnresolved { dev, .. } | Reason::NoCarrier { dev, .. } | Reason::WrongMask { dev, .. } => {
                 let wired = segment(self.snapshot, &at(ns, *dev), true);
                 nodes.extend(wired.ends.keys().map(|end| end.ns.clone()));
-                nodes.extend(wired.ends.values().flat_map(|way| way.switches.iter().cloned()));
+                nodes.extend(wired.ends.values().flat_map(|way| way.switches().cloned()));
             }
             // Where the answer should go has no address of its own.
             Reason::Undecided(_) | Reason::LeavesKnown { .. } => nodes.extend(self.target.clone()),

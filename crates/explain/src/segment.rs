@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use hopyard_net::{Endpoint, Family, FibAction, IfName, LinkKind, LinkState, MacAddr, NodeState, NsName, Snapshot};
 
-use crate::lookup::{self, Disbelief, Found, Question};
-use crate::{ArpRefusal, Packet, Protocol};
+use crate::frames;
+use crate::header::Question;
+use crate::lookup::{self, Disbelief, Found};
+use crate::{ArpRefusal, Packet, Protocol, Reason};
 
 /// The interfaces that frames from one interface come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,8 +28,36 @@ pub(crate) struct Segment {
 pub(crate) struct Way {
     /// The smallest packet size that an interface on the way takes in, and which one it is.
     pub(crate) narrowest: Option<(u32, Endpoint)>,
+    /// The bridges that it crosses.
+    pub(crate) crossings: Vec<Crossing>,
+}
+
+/// A bridge that a frame crosses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Crossing {
+    pub(crate) bridge: Endpoint,
+    /// The port that it comes in by; `None`: it is of the bridge's own node.
+    pub(crate) input: Option<IfName>,
+    /// The port that it leaves by; `None`: it is for the bridge's own node.
+    pub(crate) output: Option<IfName>,
+}
+
+impl Way {
     /// The switches that it crosses.
-    pub(crate) switches: Vec<NsName>,
+    pub(crate) fn switches(&self) -> impl Iterator<Item = &NsName> {
+        self.crossings.iter().map(|it| &it.bridge.ns)
+    }
+
+    /// The bridges that an answer crosses, in its order.
+    pub(crate) fn back(&self) -> Vec<Crossing> {
+        let turned = |it: &Crossing| Crossing { bridge: it.bridge.clone(), input: it.output, output: it.input };
+        self.crossings.iter().rev().map(turned).collect()
+    }
+
+    fn through(mut self, bridge: &Endpoint, input: Option<IfName>, output: Option<IfName>) -> Self {
+        self.crossings.push(Crossing { bridge: bridge.clone(), input, output });
+        self
+    }
 }
 
 pub(crate) fn link_at<'a>(snapshot: &'a Snapshot, at: &Endpoint) -> Option<&'a LinkState> {
@@ -51,14 +81,8 @@ pub(crate) fn segment(snapshot: &Snapshot, from: &Endpoint, as_wired: bool) -> S
     let mut todo: VecDeque<(Endpoint, Way)> = VecDeque::new();
     if start.kind == LinkKind::Bridge {
         for port in ports_of(snapshot, from) {
-            leave(
-                snapshot,
-                &port,
-                Way { switches: vec![from.ns.clone()], narrowest: None },
-                as_wired,
-                &mut found,
-                &mut todo,
-            );
+            let way = Way::default().through(from, None, Some(port.dev));
+            leave(snapshot, &port, way, as_wired, &mut found, &mut todo);
         }
     } else {
         leave(snapshot, from, Way::default(), as_wired, &mut found, &mut todo);
@@ -72,7 +96,7 @@ pub(crate) fn segment(snapshot: &Snapshot, from: &Endpoint, as_wired: bool) -> S
             Some((bytes, _)) if *bytes <= link.mtu => way.narrowest.clone(),
             _ => Some((link.mtu, at.clone())),
         };
-        let mut way = Way { narrowest, ..way };
+        let way = Way { narrowest, ..way };
         let Some(bridge) = link.master else {
             found.ends.insert(at, way);
             continue;
@@ -86,11 +110,12 @@ pub(crate) fn segment(snapshot: &Snapshot, from: &Endpoint, as_wired: bool) -> S
         if let Some(what) = &state.beyond {
             found.beyond.get_or_insert_with(|| format!("{bridge}: {what}"));
         }
-        way.switches.push(at.ns.clone());
         if seen.insert(bridge.clone()) {
             for port in ports_of(snapshot, &bridge).into_iter().filter(|port| *port != at) {
-                leave(snapshot, &port, way.clone(), as_wired, &mut found, &mut todo);
+                let way = way.clone().through(&bridge, Some(at.dev), Some(port.dev));
+                leave(snapshot, &port, way, as_wired, &mut found, &mut todo);
             }
+            let way = way.through(&bridge, Some(at.dev), None);
             found.ends.insert(bridge, way);
         }
     }
@@ -137,27 +162,33 @@ pub(crate) struct Answers {
     pub(crate) owners: Vec<Endpoint>,
     /// Those that have it and do not say so.
     pub(crate) refusals: Vec<(Endpoint, ArpRefusal)>,
+    /// Why the question does not come to who has it, or the answer does not come back.
+    pub(crate) dropped: Vec<Reason>,
     pub(crate) beyond: Option<String>,
 }
 
-/// Asks for an address on a segment. `asker` and `mac` are the addresses that the question comes from.
+/// Asks for an address from an interface on its segment. `asker` is the address that the question comes from.
 pub(crate) fn who_has(
     snapshot: &Snapshot,
+    from: &Endpoint,
     segment: &Segment,
     addr: IpAddr,
     asker: Option<IpAddr>,
-    mac: Option<MacAddr>,
 ) -> Answers {
     let mut answers = Answers { beyond: segment.beyond.clone(), ..Answers::default() };
-    for end in segment.ends.keys() {
+    let mac = link_at(snapshot, from).and_then(|link| link.mac);
+    for (end, way) in &segment.ends {
         let Some(node) = snapshot.nodes.get(&end.ns) else { continue };
         let Some(link) = node.links.get(&end.dev) else { continue };
+        let question = Question { addr, asker, asker_mac: mac, owner_mac: link.mac, answers: false };
+        let answer = |answers: &mut Answers| match frames::ask(snapshot, from, end, way, question) {
+            Ok(()) => answers.owners.push(end.clone()),
+            Err(Reason::Undecided(what)) => drop(answers.beyond.get_or_insert(what)),
+            Err(reason) => answers.dropped.push(reason),
+        };
         match addr {
-            IpAddr::V4(_) if filters_arp(node) => {
-                answers.beyond.get_or_insert_with(|| format!("the firewall of {} looks at ARP", end.ns));
-            }
             IpAddr::V4(_) => match arp(node, end.dev, link, addr, asker) {
-                Some(Ok(())) => answers.owners.push(end.clone()),
+                Some(Ok(())) => answer(&mut answers),
                 Some(Err(refusal)) => answers.refusals.push((end.clone(), refusal)),
                 None => {}
             },
@@ -175,21 +206,13 @@ pub(crate) fn who_has(
                         Some(it) => {
                             answers.refusals.push((end.clone(), ArpRefusal::WrongNeighbour { asker: it.addr }));
                         }
-                        None => answers.owners.push(end.clone()),
+                        None => answer(&mut answers),
                     }
                 }
             }
         }
     }
     answers
-}
-
-/// Rules about ARP, which are not followed.
-fn filters_arp(node: &NodeState) -> bool {
-    let mut chains = node.firewall.iter().flat_map(|rules| &rules.chains);
-    chains.any(|chain| {
-        chain.family == "arp" && chain.base.as_ref().is_some_and(|base| base.drops || !chain.rules.is_empty())
-    })
 }
 
 /// `arp_process()`: is a request answered? `None`: the address is not the node's.
@@ -201,7 +224,7 @@ fn arp(
     asker: Option<IpAddr>,
 ) -> Option<Result<(), ArpRefusal>> {
     let question = Packet { src: asker, ..Packet::probe(addr, Protocol::Icmp, 0) };
-    let local = match lookup::find(node, &Question::of(&question, Some(dev))) {
+    let local = match lookup::find(node, &lookup::Question::of(&question, Some(dev))) {
         Found::Route(route) => route.action == FibAction::Local,
         _ => false,
     };

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use hopyard_net::{Endpoint, Family, FibRoute, Hook, IfName, MacAddr, NodeState, RouteKey, Snapshot, SysctlKey};
 
+use crate::filter::{Level, chains_of};
 use crate::walk::{End, Hop, Walk, forwarding_of};
 use crate::{Packet, Protocol, Reason};
 
@@ -233,13 +234,13 @@ impl Teller<'_> {
 
     /// The chains that look at it in a hook.
     fn chains(&self, hook: Hook) -> Option<Vec<&hopyard_net::Chain>> {
-        let own = if self.hop.routed.family() == Family::Ipv4 { "ip" } else { "ip6" };
-        let here = |chain: &&hopyard_net::Chain| {
-            let family =
-                chain.family == "inet" || chain.family == own || hook == Hook::Ingress && chain.family == "netdev";
-            family && chain.base.as_ref().is_some_and(|base| base.hook == hook)
+        let (level, dev) = match hook {
+            Hook::Ingress => (Level::Device, self.hop.input),
+            Hook::Egress => (Level::Device, self.hop.next.as_ref().map(|next| next.dev)),
+            _ => (Level::Ip, None),
         };
-        self.node.firewall.as_ref().map(|rules| rules.chains.iter().filter(here).collect())
+        let family = Some(self.hop.routed.family());
+        self.node.firewall.as_ref().map(|rules| chains_of(rules, level, hook, dev, family))
     }
 
     fn lookup(&self) -> Step {
@@ -265,11 +266,16 @@ impl Teller<'_> {
         let Some(link) = self.node.links.get(&next.dev) else { return Vec::new() };
         let addr = next.via.unwrap_or(self.hop.sent.dst);
         let known = self.node.neighbours.iter().find(|it| it.dev == next.dev && it.addr == addr);
-        vec![
+        let mut steps = vec![
             Step::Link { dev: next.dev, up: link.up, carrier: link.carrier },
             Step::Neighbour { addr, dev: next.dev, known: known.map(|known| known.mac) },
-            Step::Wire { to: self.hop.to.clone() },
-        ]
+        ];
+        // Few have any.
+        if self.chains(Hook::Egress).is_some_and(|chains| !chains.is_empty()) {
+            steps.push(self.hook(Hook::Egress));
+        }
+        steps.push(Step::Wire { to: self.hop.to.clone() });
+        steps
     }
 
     fn socket(&self) -> Step {
@@ -293,8 +299,9 @@ fn is_end(step: &Step, reason: &Reason, part: Part) -> bool {
         | Reason::WrongMask { .. }
         | Reason::DuplicateAddress { .. }
         | Reason::WrongNeighbour { .. }
-        | Reason::DiscoveryDropped { .. }
         | Reason::LeavesKnown { .. } => matches!(step, Step::Neighbour { .. }),
+        Reason::FrameDropped { asking: Some(_), .. } => matches!(step, Step::Neighbour { .. }),
+        Reason::FrameDropped { asking: None, .. } => matches!(step, Step::Wire { .. }),
         Reason::Firewall { hook, .. } => matches!(step, Step::Hook { hook: here, .. } if here == hook),
         Reason::TooBig { .. } | Reason::PmtudBlackhole { .. } => matches!(step, Step::Size { .. }),
         Reason::MtuMismatch { .. } => matches!(step, Step::Wire { .. }),

@@ -9,8 +9,9 @@ use hopyard_net::{
 };
 use serde::Serialize;
 
-use crate::discovery::{self, Asking, Stopped};
-use crate::filter::{self, Seen};
+use crate::filter::{self, Kept, Level, Mark, Passed, Seen};
+use crate::frames::Carried;
+use crate::header::{Content, Frame};
 use crate::lookup::{self, Disbelief, Found, Question};
 use crate::segment::{self, Segment};
 use crate::{Packet, Protocol, Reason};
@@ -76,6 +77,12 @@ pub struct Hop {
     /// As it left.
     #[serde(skip)]
     pub sent: Packet,
+    /// What the node has marked it with before it looked for a route.
+    #[serde(skip)]
+    pub mark: u32,
+    /// The switches that it crosses behind the node.
+    #[serde(skip)]
+    pub crossed: Vec<NsName>,
 }
 
 /// How it ends.
@@ -147,7 +154,7 @@ impl Walk {
     /// What it leaves behind. A node that is asked for its address remembers who has asked.
     pub fn trace(&self, snapshot: &Snapshot) -> Trace {
         let mut trace = Trace {
-            nodes: self.nodes().cloned().collect(),
+            nodes: self.hops.iter().flat_map(|hop| [&hop.node].into_iter().chain(&hop.crossed)).cloned().collect(),
             learnt: BTreeMap::new(),
             translations: self.translations.clone(),
         };
@@ -211,6 +218,9 @@ pub(crate) fn walk_with(
         learnt: before.learnt.clone(),
         translations: Vec::new(),
         answers: None,
+        came: packet,
+        frame: None,
+        kept: Kept::default(),
     };
     walker.go(state, &mut budget)
 }
@@ -222,8 +232,9 @@ pub(crate) fn step(snapshot: &Snapshot, at: &NsName, by: &NextHop, dst: IpAddr) 
     let Some((node, link)) = snapshot.nodes.get(at).and_then(|node| Some((node, node.links.get(&by.dev)?))) else {
         return Err(Reason::Undecided(format!("there is no interface {}", by.dev)));
     };
+    let packet = Packet::probe(dst, Protocol::Icmp, 0);
     let state = State {
-        packet: Packet::probe(dst, Protocol::Icmp, 0),
+        packet,
         at: at.clone(),
         input: None,
         hops: Vec::new(),
@@ -231,9 +242,15 @@ pub(crate) fn step(snapshot: &Snapshot, at: &NsName, by: &NextHop, dst: IpAddr) 
         learnt: BTreeMap::new(),
         translations: Vec::new(),
         answers: None,
+        came: packet,
+        frame: None,
+        kept: Kept::default(),
     };
-    walker.deliver_frame(node, &state, by, link)
+    walker.deliver_frame(node, &state, by, link).map(|(end, _)| end)
 }
+
+/// What a veth end takes in beyond its MTU: room for a VLAN tag.
+const SPARE: u32 = 4;
 
 /// So many ways are tried where several are equal.
 pub(crate) const BRANCHES: usize = 512;
@@ -257,6 +274,11 @@ struct State {
     translations: Vec<Translated>,
     /// The translation at this node of what this packet answers.
     answers: Option<Translated>,
+    /// How it came to this node: the packet, and its frame.
+    came: Packet,
+    frame: Option<Frame>,
+    /// What this node has put on it.
+    kept: Kept,
 }
 
 /// What a node does with a packet before it looks for the neighbour.
@@ -280,6 +302,8 @@ impl Walker<'_> {
                 came: state.packet,
                 routed: state.packet,
                 sent: state.packet,
+                mark: 0,
+                crossed: Vec::new(),
             };
             let answered = self.before.translations.iter().rev();
             state.answers = answered
@@ -305,6 +329,9 @@ impl Walker<'_> {
                 routed = self.route(node, &mut state);
             }
             (hop.routed, hop.sent) = (state.packet, state.packet);
+            if let Mark::Known(mark) = state.kept.mark {
+                hop.mark = mark;
+            }
             let (route, hops) = match routed {
                 Routed::Ends(reason, route, next) => {
                     hop.route = route.cloned();
@@ -313,6 +340,11 @@ impl Walker<'_> {
                 }
                 Routed::Here(route) => {
                     hop.route = Some(route.clone());
+                    // What is translated to the node itself is translated back as the answer leaves.
+                    if state.input.is_some() && hop.came.ends() != state.packet.ends() {
+                        let (before, after) = (hop.came, state.packet);
+                        state.translations.push(Translated { node: state.at.clone(), before, after });
+                    }
                     let end = self.deliver(node, &state).map_or(End::Delivered, End::Dropped);
                     return ended(state, hop, end);
                 }
@@ -370,8 +402,8 @@ impl Walker<'_> {
         let family = state.packet.family();
         let input = state.input;
         if let Some(dev) = input {
-            for hook in [Hook::Ingress, Hook::Prerouting] {
-                if let Some(reason) = self.filter(node, state, hook, Some(dev), None) {
+            for (level, hook) in [(Level::Device, Hook::Ingress), (Level::Ip, Hook::Prerouting)] {
+                if let Some(reason) = self.filter(node, state, level, hook, Some(dev), None) {
                     return Routed::Ends(reason, None, None);
                 }
             }
@@ -381,7 +413,7 @@ impl Walker<'_> {
             let what = "a link-local address is another one on each interface".to_owned();
             return Routed::Ends(Reason::Undecided(what), None, None);
         }
-        let found = lookup::find(node, &Question::of(&packet, input));
+        let found = lookup::find(node, &Question { mark: state.kept.mark, ..Question::of(&packet, input) });
         if let Found::Beyond(what) = found {
             return Routed::Ends(Reason::Undecided(what), None, None);
         }
@@ -515,8 +547,17 @@ impl Walker<'_> {
         }
         let hook = if state.input.is_some() { Hook::Forward } else { Hook::Output };
         for hook in [hook, Hook::Postrouting] {
-            if let Some(reason) = self.filter(node, state, hook, state.input, Some(by)) {
+            if let Some(reason) = self.filter(node, state, Level::Ip, hook, state.input, Some(by)) {
                 return stop(state, hop, reason);
+            }
+            // A mark on the node's own packets may lead them elsewhere.
+            let by_mark = || {
+                let family = state.packet.family();
+                node.rules.iter().any(|rule| rule.family == family && rule.mark.is_some())
+            };
+            if hook == Hook::Output && state.kept.mark != Mark::default() && by_mark() {
+                let what = "its firewall marks it, and the mark decides about its way".to_owned();
+                return stop(state, hop, Reason::Undecided(what));
             }
         }
         hop.sent = state.packet;
@@ -527,12 +568,18 @@ impl Walker<'_> {
         }
         match self.deliver_frame(node, state, by, link) {
             Err(reason) => stop(state, hop, reason),
-            Ok(to) => {
+            Ok((to, crossed)) => {
                 if self.learns {
                     state.learnt.extend(learnt(self.snapshot, &state.at, by, &state.packet, &to));
                 }
+                let mac = segment::link_at(self.snapshot, &to).and_then(|link| link.mac);
+                state.frame = Some(Frame::between(link.mac, mac));
+                // What a node puts on a packet does not leave it.
+                state.kept = Kept::default();
                 hop.to = Some(to.clone());
+                hop.crossed = crossed;
                 state.hops.push(hop);
+                state.came = state.packet;
                 state.at = to.ns;
                 state.input = Some(to.dev);
                 Ok(())
@@ -553,7 +600,7 @@ impl Walker<'_> {
             return told;
         }
         let mut before = self.before.clone();
-        before.nodes.extend(state.hops.iter().map(|hop| hop.node.clone()));
+        before.nodes.extend(state.hops.iter().flat_map(|hop| [&hop.node].into_iter().chain(&hop.crossed)).cloned());
         before.nodes.insert(state.at.clone());
         before.learnt.extend(state.learnt.clone());
         let before = (&before, self.learns);
@@ -566,14 +613,14 @@ impl Walker<'_> {
         }
     }
 
-    /// From an interface to the one that takes the frame in.
+    /// From an interface to the one that takes the frame in, and over which switches.
     fn deliver_frame(
         &self,
         node: &NodeState,
         state: &State,
         by: &NextHop,
         link: &LinkState,
-    ) -> Result<Endpoint, Reason> {
+    ) -> Result<(Endpoint, Vec<NsName>), Reason> {
         let dev = by.dev;
         let here = Endpoint { ns: state.at.clone(), dev };
         let addr = by.via.unwrap_or(state.packet.dst);
@@ -627,21 +674,18 @@ impl Walker<'_> {
                 _ => self.resolve(node, state, dev, addr, by.via.is_none(), &segment)?,
             },
         };
-        if let Some(way) = segment.ends.get(&end) {
-            /// What a veth end takes in beyond its MTU: room for a VLAN tag.
-            const SPARE: u32 = 4;
-            if let Some((mtu, at)) = &way.narrowest
-                && state.packet.length > mtu + SPARE
-            {
-                return Err(Reason::MtuMismatch { at: at.clone(), mtu: *mtu });
-            }
-            for switch in &way.switches {
-                if let Some(what) = self.snapshot.nodes.get(switch).and_then(filters_frames) {
-                    return Err(Reason::Undecided(format!("{switch}: {what}")));
-                }
-            }
+        let Some(way) = segment.ends.get(&end) else { return Ok((end, Vec::new())) };
+        if let Some((mtu, at)) = &way.narrowest
+            && state.packet.length > mtu + SPARE
+        {
+            return Err(Reason::MtuMismatch { at: at.clone(), mtu: *mtu });
         }
-        Ok(end)
+        let mac = segment::link_at(self.snapshot, &end).and_then(|link| link.mac);
+        let frame = Frame::between(link.mac, known.map(|known| known.mac).or(mac));
+        let knows = |ns: &NsName| self.before.nodes.contains(ns);
+        let content = Content::Packet(&state.packet);
+        Carried { snapshot: self.snapshot, content, frame, knows: &knows }.carry(&here, way)?;
+        Ok((end, way.switches().cloned().collect()))
     }
 
     /// Asks who has an address, as ARP and neighbour discovery do.
@@ -666,37 +710,22 @@ impl Walker<'_> {
                 return Err(Reason::Undecided(what));
             }
         }
+        let here = Endpoint { ns: state.at.clone(), dev };
         let is_own = link.is_some_and(|link| link.addresses.iter().any(|own| own.net.addr() == addr));
         if is_own && addr.is_ipv6() {
             // Whoever says to have an own address is not believed.
             return Err(Reason::NeighbourUnresolved { addr, dev, down: None });
         }
-        let mac = link.and_then(|link| link.mac);
-        let mut answers = segment::who_has(self.snapshot, segment, addr, asker, mac);
-        let mut stopped = None;
-        if let Some(from) = asker.filter(|_| addr.is_ipv6()) {
-            let asking = Asking { node, at: &Endpoint { ns: state.at.clone(), dev }, from, addr };
-            answers.owners.retain(|owner| match discovery::stopped(self.snapshot, asking, owner) {
-                None => true,
-                Some(by) => {
-                    stopped.get_or_insert(by);
-                    false
-                }
-            });
-        }
-        if let Some(Stopped { by, answer, why }) = stopped.filter(|_| answers.owners.is_empty()) {
-            return Err(match why {
-                Reason::Undecided(what) => Reason::Undecided(format!("neighbour discovery, {by}: {what}")),
-                why => Reason::DiscoveryDropped { addr, dev, by, answer, why: Box::new(why) },
-            });
-        }
+        let mut answers = segment::who_has(self.snapshot, &here, segment, addr, asker);
         match (answers.owners.as_slice(), answers.refusals.first()) {
             ([one], _) => Ok(one.clone()),
-            ([], _) if answers.beyond.is_some() => Err(undecided(segment)),
+            ([], _) if segment.beyond.is_some() => Err(undecided(segment)),
+            ([], _) if answers.beyond.is_some() => Err(Reason::Undecided(answers.beyond.unwrap_or_default())),
+            ([], None) if !answers.dropped.is_empty() => Err(answers.dropped.swap_remove(0)),
             ([], Some((by, why))) => Err(Reason::ArpRefused { addr, dev, by: by.clone(), why: *why }),
             ([], None) => {
                 let elsewhere = segment::owners(self.snapshot, addr);
-                let wired = segment::segment(self.snapshot, &Endpoint { ns: state.at.clone(), dev }, true);
+                let wired = segment::segment(self.snapshot, &here, true);
                 let on_this_segment = elsewhere.iter().any(|owner| wired.ends.contains_key(owner));
                 let net = link.and_then(|link| link.addresses.iter().find(|own| own.net.contains(&addr)));
                 match net {
@@ -738,13 +767,15 @@ impl Walker<'_> {
             let lo = IfName::LO;
             let by = NextHop { via: None, dev: lo, weight: 1 };
             let mut state = state.clone();
-            for (hook, input, output) in [
-                (Hook::Output, None, Some(&by)),
-                (Hook::Postrouting, None, Some(&by)),
-                (Hook::Prerouting, Some(lo), None),
+            for (level, hook, input, output) in [
+                (Level::Ip, Hook::Output, None, Some(&by)),
+                (Level::Ip, Hook::Postrouting, None, Some(&by)),
+                (Level::Device, Hook::Egress, None, Some(&by)),
+                (Level::Device, Hook::Ingress, Some(lo), None),
+                (Level::Ip, Hook::Prerouting, Some(lo), None),
             ] {
                 let before = state.packet;
-                let filtered = self.filter(node, &mut state, hook, input, output);
+                let filtered = self.filter(node, &mut state, level, hook, input, output);
                 if filtered.is_some() {
                     return filtered;
                 }
@@ -753,7 +784,7 @@ impl Walker<'_> {
                 }
             }
         }
-        self.filter(node, &mut state.clone(), Hook::Input, state.input.or(Some(IfName::LO)), None)
+        self.filter(node, &mut state.clone(), Level::Ip, Hook::Input, state.input.or(Some(IfName::LO)), None)
             .or_else(|| listening(node, &state.packet))
     }
 
@@ -762,6 +793,7 @@ impl Walker<'_> {
         &self,
         node: &NodeState,
         state: &mut State,
+        level: Level,
         hook: Hook,
         input: Option<IfName>,
         output: Option<&NextHop>,
@@ -770,7 +802,8 @@ impl Walker<'_> {
         let packet = state.packet;
         // What belongs to a translated connection is translated back: its destination as it comes, its source as
         // it leaves.
-        let translated = state.answers.as_ref().and_then(|it| match hook {
+        let answers = state.answers.as_ref().filter(|_| level == Level::Ip);
+        let translated = answers.and_then(|it| match hook {
             Hook::Prerouting => Some(Packet { dst: it.before.src?, destination_port: it.before.source_port, ..packet }),
             Hook::Postrouting => {
                 Some(Packet { src: Some(it.before.dst), source_port: it.before.destination_port, ..packet })
@@ -779,14 +812,32 @@ impl Walker<'_> {
         });
         let next = output.map(|by| by.via.unwrap_or(packet.dst));
         let output = output.map(|by| by.dev);
-        let seen = Seen { node, packet: &packet, input, output, next, knows_connection, translated };
-        match filter::check(hook, seen) {
-            Ok(packet) => {
-                state.packet = packet;
+        // The frame that it came in is there until it leaves by another one.
+        let frame = state.frame.filter(|_| hook != Hook::Egress);
+        let is_translated = Self::is_translated(state);
+        let content = Content::Packet(&packet);
+        let kept = state.kept;
+        let seen =
+            Seen { node, content, frame, input, output, next, knows_connection, translated, is_translated, kept };
+        match filter::check(level, hook, seen) {
+            Ok(Passed { packet, kept }) => {
+                state.packet = packet.unwrap_or(state.packet);
+                state.kept = kept;
                 None
             }
             Err(reason) => Some(reason),
         }
+    }
+
+    /// Are source and destination of its connection translated at this node, as far as it has come?
+    fn is_translated(state: &State) -> (bool, bool) {
+        let (before, after) = match &state.answers {
+            Some(it) => (it.before, it.after),
+            None => (state.came, state.packet),
+        };
+        let source = (before.src, before.source_port) != (after.src, after.source_port);
+        let destination = (before.dst, before.destination_port) != (after.dst, after.destination_port);
+        (source && before.src.is_some(), destination)
     }
 
     /// An interface that is down and would lead to the destination, where none that is up does.
@@ -893,19 +944,6 @@ fn listening(node: &NodeState, packet: &Packet) -> Option<Reason> {
         Some(listener) => Reason::WrongBindAddress { listener },
         None => Reason::NoListener { others: listeners.iter().filter(|it| it.tcp == tcp).copied().collect() },
     })
-}
-
-/// Rules about frames, which are not followed. Those of IP see the frames of a switch too, where
-/// `net.bridge.bridge-nf-call-iptables` says so.
-fn filters_frames(node: &NodeState) -> Option<String> {
-    let decides = |chain: &&hopyard_net::Chain| {
-        let own = matches!(chain.base.as_ref().map(|base| base.hook), Some(Hook::Input | Hook::Output));
-        let base = chain.base.as_ref().is_some_and(|base| base.drops || !chain.rules.is_empty());
-        base && chain.family != "arp" && !own
-    };
-    let Some(rules) = &node.firewall else { return Some(filter::UNREAD.to_owned()) };
-    let chain = rules.chains.iter().find(decides)?;
-    Some(format!("chain {} {} {} may look at frames", chain.family, chain.table, chain.name))
 }
 
 fn undecided(segment: &Segment) -> Reason {

@@ -180,7 +180,7 @@ fn firewalls_see_neighbour_discovery_and_not_arp() {
         assert_eq!(says(&net, &six), "there r1 firewall", "{filter}");
         let trouble = told(&net, &six).trouble().unwrap();
         assert!(
-            matches!(&trouble.reason, hopyard_explain::Reason::DiscoveryDropped { by, answer: is, .. } if by.as_str() == "r2" && *is == answer),
+            matches!(&trouble.reason, hopyard_explain::Reason::FrameDropped { by, asking: Some((_, is)), .. } if by.as_str() == "r2" && *is == answer),
             "{filter}: {:?}",
             trouble.reason
         );

@@ -363,7 +363,10 @@ fn the_firewall_is_run_in_each_hook() {
     );
     check(&["r2 filter forward accept masquerade"], &a_to_b(), "? there r2 undecided", &[]);
     // What is in the packet is not known to the last byte.
-    check(&["r2 filter forward accept sequence drop"], &a_to_b(), "? there r2 undecided", &[]);
+    check(&["r2 filter forward accept sequence unrelated drop"], &a_to_b(), "? there r2 undecided", &[]);
+    // That matters where it is looked at, and makes a difference, alone.
+    check(&["r2 filter forward drop sequence unrelated drop"], &a_to_b(), "there r2 firewall", &[]);
+    check(&["r2 filter forward accept sequence unrelated accept"], &a_to_b(), "yes", &[]);
     check(&["r2 filter forward accept l4proto tcp sequence drop"], &a_to_b(), "yes", &[]);
     // What is before it decides.
     check(&["r2 filter forward accept l4proto icmp accept masquerade"], &a_to_b(), "yes", &[]);

@@ -4,7 +4,7 @@
 //! ```json
 //! {
 //!   "format": "hopyard-snapshot",
-//!   "version": 1,
+//!   "version": 2,
 //!   "nodes": {
 //!     "home": {
 //!       "interfaces": {
@@ -34,8 +34,11 @@ use document::NodeDocument;
 
 /// What a file of this kind says of itself.
 pub const FORMAT: &str = "hopyard-snapshot";
-/// Grows when a file cannot be understood any more by who knows the one before.
-pub const VERSION: u32 = 1;
+/// Grows when a file cannot be understood any more by who knows the one before. Since 2 a firewall has sets, its
+/// chains name their interfaces, and a bridge says whether the chains of IP see its frames.
+pub const VERSION: u32 = 2;
+/// The first one, which is read as well.
+const FIRST: u32 = 1;
 
 /// A snapshot, and what was known about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,7 +148,7 @@ impl Recording {
             );
         }
         match head.version {
-            Some(version) if version == u64::from(VERSION) => {}
+            Some(version) if (FIRST.into()..=VERSION.into()).contains(&version) => {}
             Some(version) if version > u64::from(VERSION) => {
                 let message = format!("the recording is of version {version}; this program reads up to {VERSION}");
                 return Err(
@@ -153,7 +156,8 @@ impl Recording {
                 );
             }
             _ => {
-                let message = format!("the recording has no version that this program knows; it knows {VERSION}");
+                let message =
+                    format!("the recording has no version that this program knows; it knows {FIRST} to {VERSION}");
                 return Err(Problem::error("bad-version", at_key(text, "version"), message));
             }
         }

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use hopyard_formats::recording::{Declared, DeclaredNode, FORMAT, Recorded, Recording};
 use hopyard_formats::{SourceFile, render};
 use hopyard_net::{
-    BaseChain, Chain, Comparison, Endpoint, Family, FibAction, FibRoute, Hook, IfAddress, IfName, IpNet, Ipv4Conf,
-    LinkKind, LinkState, Listener, Loaded, MacAddr, Neighbour, NextHop, NodeState, NsName, Op, PolicyRule, RouteKey,
-    RouteKind, Rule, RuleAction, RuleStep, RuleVerdict, Ruleset, Snapshot,
+    BaseChain, BridgeNf, Chain, Comparison, Element, ElementValue, Endpoint, Family, FibAction, FibRoute, Hook,
+    IfAddress, IfName, IpNet, Ipv4Conf, LinkKind, LinkState, Listener, Loaded, MacAddr, Neighbour, NextHop, NodeState,
+    NsName, Op, PolicyRule, RouteKey, RouteKind, Rule, RuleAction, RuleStep, RuleVerdict, Ruleset, Set, Snapshot,
+    Stored,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -82,8 +83,8 @@ fn link() -> impl Strategy<Value = LinkState> {
         text().prop_map(LinkKind::Other),
     ];
     let parts = (any::<u32>(), option::of(mac()), any::<u32>(), option::of(dev()), any::<bool>(), any::<bool>());
-    (kind, parts, vec(address(), 0..4), conf(), option::of(text())).prop_map(
-        |(kind, (index, mac, mtu, master, up, carrier), addresses, conf, beyond)| LinkState {
+    (kind, parts, vec(address(), 0..4), conf(), bridge_nf(), option::of(text())).prop_map(
+        |(kind, (index, mac, mtu, master, up, carrier), addresses, conf, bridge_nf, beyond)| LinkState {
             index,
             kind,
             mac,
@@ -93,9 +94,14 @@ fn link() -> impl Strategy<Value = LinkState> {
             carrier,
             addresses,
             conf,
+            bridge_nf,
             beyond,
         },
     )
+}
+
+fn bridge_nf() -> impl Strategy<Value = BridgeNf> {
+    any::<(bool, bool)>().prop_map(|(ipv4, ipv6)| BridgeNf { ipv4, ipv6 })
 }
 
 fn hop() -> impl Strategy<Value = NextHop> {
@@ -156,7 +162,14 @@ fn policy_rule() -> impl Strategy<Value = PolicyRule> {
 
 fn step() -> impl Strategy<Value = RuleStep> {
     let bytes = || vec(any::<u8>(), 0..5);
-    let what = select(vec![Loaded::Layer4Protocol, Loaded::InputName, Loaded::ConnectionState, Loaded::Mark]);
+    let what = select(vec![
+        Loaded::Layer4Protocol,
+        Loaded::InputName,
+        Loaded::ConnectionState,
+        Loaded::Mark,
+        Loaded::Extension { name: "exthdr".to_owned(), asked: true },
+        Loaded::Other("meta hour".to_owned()),
+    ]);
     let how = select(vec![Comparison::Equal, Comparison::Unequal, Comparison::Less, Comparison::GreaterOrEqual]);
     let verdict = prop_oneof![
         select(vec![RuleVerdict::Accept, RuleVerdict::Drop, RuleVerdict::Continue, RuleVerdict::Return]),
@@ -178,8 +191,22 @@ fn step() -> impl Strategy<Value = RuleStep> {
             xor
         }),
         (any::<u32>(), how, bytes()).prop_map(|(register, how, with)| RuleStep::Compare { register, how, with }),
+        (any::<u32>(), vec((bytes(), bytes()), 0..3), any::<bool>())
+            .prop_map(|(register, ranges, inverted)| RuleStep::Range { register, ranges, inverted }),
+        (any::<u32>(), text(), any::<bool>(), option::of(any::<u32>()))
+            .prop_map(|(register, set, inverted, to)| RuleStep::Lookup { register, set, inverted, to }),
+        any::<(u32, u32, u32, u32)>().prop_map(|(from, to, size, length)| RuleStep::ByteOrder {
+            from,
+            to,
+            size,
+            length
+        }),
+        (any::<u32>(), text()).prop_map(|(register, name)| RuleStep::Store { register, what: Stored::Other(name) }),
+        (any::<u32>(), any::<bool>()).prop_map(|(register, by_input)| RuleStep::WayBack { register, by_input }),
+        text().prop_map(RuleStep::Depends),
+        Just(RuleStep::NoTrack),
         Just(RuleStep::Pass),
-        any::<bool>().prop_map(|reset| RuleStep::Reject { reset }),
+        (any::<bool>(), option::of(text())).prop_map(|(reset, with)| RuleStep::Reject { reset, with }),
         verdict.prop_map(RuleStep::Verdict),
         text().prop_map(RuleStep::Unknown),
     ]
@@ -187,12 +214,8 @@ fn step() -> impl Strategy<Value = RuleStep> {
 
 fn chain() -> impl Strategy<Value = Chain> {
     let hook = select(vec![Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Egress]);
-    let base = (hook, any::<i32>(), any::<bool>(), text()).prop_map(|(hook, priority, drops, kind)| BaseChain {
-        hook,
-        priority,
-        drops,
-        kind,
-    });
+    let base = (hook, any::<i32>(), any::<bool>(), text(), vec(text(), 0..3))
+        .prop_map(|(hook, priority, drops, kind, devices)| BaseChain { hook, priority, drops, kind, devices });
     let rule = (any::<u64>(), vec(step(), 0..4)).prop_map(|(handle, steps)| Rule { handle, steps });
     (text(), text(), text(), option::of(base), vec(rule, 0..3)).prop_map(|(family, table, name, base, rules)| Chain {
         family,
@@ -201,6 +224,33 @@ fn chain() -> impl Strategy<Value = Chain> {
         base,
         rules,
     })
+}
+
+fn set() -> impl Strategy<Value = Set> {
+    let bytes = || vec(any::<u8>(), 0..5);
+    let value = prop_oneof![
+        bytes().prop_map(ElementValue::Bytes),
+        text().prop_map(|chain| ElementValue::Verdict(RuleVerdict::Jump(chain))),
+        text().prop_map(ElementValue::Unknown),
+    ];
+    let rest = (option::of(value), option::of(any::<u64>()), option::of(text()));
+    let element = (option::of(bytes()), option::of(bytes()), any::<bool>(), rest).prop_map(
+        |(key, last, ends, (value, expires_ms, depends_on))| Element { key, last, ends, value, expires_ms, depends_on },
+    );
+    let kind = (any::<(bool, bool, bool)>(), vec(any::<u32>(), 1..3), any::<u32>());
+    (text(), text(), text(), kind, vec(element, 0..4)).prop_map(
+        |(family, table, name, ((anonymous, intervals, dynamic), parts, value_bytes), elements)| Set {
+            family,
+            table,
+            name,
+            anonymous,
+            intervals,
+            dynamic,
+            parts,
+            value_bytes,
+            elements,
+        },
+    )
 }
 
 fn listener() -> impl Strategy<Value = Listener> {
@@ -224,11 +274,13 @@ fn node() -> impl Strategy<Value = NodeState> {
         mac,
         permanent,
     });
-    let firewall = option::of(vec(chain(), 0..3).prop_map(|chains| Ruleset { chains }));
+    let firewall =
+        option::of((vec(chain(), 0..3), vec(set(), 0..2)).prop_map(|(chains, sets)| Ruleset { chains, sets }));
+    let bridge_nf = option::of(bridge_nf());
     let tables = (vec(route(), 0..4), vec(policy_rule(), 0..3), vec(neighbour, 0..3));
-    let rest = (conf(), any::<bool>(), option::of(vec(listener(), 0..3)), firewall);
+    let rest = (conf(), any::<bool>(), option::of(vec(listener(), 0..3)), firewall, bridge_nf);
     (btree_map(dev(), link(), 0..4), tables, rest).prop_map(
-        |(links, (routes, rules, neighbours), (all, forwards_ipv6, listeners, firewall))| NodeState {
+        |(links, (routes, rules, neighbours), (all, forwards_ipv6, listeners, firewall, bridge_nf))| NodeState {
             links,
             routes,
             rules,
@@ -237,6 +289,7 @@ fn node() -> impl Strategy<Value = NodeState> {
             forwards_ipv6,
             listeners,
             firewall,
+            bridge_nf,
         },
     )
 }
@@ -353,11 +406,11 @@ help: `hop record` makes one",
 help: `hop record` makes one",
     );
     refused(
-        "{\n  \"format\": \"hopyard-snapshot\",\n  \"version\": 2,\n  \"flows\": {}\n}",
+        "{\n  \"format\": \"hopyard-snapshot\",\n  \"version\": 3,\n  \"flows\": {}\n}",
         "\
-[later-version] error: the recording is of version 2; this program reads up to 1
+[later-version] error: the recording is of version 3; this program reads up to 2
  --> x.json:3:3
-3 |   \"version\": 2,
+3 |   \"version\": 3,
   |   ^^^^^^^^^
 help: a newer hop reads it",
     );
@@ -366,7 +419,7 @@ help: a newer hop reads it",
         &format!("{head}\"nodes\": {{\"a\": {{\"interfaces\": {{}}, \"colour\": 1}}}}}}"),
         "\
 [bad-recording] error: unknown field `colour`, expected one of `interfaces`, `routes`, `rules`, `neighbours`, \
-`ipv4_all`, `ipv6_forwarding`, `listeners`, `firewall`
+`ipv4_all`, `ipv6_forwarding`, `listeners`, `firewall`, `bridge_nf`
  --> x.json:2:42
 2 | \"nodes\": {\"a\": {\"interfaces\": {}, \"colour\": 1}}}
   |                                          ^",

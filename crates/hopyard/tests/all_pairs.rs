@@ -9,7 +9,10 @@ use std::net::IpAddr;
 
 use common::{Dice, fault, topology};
 use hopyard::explain::{Cell, Choices, Edit, Outcome, Packet, Protocol, Query, Target, derive, explain, matrix};
-use hopyard::net::{IpNet, NetState, NsName, Snapshot};
+use hopyard::net::{
+    BaseChain, BridgeNf, Chain, Comparison, Element, Hook, IfName, IpNet, Loaded, NetState, NodeState, NsName, Rule,
+    RuleStep, RuleVerdict, Ruleset, Set, Snapshot,
+};
 use hopyard::plan::desired;
 
 /// Few enough for every run of the tests.
@@ -59,6 +62,72 @@ fn targets(state: &NetState) -> Vec<Target> {
     found
 }
 
+/// Rules in a node that may be a switch: about one address, in the hooks of IP, of a bridge, or at an interface.
+fn firewall(dice: &mut Dice, node: &NodeState, targets: &[Target]) -> Ruleset {
+    let devices: Vec<IfName> = node.links.keys().copied().collect();
+    let mut rules = Ruleset::default();
+    for at in 0..=dice.roll(2) {
+        let (family, hook) = *dice.pick(&[
+            ("inet", Hook::Forward),
+            ("inet", Hook::Prerouting),
+            ("inet", Hook::Input),
+            ("ip", Hook::Output),
+            ("ip6", Hook::Forward),
+            ("inet", Hook::Postrouting),
+            ("netdev", Hook::Ingress),
+            ("netdev", Hook::Egress),
+            ("bridge", Hook::Forward),
+            ("arp", Hook::Input),
+        ]);
+        let devices = if family == "netdev" { vec![dice.pick(&devices).to_string()] } else { Vec::new() };
+        let drops = dice.roll(6) == 0;
+        let base = BaseChain { hook, priority: 0, drops, kind: "filter".to_owned(), devices };
+        let addr = dice.pick(targets).addr;
+        let (ether, length, offset, octets) = match addr {
+            IpAddr::V4(addr) => ([8, 0], 4, 12, addr.octets().to_vec()),
+            IpAddr::V6(addr) => ([0x86, 0xdd], 16, 8, addr.octets().to_vec()),
+        };
+        let how = if dice.roll(5) == 0 { Comparison::Unequal } else { Comparison::Equal };
+        let mut steps = vec![
+            RuleStep::Load { register: 1, what: Loaded::EtherType },
+            RuleStep::Compare { register: 1, how: Comparison::Equal, with: ether.to_vec() },
+            // The source, or the destination.
+            RuleStep::Payload { register: 1, base: 1, offset: offset + length * u32::from(dice.roll(2) == 0), length },
+        ];
+        if dice.roll(2) == 0 {
+            steps.push(RuleStep::Compare { register: 1, how, with: octets });
+        } else {
+            let name = format!("s{at}");
+            rules.sets.push(Set {
+                family: family.to_owned(),
+                table: "t".to_owned(),
+                name: name.clone(),
+                anonymous: false,
+                intervals: false,
+                dynamic: dice.roll(8) == 0,
+                parts: vec![length],
+                value_bytes: 0,
+                elements: vec![Element { key: Some(octets), ..Element::default() }],
+            });
+            let inverted = how == Comparison::Unequal;
+            steps.push(RuleStep::Lookup { register: 1, set: name, inverted, to: None });
+        }
+        if dice.roll(8) == 0 {
+            steps.push(RuleStep::Depends("limit".to_owned()));
+        }
+        let verdict = if drops { RuleVerdict::Accept } else { RuleVerdict::Drop };
+        steps.push(RuleStep::Verdict(verdict));
+        rules.chains.push(Chain {
+            family: family.to_owned(),
+            table: "t".to_owned(),
+            name: format!("c{at}"),
+            base: Some(base),
+            rules: vec![Rule { handle: 4, steps }],
+        });
+    }
+    rules
+}
+
 fn case(seed: u64) -> Result<[usize; 3], String> {
     let mut dice = Dice(seed);
     // Now and then one with many equal ways.
@@ -86,7 +155,19 @@ fn case(seed: u64) -> Result<[usize; 3], String> {
     for op in &faults {
         Edit::Op(op.clone()).apply(&mut net);
     }
-    let shown = || faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    // Now and then rules in a node or a switch.
+    let mut filtered = Vec::new();
+    for _ in 0..dice.roll(3).saturating_sub(usize::from(seed.is_multiple_of(2))) {
+        let names: Vec<NsName> = net.nodes.keys().cloned().collect();
+        let name = dice.pick(&names).clone();
+        let Some(node) = net.nodes.get_mut(&name) else { continue };
+        let rules = firewall(&mut dice, node, &targets);
+        node.firewall = Some(rules.clone());
+        node.bridge_nf = Some(BridgeNf { ipv4: dice.roll(2) == 0, ipv6: dice.roll(2) == 0 });
+        filtered.push(format!("{name}: {rules:?}"));
+    }
+    let faults = || faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let shown = || format!("{}\n{}", faults(), filtered.join("\n"));
     compare(&net, &nodes, &targets).map_err(|what| format!("seed {seed}: {text}{}\n{what}", shown()))
 }
 

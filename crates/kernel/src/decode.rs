@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    AltName, Family, FibAction, FibRoute, IfName, IpNet, Ipv4Conf, MacAddr, Mtu, Neighbour, NextHop, PolicyRule, Route,
-    RouteKey, RouteKind, RuleAction,
+    AltName, BridgeNf, Family, FibAction, FibRoute, IfName, IpNet, Ipv4Conf, MacAddr, Mtu, Neighbour, NextHop,
+    PolicyRule, Route, RouteKey, RouteKind, RuleAction,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope};
 use netlink_packet_route::link::{
@@ -46,6 +46,8 @@ pub(crate) struct FoundLink {
     pub(crate) conf: Ipv4Conf,
     /// A bridge that looks at more than Ethernet addresses.
     pub(crate) beyond: Option<String>,
+    /// A bridge whose frames the chains of IP see.
+    pub(crate) bridge_nf: BridgeNf,
 }
 
 /// What an interface is.
@@ -94,6 +96,7 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
         mtu_bytes: 0,
         conf: Ipv4Conf::default(),
         beyond: None,
+        bridge_nf: BridgeNf::default(),
     };
     for attribute in attributes {
         match attribute {
@@ -113,6 +116,7 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
                     _ => None,
                 });
                 found.beyond = infos.iter().find_map(bridge_beyond);
+                found.bridge_nf = infos.iter().find_map(bridge_nf).unwrap_or_default();
             }
             LinkAttribute::PropList(properties) => {
                 found.alt_names.extend(properties.iter().filter_map(|property| match property {
@@ -171,6 +175,16 @@ fn bridge_beyond(info: &LinkInfo) -> Option<String> {
     let LinkInfo::Data(InfoData::Bridge(parts)) = info else { return None };
     let filters = parts.iter().any(|part| matches!(part, InfoBridge::VlanFiltering(true)));
     filters.then(|| "the bridge filters VLANs".to_owned())
+}
+
+/// Does a bridge show its frames to the chains of IP, whatever the sysctls say?
+fn bridge_nf(info: &LinkInfo) -> Option<BridgeNf> {
+    let LinkInfo::Data(InfoData::Bridge(parts)) = info else { return None };
+    let has = |is: fn(&InfoBridge) -> bool| parts.iter().any(is);
+    Some(BridgeNf {
+        ipv4: has(|part| matches!(part, InfoBridge::NfCallIpTables(true))),
+        ipv6: has(|part| matches!(part, InfoBridge::NfCallIp6Tables(true))),
+    })
 }
 
 /// An address as the kernel shows it.

@@ -406,6 +406,8 @@ pub(crate) struct RouteQuestion {
     pub(crate) protocol: u8,
     /// Of it, and to it.
     pub(crate) ports: Option<(u16, u16)>,
+    /// What a firewall has marked it with.
+    pub(crate) mark: u32,
 }
 
 /// The route that a packet would take.
@@ -421,6 +423,9 @@ pub(crate) fn get_route_of(question: &RouteQuestion) -> RouteNetlinkMessage {
         message.attributes.push(RouteAttribute::Source(from.into()));
     }
     message.attributes.extend(question.input.map(RouteAttribute::Iif));
+    if question.mark != 0 {
+        message.attributes.push(RouteAttribute::Mark(question.mark));
+    }
     message.attributes.push(RouteAttribute::IpProto(question.protocol));
     if let Some((from, to)) = question.ports {
         message.attributes.push(RouteAttribute::Sport(from));

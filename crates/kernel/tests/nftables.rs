@@ -19,7 +19,13 @@ fn chain(name: &str, hook: Option<(Hook, &str, i32, bool)>, rules: Vec<Vec<RuleS
         family: "inet".to_owned(),
         table: "t".to_owned(),
         name: name.to_owned(),
-        base: hook.map(|(hook, kind, priority, drops)| BaseChain { hook, priority, drops, kind: kind.to_owned() }),
+        base: hook.map(|(hook, kind, priority, drops)| BaseChain {
+            hook,
+            priority,
+            drops,
+            kind: kind.to_owned(),
+            devices: Vec::new(),
+        }),
         rules: rules.into_iter().map(|steps| Rule { handle: 0, steps }).collect(),
     }
 }
@@ -65,9 +71,9 @@ fn chains() -> Vec<Chain> {
                     verdict(RuleVerdict::Accept),
                 ],
                 vec![load(Loaded::InputName), equal(&device("eth0")), verdict(RuleVerdict::Jump("more".to_owned()))],
-                [tcp().to_vec(), vec![RuleStep::Reject { reset: true }]].concat(),
+                [tcp().to_vec(), vec![RuleStep::Reject { reset: true, with: None }]].concat(),
                 vec![load(Loaded::Mark), equal(&7_u32.to_ne_bytes()), verdict(RuleVerdict::Drop)],
-                vec![RuleStep::Reject { reset: false }],
+                vec![RuleStep::Reject { reset: false, with: None }],
             ],
         ),
         chain("more", None, vec![vec![load(Loaded::OutputIndex), equal(&[1, 0, 0, 0]), verdict(RuleVerdict::Return)]]),

@@ -117,7 +117,7 @@ fn a_kernel_says_what_it_does_with_a_packet() {
         three(&mut world);
         let mut ask = |ns: &str, input: Option<&str>, from: Option<&str>, to: &str| {
             let from = from.map(parse);
-            world.ask_route(&parse(ns), input.map(parse), (from, parse(to)), 1, None).unwrap()
+            world.ask_route(&parse(ns), input.map(parse), (from, parse(to)), 1, None, 0).unwrap()
         };
         let via = Some(parse("10.0.0.2"));
         let on = RouteAnswer::On { dev: parse("eth0"), via, src: Some(parse("10.0.0.1")) };

@@ -27,10 +27,13 @@ pub use name::{IfName, IfNameError, NsName, NsNameError};
 pub use nat::{Nat, NatRule, Service, masquerade_from};
 pub use op::{Endpoint, Op, VethEnd};
 pub use route::{Family, NextHop, Route, RouteKey, RouteKind};
-pub use ruleset::{BaseChain, Chain, Comparison, Hook, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset};
+pub use ruleset::{
+    BaseChain, Chain, Comparison, Element, ElementValue, Hook, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset,
+    Set, Stored,
+};
 pub use snapshot::{
-    FibAction, FibRoute, IfAddress, Ipv4Conf, LinkState, Listener, Neighbour, NodeState, PolicyRule, RuleAction,
-    Snapshot,
+    BridgeNf, FibAction, FibRoute, IfAddress, Ipv4Conf, LinkState, Listener, Neighbour, NodeState, PolicyRule,
+    RuleAction, Snapshot,
 };
 pub use state::{NetState, NsState};
 pub use sysctl::{SysctlKey, SysctlKeyError};

@@ -82,7 +82,7 @@ impl Nat {
             family: "inet".to_owned(),
             table: Self::TABLE.to_owned(),
             name: hook.name().to_owned(),
-            base: Some(BaseChain { hook, priority, drops: false, kind: "nat".to_owned() }),
+            base: Some(BaseChain { hook, priority, drops: false, kind: "nat".to_owned(), devices: Vec::new() }),
             rules: self.of(hook).map(|rule| Rule { handle: 0, steps: rule.steps() }).collect(),
         };
         Self::PRIORITIES.into_iter().map(chain).filter(|chain| !chain.rules.is_empty()).collect()

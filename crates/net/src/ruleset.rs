@@ -1,14 +1,31 @@
-//! A firewall: the chains of nftables, their rules as the kernel's own small instructions.
+//! A firewall: the chains and sets of nftables, their rules as the kernel's own small instructions.
+
+mod text;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Family;
 
-/// All chains of a namespace.
+/// All chains of a namespace, and the sets that their rules ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruleset {
     /// In the kernel's order.
     pub chains: Vec<Chain>,
+    /// In the kernel's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<Set>,
+}
+
+impl Ruleset {
+    /// A chain by its name.
+    pub fn chain(&self, family: &str, table: &str, name: &str) -> Option<&Chain> {
+        self.chains.iter().find(|it| it.name == name && it.table == table && it.family == family)
+    }
+
+    /// A set by its name.
+    pub fn set(&self, family: &str, table: &str, name: &str) -> Option<&Set> {
+        self.sets.iter().find(|it| it.name == name && it.table == table && it.family == family)
+    }
 }
 
 /// A chain and its rules.
@@ -37,6 +54,19 @@ pub struct BaseChain {
     pub drops: bool,
     /// `filter`, `nat` or `route`.
     pub kind: String,
+    /// The interfaces that it is about, of a chain at interfaces; a `*` at the end stands for any rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
+}
+
+impl BaseChain {
+    /// Is it about an interface?
+    pub fn is_at(&self, dev: &str) -> bool {
+        self.devices.iter().any(|it| match it.strip_suffix('*') {
+            Some(start) => dev.starts_with(start),
+            None => it == dev,
+        })
+    }
 }
 
 /// A place on a packet's way through a node.
@@ -72,6 +102,75 @@ impl Hook {
             Hook::Egress => "egress",
         }
     }
+}
+
+/// A set: keys, each of which may have a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Set {
+    /// The family of the table that it is in.
+    pub family: String,
+    /// The table.
+    pub table: String,
+    /// Its name; of one that stands in a rule, the kernel has made it up.
+    pub name: String,
+    /// Does it stand in a rule?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anonymous: bool,
+    /// Do elements say where intervals begin and end?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub intervals: bool,
+    /// Do packets add elements?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dynamic: bool,
+    /// The lengths of the parts of a key, in bytes: more than one of a concatenation. In a key, each part
+    /// begins at a multiple of four bytes.
+    pub parts: Vec<u32>,
+    /// The length of a value in bytes; 0: there is none, or it is a verdict.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub value_bytes: u32,
+    /// In the kernel's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elements: Vec<Element>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// An element of a set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Element {
+    /// Its key; `None`: it is what is found where no other is (`*`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Vec<u8>>,
+    /// The last key of its interval, of a concatenation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Vec<u8>>,
+    /// It is the first key behind the interval that begins before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ends: bool,
+    /// What belongs to the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<ElementValue>,
+    /// It is gone after so many milliseconds; `None`: it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+    /// What it makes depend on what has passed before (`limit`, `quota`), by the kernel's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depends_on: Option<String>,
+}
+
+/// What belongs to a key of a map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ElementValue {
+    /// Bytes for registers.
+    Bytes(Vec<u8>),
+    /// What to do with the packet.
+    Verdict(RuleVerdict),
+    /// Something that is not understood.
+    Unknown(String),
 }
 
 /// A rule.
@@ -132,12 +231,69 @@ pub enum RuleStep {
         /// Its bytes.
         value: Vec<u8>,
     },
+    /// Goes on if a register lies within one of some ranges, of which both ends count.
+    Range {
+        /// Which register.
+        register: u32,
+        /// The least and the greatest.
+        ranges: Vec<(Vec<u8>, Vec<u8>)>,
+        /// Goes on if it lies in none.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        inverted: bool,
+    },
+    /// Goes on if registers are a key of a set.
+    Lookup {
+        /// The first register of the key.
+        register: u32,
+        /// The set, of the same table.
+        set: String,
+        /// Goes on if they are none.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        inverted: bool,
+        /// The register that gets what belongs to the key; 0: it is a verdict, and decides.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<u32>,
+    },
+    /// Turns numbers between the byte order of the machine and that of the network.
+    ByteOrder {
+        /// From that register
+        from: u32,
+        /// to that one.
+        to: u32,
+        /// The bytes of one number.
+        size: u32,
+        /// All bytes.
+        length: u32,
+    },
     /// Asks the routing tables what kind of address the destination is (`fib daddr type`): 2 is one
     /// of the node's own (`RTN_LOCAL`), in the byte order of the machine.
     DestinationType {
         /// Which register.
         register: u32,
     },
+    /// The same of the source.
+    SourceType {
+        /// Which register.
+        register: u32,
+    },
+    /// Asks the routing tables for the way back to the source (`fib saddr oif`).
+    WayBack {
+        /// The register that gets 1 or 0.
+        register: u32,
+        /// Only by the interface that the packet came in by.
+        by_input: bool,
+    },
+    /// Sets something of the packet or its connection from a register.
+    Store {
+        /// Which register.
+        register: u32,
+        /// What.
+        what: Stored,
+    },
+    /// The packet belongs to no connection from here on.
+    NoTrack,
+    /// Goes on or not, depending on what has passed before (`limit`, `quota`, `connlimit`), by the kernel's name.
+    Depends(String),
     /// Counts packets and bytes; what it has counted is not kept.
     Counter,
     /// Goes on, whatever the packet: a log entry.
@@ -164,6 +320,9 @@ pub enum RuleStep {
     Reject {
         /// By a TCP reset; else by ICMP.
         reset: bool,
+        /// By which ICMP error, as nft(8) writes it; `None`: that for a port where nobody listens.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        with: Option<String>,
     },
     /// Decides.
     Verdict(RuleVerdict),
@@ -184,8 +343,20 @@ pub struct NatStep {
     pub port: Option<u32>,
 }
 
+/// What a rule sets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stored {
+    /// The packet's mark.
+    Mark,
+    /// The mark of its connection.
+    ConnectionMark,
+    /// What decides about no packet, as nft(8) writes it: `meta nftrace`, `meta priority`.
+    Other(String),
+}
+
 /// Something about a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loaded {
     /// The protocol of the transport layer.
@@ -204,6 +375,39 @@ pub enum Loaded {
     ConnectionState,
     /// Its mark.
     Mark,
+    /// The protocol of the network layer, as the Ethernet header has it.
+    EtherType,
+    /// Its length in bytes, from the IP header on.
+    Length,
+    /// To whom its frame goes: 0 to the interface, 1 to all, 2 to a group, 3 to another one.
+    PacketType,
+    /// The kind of hardware of the interface that it came in by: 1 Ethernet, 772 `lo`.
+    InputType,
+    /// The same of the one that it goes out by.
+    OutputType,
+    /// What the interface that it came in by is, as ip-link(8) names it: `veth`, `bridge`.
+    InputKind,
+    /// The same of the one that it goes out by.
+    OutputKind,
+    /// The bridge of the port that it came in by.
+    BridgeInputName,
+    /// The bridge of the port that it goes out by.
+    BridgeOutputName,
+    /// The mark of its connection.
+    ConnectionMark,
+    /// The direction of the packet in its connection: 0 as the first one, 1 as its answer.
+    ConnectionDirection,
+    /// What became of its connection, as bits: 16 its source is translated, 32 its destination.
+    ConnectionStatus,
+    /// A part that no packet of ours has: an extension header, an option.
+    Extension {
+        /// As nft(8) writes it.
+        name: String,
+        /// Only whether it is there: 1 or 0. Else who asks for one that is not there goes on no further.
+        asked: bool,
+    },
+    /// Something that nobody knows beforehand, or that is not followed, as nft(8) writes it.
+    Other(String),
 }
 
 /// How two values are compared.

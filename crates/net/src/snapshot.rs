@@ -38,6 +38,35 @@ pub struct NodeState {
     pub listeners: Option<Vec<Listener>>,
     /// The firewall; `None`: nobody looked, or may not.
     pub firewall: Option<Ruleset>,
+    /// `net.bridge.bridge-nf-call-*`; `None`: nobody looked, because nothing here could depend on it.
+    pub bridge_nf: Option<BridgeNf>,
+}
+
+/// Do the chains of IP see the frames that cross a bridge?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeNf {
+    /// Those with IPv4.
+    pub ipv4: bool,
+    /// Those with IPv6.
+    pub ipv6: bool,
+}
+
+impl BridgeNf {
+    /// Of one kind.
+    pub fn of(self, family: Family) -> bool {
+        match family {
+            Family::Ipv4 => self.ipv4,
+            Family::Ipv6 => self.ipv6,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn of_mut(&mut self, family: Family) -> &mut bool {
+        match family {
+            Family::Ipv4 => &mut self.ipv4,
+            Family::Ipv6 => &mut self.ipv6,
+        }
+    }
 }
 
 /// An interface at one moment.
@@ -62,6 +91,8 @@ pub struct LinkState {
     pub addresses: Vec<IfAddress>,
     /// `net.ipv4.conf.IF`.
     pub conf: Ipv4Conf,
+    /// Of a bridge: `nf_call_iptables` and `nf_call_ip6tables` (ip-link(8)), beside the sysctls.
+    pub bridge_nf: BridgeNf,
     /// Something about it that is not understood, and may decide: a bridge that filters VLANs.
     pub beyond: Option<String>,
 }
@@ -79,6 +110,7 @@ impl LinkState {
             carrier: true,
             addresses: Vec::new(),
             conf: Ipv4Conf::default(),
+            bridge_nf: BridgeNf::default(),
             beyond: None,
         }
     }

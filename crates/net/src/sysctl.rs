@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::Family;
+
 /// A sysctl of a network namespace, such as `net.ipv4.ip_forward`.
 ///
 /// Only `net.` ones: all others belong to the whole machine. Written with dots; an interface name
@@ -34,6 +36,14 @@ impl SysctlKey {
 
     /// `net.ipv4.conf.all.promote_secondaries`: the addresses of a subnet do not go with its first.
     pub const PROMOTE_SECONDARIES: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv4.conf.all.promote_secondaries"));
+
+    /// `net.bridge.bridge-nf-call-iptables` or its like of IPv6: the chains of IP see the frames of bridges.
+    pub const fn bridge_nf(family: Family) -> SysctlKey {
+        SysctlKey(Cow::Borrowed(match family {
+            Family::Ipv4 => "net.bridge.bridge-nf-call-iptables",
+            Family::Ipv6 => "net.bridge.bridge-nf-call-ip6tables",
+        }))
+    }
 
     /// The name as sysctl(8) writes it.
     pub fn as_str(&self) -> &str {

@@ -343,7 +343,7 @@ fn ask_hop(world: &mut World, packet: &Packet, hop: &Hop, back: bool) -> Result<
     let from = packet.src.filter(|_| back || hop.input.is_some() || again);
     let ports = (packet.protocol != Protocol::Icmp).then_some((packet.source_port, packet.destination_port));
     let protocol = packet.protocol.number(packet.family());
-    Ok(world.ask_route(&hop.node, hop.input, (from, packet.dst), protocol, ports)?)
+    Ok(world.ask_route(&hop.node, hop.input, (from, packet.dst), protocol, ports, hop.mark)?)
 }
 
 /// Asks every node on both ways, and compares.

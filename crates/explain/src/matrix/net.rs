@@ -44,6 +44,8 @@ pub(super) struct Net<'a> {
     first: Vec<u32>,
     /// By segment: more than cables and switches decides, and the walk has to be asked.
     unclean: Vec<bool>,
+    /// By segment: a switch has a firewall, so that it depends on the packet.
+    filtered: Vec<bool>,
     /// By wired segment: the interfaces that are its ends and have an address.
     wired_ends: Vec<Vec<u32>>,
     /// By node and segment: the end that the node has there; `None`: it has several.
@@ -131,6 +133,7 @@ impl<'a> Net<'a> {
             snapshot,
             family,
             unclean: none(ifaces.len()),
+            filtered: none(ifaces.len()),
             wired_ends: Vec::new(),
             greedy_segments: none(ifaces.len()),
             odd: none(nodes.len()),
@@ -274,6 +277,7 @@ impl<'a> Net<'a> {
                 let bridges = it.link.master.is_some() || it.link.kind == LinkKind::Bridge;
                 self.unclean[segment] |=
                     beyond || proxies || about_arp || (bridges || !four) && filters || it.link.mtu < PROBE_BYTES;
+                self.filtered[segment] |= bridges && filters;
                 self.greedy_segments[segment] |= greedy;
             }
         }
@@ -387,7 +391,7 @@ impl<'a> Net<'a> {
             let strange = self.odd[node as usize] || self.doubts[node as usize] || self.misled[node as usize];
             strange && self.ifaces[self.range(node)].iter().any(|it| it.segment == segment)
         });
-        odd || self.greedy_segments[segment as usize] || self.ambiguous[by as usize]
+        odd || self.filtered[segment as usize] || self.greedy_segments[segment as usize] || self.ambiguous[by as usize]
     }
 
     /// How far each node is from one, whatever is up or down; `u32::MAX`: not joined.

@@ -186,7 +186,13 @@ pub(crate) fn type_in(net: &mut Snapshot, line: &str) {
                 "prerouting" => Hook::Prerouting,
                 _ => Hook::Postrouting,
             };
-            let base = BaseChain { hook, priority: 0, drops: *policy == "drop", kind: "filter".to_owned() };
+            let base = BaseChain {
+                hook,
+                priority: 0,
+                drops: *policy == "drop",
+                kind: "filter".to_owned(),
+                devices: Vec::new(),
+            };
             let icmp = RuleStep::Load { register: 1, what: hopyard_net::Loaded::Layer4Protocol };
             let is =
                 |number: u8| RuleStep::Compare { register: 1, how: hopyard_net::Comparison::Equal, with: vec![number] };
@@ -206,7 +212,7 @@ pub(crate) fn type_in(net: &mut Snapshot, line: &str) {
                 "tcp" => is(6),
                 "drop" => RuleStep::Verdict(RuleVerdict::Drop),
                 "accept" => RuleStep::Verdict(RuleVerdict::Accept),
-                "reject" => RuleStep::Reject { reset: false },
+                "reject" => RuleStep::Reject { reset: false, with: None },
                 other => RuleStep::Unknown(other.to_owned()),
             });
             let rules = vec![Rule { handle: 4, steps: steps.collect() }];

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use hopyard_net::{
-    Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, Ipv4Conf, LinkKind, LinkState, Listener, MacAddr,
-    Neighbour, NextHop, NodeState, PolicyRule, RouteKey, RouteKind, RuleAction, Ruleset,
+    BridgeNf, Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, Ipv4Conf, LinkKind, LinkState, Listener,
+    MacAddr, Neighbour, NextHop, NodeState, PolicyRule, RouteKey, RouteKind, RuleAction, Ruleset,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -105,6 +105,9 @@ pub(super) struct NodeDocument {
     /// Left out: nobody looked, or could.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     firewall: Option<Ruleset>,
+    /// `net.bridge.bridge-nf-call-*`. Left out: nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bridge_nf: Option<BridgeNf>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -124,6 +127,9 @@ struct Interface {
     /// `net.ipv4.conf.IF`.
     #[serde(default, skip_serializing_if = "is_default")]
     ipv4: Conf,
+    /// `nf_call_iptables` and `nf_call_ip6tables` of a bridge.
+    #[serde(default, skip_serializing_if = "is_default")]
+    bridge_nf: BridgeNf,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     beyond: Option<String>,
 }
@@ -283,7 +289,7 @@ struct ListenerDocument {
 impl From<&NodeState> for NodeDocument {
     fn from(node: &NodeState) -> Self {
         // Taken apart, so that a part that is added is not forgotten here.
-        let NodeState { links, routes, rules, neighbours, all, forwards_ipv6, listeners, firewall } = node;
+        let NodeState { links, routes, rules, neighbours, all, forwards_ipv6, listeners, firewall, bridge_nf } = node;
         NodeDocument {
             interfaces: links.iter().map(|(dev, link)| (*dev, link.into())).collect(),
             routes: routes.iter().map(Route::from).collect(),
@@ -293,6 +299,7 @@ impl From<&NodeState> for NodeDocument {
             ipv6_forwarding: *forwards_ipv6,
             listeners: listeners.as_ref().map(|all| all.iter().map(ListenerDocument::from).collect()),
             firewall: firewall.clone(),
+            bridge_nf: *bridge_nf,
         }
     }
 }
@@ -308,13 +315,14 @@ impl From<NodeDocument> for NodeState {
             forwards_ipv6: node.ipv6_forwarding,
             listeners: node.listeners.map(|all| all.into_iter().map(Listener::from).collect()),
             firewall: node.firewall,
+            bridge_nf: node.bridge_nf,
         }
     }
 }
 
 impl From<&LinkState> for Interface {
     fn from(link: &LinkState) -> Self {
-        let LinkState { index, kind, mac, mtu, master, up, carrier, addresses, conf, beyond } = link;
+        let LinkState { index, kind, mac, mtu, master, up, carrier, addresses, conf, bridge_nf, beyond } = link;
         Interface {
             index: *index,
             kind: match kind {
@@ -331,6 +339,7 @@ impl From<&LinkState> for Interface {
             carrier: *carrier,
             addresses: addresses.iter().map(Address::from).collect(),
             ipv4: (*conf).into(),
+            bridge_nf: *bridge_nf,
             beyond: beyond.clone(),
         }
     }
@@ -354,6 +363,7 @@ impl From<Interface> for LinkState {
             carrier: link.carrier,
             addresses: link.addresses.into_iter().map(IfAddress::from).collect(),
             conf: link.ipv4.into(),
+            bridge_nf: link.bridge_nf,
             beyond: link.beyond,
         }
     }

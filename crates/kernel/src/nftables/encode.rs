@@ -231,6 +231,14 @@ fn frame() -> [u8; HEADER_BYTES] {
     [0, 0, high, low]
 }
 
+/// The body of a request for the elements of a set.
+pub(super) fn set_request(family: &str, table: &str, name: &str) -> Vec<u8> {
+    let mut body = Attributes::of(&TableName { family: family.to_owned(), name: table.to_owned() });
+    body.text(1, table);
+    body.text(2, name);
+    body.bytes
+}
+
 fn table_of(chain: &Chain) -> TableName {
     TableName { family: chain.family.clone(), name: chain.table.clone() }
 }
@@ -298,7 +306,8 @@ pub(super) fn expression(step: &RuleStep) -> (&str, Attributes) {
     let mut data = Attributes::default();
     let name = match step {
         RuleStep::Load { register, what } => {
-            let (name, key) = load(*what);
+            // Of what no rule of ours asks, the name alone: the kernel refuses it.
+            let Some((name, key)) = load(what) else { return ("load", data) };
             data.number(1, *register);
             data.number(2, key);
             name
@@ -366,7 +375,7 @@ pub(super) fn expression(step: &RuleStep) -> (&str, Attributes) {
             }
             "tproxy"
         }
-        RuleStep::Reject { reset } => {
+        RuleStep::Reject { reset, .. } => {
             const TCP_RESET: u32 = 1;
             const ICMP_OF_THE_FAMILY: u32 = 2;
             const PORT_UNREACHABLE: u8 = 1;
@@ -381,14 +390,20 @@ pub(super) fn expression(step: &RuleStep) -> (&str, Attributes) {
             data.nested(2, |inner| inner.nested(2, |code| encode_verdict(verdict, code)));
             "immediate"
         }
-        // Without what belongs to it the kernel refuses it, by its name.
-        RuleStep::Unknown(name) => name,
+        // No rule of ours has them. Without what belongs to it the kernel refuses an instruction, by its name.
+        RuleStep::Range { .. } => "range",
+        RuleStep::Lookup { .. } => "lookup",
+        RuleStep::ByteOrder { .. } => "byteorder",
+        RuleStep::SourceType { .. } | RuleStep::WayBack { .. } => "fib",
+        RuleStep::Store { .. } => "store",
+        RuleStep::NoTrack => "notrack",
+        RuleStep::Depends(name) | RuleStep::Unknown(name) => name,
     };
     (name, data)
 }
 
-fn load(what: Loaded) -> (&'static str, u32) {
-    match what {
+fn load(what: &Loaded) -> Option<(&'static str, u32)> {
+    Some(match what {
         Loaded::Mark => ("meta", 3),
         Loaded::InputIndex => ("meta", 4),
         Loaded::OutputIndex => ("meta", 5),
@@ -397,7 +412,8 @@ fn load(what: Loaded) -> (&'static str, u32) {
         Loaded::NetworkFamily => ("meta", 15),
         Loaded::Layer4Protocol => ("meta", 16),
         Loaded::ConnectionState => ("ct", 0),
-    }
+        _ => return None,
+    })
 }
 
 fn comparison(how: Comparison) -> u32 {

@@ -3,10 +3,13 @@
 
 mod decode;
 mod encode;
+mod names;
 mod trace;
+mod xt;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 
+pub use decode::ruleset_of_messages;
 pub(crate) use decode::{read, read_table};
 pub use encode::{NftSocket, Owner, TableName, Transaction};
 pub use trace::{Decided, TraceStep, Tracer};
@@ -20,6 +23,10 @@ const NFT_MSG_NEWCHAIN: u16 = NFT_MSG_NEWTABLE | 3;
 const NFT_MSG_GETCHAIN: u16 = NFT_MSG_NEWTABLE | 4;
 const NFT_MSG_NEWRULE: u16 = NFT_MSG_NEWTABLE | 6;
 const NFT_MSG_GETRULE: u16 = NFT_MSG_NEWTABLE | 7;
+const NFT_MSG_NEWSET: u16 = NFT_MSG_NEWTABLE | 9;
+const NFT_MSG_GETSET: u16 = NFT_MSG_NEWTABLE | 0xa;
+const NFT_MSG_NEWSETELEM: u16 = NFT_MSG_NEWTABLE | 0xc;
+const NFT_MSG_GETSETELEM: u16 = NFT_MSG_NEWTABLE | 0xd;
 /// Of what a rule or a policy decides about a packet that is traced.
 const NFT_MSG_TRACE: u16 = NFT_MSG_NEWTABLE + 17;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, RuleStep, RuleVerdict, Ruleset};
 use rustix::thread::LinkNameSpaceType;
 
-use super::decode::{dump, find, number, text};
+use super::decode::{ANY, dump, find, number, text};
 use super::encode::{Attributes, NftSocket, Owner, TableName, Transaction, expression};
 use super::{HEADER_BYTES, NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, NFT_MSG_TRACE, TABLE_OWNED, family_name};
 use crate::error::Refusal;
@@ -85,7 +85,7 @@ pub(super) fn leave_out(chains: &mut Vec<Chain>, socket: &RtSocket, inbox: &mut 
     }
     // One that no socket owns is somebody's, whatever it is called.
     let mut free = BTreeSet::new();
-    dump(socket, NFT_MSG_GETTABLE, inbox, &mut |found| match found {
+    dump(socket, NFT_MSG_GETTABLE, ANY, inbox, &mut |found| match found {
         None => free.clear(),
         Some((NFT_MSG_NEWTABLE, payload)) => {
             let body = payload.get(HEADER_BYTES..).unwrap_or_default();
@@ -203,7 +203,7 @@ fn add_table(transaction: &mut Transaction, table: &TableName, signatures: &[Sig
         transaction.add_expressions(&chain, trace_from_here().into_iter(), None);
     }
     for hook in [Hook::Prerouting, Hook::Output] {
-        let base = BaseChain { hook, priority: FIRST, drops: false, kind: "filter".to_owned() };
+        let base = BaseChain { hook, priority: FIRST, drops: false, kind: "filter".to_owned(), devices: Vec::new() };
         let chain = chain(hook.name(), Some(base));
         transaction.add_chain(&chain);
         for signature in signatures {

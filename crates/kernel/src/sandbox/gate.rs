@@ -386,7 +386,13 @@ fn firewall() -> Transaction {
         family: table.family.clone(),
         table: table.name.clone(),
         name: "gate".to_owned(),
-        base: Some(BaseChain { kind: "filter".to_owned(), hook: Hook::Prerouting, priority: -150, drops: true }),
+        base: Some(BaseChain {
+            kind: "filter".to_owned(),
+            hook: Hook::Prerouting,
+            priority: -150,
+            drops: true,
+            devices: Vec::new(),
+        }),
         rules: Vec::new(),
     };
     let mut transaction = Transaction::new();

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hopyard_net::{Family, IfAddress, IfName, LinkState, Listener, NodeState, NsName, Ruleset, Snapshot, SysctlKey};
+use hopyard_net::{
+    BridgeNf, Family, IfAddress, IfName, LinkKind, LinkState, Listener, NodeState, NsName, Ruleset, Snapshot, SysctlKey,
+};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteType, RouteVia};
 
@@ -95,16 +97,28 @@ impl World {
         visit(&self.realm, read).map_err(doing)?.map_err(doing)
     }
 
-    /// The values of `net.ipv4.conf.all` that no socket tells.
+    /// The values of `net.ipv4.conf.all` that no socket tells, and of `net.bridge` where they decide.
     fn read_settings_of_all(&self, snapshot: &mut Snapshot) -> Result<(), KernelError> {
         let keys = ["net.ipv4.conf.all.arp_ignore", "net.ipv4.conf.all.accept_local"];
         let keys: BTreeSet<SysctlKey> = keys.iter().filter_map(|key| key.parse().ok()).collect();
-        let wanted: BTreeMap<NsName, BTreeSet<SysctlKey>> =
+        let mut wanted: BTreeMap<NsName, BTreeSet<SysctlKey>> =
             self.names().map(|name| (name.clone(), keys.clone())).collect();
+        for (name, node) in &mut snapshot.nodes {
+            let has_rules = node.firewall.as_ref().is_some_and(|rules| !rules.chains.is_empty());
+            if has_rules && node.links.values().any(|link| link.kind == LinkKind::Bridge) {
+                // A kernel without these sysctls shows no frames to anybody.
+                node.bridge_nf = Some(BridgeNf::default());
+                wanted.entry(name.clone()).or_default().extend(Family::BOTH.map(SysctlKey::bridge_nf));
+            }
+        }
         for (name, values) in self.sysctls(&wanted)? {
             let Some(node) = snapshot.nodes.get_mut(&name) else { continue };
             for (key, value) in values {
                 let number = value.parse().unwrap_or_default();
+                if let Some(family) = Family::BOTH.into_iter().find(|family| SysctlKey::bridge_nf(*family) == key) {
+                    *node.bridge_nf.get_or_insert_default().of_mut(family) = number != 0;
+                    continue;
+                }
                 match key.as_str().rsplit('.').next() {
                     Some("arp_ignore") => node.all.arp_ignore = number,
                     _ => node.all.accept_local = number != 0,
@@ -139,6 +153,7 @@ impl World {
         (from, to): (Option<IpAddr>, IpAddr),
         protocol: u8,
         ports: Option<(u16, u16)>,
+        mark: u32,
     ) -> Result<RouteAnswer, KernelError> {
         let asking = |refusal: Refusal| refusal.while_doing(format!("ask {name} for a route"));
         let mut inbox = Inbox::default();
@@ -149,7 +164,7 @@ impl World {
             Some(dev) => Some(index(dev).ok_or_else(|| asking(Refusal::from(Errno::NODEV)))?),
             None => None,
         };
-        let question = RouteQuestion { from, to, input, protocol, ports };
+        let question = RouteQuestion { from, to, input, protocol, ports, mark };
         let answers = match space.socket.ask(encode::get_route_of(&question), 0, &mut inbox) {
             Ok(answers) => answers,
             Err(refusal) => return Ok(RouteAnswer::Refused(refusal.errno)),
@@ -239,6 +254,7 @@ fn state_of(ns: &NsName, found: &FoundLink, pairs: &Pairs, names: &BTreeMap<IfIn
         up: found.up,
         carrier: found.carrier,
         conf: found.conf,
+        bridge_nf: found.bridge_nf,
         beyond: found.beyond.clone(),
         ..LinkState::new(kind_of(ns, found, pairs))
     }

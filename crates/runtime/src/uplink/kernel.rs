@@ -173,7 +173,8 @@ pub(super) fn connect(
 /// Makes the table; its socket owns it.
 fn masquerade(namespace: &OwnedFd, uplink: &Uplink) -> Result<OwnedFd, Error> {
     let table = TableName::inet(&uplink.table());
-    let base = BaseChain { hook: Hook::Postrouting, priority: 100, drops: false, kind: "nat".to_owned() };
+    let base =
+        BaseChain { hook: Hook::Postrouting, priority: 100, drops: false, kind: "nat".to_owned(), devices: Vec::new() };
     let chain = Chain {
         family: table.family.clone(),
         table: table.name.clone(),

@@ -364,6 +364,7 @@ fn place(walk: &Walk, passing: impl Fn(&NsName) -> Passing) -> Option<(NsName, O
             Reason::MtuMismatch { .. }
                 | Reason::WrongNeighbour { .. }
                 | Reason::NoCarrier { .. }
+                | Reason::FrameDropped { asking: None, .. }
                 | Reason::Loop(_)
                 | Reason::TtlExpired
         )

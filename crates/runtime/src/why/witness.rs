@@ -164,20 +164,28 @@ pub(super) fn compare(verdict: &Verdict, seen: &Seen) -> Vec<Disagreement> {
     // Which of several ways it went is not known.
     let walks = std::iter::once((&verdict.there, false)).chain(back).filter(|(walk, _)| !walk.by_chance);
     for (walk, back) in walks {
-        let nodes: BTreeSet<&NsName> = walk.nodes().collect();
-        found.extend(nodes.into_iter().filter_map(|node| compare_at(walk, back, node, seen)));
+        let last = walk.last().map(|last| &last.node);
+        let mut nodes: BTreeMap<&NsName, Option<&Reason>> =
+            walk.nodes().map(|node| (node, walk.reason().filter(|_| last == Some(node)))).collect();
+        // It leaves that node, and ends at another one, which is on no way.
+        if let Some(Reason::FrameDropped { by, asking: None, why, .. }) = walk.reason() {
+            nodes.extend(last.map(|last| (last, None)));
+            nodes.insert(by, Some(&**why));
+        }
+        found.extend(nodes.into_iter().filter_map(|(node, reason)| compare_at(back, node, reason, seen)));
     }
     found
 }
 
-fn compare_at(walk: &Walk, back: bool, node: &NsName, seen: &Seen) -> Option<Disagreement> {
+/// `reason`: why it ends in that node.
+fn compare_at(back: bool, node: &NsName, reason: Option<&Reason>, seen: &Seen) -> Option<Disagreement> {
     let at = seen.nodes.get(node)?;
     let Traced::Told { met, .. } = &at.traced else { return None };
     if !met.contains(&Part::on_way(back)) {
         return None;
     }
     let stopped = at.traced.end_of(Part::on_way(back));
-    let agrees = match walk.last().filter(|last| last.node == *node).and_then(|_| walk.reason()) {
+    let agrees = match reason {
         Some(Reason::Undecided(_)) => true,
         // It comes to those before it can be traced.
         Some(Reason::Firewall { family, .. }) if family == "netdev" => true,
@@ -229,7 +237,8 @@ pub(super) fn settle(report: &Report, open: &Trouble) -> Option<Trouble> {
     let (node, step) = stopped(&report.verdict, open, seen)?;
     let TraceStep { part, family, table, chain, rule, .. } = step;
     let traced = &seen.nodes.get(node)?.traced;
-    let chains = &report.snapshot.nodes.get(node)?.firewall.as_ref()?.chains;
+    let firewall = report.snapshot.nodes.get(node)?.firewall.as_ref()?;
+    let chains = &firewall.chains;
     let named = |name: &str, step: &TraceStep| {
         chains.iter().find(|it| it.name == name && it.table == step.table && it.family == step.family)
     };
@@ -237,10 +246,13 @@ pub(super) fn settle(report: &Report, open: &Trouble) -> Option<Trouble> {
     let base = |step: &TraceStep| named(&step.chain, step)?.base.as_ref().map(|base| base.hook);
     let hook: Hook = traced.of(*part).filter_map(base).last()?;
     let rules = chains.iter().filter(|it| (&it.family, &it.table, &it.name) == (family, table, chain));
-    let mut rules = rules.flat_map(|chain| &chain.rules).filter(|it| Some(it.handle) == *rule);
-    let rejects = rules.any(|rule| rule.steps.iter().any(|step| matches!(step, RuleStep::Reject { .. })));
+    let decisive = rules
+        .flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)))
+        .find(|(_, it)| Some(it.handle) == *rule);
+    let rejects = decisive.is_some_and(|(_, it)| it.steps.iter().any(|step| matches!(step, RuleStep::Reject { .. })));
+    let text = decisive.map(|(chain, it)| firewall.text_of(chain, it));
     let (family, table, chain) = (family.clone(), table.clone(), chain.clone());
-    let reason = Reason::Firewall { hook, family, table, chain, rule: *rule, rejects };
+    let reason = Reason::Firewall { hook, family, table, chain, rule: *rule, text, rejects };
     Some(Trouble { back: open.back, node: node.clone(), reason })
 }
 
@@ -256,7 +268,7 @@ mod tests {
 
     fn firewall(family: &str, rule: Option<u64>) -> Reason {
         let (family, table, chain) = (family.to_owned(), "fw".to_owned(), "forward".to_owned());
-        Reason::Firewall { hook: Hook::Forward, family, table, chain, rule, rejects: false }
+        Reason::Firewall { hook: Hook::Forward, family, table, chain, rule, text: None, rejects: false }
     }
 
     /// One node, at which the packet ends so.
@@ -266,6 +278,8 @@ mod tests {
             node: "r".parse().unwrap(),
             input: Some("eth0".parse().unwrap()),
             ttl: 64,
+            mark: 0,
+            crossed: Vec::new(),
             route: None,
             next: None,
             to: None,
@@ -326,11 +340,17 @@ mod tests {
         let chain = |name: &str, base: Option<hopyard_net::BaseChain>, rules: Vec<hopyard_net::Rule>| {
             hopyard_net::Chain { family: "inet".to_owned(), table: "fw".to_owned(), name: name.to_owned(), base, rules }
         };
-        let base = hopyard_net::BaseChain { hook: Hook::Forward, priority: 0, drops: false, kind: "filter".to_owned() };
-        let reject = hopyard_net::Rule { handle: 7, steps: vec![RuleStep::Reject { reset: false }] };
+        let base = hopyard_net::BaseChain {
+            hook: Hook::Forward,
+            priority: 0,
+            drops: false,
+            kind: "filter".to_owned(),
+            devices: Vec::new(),
+        };
+        let reject = hopyard_net::Rule { handle: 7, steps: vec![RuleStep::Reject { reset: false, with: None }] };
         let chains = vec![chain("forward", Some(base), Vec::new()), chain("more", None, vec![reject])];
         let mut snapshot = Snapshot::default();
-        snapshot.nodes.entry("r".parse().unwrap()).or_default().firewall = Some(Ruleset { chains });
+        snapshot.nodes.entry("r".parse().unwrap()).or_default().firewall = Some(Ruleset { chains, sets: Vec::new() });
         let packet = open.there.packet;
         let report = Report {
             query: hopyard_explain::Query { from: "a".parse().unwrap(), packet, wanted: None },

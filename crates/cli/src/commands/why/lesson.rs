@@ -329,6 +329,10 @@ fn lesson(code: Code) -> Lesson {
             "In each hook, the chains run in the order of their priorities, and in a chain its rules in order. accept ends the chain and goes on with the next one; drop ends the packet at once, whatever other chains say. What no rule decides about gets the policy of the chain. A packet that is dropped tells nobody, one that is rejected tells its sender. Neighbour discovery of IPv6 is made of packets as well (ICMPv6, types 135 and 136): a firewall that does not let them pass keeps a node from being found on its own link.",
             "nft(8); RFC 1812 section 5.3.9; RFC 4890 section 4.4.1, which ICMPv6 must not be dropped",
         ),
+        Code::FirewallBridge => (
+            "A switch looks at Ethernet addresses alone, unless net.bridge.bridge-nf-call-iptables (of IPv6: -ip6tables) is 1, as it is in a new network namespace. Then the chains of IP see each frame that crosses a bridge, as if the node forwarded it: a policy that is meant for a router drops what a switch should only pass on. With 0 frames pass as they are; rules that are meant for frames stand in a table of the family bridge.",
+            "bridge-nf in nft(8) and Documentation/networking/ip-sysctl.rst of Linux (net.bridge); ip-link(8): nf_call_iptables",
+        ),
         Code::Mtu => (
             "A packet that is longer than the MTU of the interface is cut into pieces, unless that is forbidden (don't fragment), as it always is in IPv6. Then it is dropped, and the sender told by ICMP how long it may be; it learns the MTU of the path so.",
             "RFC 1191 (IPv4), RFC 8201 (IPv6); ip-link(8); ip(7): IP_MTU_DISCOVER",

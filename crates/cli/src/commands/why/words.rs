@@ -158,10 +158,16 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
                 .map_or_else(|| "nobody there has it".to_owned(), |end| format!("it is that of {end}"));
             format!("{node} has a wrong Ethernet address for {addr}, {mac} ({how}): {whose}")
         }
-        reason @ Reason::Firewall { .. } => firewall(node, reason, "it"),
-        Reason::DiscoveryDropped { addr, dev, by, answer, why } => {
-            let what = if *answer { "the answer" } else { "the question" };
-            format!("nobody answers {node} for {addr} on {dev}, as {}", firewall(by, why, what))
+        Reason::Firewall { .. } => format!("the firewall of {node} {}", filtered("it", &trouble.reason)),
+        Reason::FrameDropped { by, bridge_nf, asking, why } => {
+            let what = match asking {
+                None if bridge_nf.is_some() => "it in its bridge".to_owned(),
+                None => "its frame".to_owned(),
+                Some((addr, false)) => format!("the question of {node} for {addr}"),
+                Some((addr, true)) => format!("the answer to {node} about {addr}"),
+            };
+            let sees = bridge_nf.as_ref().map_or_else(String::new, |key| format!(", which sees frames by {key}"));
+            format!("the firewall of {by} {}{sees}", filtered(&what, why))
         }
         Reason::TooBig { dev, mtu } => {
             format!("{} bytes do not fit through {node}'s {dev}, whose MTU is {mtu}", walk.packet.length)
@@ -210,17 +216,36 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
     }
 }
 
-/// What a firewall does with what.
-fn firewall(node: &NsName, reason: &Reason, what: &str) -> String {
-    let Reason::Firewall { hook, family, table, chain, rule, rejects } = reason else {
-        return format!("{node} drops {what}");
+/// `drops it: rule 2 of chain inet fw forward (forward)`.
+fn filtered(what: &str, reason: &Reason) -> String {
+    let Reason::Firewall { hook, family, table, chain, rule, rejects, .. } = reason else {
+        return format!("drops {what}");
     };
     let verb = if *rejects { "rejects" } else { "drops" };
     let by = match rule {
         Some(handle) => format!("rule {handle}"),
         None => "the policy".to_owned(),
     };
-    format!("the firewall of {node} {verb} {what}: {by} of chain {family} {table} {chain} ({})", hook.name())
+    format!("{verb} {what}: {by} of chain {family} {table} {chain} ({})", hook.name())
+}
+
+/// `forward, rule 2: ip protocol icmp drop`.
+fn by_what(reason: &Reason) -> String {
+    /// A set may have any number of elements.
+    const SHOWN: usize = 80;
+    match reason {
+        Reason::Firewall { chain, rule: Some(rule), text, .. } => {
+            let text = text.as_deref().unwrap_or_default();
+            let cut = text.char_indices().nth(SHOWN).map(|(at, _)| &text[..at]);
+            match (cut, text) {
+                (_, "") => format!("{chain}, rule {rule}"),
+                (Some(cut), _) => format!("{chain}, rule {rule}: {cut}..."),
+                (None, text) => format!("{chain}, rule {rule}: {text}"),
+            }
+        }
+        Reason::Firewall { chain, .. } => format!("policy of {chain}"),
+        _ => "a rule".to_owned(),
+    }
 }
 
 /// `blackhole 10.0.3.2/32`, as ip-route(8) shows it.
@@ -368,9 +393,8 @@ pub(super) fn decision(hop: &Hop) -> String {
         Reason::WrongMask { net, dev, .. } => format!("taken for a neighbour: {net} on {dev}"),
         Reason::DuplicateAddress { owners, .. } => format!("{} answer", owners.len()),
         Reason::WrongNeighbour { mac, .. } => format!("the neighbour table says {mac}"),
-        Reason::Firewall { chain, rule: Some(rule), .. } => format!("firewall: {chain}, rule {rule}"),
-        Reason::Firewall { chain, rule: None, .. } => format!("firewall: policy of {chain}"),
-        Reason::DiscoveryDropped { addr, by, .. } => format!("nobody answers for {addr}: the firewall of {by}"),
+        Reason::Firewall { .. } => format!("firewall: {}", by_what(reason)),
+        Reason::FrameDropped { by, why, .. } => format!("firewall of {by}: {}", by_what(why)),
         Reason::TooBig { dev, mtu } => format!("too long for {dev}: MTU {mtu}"),
         Reason::PmtudBlackhole { dev, mtu, lost, .. } => format!("too long for {dev}: MTU {mtu}; not told, by {lost}"),
         Reason::MtuMismatch { at, mtu } => format!("too long for {at}: MTU {mtu}"),
