@@ -556,7 +556,7 @@ fn the_firewall_is_followed_rule_by_rule() {
     let output = place.output(&["why", "a", "b"]);
     let second = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{second}");
-    assert!(second.starts_with("NO ") && second.contains("`limit` is not understood"), "{second}");
+    assert!(second.starts_with("NO ") && second.contains("`limit` depends on more than the packet"), "{second}");
     assert!(second.contains("the firewall of r drops it: rule 3 of chain inet fw forward (forward)\n"), "{second}");
     assert!(second.contains("; traced: rule 3 of inet fw forward drops it"), "{second}");
 }

@@ -190,25 +190,35 @@ pub(crate) fn check(level: Level, hook: Hook, seen: Seen<'_>) -> Result<Passed, 
             let what = format!("chain {} {} {} looks at frames", chain.family, chain.table, chain.name);
             return Err(Reason::Undecided(what));
         }
-        let firewall = |chain: &Chain, rule: Option<&Rule>, rejects: bool| Reason::Firewall {
+        let firewall = |chain: &Chain, rule: Option<&Rule>, rejects: bool, certain: bool| Reason::Firewall {
             hook,
             family: chain.family.clone(),
             table: chain.table.clone(),
             chain: chain.name.clone(),
             rule: rule.map(|rule| rule.handle),
             text: rule.map(|rule| rules.text_of(chain, rule)),
+            certain,
             rejects,
         };
         let content = packet.as_ref().map_or(seen.content, Content::Packet);
         let seen = Seen { content, ..seen };
-        let mut run =
-            Run { rules, seen: &seen, hook, priority: base.priority, drops: Some(base.drops), budget: RULES, kept };
+        let mut run = Run {
+            rules,
+            seen: &seen,
+            hook,
+            priority: base.priority,
+            drops: Some(base.drops),
+            budget: RULES,
+            kept,
+            certain: true,
+        };
         let outcome = run.chain(chain, 0, 0);
+        let certain = run.certain;
         kept = run.kept;
         match outcome {
-            Outcome::Drop { chain, rule, rejects } => return Err(firewall(chain, Some(rule), rejects)),
+            Outcome::Drop { chain, rule, rejects } => return Err(firewall(chain, Some(rule), rejects, certain)),
             Outcome::Beyond(what) => return Err(Reason::Undecided(what)),
-            Outcome::End if base.drops => return Err(firewall(chain, None, false)),
+            Outcome::End if base.drops => return Err(firewall(chain, None, false, certain)),
             Outcome::Accept | Outcome::End => {}
             Outcome::Translated(translation) => {
                 // The source of such a packet was chosen for another destination, and it is routed again.
@@ -294,6 +304,8 @@ struct Run<'a, 's> {
     drops: Option<bool>,
     budget: usize,
     kept: Kept,
+    /// Is it known which rule decides, not only how?
+    certain: bool,
 }
 
 impl<'a> Run<'a, '_> {
@@ -336,7 +348,10 @@ impl<'a> Run<'a, '_> {
             }
             return match outcome {
                 None => other,
-                Some(outcome) if outcome.is_like(&other, self.drops.filter(|_| depth == 0)) => other,
+                Some(outcome) if outcome.is_like(&other, self.drops.filter(|_| depth == 0)) => {
+                    self.certain = false;
+                    other
+                }
                 Some(_) => match other {
                     Outcome::Beyond(what) => Outcome::Beyond(what),
                     _ => beyond(chain, rule, &what),

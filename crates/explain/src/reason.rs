@@ -112,6 +112,8 @@ pub enum Reason {
         rule: Option<u64>,
         /// The rule as nft(8) lists it.
         text: Option<String>,
+        /// Is it certainly this one? A rule before it, of which it is not known whether it holds, may have done the same.
+        certain: bool,
         /// Does the sender get an answer?
         rejects: bool,
     },

@@ -247,12 +247,12 @@ const ROWS: &[Row] = &[
          b: nft 'add chain inet fw input { type filter hook input priority 0; policy accept; }'
          b: nft add rule inet fw input ip6 saddr fd00:1::2 drop",
         "there b firewall", "b: nft delete rule inet fw input handle 2"),
-    // That a datagram came to the interface says nothing of what is behind it.
-    row("10c a firewall at the target that is not understood",
+    // Both the rule and the policy drop it, so which one does not matter.
+    Row { protocols: &[Protocol::Icmp], ..row("10c a firewall at the target that drops by one rule or another",
         "b: nft add table inet fw
          b: nft 'add chain inet fw input { type filter hook input priority 0; policy drop; }'
          b: nft add rule inet fw input limit rate 1/day burst 1 packets counter drop",
-        "? there b undecided", ""),
+        "there b firewall", "") },
     row6("10c a firewall that drops neighbour discovery, IPv6",
         "r2: nft add table inet fw
          r2: nft 'add chain inet fw input { type filter hook input priority 0; policy accept; }'
@@ -279,26 +279,24 @@ const ROWS: &[Row] = &[
          r2: nft 'add chain inet fw forward { type filter hook forward priority 0; policy accept; }'
          r2: nft add rule inet fw forward ip6 saddr fd00:3::2 drop",
         "back r2 firewall", "r2: nft delete rule inet fw forward handle 2"),
-    // Not followed by the model yet: named, and left open.
     row("10f a firewall of an interface",
         "r1: nft add table netdev fw
          r1: nft 'add chain netdev fw in { type filter hook ingress device ab priority 0; policy accept; }'
          r1: nft add rule netdev fw in ip daddr 10.0.3.2 drop",
-        "? there r1 undecided", ""),
-    // Which may stop neighbour discovery, too.
-    Row { protocols: &[Protocol::Icmp], ..row6("10f a firewall of an interface, IPv6",
+        "there r1 firewall", "r1: nft delete rule netdev fw in handle 2"),
+    row6("10f a firewall of an interface, IPv6",
         "r1: nft add table netdev fw
          r1: nft 'add chain netdev fw in { type filter hook ingress device ab priority 0; policy accept; }'
          r1: nft add rule netdev fw in ip6 daddr fd00:3::2 drop",
-        "? there a undecided", "") },
+        "there r1 firewall", "r1: nft delete rule netdev fw in handle 2"),
     beside("10g a firewall of IP in a switch",
         "sw: nft add table ip fw
          sw: nft 'add chain ip fw forward { type filter hook forward priority 0; policy drop; }'",
-        "? there c undecided", ""),
+        "there c firewall-bridge", "sw: sysctl -w net.bridge.bridge-nf-call-iptables=0"),
     beside6("10g a firewall of IP in a switch, IPv6",
         "sw: nft add table ip6 fw
          sw: nft 'add chain ip6 fw forward { type filter hook forward priority 0; policy drop; }'",
-        "? there c undecided", ""),
+        "there c firewall-bridge", "sw: sysctl -w net.bridge.bridge-nf-call-ip6tables=0"),
     row("11 a firewall that rejects",
         "r2: nft add table inet fw
          r2: nft 'add chain inet fw forward { type filter hook forward priority 0; policy accept; }'

@@ -189,6 +189,8 @@ fn compare_at(back: bool, node: &NsName, reason: Option<&Reason>, seen: &Seen) -
         Some(Reason::Undecided(_)) => true,
         // It comes to those before it can be traced.
         Some(Reason::Firewall { family, .. }) if family == "netdev" => true,
+        // Several rules would do the same.
+        Some(Reason::Firewall { certain: false, .. }) => stopped.is_some(),
         Some(Reason::Firewall { family, table, chain, rule, .. }) => stopped
             .is_some_and(|step| (&step.family, &step.table, &step.chain, &step.rule) == (family, table, chain, rule)),
         _ => stopped.is_none(),
@@ -252,7 +254,7 @@ pub(super) fn settle(report: &Report, open: &Trouble) -> Option<Trouble> {
     let rejects = decisive.is_some_and(|(_, it)| it.steps.iter().any(|step| matches!(step, RuleStep::Reject { .. })));
     let text = decisive.map(|(chain, it)| firewall.text_of(chain, it));
     let (family, table, chain) = (family.clone(), table.clone(), chain.clone());
-    let reason = Reason::Firewall { hook, family, table, chain, rule: *rule, text, rejects };
+    let reason = Reason::Firewall { hook, family, table, chain, rule: *rule, text, certain: true, rejects };
     Some(Trouble { back: open.back, node: node.clone(), reason })
 }
 
@@ -268,7 +270,7 @@ mod tests {
 
     fn firewall(family: &str, rule: Option<u64>) -> Reason {
         let (family, table, chain) = (family.to_owned(), "fw".to_owned(), "forward".to_owned());
-        Reason::Firewall { hook: Hook::Forward, family, table, chain, rule, text: None, rejects: false }
+        Reason::Firewall { hook: Hook::Forward, family, table, chain, rule, text: None, certain: true, rejects: false }
     }
 
     /// One node, at which the packet ends so.
