@@ -109,11 +109,13 @@ impl SysctlFiles {
     /// Sets a sysctl. The kernel takes a value in one write, as sysctl(8) makes it: with its newline.
     pub(crate) fn write(&self, key: &SysctlKey, value: &str) -> Result<(), Errno> {
         let line = format!("{value}\n");
-        match self.open(key, OFlags::WRONLY)?.write(line.as_bytes()) {
-            Ok(length) if length == line.len() => Ok(()),
-            Ok(_) => Err(Errno::from_raw(libc::EINVAL)),
-            Err(error) => Err(error.into()),
+        let length = self.open(key, OFlags::WRONLY)?.write(line.as_bytes())?;
+        // `addrconf_sysctl_forward()` (net/ipv6/addrconf.c) of some kernels, such as Linux 6.12, returns 1 when it has set
+        // the value, and write(2) that as the length. So a count that is too small says nothing yet.
+        if length == line.len() || self.read(key)?.is_some_and(|now| now == value) {
+            return Ok(());
         }
+        Err(Errno::from_raw(libc::EINVAL))
     }
 
     fn open(&self, key: &SysctlKey, how: OFlags) -> rustix::io::Result<File> {
