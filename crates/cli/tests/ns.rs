@@ -1046,3 +1046,25 @@ fn names_come_and_go_where_run_is_shared_and_ip_netns_was_first() {
     machine.ns(&["delete", "--all"]);
     assert_eq!(machine.sh("grep -c nsfs /proc/self/mountinfo || true").trim(), "0");
 }
+
+#[test]
+fn names_come_and_go_where_run_is_mounted_in_another_place_too() {
+    // As for a chroot: what is mounted in the one is mounted in the other.
+    let shared = SETUP.replace("none /run &&", "none /run && mount --make-shared /run &&");
+    assert_ne!(shared, SETUP);
+    let Some(machine) = Machine::with(&shared) else { return };
+    machine.ns(&["add", "first"]);
+    machine.sh("mkdir /run/root && mount --rbind /run /run/root");
+    machine.ns(&["add", "second"]);
+    assert_eq!(machine.sh("grep -c /root/netns/second /proc/self/mountinfo").trim(), "1", "it is not mounted there");
+    machine.ip(&["add", "third"]);
+    machine.ns(&["delete", "first"]);
+    machine.ns(&["delete", "second", "third"]);
+    // A dead name is replaced by an exchange.
+    machine.sh("touch -d '1 hour ago' /run/netns/dead");
+    machine.ns(&["add", "dead"]);
+    assert!(machine.is_namespace("dead"));
+    machine.ns(&["delete", "--all"]);
+    assert_eq!(machine.sh("grep -c nsfs /proc/self/mountinfo || true").trim(), "0");
+    assert_eq!(machine.names(), set(&[]));
+}
