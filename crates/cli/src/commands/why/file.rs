@@ -6,7 +6,7 @@ use hopyard::explain::Edit;
 use hopyard::formats::recording::Declared;
 use hopyard::formats::{self, SourceFile};
 use hopyard::model::{Lab, Node, Routing, Span};
-use hopyard::net::{Endpoint, IpNet, NsName, Op, RouteKey, SysctlKey};
+use hopyard::net::{Endpoint, NsName, Op, RouteKey, SysctlKey};
 use hopyard::runtime::Running;
 
 /// The file that a lab came from, as far as changes to it are concerned.
@@ -17,8 +17,8 @@ pub(in crate::commands) struct File {
     /// The nodes that have settings: the line, and whether routes are among them. Empty where the planner
     /// chooses routes and switches, which are not in the file.
     nodes: BTreeMap<NsName, (usize, bool)>,
-    /// The routes in it, by node, destination and table: the line and the text. Not of a recording.
-    routes: BTreeMap<(NsName, IpNet, u32), (usize, String)>,
+    /// The routes in it, by node: the line and the text. Not of a recording.
+    routes: BTreeMap<(NsName, RouteKey), (usize, String)>,
     /// The links in it that have an MTU, by their ends: the line, and which it is. Not of a recording.
     sizes: BTreeMap<Endpoint, (usize, usize)>,
 }
@@ -112,7 +112,7 @@ impl File {
         };
         let node = edit.node();
         let in_node = |key: &str| format!("nodes.{node}.{key}");
-        let written = |key: &RouteKey| self.routes.get(&(node.clone(), key.prefix, key.table));
+        let written = |key: &RouteKey| self.routes.get(&(node.clone(), key.clone()));
         match edit {
             Edit::Op(Op::DelRoute { key, .. }) => {
                 let (line, text) = written(key)?;
@@ -158,11 +158,11 @@ fn text_at(source: &SourceFile, span: Span) -> Option<(usize, &str)> {
     Some((source.position(span.start).0, text.trim_matches(['"', '\'', ' '])))
 }
 
-fn routes_in(source: &SourceFile, lab: &Lab) -> BTreeMap<(NsName, IpNet, u32), (usize, String)> {
+fn routes_in(source: &SourceFile, lab: &Lab) -> BTreeMap<(NsName, RouteKey), (usize, String)> {
     let routes = lab.nodes().iter().flat_map(|node| node.routes.iter().map(move |route| (&node.name, route)));
     let written = routes.filter_map(|(node, route)| {
         let (line, text) = text_at(source, route.origin?)?;
-        Some(((node.clone(), route.to, route.table), (line, text.to_owned())))
+        Some(((node.clone(), route.key()), (line, text.to_owned())))
     });
     written.collect()
 }
