@@ -801,6 +801,23 @@ fn an_interface_comes_back_before_its_namespace_goes() {
 }
 
 #[test]
+fn interfaces_come_back_whatever_they_are_called() {
+    const NAMES: [&str; 4] = ["v0.new", "v0", "v0.lock", "v0.5"];
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a"]);
+    for (number, dev) in NAMES.iter().enumerate() {
+        machine.sh(&format!("ip link add {dev} type veth peer name other{number}"));
+        machine.ns(&["move", dev, "a"]);
+    }
+    machine.ns(&["delete", "a"]);
+    let here = machine.sh("ip -o link");
+    for dev in NAMES {
+        assert!(here.contains(&format!(" {dev}@")), "{dev} is lost: {here}");
+    }
+    assert!(machine.sh("ls -A /run/hopyard 2>/dev/null || true").is_empty(), "they are home, and still on record");
+}
+
+#[test]
 fn an_interface_comes_back_to_the_namespace_that_it_came_from() {
     let Some(machine) = Machine::new() else { return };
     machine.ns(&["add", "origin", "a", "gone", "b"]);
