@@ -208,6 +208,12 @@ fn what_nat_hides_is_as_declared_and_what_it_does_not_hide_is_wrong() {
     );
     assert!(said.contains("\n1 of 2 expectations hold\n"), "{said}");
     assert_eq!(status, Some(1));
+    // By a port as well: of those that are not hidden, only gate is left to ask.
+    let file = place.file("nat.hop.yaml", &behind_nat("expect:\n  - all -> web:80\n  - isp -x-> all:81\n"));
+    place.hop(&["up", "--name", &name, &file]);
+    let lines = &json(&place, &["-4", "--no-probe"])["expectations"];
+    assert_eq!((&lines[0]["pairs"], &lines[0]["broken"]), (&1.into(), &1.into()), "{lines}");
+    assert_eq!(lines[1]["pairs"], 2, "{lines}");
     let file = place.file("nat.hop.yaml", &behind_nat("expect: isp -> web\n"));
     place.hop(&["up", "--name", &name, &file]);
     let (said, status) = check(&place, &["-4"]);
