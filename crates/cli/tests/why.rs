@@ -276,10 +276,15 @@ addressing: { ipv6: none }
         assert!(RIGHT.contains(from));
         RIGHT.replace(from, to)
     };
-    let cases: [(String, &[&str], &str); 9] = [
+    let cases: [(String, &[&str], &str); 10] = [
         (wrong("    routes:\n      - default via 10.0.1.1\n", ""), &[], "nodes.h1.routes: 10.9.0.0/24 via 10.0.1.1"),
         (wrong("default via 10.0.1.1", "10.7.0.0/16 via 10.0.1.1"), &[], "nodes.h1.routes += 10.9.0.0/24 via 10.0.1.1"),
         (wrong("    forward: true\n", ""), &[], "nodes.r1.forward: true"),
+        (
+            wrong("    forward: true\n", "    sysctls:\n      net.ipv4.ip_forward: 0\n"),
+            &[],
+            "nodes.r1.sysctls.net.ipv4.ip_forward: 1",
+        ),
         (
             wrong("- 10.9.0.0/24 via 10.0.2.2", "- 10.9.0.0/24 via 10.0.1.2"),
             &[],

@@ -1,6 +1,6 @@
 //! The place in the topology file that a change belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hopyard::explain::Edit;
 use hopyard::formats::recording::Declared;
@@ -19,6 +19,8 @@ pub(in crate::commands) struct File {
     nodes: BTreeMap<NsName, (usize, bool)>,
     /// The routes in it, by node: the line and the text. Not of a recording.
     routes: BTreeMap<(NsName, RouteKey), (usize, String)>,
+    /// The nodes that it lets forward, or not, by a sysctl. Beside that it cannot say `forward`. Not of a recording.
+    forwarding: BTreeSet<NsName>,
     /// The links in it that have an MTU, by their ends: the line, and which it is. Not of a recording.
     sizes: BTreeMap<Endpoint, (usize, usize)>,
 }
@@ -76,7 +78,8 @@ impl File {
             nodes.filter_map(|node| Some((node.name.clone(), (line_of(&source, node)?, !node.routes.is_empty()))));
         let nodes = lines.collect();
         let name = source.name().rsplit('/').next().unwrap_or_default().to_owned();
-        Some(File { name, nodes, routes: routes_in(&source, &lab), sizes: sizes_in(&source, &lab) })
+        let (routes, sizes) = (routes_in(&source, &lab), sizes_in(&source, &lab));
+        Some(File { name, nodes, routes, forwarding: forwarding_in(&lab), sizes })
     }
 
     /// As it was when a network was recorded.
@@ -133,7 +136,7 @@ impl File {
             }
             Edit::Op(Op::SetSysctl { key, value, .. }) => {
                 let (line, _) = self.nodes.get(node)?;
-                if *key == SysctlKey::IPV4_FORWARD || *key == SysctlKey::IPV6_FORWARD {
+                if FORWARDING.contains(key) && !self.forwarding.contains(node) {
                     return (value == "1").then(|| change(*line, in_node("forward"), "true".to_owned()));
                 }
                 Some(change(*line, in_node(&format!("sysctls.{key}")), value.clone()))
@@ -141,6 +144,13 @@ impl File {
             _ => None,
         }
     }
+}
+
+const FORWARDING: [SysctlKey; 2] = [SysctlKey::IPV4_FORWARD, SysctlKey::IPV6_FORWARD];
+
+fn forwarding_in(lab: &Lab) -> BTreeSet<NsName> {
+    let by_sysctl = |node: &&Node| FORWARDING.iter().any(|key| node.sysctls.contains_key(key));
+    lab.nodes().iter().filter(by_sysctl).map(|node| node.name.clone()).collect()
 }
 
 /// As the file has it.
