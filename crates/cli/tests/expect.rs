@@ -148,6 +148,24 @@ fn a_line_that_names_more_decides_and_lines_alone_decide_the_status() {
 }
 
 #[test]
+fn a_datagram_that_arrives_is_not_kept_out_by_the_loss_of_its_answer() {
+    let place = Place::new();
+    let name = unique("expect");
+    place.hop(&["up", &star(&place, &name, &["guest -x-> db:53/udp", "guest -x-> db:53/tcp"])]);
+    // On no way there.
+    place.hop(&["exec", "db", "--", "ip", "route", "add", "blackhole", "10.0.0.0/8"]);
+    for probing in [&["-4"][..], &["-4", "--no-probe"]] {
+        let (said, status) = check(&place, probing);
+        let datagram =
+            "guest -x-> db:53/udp  does not hold: it comes through, although nothing listens on port 53 of db";
+        assert!(said.contains(datagram), "{said}");
+        // Of a connection nothing comes about.
+        assert!(said.contains("1 of 2 expectations hold"), "{said}");
+        assert_eq!(status, Some(1));
+    }
+}
+
+#[test]
 fn what_cannot_be_tried_is_not_known() {
     let place = Place::new();
     let name = unique("expect");

@@ -176,6 +176,11 @@ fn decides(lab: &Lab, at: usize, from: NodeId, to: Option<NodeId>) -> bool {
 }
 
 fn comes_through(report: &Report, with_answer: bool) -> Option<bool> {
+    let there = &report.verdict.there;
+    // A datagram does what it does, whether or not its answer comes back.
+    if !with_answer && report.query.packet.protocol == Protocol::Udp && there.is_carried() && !there.is_undecided() {
+        return Some(true);
+    }
     match report.outcome() {
         Outcome::Yes => Some(true),
         Outcome::Undecided => None,
