@@ -148,6 +148,24 @@ fn a_line_that_names_more_decides_and_lines_alone_decide_the_status() {
 }
 
 #[test]
+fn a_datagram_that_arrives_is_not_kept_out_by_the_loss_of_its_answer() {
+    let place = Place::new();
+    let name = unique("expect");
+    place.hop(&["up", &star(&place, &name, &["guest -x-> db:53/udp", "guest -x-> db:53/tcp"])]);
+    // On no way there.
+    place.hop(&["exec", "db", "--", "ip", "route", "add", "blackhole", "10.0.0.0/8"]);
+    for probing in [&["-4"][..], &["-4", "--no-probe"]] {
+        let (said, status) = check(&place, probing);
+        let datagram =
+            "guest -x-> db:53/udp  does not hold: it comes through, although nothing listens on port 53 of db";
+        assert!(said.contains(datagram), "{said}");
+        // Of a connection nothing comes about.
+        assert!(said.contains("1 of 2 expectations hold"), "{said}");
+        assert_eq!(status, Some(1));
+    }
+}
+
+#[test]
 fn what_cannot_be_tried_is_not_known() {
     let place = Place::new();
     let name = unique("expect");
@@ -208,6 +226,12 @@ fn what_nat_hides_is_as_declared_and_what_it_does_not_hide_is_wrong() {
     );
     assert!(said.contains("\n1 of 2 expectations hold\n"), "{said}");
     assert_eq!(status, Some(1));
+    // By a port as well: of those that are not hidden, only gate is left to ask.
+    let file = place.file("nat.hop.yaml", &behind_nat("expect:\n  - all -> web:80\n  - isp -x-> all:81\n"));
+    place.hop(&["up", "--name", &name, &file]);
+    let lines = &json(&place, &["-4", "--no-probe"])["expectations"];
+    assert_eq!((&lines[0]["pairs"], &lines[0]["broken"]), (&1.into(), &1.into()), "{lines}");
+    assert_eq!(lines[1]["pairs"], 2, "{lines}");
     let file = place.file("nat.hop.yaml", &behind_nat("expect: isp -> web\n"));
     place.hop(&["up", "--name", &name, &file]);
     let (said, status) = check(&place, &["-4"]);

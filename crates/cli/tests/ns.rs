@@ -801,6 +801,23 @@ fn an_interface_comes_back_before_its_namespace_goes() {
 }
 
 #[test]
+fn interfaces_come_back_whatever_they_are_called() {
+    const NAMES: [&str; 4] = ["v0.new", "v0", "v0.lock", "v0.5"];
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a"]);
+    for (number, dev) in NAMES.iter().enumerate() {
+        machine.sh(&format!("ip link add {dev} type veth peer name other{number}"));
+        machine.ns(&["move", dev, "a"]);
+    }
+    machine.ns(&["delete", "a"]);
+    let here = machine.sh("ip -o link");
+    for dev in NAMES {
+        assert!(here.contains(&format!(" {dev}@")), "{dev} is lost: {here}");
+    }
+    assert!(machine.sh("ls -A /run/hopyard 2>/dev/null || true").is_empty(), "they are home, and still on record");
+}
+
+#[test]
 fn an_interface_comes_back_to_the_namespace_that_it_came_from() {
     let Some(machine) = Machine::new() else { return };
     machine.ns(&["add", "origin", "a", "gone", "b"]);
@@ -1045,4 +1062,28 @@ fn names_come_and_go_where_run_is_shared_and_ip_netns_was_first() {
     assert!(machine.is_namespace("dead"));
     machine.ns(&["delete", "--all"]);
     assert_eq!(machine.sh("grep -c nsfs /proc/self/mountinfo || true").trim(), "0");
+}
+
+#[test]
+fn names_come_and_go_where_run_is_mounted_in_another_place_too() {
+    // As for a chroot: what is mounted in the one is mounted in the other.
+    let shared = SETUP.replace("none /run &&", "none /run && mount --make-shared /run &&");
+    assert_ne!(shared, SETUP);
+    let Some(machine) = Machine::with(&shared) else { return };
+    machine.ns(&["add", "first"]);
+    machine.sh("mkdir /run/root && mount --rbind /run /run/root");
+    machine.ns(&["add", "second"]);
+    assert_eq!(machine.sh("grep -c /root/netns/second /proc/self/mountinfo").trim(), "1", "it is not mounted there");
+    machine.ip(&["add", "third"]);
+    machine.ns(&["delete", "first"]);
+    machine.ns(&["delete", "second", "third"]);
+    // A dead name is replaced by an exchange.
+    machine.sh("touch -d '1 hour ago' /run/netns/dead");
+    machine.ns(&["add", "dead"]);
+    assert!(machine.is_namespace("dead"));
+    machine.ns(&["delete", "--all"]);
+    // The machine that this one is made of may have names of its own below.
+    let left = machine.sh("grep nsfs /proc/self/mountinfo | grep -e first -e second -e third -e dead -e hop- || true");
+    assert_eq!(left, "");
+    assert_eq!(machine.names(), set(&[]));
 }

@@ -276,10 +276,15 @@ addressing: { ipv6: none }
         assert!(RIGHT.contains(from));
         RIGHT.replace(from, to)
     };
-    let cases: [(String, &[&str], &str); 8] = [
+    let cases: [(String, &[&str], &str); 10] = [
         (wrong("    routes:\n      - default via 10.0.1.1\n", ""), &[], "nodes.h1.routes: 10.9.0.0/24 via 10.0.1.1"),
         (wrong("default via 10.0.1.1", "10.7.0.0/16 via 10.0.1.1"), &[], "nodes.h1.routes += 10.9.0.0/24 via 10.0.1.1"),
         (wrong("    forward: true\n", ""), &[], "nodes.r1.forward: true"),
+        (
+            wrong("    forward: true\n", "    sysctls:\n      net.ipv4.ip_forward: 0\n"),
+            &[],
+            "nodes.r1.sysctls.net.ipv4.ip_forward: 1",
+        ),
         (
             wrong("- 10.9.0.0/24 via 10.0.2.2", "- 10.9.0.0/24 via 10.0.1.2"),
             &[],
@@ -289,6 +294,15 @@ addressing: { ipv6: none }
             wrong("- 10.9.0.0/24 via 10.0.2.2", "- 10.9.0.0/24 via 10.0.2.2\n      - blackhole 10.9.0.1/32"),
             &[],
             "nodes.r1.routes -= blackhole 10.9.0.1/32",
+        ),
+        // Of two to one destination, the one that is meant.
+        (
+            wrong(
+                "- 10.9.0.0/24 via 10.0.2.2",
+                "- blackhole 10.9.0.0/24 metric 10\n      - 10.9.0.0/24 via 10.0.2.2 metric 20",
+            ),
+            &[],
+            "nodes.r1.routes -= blackhole 10.9.0.0/24 metric 10",
         ),
         (
             wrong("    forward: true\n", "    forward: true\n    sysctls:\n      net.ipv4.conf.eth0.arp_ignore: 8\n"),

@@ -80,6 +80,15 @@ fn all_pairs_of_a_recording_are_those_of_the_lab() {
     assert_eq!(status, Some(0));
     let json: Value = serde_json::from_str(&text(&place.output(&["check", "--json", "--from", &file]).stdout)).unwrap();
     assert_eq!((&json["lab"], &json["probed"]), (&name.as_str().into(), &false.into()));
+    assert!(
+        text(&place.output(&["check", "--from", &file, "a", "r", "a"]).stdout)
+            .starts_with(&two[..two.find(", in ").unwrap()])
+    );
+    // No pair at all is not well.
+    for one in [&["a"][..], &["a", "a"]] {
+        let said = place.fails(2, &[&["check", "--from", &file], one].concat());
+        assert!(said.contains("a pair takes two nodes") && said.contains("the recording has a, b, r"), "{said}");
+    }
     assert!(place.fails(2, &["check", "--from", &file, "bb"]).contains("hint: did you mean `b`?"));
     assert!(place.fails(2, &["check", "--from", &file, "--no-probe"]).contains("cannot be used with"));
     assert!(place.fails(2, &["check", "--from", "/nonexistent"]).contains("`hop record` writes one"));

@@ -136,7 +136,7 @@ impl Walk {
     }
 
     /// Does the network do its part: does it arrive, if only to find that nothing waits for it?
-    pub(crate) fn is_carried(&self) -> bool {
+    pub fn is_carried(&self) -> bool {
         self.arrives() || matches!(self.reason(), Some(Reason::NoListener { .. } | Reason::WrongBindAddress { .. }))
     }
 

@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, FileType, FsWord, Mode, OFlags, RenameFlags};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
 
+use crate::enter::unescape;
 use crate::failure::Doing;
 use crate::{Failure, child, namespace};
 
@@ -282,22 +283,18 @@ impl Backstage {
 
     /// Does something to files; if they are covered here, having been so before, they are no more. Where `ip netns` was
     /// the first on a machine whose `/run` is shared, as systemd has it, each name is mounted in the directory below
-    /// as well.
+    /// as well; and where `/run` is mounted in other places too, as in a chroot, so is each name.
     fn uncovered(&self, names: &[&OsStr], act: impl Fn() -> rustix::io::Result<()>) -> io::Result<()> {
         loop {
             match act() {
                 Err(rustix::io::Errno::BUSY) => {}
                 done => return Ok(done?),
             }
-            let mut covered = false;
-            for name in names {
-                let path = self.path.join(name);
-                while rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {
-                    covered = true;
-                }
-            }
-            // Then by what is below; the directory is known by its descriptor.
-            if !covered && rustix::mount::unmount(&self.path, UnmountFlags::DETACH).is_err() {
+            // Nobody else sees what is unmounted here; the directory is known by its descriptor.
+            if !take_off(names.iter().map(|name| self.path.join(name)))
+                && !take_off(mounted_as(names))
+                && rustix::mount::unmount(&self.path, UnmountFlags::DETACH).is_err()
+            {
                 return Err(rustix::io::Errno::BUSY.into());
             }
         }
@@ -323,6 +320,26 @@ impl Backstage {
         let bare = detached_mount(self.dir.as_fd())?;
         Ok(self.bare.get_or_init(|| bare))
     }
+}
+
+/// Takes off all that is mounted on these. `false`: nothing is.
+fn take_off(points: impl IntoIterator<Item = PathBuf>) -> bool {
+    let mut any = false;
+    for point in points {
+        while rustix::mount::unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {
+            any = true;
+        }
+    }
+    any
+}
+
+/// The mount points of these names, wherever they are; none, where the table of mounts is out of reach.
+fn mounted_as(names: &[&OsStr]) -> Vec<PathBuf> {
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    // proc_pid_mountinfo(5): the fifth field.
+    let points = table.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b' ').nth(4));
+    let points = points.map(|field| PathBuf::from(unescape(field)));
+    points.filter(|point| point.file_name().is_some_and(|name| names.contains(&name))).collect()
 }
 
 /// A time of a file, as stat(2) gives it.

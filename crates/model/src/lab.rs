@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use hopyard_net::{AltName, Family, IfName, IpNet, Ipv4Net, Ipv6Net, MacAddr, Mtu, NsName, SysctlKey};
+use hopyard_net::{AltName, Family, IfName, IpNet, Ipv4Net, Ipv6Net, MacAddr, Mtu, NsName, RouteKey, SysctlKey};
 use serde::{Deserialize, Serialize};
 
 use crate::{Expectation, LabName, NodeNat, Span};
@@ -327,6 +327,16 @@ pub struct StaticRoute {
     pub table: u32,
     /// Its place in the text.
     pub origin: Option<Span>,
+}
+
+impl StaticRoute {
+    /// What makes it a route of its own.
+    pub fn key(&self) -> RouteKey {
+        /// What the kernel makes of 0, for IPv6.
+        const USUAL: u32 = 1024;
+        let metric = if self.to.addr().is_ipv6() && self.metric == USUAL { 0 } else { self.metric };
+        RouteKey { prefix: self.to.trunc(), table: self.table, metric }
+    }
 }
 
 /// What a route given by hand does.

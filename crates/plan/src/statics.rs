@@ -19,7 +19,7 @@ pub(crate) fn routes<'a>(
     let mut seen: BTreeMap<RouteKey, &StaticRoute> = BTreeMap::new();
     let mut routes = Vec::new();
     for given in &fabric.lab.nodes()[node].routes {
-        let key = RouteKey { prefix: given.to.trunc(), table: given.table, metric: metric(given) };
+        let key = given.key();
         if let Some(first) = seen.insert(key.clone(), given) {
             let message = format!("two routes to {key}, of which a node can have one");
             problems.push(
@@ -46,14 +46,6 @@ pub(crate) fn routes<'a>(
         routes.push((Route { key, kind, src: None, hop_limit: None }, given));
     }
     routes
-}
-
-/// The kernel makes a metric of 0 into 1024 for IPv6, and a [`RouteKey`] keeps that as 0.
-fn metric(given: &StaticRoute) -> u32 {
-    match (given.to, given.metric) {
-        (IpNet::V6(_), 1024) => 0,
-        (_, metric) => metric,
-    }
 }
 
 struct Reader<'r, 'a> {

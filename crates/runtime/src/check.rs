@@ -125,7 +125,8 @@ pub fn check(running: &Running, families: &[Family], patience: Option<Duration>)
         let prober = Prober { realm: running.realm(), namespaces: &namespaces, patience };
         prober.try_all(&mut checked, |_, _| true, || Ok(world.snapshot(&SnapshotScope::default())?))?;
     }
-    checked.tried = expected::try_all(running, &mut world, &checked.snapshot, families, patience.is_some())?;
+    let probing = patience.is_some();
+    checked.tried = expected::try_all(running, &mut world, &checked.snapshot, &checked.rules, families, probing)?;
     Ok(checked)
 }
 

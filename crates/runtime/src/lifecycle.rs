@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -177,7 +178,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     let expected = Held { nodes: state.namespaces.keys().cloned().zip(keeper::FIRST_HELD..).collect() };
     std::thread::scope(|scope| {
         let names = scope.spawn(|| link_names(home, lab.name(), keeper.process(), &expected));
-        let applied = apply(&mut world, &steps, &origins, false);
+        let applied = apply(&mut world, &steps, 0..steps.len(), &origins, false);
         let named = names.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         applied.and(named)
     })
@@ -270,8 +271,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         let mut new = Held::default();
         let mut carry_out = || -> Result<Held, Error> {
             let made = steps.iter().rposition(|op| matches!(op, Op::AddNs(_))).map_or(0, |last| last + 1);
-            let (first, rest) = steps.split_at(made);
-            apply(&mut world, first, &origins, true)?;
+            apply(&mut world, &steps, 0..made, &origins, true)?;
             // Before anything is lent to a new node: whatever ends this process would end a namespace that it alone
             // holds, and with that an interface which is not of hardware.
             let is_new = |name: &&NsName| !found.namespaces.contains_key(*name);
@@ -279,7 +279,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
             let mut all = Held { nodes: [&old.nodes[..], &new.nodes[..]].concat() };
             all.nodes.sort();
             all.write(dir.path())?;
-            apply(&mut world, rest, &origins, true)?;
+            apply(&mut world, &steps, made..steps.len(), &origins, true)?;
             loans.settle(dir.path(), &steps, &world, &state)?;
             attached.note(dir.path(), &state, true)?;
             // A node that goes takes its processes with it; they would hold its namespace, unseen.
@@ -332,8 +332,18 @@ pub(crate) fn change_locked(home: &Home, dir: &LabDir, record: Record, lab: &Lab
     change(home, dir, record, keeper, lab, source)
 }
 
-fn apply(world: &mut World, steps: &[Op], origins: &Origins, was_running: bool) -> Result<(), Error> {
-    world.apply(steps, &mut |_| {}).map_err(|failed| {
+/// Does some of the steps; those before them are done.
+fn apply(
+    world: &mut World,
+    steps: &[Op],
+    some: Range<usize>,
+    origins: &Origins,
+    was_running: bool,
+) -> Result<(), Error> {
+    let before = some.start;
+    world.apply(&steps[some], &mut |_| {}).map_err(|mut failed| {
+        failed.at += before;
+        failed.done += before;
         let origin: Option<Span> = steps.get(failed.at).and_then(|op| origins.of(op));
         Error::step(failed, steps, origin, was_running)
     })

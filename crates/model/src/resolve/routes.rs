@@ -42,11 +42,7 @@ pub(super) fn all(
                 continue;
             }
         };
-        let mut key = RouteKey { prefix: route.to, table: route.table, metric: route.metric };
-        // The kernel's own default for IPv6: the two are one route.
-        if key.family() == Family::Ipv6 && key.metric == 1024 {
-            key.metric = 0;
-        }
+        let key = route.key();
         if let Some(at) = first.get(&key) {
             let node = neighbours.vertices.text(Vertex::Node(node));
             problems.push(

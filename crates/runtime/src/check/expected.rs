@@ -51,6 +51,11 @@ impl Rules {
         from.zip(self.owners.get(target)).is_some_and(|(from, to)| line.is_about(from, *to))
     }
 
+    /// Does a line mean a pair only as far as nothing hides one from the other, and is it hidden?
+    fn leave_out(&self, line: &Expectation, from: NodeId, to: NodeId, addr: IpAddr) -> bool {
+        !line.names_both() && self.hiding.hides(from.index(), to.index(), addr).is_some()
+    }
+
     /// Of a pair, by the places of source and target, and the address of the target.
     pub(super) fn of_pair(&self, source: usize, target: usize, addr: IpAddr) -> Expected<'_> {
         let Some(lab) = &self.lab else { return Expected::Reached(None) };
@@ -102,6 +107,7 @@ pub(super) fn try_all(
     running: &Running,
     world: &mut World,
     snapshot: &Snapshot,
+    rules: &Rules,
     families: &[Family],
     by_probe: bool,
 ) -> Result<Vec<Tried>, Error> {
@@ -125,7 +131,11 @@ pub(super) fn try_all(
         };
         for from in lab.node_ids().filter(|id| line.from.contains(*id)) {
             for &(to, addr) in targets.iter().filter(|(to, addr)| {
-                *to != Some(from) && families.contains(&Family::of(*addr)) && decides(lab, at, from, *to)
+                let is_hidden = |to: NodeId| line.reaches && rules.leave_out(line, from, to, *addr);
+                *to != Some(from)
+                    && families.contains(&Family::of(*addr))
+                    && decides(lab, at, from, *to)
+                    && !to.is_some_and(is_hidden)
             }) {
                 let (protocol, port) = match line.service {
                     None => (Protocol::Icmp, 0),
@@ -166,6 +176,11 @@ fn decides(lab: &Lab, at: usize, from: NodeId, to: Option<NodeId>) -> bool {
 }
 
 fn comes_through(report: &Report, with_answer: bool) -> Option<bool> {
+    let there = &report.verdict.there;
+    // A datagram does what it does, whether or not its answer comes back.
+    if !with_answer && report.query.packet.protocol == Protocol::Udp && there.is_carried() && !there.is_undecided() {
+        return Some(true);
+    }
     match report.outcome() {
         Outcome::Yes => Some(true),
         Outcome::Undecided => None,

@@ -61,8 +61,9 @@ pub(super) struct Move {
     settings: Vec<u8>,
 }
 
-/// What the files begin with.
+/// What the files begin with, and what they begin with while they are written. An interface may be called `eth0.new`.
 const PREFIX: &str = ".moved-";
+const UNFINISHED: &str = ".moving-";
 
 impl Move {
     fn file_name(at: u64, dev: IfName) -> String {
@@ -70,10 +71,11 @@ impl Move {
     }
 
     fn write(&self, home: &Home) -> Result<(), Error> {
-        let path = home.note(&Self::file_name(self.at, self.dev))?;
+        let name = Self::file_name(self.at, self.dev);
+        let path = home.note(&name)?;
         let text =
             serde_json::to_vec(self).map_err(io::Error::other).context(|| format!("write {}", path.display()))?;
-        let new = path.with_extension("new");
+        let new = path.with_file_name(name.replacen(PREFIX, UNFINISHED, 1));
         WholeFile::new(&path, &new).replace(&text).context(|| format!("write {}", path.display()))
     }
 

@@ -1,5 +1,6 @@
 //! What is checked: a lab, namespaces that are no lab's, or a recording; and how more is asked about it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -89,7 +90,7 @@ fn among_namespaces(args: &Args, ui: &mut Ui) -> Result<Found, CliError> {
 fn in_recording(args: &Args, path: &Path) -> Result<Found, CliError> {
     let Recording { recorded, declared, snapshot } = recording::read(path)?;
     let declared = declared.as_ref();
-    let nodes: Vec<NsName> = if args.names.is_empty() {
+    let mut nodes: Vec<NsName> = if args.names.is_empty() {
         match declared {
             Some(declared) => declared.nodes.keys().cloned().collect(),
             // A switch has none.
@@ -99,6 +100,15 @@ fn in_recording(args: &Args, path: &Path) -> Result<Found, CliError> {
         let named = args.names.iter().map(|name| recording::node(&snapshot, declared, name));
         named.collect::<Result<_, _>>()?
     };
+    // In the order in which they are named; one that is named twice is one.
+    let mut known = BTreeSet::new();
+    nodes.retain(|node| known.insert(node.clone()));
+    if nodes.len() < 2 {
+        // Nothing would be wrong with no pair at all.
+        let has: Vec<&str> = snapshot.nodes.keys().map(NsName::as_str).collect();
+        return Err(CliError::usage("a pair takes two nodes: name those to check")
+            .hint(format!("the recording has {}", has.join(", "))));
+    }
     let of = |snapshot: &_, node: &NsName| recording::addresses(snapshot, declared, node);
     let checked = check_recorded(snapshot, &nodes, &args.families(), of);
     let remark = Some(recording::remark(recorded.as_ref()));

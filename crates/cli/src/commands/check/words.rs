@@ -155,6 +155,7 @@ pub(super) fn failure(all: &All<'_>, at: usize, line: &Line) -> Option<(String, 
         Some(trouble) => {
             let text = words::sentence(verdict, &trouble);
             match tried.reached {
+                Some(true) if trouble.back => format!("it comes through, and only the answer does not: {text}"),
                 Some(true) => format!("it comes through, although {text}"),
                 _ if trouble.back => format!("it arrives, but {text}"),
                 _ => text,

@@ -1,12 +1,12 @@
 //! The place in the topology file that a change belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hopyard::explain::Edit;
 use hopyard::formats::recording::Declared;
 use hopyard::formats::{self, SourceFile};
 use hopyard::model::{Lab, Node, Routing, Span};
-use hopyard::net::{Endpoint, IpNet, NsName, Op, RouteKey, SysctlKey};
+use hopyard::net::{Endpoint, NsName, Op, RouteKey, SysctlKey};
 use hopyard::runtime::Running;
 
 /// The file that a lab came from, as far as changes to it are concerned.
@@ -17,8 +17,10 @@ pub(in crate::commands) struct File {
     /// The nodes that have settings: the line, and whether routes are among them. Empty where the planner
     /// chooses routes and switches, which are not in the file.
     nodes: BTreeMap<NsName, (usize, bool)>,
-    /// The routes in it, by node, destination and table: the line and the text. Not of a recording.
-    routes: BTreeMap<(NsName, IpNet, u32), (usize, String)>,
+    /// The routes in it, by node: the line and the text. Not of a recording.
+    routes: BTreeMap<(NsName, RouteKey), (usize, String)>,
+    /// The nodes that it lets forward, or not, by a sysctl. Beside that it cannot say `forward`. Not of a recording.
+    forwarding: BTreeSet<NsName>,
     /// The links in it that have an MTU, by their ends: the line, and which it is. Not of a recording.
     sizes: BTreeMap<Endpoint, (usize, usize)>,
 }
@@ -76,7 +78,8 @@ impl File {
             nodes.filter_map(|node| Some((node.name.clone(), (line_of(&source, node)?, !node.routes.is_empty()))));
         let nodes = lines.collect();
         let name = source.name().rsplit('/').next().unwrap_or_default().to_owned();
-        Some(File { name, nodes, routes: routes_in(&source, &lab), sizes: sizes_in(&source, &lab) })
+        let (routes, sizes) = (routes_in(&source, &lab), sizes_in(&source, &lab));
+        Some(File { name, nodes, routes, forwarding: forwarding_in(&lab), sizes })
     }
 
     /// As it was when a network was recorded.
@@ -112,7 +115,7 @@ impl File {
         };
         let node = edit.node();
         let in_node = |key: &str| format!("nodes.{node}.{key}");
-        let written = |key: &RouteKey| self.routes.get(&(node.clone(), key.prefix, key.table));
+        let written = |key: &RouteKey| self.routes.get(&(node.clone(), key.clone()));
         match edit {
             Edit::Op(Op::DelRoute { key, .. }) => {
                 let (line, text) = written(key)?;
@@ -133,7 +136,7 @@ impl File {
             }
             Edit::Op(Op::SetSysctl { key, value, .. }) => {
                 let (line, _) = self.nodes.get(node)?;
-                if *key == SysctlKey::IPV4_FORWARD || *key == SysctlKey::IPV6_FORWARD {
+                if FORWARDING.contains(key) && !self.forwarding.contains(node) {
                     return (value == "1").then(|| change(*line, in_node("forward"), "true".to_owned()));
                 }
                 Some(change(*line, in_node(&format!("sysctls.{key}")), value.clone()))
@@ -141,6 +144,13 @@ impl File {
             _ => None,
         }
     }
+}
+
+const FORWARDING: [SysctlKey; 2] = [SysctlKey::IPV4_FORWARD, SysctlKey::IPV6_FORWARD];
+
+fn forwarding_in(lab: &Lab) -> BTreeSet<NsName> {
+    let by_sysctl = |node: &&Node| FORWARDING.iter().any(|key| node.sysctls.contains_key(key));
+    lab.nodes().iter().filter(by_sysctl).map(|node| node.name.clone()).collect()
 }
 
 /// As the file has it.
@@ -158,11 +168,11 @@ fn text_at(source: &SourceFile, span: Span) -> Option<(usize, &str)> {
     Some((source.position(span.start).0, text.trim_matches(['"', '\'', ' '])))
 }
 
-fn routes_in(source: &SourceFile, lab: &Lab) -> BTreeMap<(NsName, IpNet, u32), (usize, String)> {
+fn routes_in(source: &SourceFile, lab: &Lab) -> BTreeMap<(NsName, RouteKey), (usize, String)> {
     let routes = lab.nodes().iter().flat_map(|node| node.routes.iter().map(move |route| (&node.name, route)));
     let written = routes.filter_map(|(node, route)| {
         let (line, text) = text_at(source, route.origin?)?;
-        Some(((node.clone(), route.to, route.table), (line, text.to_owned())))
+        Some(((node.clone(), route.key()), (line, text.to_owned())))
     });
     written.collect()
 }
