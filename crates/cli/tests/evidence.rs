@@ -268,6 +268,25 @@ fn a_switch_that_drops_frames_is_named() {
     }
 }
 
+/// By `lo` it comes to the rules a second time, and is traced already.
+#[test]
+fn what_a_node_sends_to_itself_is_traced_twice() {
+    if !has_nft() {
+        return;
+    }
+    let place = Place::new();
+    let yaml = format!("name: {}\nlinks: [a -- b]\n", unique("itself"));
+    place.hop(&["up", &place.file("itself.hop.yaml", &yaml)]);
+    let (chain, rule) = ("chain input { type filter hook input priority 0; }", "ip protocol != 255 drop");
+    place.hop(&["exec", "a", "--", "nft", &format!("table inet fw {{ {chain}; }}; add rule inet fw input {rule}")]);
+    for to in ["a", "a:80", "a:53/udp"] {
+        let output = place.output(&["why", "a", to]);
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("traced: rule 2 of inet fw input drops it"), "{said}");
+    }
+}
+
 /// Without what the kernel says of its types nothing is missing but the reason; programs are told why.
 #[test]
 fn a_kernel_that_does_not_tell_its_reasons_is_no_hindrance() {

@@ -28,7 +28,9 @@ pub struct Tracer {
     /// The name of our tables.
     table: String,
     mark: Mark,
-    /// Which packets the kernel's numbers stand for.
+    /// What the headers say of packets, by the kernel's numbers for those.
+    headers: BTreeMap<u32, Part>,
+    /// Which packets of the probe the kernel's numbers stand for.
     known: BTreeMap<u32, Part>,
 }
 
@@ -138,7 +140,7 @@ impl Tracer {
             add_table(&mut transaction, &table, &mark.signatures());
         }
         socket.commit(transaction)?;
-        let tracer = Tracer { socket, table, mark: *mark, known: BTreeMap::new() };
+        let tracer = Tracer { socket, table, mark: *mark, headers: BTreeMap::new(), known: BTreeMap::new() };
         let join = tracer.socket.0.join(GROUP);
         join.map_err(|error| KernelError::new("listen to the firewall", error))?;
         Ok(tracer)
@@ -155,13 +157,19 @@ impl Tracer {
     /// `ENOBUFS`: more was decided than there is room for, and something is missing.
     pub fn read(&mut self) -> Result<Vec<TraceStep>, KernelError> {
         let mut steps = Vec::new();
-        let (table, mark, known) = (&self.table, &self.mark, &mut self.known);
+        let (table, mark, headers, known) = (&self.table, &self.mark, &mut self.headers, &mut self.known);
         let hear = self.socket.0.hear(&mut Inbox::default(), &mut |kind, payload| {
             let Some((id, mut step)) = (kind == NFT_MSG_TRACE).then(|| decode(payload)).flatten() else { return };
             if is_trace(&step.table) {
                 // Another one's would say what its packet is.
+                if step.table != *table {
+                    return;
+                }
+                if let Some(part) = part_of(mark, payload) {
+                    headers.insert(id, part);
+                }
                 let part = Part::ALL.into_iter().find(|part| part.name() == step.chain);
-                if let Some(part) = part.filter(|part| step.table == *table && is_of(mark, *part, payload)) {
+                if let Some(part) = part.filter(|part| headers.get(&id) == Some(part)) {
                     known.insert(id, part);
                 }
             } else if let Some(part) = known.get(&id) {
@@ -278,27 +286,25 @@ fn decode(payload: &[u8]) -> Option<(u32, TraceStep)> {
     Some((id, TraceStep { part: Part::Packet, family, table, chain, rule, decided }))
 }
 
-/// Is it a packet of the probe that a message is about? Our rules do not look at addresses; datagrams of others may come
-/// from the same port.
-fn is_of(mark: &Mark, part: Part, payload: &[u8]) -> bool {
+/// Which packet of the probe, if it is one, has the headers in a message. They are in the first one of each base chain alone:
+/// where the packet is traced already when it comes there, by `lo` or from a bridge, in that about our own first rule.
+/// Our rules do not look at addresses; datagrams of others may come from the same port.
+fn part_of(mark: &Mark, payload: &[u8]) -> Option<Part> {
     const NETWORK_HEADER: u16 = 8;
     const TRANSPORT_HEADER: u16 = 9;
-    let body = payload.get(HEADER_BYTES..).unwrap_or_default();
-    let (Some(network), Some(transport)) = (find(body, NETWORK_HEADER), find(body, TRANSPORT_HEADER)) else {
-        return false;
-    };
-    let first = network.first().copied().unwrap_or_default();
-    let (family, length) = match first >> 4 {
-        4 => (Family::Ipv4, usize::from(first & 0x0f) * 4),
+    let body = payload.get(HEADER_BYTES..)?;
+    let (network, transport) = (find(body, NETWORK_HEADER)?, find(body, TRANSPORT_HEADER)?);
+    let (family, length) = match network.first()? >> 4 {
+        4 => (Family::Ipv4, usize::from(network.first()? & 0x0f) * 4),
         _ => (Family::Ipv6, 40),
     };
     let packet = [network.get(..length).unwrap_or(network), transport].concat();
-    match recognise(mark, family, &packet) {
-        Some((_, Sight::Request)) => part == Part::Packet,
-        Some((_, Sight::Reply | Sight::Reset)) => part == Part::Reply,
+    Some(match recognise(mark, family, &packet) {
+        Some((_, Sight::Request)) => Part::Packet,
+        Some((_, Sight::Reply | Sight::Reset)) => Part::Reply,
         // Of what an error quotes, the message has not enough.
-        _ => part == Part::Error,
-    }
+        _ => Part::Error,
+    })
 }
 
 #[cfg(test)]
