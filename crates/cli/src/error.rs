@@ -121,7 +121,9 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
             ui.note(formats::render_with(&problem, source, &formats::Style::ANSI).trim_end());
             ui.note(format_args!("  ran: {op}"));
             if *was_running {
-                ui.note(format_args!("  {done} of {all} steps were done and stay done"));
+                ui.note(format_args!(
+                    "  {done} of {all} steps were done; those in nodes that were there before stay done"
+                ));
             }
         }
         _ => ui.note(format_args!("{ERROR}error{ERROR:#}: {error}")),

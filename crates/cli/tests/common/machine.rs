@@ -15,8 +15,9 @@ pub(crate) struct Machine {
     _leash: ChildStdin,
 }
 
-/// What there is on it, beside an empty /run and an /etc that can be written to.
-pub(crate) const SETUP: &str = "mount -t tmpfs -o mode=755 none /run && mkdir /run/upper /run/work && \
+/// What there is on it, beside an empty /run and an /etc that can be written to. Names that the machine below has are mounts
+/// here as well, which a user cannot get rid of.
+pub(crate) const SETUP: &str = "umount -R -l /run/netns 2>/dev/null; mount -t tmpfs -o mode=755 none /run && mkdir /run/upper /run/work && \
     echo nameserver 198.51.100.1 > /run/upper/resolv.conf && \
     mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work none /etc && echo && exec cat";
 
@@ -57,6 +58,12 @@ impl Machine {
         }
         let leash = init.stdin.take().unwrap();
         Some(Machine { init, _leash: leash })
+    }
+
+    /// How many mounts of namespaces there are.
+    pub(crate) fn mounted_namespaces(&self) -> usize {
+        let mounts = std::fs::read_to_string(format!("/proc/{}/mounts", self.pid())).unwrap();
+        mounts.lines().filter(|line| line.starts_with("nsfs ")).count()
     }
 
     /// The first process in it; `unshare` is its parent.
