@@ -287,6 +287,34 @@ fn what_a_node_sends_to_itself_is_traced_twice() {
     }
 }
 
+/// As a host of containers has it: its firewall sees a packet in its bridge first, and again as a router.
+#[test]
+fn a_router_with_a_bridge_of_its_own_is_traced() {
+    if !has_nft() {
+        return;
+    }
+    let place = Place::new();
+    let yaml = format!(
+        "name: {}\nnodes: [c, f, s]\nlinks:\n  - {{ endpoints: [c, f], ipv4: [10.5.0.2/24, 10.5.0.1/24] }}\n  - f -- s\n\
+         addressing: {{ ipv6: none }}\n",
+        unique("docker")
+    );
+    place.hop(&["up", &place.file("docker.hop.yaml", &yaml)]);
+    let exec = |node: &str, script: &str| place.hop(&["exec", node, "--", "sh", "-ec", script]);
+    exec(
+        "f",
+        "ip address flush dev eth0; ip link add name br0 type bridge; ip link set dev eth0 master br0
+         ip link set dev br0 up; ip address add 10.5.0.1/24 dev br0
+         ip route show 10.5.0.0/24
+         nft 'table inet f { chain fw { type filter hook forward priority 0; policy drop; }; }'",
+    );
+    exec("c", "ip neigh flush dev eth0");
+    let output = place.output(&["why", "c", "s"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("traced: the policy of inet f fw drops it"), "{said}");
+}
+
 /// Without what the kernel says of its types nothing is missing but the reason; programs are told why.
 #[test]
 fn a_kernel_that_does_not_tell_its_reasons_is_no_hindrance() {

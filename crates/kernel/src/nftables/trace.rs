@@ -172,7 +172,15 @@ impl Tracer {
                 if let Some(part) = part.filter(|part| headers.get(&id) == Some(part)) {
                     known.insert(id, part);
                 }
-            } else if let Some(part) = known.get(&id) {
+                return;
+            }
+            // On its way out of a bridge a packet gets another number.
+            if !known.contains_key(&id)
+                && let Some(part) = part_of(mark, payload).filter(|part| *part != Part::Error)
+            {
+                known.insert(id, part);
+            }
+            if let Some(part) = known.get(&id) {
                 step.part = *part;
                 steps.push(step);
             }
