@@ -313,6 +313,11 @@ fn a_router_with_a_bridge_of_its_own_is_traced() {
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("traced: the policy of inet f fw drops it"), "{said}");
+    // A port of the host leads back to who asks: it depends on the bridge, which is not asked.
+    let rule = "ip daddr 10.5.0.1 tcp dport 8000 dnat to 10.5.0.2:80";
+    exec("f", &format!("nft 'table ip n {{ chain p {{ type nat hook prerouting priority -100; {rule}; }}; }}'"));
+    let said = text(&place.output(&["why", "c", "10.5.0.1:8000", "--no-probe"]).stdout);
+    assert!(said.starts_with("???") && said.contains("bridge-nf"), "{said}");
 }
 
 /// Without what the kernel says of its types nothing is missing but the reason; programs are told why.

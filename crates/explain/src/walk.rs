@@ -464,6 +464,11 @@ impl Walker<'_> {
         let Found::Route(route) = found else {
             return Routed::Ends(Reason::Undecided("the tables".to_owned()), None, None);
         };
+        if let Some(dev) = input.filter(|dev| passes_on_by_itself(node, state, *dev, route)) {
+            let what =
+                format!("the bridge {dev} translates it, and passes it on by itself (bridge-nf); that is not followed");
+            return Routed::Ends(Reason::Undecided(what), Some(route), None);
+        }
         Routed::On(route)
     }
 
@@ -887,6 +892,20 @@ pub(crate) fn conf_key(dev: IfName, key: &str) -> Option<SysctlKey> {
 
 pub(crate) fn is_link_local(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
+}
+
+/// Is it for another host at the bridge by which it came, now that it is translated? Then it does not come to the routing
+/// of a bridge that lets rules about packets see frames: `br_nf_pre_routing_finish()` (net/bridge/br_netfilter_hooks.c) gives
+/// it back to the bridge, which sends nothing out by the port that it came in by.
+fn passes_on_by_itself(node: &NodeState, state: &State, dev: IfName, route: &FibRoute) -> bool {
+    let family = state.packet.family();
+    let sees = |link: &hopyard_net::LinkState| {
+        link.kind == hopyard_net::LinkKind::Bridge
+            && (link.bridge_nf.of(family) || node.bridge_nf.is_some_and(|all| all.of(family)))
+    };
+    state.came.dst != state.packet.dst
+        && route.next_hops().iter().any(|next| next.dev == dev)
+        && node.links.get(&dev).is_some_and(sees)
 }
 
 pub(crate) fn forwards(node: &NodeState, family: Family, input: IfName) -> bool {

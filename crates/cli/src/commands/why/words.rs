@@ -630,7 +630,9 @@ fn no_change(report: &Report) -> Option<String> {
     }
     // Where the model does not know what happens, it has not looked for a change either.
     if report.verdict.outcome() == Outcome::Undecided {
-        return None;
+        let by_rule = matches!(trouble.reason, Reason::Firewall { .. });
+        let text = "What this rule looks at is not understood, so no change was looked for; `nft -a list ruleset` there shows it.";
+        return by_rule.then(|| text.to_owned());
     }
     match trouble.reason {
         Reason::NoListener { .. }
