@@ -1042,6 +1042,14 @@ fn the_directory_of_names_may_be_any_mount() {
 }
 
 #[test]
+fn dashes_before_a_command_are_no_command() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a"]);
+    assert_eq!(machine.ns(&["exec", "a", "--", "echo", "--", "x"]), "-- x\n");
+    assert_eq!(machine.output(HOP, &["ns", "exec", "a", "--"]).status.code(), Some(2));
+}
+
+#[test]
 fn names_come_and_go_where_run_is_shared_and_ip_netns_was_first() {
     // As systemd mounts it. Then the directory of names is in one group with what is below it, and each name is
     // mounted in both.

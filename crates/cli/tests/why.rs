@@ -206,6 +206,12 @@ fn what_the_file_declares_is_restored_first() {
     assert_eq!(said.matches("drift.hop.yaml has it").count(), 2, "{said}");
     follow(&place, &["-4", "a", "b"]);
     assert_eq!(place.hop(&["diff"]), "");
+    // What somebody has added goes: of that the file has nothing.
+    let address = place.hop(&["exec", "b", "--", "ip", "-4", "-o", "addr", "show", "dev", "eth0"]);
+    let address = address.split_whitespace().nth(3).unwrap().split('/').next().unwrap().to_owned();
+    run(&place, "r", &format!("ip route add blackhole {address}/32"));
+    let said = text(&place.output(&["why", "a", "b"]).stdout);
+    assert!(said.contains("drift.hop.yaml does not have it"), "{said}");
 }
 
 /// Makes a change in the file as a person would who reads the line and the key.

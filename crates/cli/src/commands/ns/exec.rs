@@ -34,8 +34,11 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     if args.all {
         return in_all(args, ui);
     }
-    let [name, program, arguments @ ..] = args.words.as_slice() else {
-        return Err(CliError::usage("no command was given"));
+    // As in `hop exec NODE -- CMD`.
+    let (name, program, arguments) = match args.words.as_slice() {
+        [name, dashes, program, arguments @ ..] if dashes == "--" => (name, program, arguments),
+        [name, program, arguments @ ..] if program != "--" => (name, program, arguments),
+        _ => return Err(CliError::usage("no command was given")),
     };
     let entry = ns::entry(&existing(name)?, args.how.directory()?, args.how.identity()?)?;
     let mut command = Command::new(program);

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use hopyard::explain::{
-    ArpRefusal, Behind, Code, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk, hidden,
-    translators, waiting_behind,
+    ArpRefusal, Behind, Code, Edit, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk,
+    hidden, translators, waiting_behind,
 };
 use hopyard::kernel::RouteAnswer;
 use hopyard::kernel::nftables::TraceStep;
 use hopyard::net::{
-    Endpoint, Family, FibAction, FibRoute, NsName, PolicyRule, RouteKey, RouteKind, RuleAction, Service,
+    Endpoint, Family, FibAction, FibRoute, NsName, Op, PolicyRule, RouteKey, RouteKind, RuleAction, Service,
 };
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
 
@@ -553,6 +553,12 @@ fn not_reached(report: &Report) -> String {
     format!("{came}; computed: fine{when}{how}")
 }
 
+/// Is it something too much that goes?
+fn removes(edit: &Edit) -> bool {
+    let Edit::Op(op) = edit else { return false };
+    matches!(op, Op::DelRoute { .. } | Op::DelAddr { .. } | Op::DelNeigh { .. } | Op::DelNat(_))
+}
+
 fn changes(report: &Report, repair: &Repair, scene: &Scene) -> Vec<String> {
     let edits: Vec<_> = repair.stages.iter().flat_map(|stage| &stage.edits).collect();
     let verb = if edits.len() == 1 { "makes" } else { "make" };
@@ -565,6 +571,7 @@ fn changes(report: &Report, repair: &Repair, scene: &Scene) -> Vec<String> {
         .iter()
         .map(|(edit, declared)| {
             let place = match &scene.file {
+                Some(file) if *declared && removes(edit) => format!("{} does not have it", file.name()),
                 Some(file) if *declared => format!("{} has it", file.name()),
                 Some(file) => file.edit(edit).map_or_else(String::new, |edit| edit.to_string()),
                 None => String::new(),
