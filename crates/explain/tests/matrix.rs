@@ -335,6 +335,7 @@ fn the_firewall_is_run_in_each_hook() {
         "there r1 firewall",
         &[
             "r1: nft insert rule inet fw forward position 4 ip saddr 10.0.1.2 ip daddr 10.0.3.2 meta l4proto icmp accept",
+            "r1: nft insert rule inet fw forward position 4 ip saddr 10.0.3.2 ip daddr 10.0.1.2 meta l4proto icmp accept",
         ],
     );
     check(&["r1 filter forward accept l4proto tcp drop"], &a_to_b(), "yes", &[]);
