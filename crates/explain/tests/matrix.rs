@@ -371,7 +371,15 @@ fn the_firewall_is_run_in_each_hook() {
     // What is in the packet is not known to the last byte.
     check(&["r2 filter forward accept sequence unrelated drop"], &a_to_b(), "? there r2 undecided", &[]);
     // That matters where it is looked at, and makes a difference, alone.
-    check(&["r2 filter forward drop sequence unrelated drop"], &a_to_b(), "there r2 firewall", &[]);
+    check(
+        &["r2 filter forward drop sequence unrelated drop"],
+        &a_to_b(),
+        "there r2 firewall",
+        &[
+            "r2: nft insert rule inet fw forward ip saddr 10.0.1.2 ip daddr 10.0.3.2 meta l4proto icmp accept",
+            "r2: nft insert rule inet fw forward ip saddr 10.0.3.2 ip daddr 10.0.1.2 meta l4proto icmp accept",
+        ],
+    );
     check(&["r2 filter forward accept sequence unrelated accept"], &a_to_b(), "yes", &[]);
     check(&["r2 filter forward accept l4proto tcp sequence drop"], &a_to_b(), "yes", &[]);
     // What is before it decides.
