@@ -4,11 +4,11 @@ use std::fmt;
 
 use hopyard_net::{
     Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, Nat, Neighbour, NextHop, NodeState, NsName, Op,
-    PolicyRule, Route, RouteKey, RouteKind, Snapshot, SysctlKey,
+    PolicyRule, Route, RouteKey, RouteKind, Rule, Snapshot, SysctlKey,
 };
 use serde::Serialize;
 
-use crate::segment;
+use crate::{Flow, segment};
 
 /// A change to one node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -33,6 +33,21 @@ pub enum Edit {
         family: Family,
         /// the one of that priority.
         priority: u32,
+    },
+    /// Adds a rule to the firewall that accepts one flow alone.
+    AcceptFlow {
+        /// The node.
+        ns: NsName,
+        /// The family of the table.
+        family: String,
+        /// The table.
+        table: String,
+        /// The chain.
+        chain: String,
+        /// Where in the chain.
+        place: Place,
+        /// What it accepts.
+        flow: Flow,
     },
     /// Removes a rule of the firewall.
     DelFilterRule {
@@ -60,6 +75,18 @@ pub enum Edit {
     },
 }
 
+/// Where a rule is added to a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// Before all others.
+    Start,
+    /// Before the one with that handle.
+    Before(u64),
+    /// Behind all others.
+    End,
+}
+
 impl Edit {
     /// An operation, as an edit.
     pub(crate) fn of(op: Op, snapshot: &Snapshot) -> Self {
@@ -80,7 +107,10 @@ impl Edit {
         match self {
             Edit::Op(op) => Some(op.clone()),
             Edit::Route { ns, route, .. } => Some(Op::SetRoute { ns: ns.clone(), route: route.clone() }),
-            Edit::DelPolicyRule { .. } | Edit::DelFilterRule { .. } | Edit::AcceptByDefault { .. } => None,
+            Edit::DelPolicyRule { .. }
+            | Edit::AcceptFlow { .. }
+            | Edit::DelFilterRule { .. }
+            | Edit::AcceptByDefault { .. } => None,
         }
     }
 
@@ -90,6 +120,7 @@ impl Edit {
             Edit::Op(op) => op.ns(),
             Edit::Route { ns, .. }
             | Edit::DelPolicyRule { ns, .. }
+            | Edit::AcceptFlow { ns, .. }
             | Edit::DelFilterRule { ns, .. }
             | Edit::AcceptByDefault { ns, .. } => ns,
         }
@@ -107,6 +138,20 @@ impl Edit {
                     let is_it = |rule: &PolicyRule| rule.family == *family && rule.priority == *priority;
                     if let Some(at) = node.rules.iter().position(is_it) {
                         node.rules.remove(at);
+                    }
+                }
+            }
+            Edit::AcceptFlow { ns, family, table, chain, place, flow } => {
+                let handle = next_handle(snapshot, ns, family, table);
+                for it in chains(snapshot, ns, family, table, chain) {
+                    let at = match place {
+                        Place::Start => Some(0),
+                        Place::Before(handle) => it.rules.iter().position(|rule| rule.handle == *handle),
+                        Place::End => Some(it.rules.len()),
+                    };
+                    // nft(8) refuses a place that is not there.
+                    if let Some(at) = at {
+                        it.rules.insert(at, Rule { handle, steps: flow.accept(family) });
                     }
                 }
             }
@@ -136,6 +181,14 @@ fn chains<'a>(
     let rules = snapshot.nodes.get_mut(ns).and_then(|node| node.firewall.as_mut());
     let all = rules.into_iter().flat_map(|rules| &mut rules.chains);
     all.filter(move |it| it.family == family && it.table == table && it.name == chain)
+}
+
+/// A handle that no rule of a table has: the kernel counts them by table.
+fn next_handle(snapshot: &Snapshot, ns: &NsName, family: &str, table: &str) -> u64 {
+    let rules = snapshot.nodes.get(ns).and_then(|node| node.firewall.as_ref());
+    let all = rules.into_iter().flat_map(|rules| &rules.chains);
+    let all = all.filter(|it| it.family == family && it.table == table).flat_map(|it| &it.rules);
+    all.map(|rule| rule.handle).max().unwrap_or_default().saturating_add(1)
 }
 
 fn apply_op(op: &Op, snapshot: &mut Snapshot) {
@@ -315,6 +368,14 @@ impl fmt::Display for Edit {
             Edit::DelPolicyRule { family, priority, .. } => {
                 let flag = if *family == Family::Ipv6 { "-6 " } else { "" };
                 write!(f, "ip {flag}rule delete priority {priority}")
+            }
+            Edit::AcceptFlow { family, table, chain, place, flow, .. } => {
+                let verb = if *place == Place::End { "add" } else { "insert" };
+                write!(f, "nft {verb} rule {family} {table} {chain} ")?;
+                if let Place::Before(handle) = place {
+                    write!(f, "position {handle} ")?;
+                }
+                write!(f, "{flow} accept")
             }
             Edit::DelFilterRule { family, table, chain, handle, .. } => {
                 write!(f, "nft delete rule {family} {table} {chain} handle {handle}")

@@ -10,6 +10,7 @@ mod code;
 mod derive;
 mod edit;
 mod filter;
+mod flow;
 mod frames;
 mod header;
 mod hidden;
@@ -25,7 +26,8 @@ mod walk;
 
 pub use code::Code;
 pub use derive::derive;
-pub use edit::Edit;
+pub use edit::{Edit, Place};
+pub use flow::Flow;
 pub use hidden::{Behind, Hidden, behind, hidden, translators, waiting_behind};
 pub use matrix::{Cause, Cell, Matrix, Target, matrix};
 pub use packet::{Packet, Protocol};

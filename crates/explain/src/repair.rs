@@ -17,7 +17,7 @@ use crate::segment::{self, distances, link_at, owners, segment};
 use crate::verdict::explain_later;
 use crate::verdict::trouble_of;
 use crate::walk::{Choices, Hop, Walk, conf_key};
-use crate::{ArpRefusal, Edit, Outcome, Query, Reason, Trouble, Verdict, explain};
+use crate::{ArpRefusal, Edit, Flow, Outcome, Place, Query, Reason, Trouble, Verdict, explain};
 
 /// Changes that make it work both ways, in the order in which their need shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -289,8 +289,8 @@ impl<'a> Context<'a> {
                     self.take_address(&end, self.dst, &mut found);
                 }
             }
-            Reason::Firewall { .. } => let_pass(ns, &trouble.reason, &mut found),
-            Reason::FrameDropped { by, bridge_nf, why, .. } => {
+            Reason::Firewall { .. } => self.let_pass(ns, &trouble.reason, &mut found),
+            Reason::FrameDropped { by, bridge_nf, asking, why } => {
                 let by_sysctl = |key: &&SysctlKey| {
                     let all = self.snapshot.nodes.get(by).and_then(|node| node.bridge_nf).unwrap_or_default();
                     Family::BOTH.into_iter().any(|family| SysctlKey::bridge_nf(family) == **key && all.of(family))
@@ -299,7 +299,11 @@ impl<'a> Context<'a> {
                 if let Some(key) = bridge_nf.as_ref().filter(by_sysctl) {
                     push(&mut found, INTRUSIVE, vec![sysctl(by, key.clone(), "0")]);
                 }
-                let_pass(by, why, &mut found);
+                match asking {
+                    // The packet itself was not yet there.
+                    Some(_) => open(by, why, &mut found),
+                    None => self.let_pass(by, why, &mut found),
+                }
             }
             Reason::TooBig { dev, .. } | Reason::PmtudBlackhole { dev, .. } => self.widen(&[at(ns, *dev)], &mut found),
             Reason::MtuMismatch { at, .. } => self.widen(std::slice::from_ref(at), &mut found),
@@ -653,6 +657,29 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Lets a firewall pass what it drops, and nothing else: last of all.
+    fn let_pass(&self, ns: &NsName, reason: &Reason, found: &mut Vec<Proposal>) {
+        let Reason::Firewall { family, table, chain, rule, certain, .. } = reason else { return };
+        let Some(hop) = self.walk.last() else { return };
+        // Where it is translated, the firewall sees it as one of these. Which one shows when it is tried.
+        let flows: BTreeSet<Flow> = [hop.came, hop.routed, hop.sent].iter().filter_map(Flow::of).collect();
+        if flows.is_empty() {
+            return open(ns, reason, found);
+        }
+        let place = rule.map_or(Place::End, Place::Before);
+        let mut places = vec![(place, LOOSENING)];
+        // The end is not reached behind a `goto` or a `return`; and an earlier rule may have done it as well.
+        if rule.is_none() || !certain {
+            places.push((Place::Start, LOOSENING + 1));
+        }
+        for flow in flows {
+            for &(place, cost) in &places {
+                let (ns, family, table, chain) = (ns.clone(), family.clone(), table.clone(), chain.clone());
+                push(found, cost, vec![Edit::AcceptFlow { ns, family, table, chain, place, flow }]);
+            }
+        }
+    }
+
     fn before_last(&self) -> Option<&Hop> {
         self.walk.hops.len().checked_sub(2).and_then(|at| self.walk.hops.get(at))
     }
@@ -672,8 +699,9 @@ fn plain(edit: Edit, found: &mut Vec<Proposal>) {
     }
 }
 
-/// Lets a firewall pass what it drops: last of all.
-fn let_pass(ns: &NsName, reason: &Reason, found: &mut Vec<Proposal>) {
+/// Takes away from a firewall what drops something that is no packet of a flow, such as a question for an address:
+/// last of all.
+fn open(ns: &NsName, reason: &Reason, found: &mut Vec<Proposal>) {
     let Reason::Firewall { family, table, chain, rule, .. } = reason else { return };
     let (ns, family, table, chain) = (ns.clone(), family.clone(), table.clone(), chain.clone());
     let edit = match rule {

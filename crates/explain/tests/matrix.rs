@@ -333,7 +333,10 @@ fn the_firewall_is_run_in_each_hook() {
         &["r1 filter forward accept l4proto icmp drop"],
         &a_to_b(),
         "there r1 firewall",
-        &["r1: nft delete rule inet fw forward handle 4"],
+        &[
+            "r1: nft insert rule inet fw forward position 4 ip saddr 10.0.1.2 ip daddr 10.0.3.2 meta l4proto icmp accept",
+            "r1: nft insert rule inet fw forward position 4 ip saddr 10.0.3.2 ip daddr 10.0.1.2 meta l4proto icmp accept",
+        ],
     );
     check(&["r1 filter forward accept l4proto tcp drop"], &a_to_b(), "yes", &[]);
     check(&["r1 filter forward drop l4proto icmp accept"], &a_to_b(), "yes", &[]);
@@ -341,31 +344,42 @@ fn the_firewall_is_run_in_each_hook() {
         &["r1 filter forward drop l4proto tcp accept"],
         &a_to_b(),
         "there r1 firewall",
-        &["r1: nft chain inet fw forward '{ policy accept; }'"],
+        &[
+            "r1: nft add rule inet fw forward ip saddr 10.0.1.2 ip daddr 10.0.3.2 meta l4proto icmp accept",
+            "r1: nft add rule inet fw forward ip saddr 10.0.3.2 ip daddr 10.0.1.2 meta l4proto icmp accept",
+        ],
     );
     check(
         &["b filter input accept drop"],
         &a_to_b(),
         "there b firewall",
-        &["b: nft delete rule inet fw input handle 4"],
+        &["b: nft insert rule inet fw input position 4 ip saddr 10.0.1.2 ip daddr 10.0.3.2 meta l4proto icmp accept"],
     );
     check(
         &["b filter output accept reject"],
         &a_to_b(),
         "back b firewall",
-        &["b: nft delete rule inet fw output handle 4"],
+        &["b: nft insert rule inet fw output position 4 ip saddr 10.0.3.2 ip daddr 10.0.1.2 meta l4proto icmp accept"],
     );
     check(
         &["a filter output accept drop"],
         &a_to_b(),
         "there a firewall",
-        &["a: nft delete rule inet fw output handle 4"],
+        &["a: nft insert rule inet fw output position 4 ip saddr 10.0.1.2 ip daddr 10.0.3.2 meta l4proto icmp accept"],
     );
     check(&["r2 filter forward accept masquerade"], &a_to_b(), "? there r2 undecided", &[]);
     // What is in the packet is not known to the last byte.
     check(&["r2 filter forward accept sequence unrelated drop"], &a_to_b(), "? there r2 undecided", &[]);
     // That matters where it is looked at, and makes a difference, alone.
-    check(&["r2 filter forward drop sequence unrelated drop"], &a_to_b(), "there r2 firewall", &[]);
+    check(
+        &["r2 filter forward drop sequence unrelated drop"],
+        &a_to_b(),
+        "there r2 firewall",
+        &[
+            "r2: nft insert rule inet fw forward ip saddr 10.0.1.2 ip daddr 10.0.3.2 meta l4proto icmp accept",
+            "r2: nft insert rule inet fw forward ip saddr 10.0.3.2 ip daddr 10.0.1.2 meta l4proto icmp accept",
+        ],
+    );
     check(&["r2 filter forward accept sequence unrelated accept"], &a_to_b(), "yes", &[]);
     check(&["r2 filter forward accept l4proto tcp sequence drop"], &a_to_b(), "yes", &[]);
     // What is before it decides.
@@ -373,6 +387,41 @@ fn the_firewall_is_run_in_each_hook() {
 }
 
 /// Not to be taken for one without rules.
+#[test]
+fn a_firewall_is_opened_for_the_flow_alone() {
+    let tcp = |to: &str| Query { packet: Packet::probe(to.parse().unwrap(), Protocol::Tcp, 80), ..a_to_b() };
+    let service = "b listen tcp 10.0.3.2 80";
+    let there = "ip saddr 10.0.1.2 ip daddr 10.0.3.2 tcp dport 80 accept";
+    let back = "ip saddr 10.0.3.2 ip daddr 10.0.1.2 tcp sport 80 accept";
+    // The answer is another flow.
+    check(
+        &[service, "r1 filter forward accept drop"],
+        &tcp("10.0.3.2"),
+        "there r1 firewall",
+        &[
+            &format!("r1: nft insert rule inet fw forward position 4 {there}"),
+            &format!("r1: nft insert rule inet fw forward position 4 {back}"),
+        ],
+    );
+    // Behind a rule that ends the chain, nothing is reached.
+    check(
+        &[service, "r1 filter forward drop return"],
+        &tcp("10.0.3.2"),
+        "there r1 firewall",
+        &[
+            &format!("r1: nft insert rule inet fw forward {there}"),
+            &format!("r1: nft insert rule inet fw forward {back}"),
+        ],
+    );
+    // As it is where it is dropped.
+    check(
+        &[service, "r1 dnat 10.0.2.1 10.0.3.2", "r1 filter forward drop l4proto icmp accept"],
+        &tcp("10.0.2.1"),
+        "there r1 firewall",
+        &[&format!("r1: nft add rule inet fw forward {there}"), &format!("r1: nft add rule inet fw forward {back}")],
+    );
+}
+
 #[test]
 fn a_firewall_that_nobody_could_read_leaves_it_open() {
     let mut net = chain();

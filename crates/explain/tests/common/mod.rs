@@ -212,6 +212,7 @@ pub(crate) fn type_in(net: &mut Snapshot, line: &str) {
                 "tcp" => is(6),
                 "drop" => RuleStep::Verdict(RuleVerdict::Drop),
                 "accept" => RuleStep::Verdict(RuleVerdict::Accept),
+                "return" => RuleStep::Verdict(RuleVerdict::Return),
                 "reject" => RuleStep::Reject { reset: false, with: None },
                 other => RuleStep::Unknown(other.to_owned()),
             });
