@@ -423,6 +423,20 @@ fn a_packet_that_is_too_long_is_stopped_where_it_does_not_fit() {
     assert!(place.fails(2, &["why", "--size", "1400", "a", "b:80"]).contains("--size is not for TCP"));
 }
 
+/// Opens a socket in a node, and keeps it until standard input ends.
+fn serve(place: &Place, node: &str, socket: &str) -> std::process::Child {
+    let script = format!("import socket,sys;{socket};print('on',flush=True);sys.stdin.read()");
+    let mut serving = place
+        .command(&["exec", node, "python3", "-c", &script])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(serving.stdout.take().unwrap()), &mut line).unwrap();
+    serving
+}
+
 #[test]
 fn a_port_without_a_listener_says_what_does_listen() {
     let place = Place::new();
@@ -436,15 +450,7 @@ fn a_port_without_a_listener_says_what_does_listen() {
         println!("skipped: no python3 for a TCP server");
         return;
     }
-    let script = "import socket,sys;s=socket.create_server(('0.0.0.0',7070));print('on',flush=True);sys.stdin.read()";
-    let mut serving = place
-        .command(&["exec", "b", "python3", "-c", script])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(serving.stdout.take().unwrap()), &mut line).unwrap();
+    let mut serving = serve(&place, "b", "s=socket.create_server(('0.0.0.0',7070))");
     let said = text(&place.output(&["why", "a", "b:80"]).stdout);
     assert!(said.contains("nothing listens on port 80 of b (tcp port 7070 does)"), "{said}");
     assert!(place.hop(&["why", "a", "b:7070/tcp"]).starts_with("YES a -> "));
@@ -463,6 +469,73 @@ fn what_cannot_be_asked_is_said() {
     let output = place.output(&["why", "a", "192.0.2.1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("No node has the address 192.0.2.1."), "{}", text(&output.stdout));
+}
+
+/// What has an address itself means itself by it: of the loopback, every node.
+#[test]
+fn an_address_of_the_loopback_is_the_senders_own() {
+    let place = Place::new();
+    let name = unique("own");
+    let yaml = format!("name: {name}\nlinks: [a -- b]\n");
+    place.hop(&["up", &place.file("own.hop.yaml", &yaml)]);
+    for dst in ["127.0.0.1", "127.9.9.9", "::1"] {
+        says(
+            &place,
+            0,
+            &["--no-probe", "b", dst],
+            &format!(
+                "\
+YES b -> {dst} (b) icmp: there and back, 1 node
+ there 1 b  delivered  kernel agrees
+ back  1 b  delivered  kernel agrees
+"
+            ),
+        );
+        let said = place.hop(&["why", "b", dst]);
+        assert!(said.starts_with(&format!("YES b -> {dst} (b) icmp: there and back, 1 node\n")), "{said}");
+    }
+    // A node of the lab that the sender is of.
+    let (from, to) = (format!("{name}/a"), format!("{name}/b"));
+    assert!(place.hop(&["why", &from, &to]).starts_with("YES a -> "));
+    assert!(place.hop(&["why", "a", &to]).starts_with("YES a -> "));
+    let output = place.output(&["why", &from, &format!("{to}:80")]);
+    assert!(text(&output.stdout).contains("nothing listens on port 80 of b"), "{}", text(&output.stderr));
+    assert!(place.fails(2, &["why", &from, "other/b"]).contains("has no node `other/b`"));
+    for (dst, expected) in [
+        ("224.0.0.1", "224.0.0.1 is for a group of nodes: `hop why` follows a packet to one node"),
+        ("255.255.255.255:80/udp", "255.255.255.255 is for a group of nodes"),
+        ("0.0.0.0", "0.0.0.0 is no node's address"),
+        ("ff02::1", "ff02::1 is for a group of nodes"),
+        ("::", ":: is no node's address"),
+    ] {
+        let beside = place.fails(2, &["why", "a", dst]);
+        assert!(beside.contains(expected), "{beside}");
+    }
+}
+
+#[test]
+fn a_datagram_that_nobody_answers_is_not_said_to_come_back() {
+    let place = Place::new();
+    let yaml =
+        format!("name: {}\nlinks:\n  - endpoints: [a, b]\n    ipv4: [10.0.3.1/24, 10.0.3.2/24]\n", unique("mute"));
+    place.hop(&["up", &place.file("mute.hop.yaml", &yaml)]);
+    if std::process::Command::new("python3").arg("--version").output().is_err() {
+        println!("skipped: no python3 for a UDP server");
+        return;
+    }
+    let mut serving = serve(&place, "b", "s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.bind(('0.0.0.0',92))");
+    let said = place.hop(&["why", "a", "b:92/udp"]);
+    assert!(
+        said.starts_with(
+            "YES a -> 10.0.3.2 (b) udp port 92: it arrives; no answer was seen (a program need not give one)\n"
+        ),
+        "{said}"
+    );
+    // What was computed alone says what would become of one.
+    let said = place.hop(&["why", "--no-probe", "a", "b:92/udp"]);
+    assert!(said.starts_with("YES a -> 10.0.3.2 (b) udp port 92: there and back, 2 nodes\n"), "{said}");
+    drop(serving.stdin.take());
+    assert!(serving.wait().unwrap().success());
 }
 
 /// Loads rules into a node, in the place of those it has. Each is a chain of table `inet fw`.

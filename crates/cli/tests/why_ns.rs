@@ -232,6 +232,8 @@ fn what_cannot_be_asked_is_said() {
         (&["/etc/passwd", "a"], 2, "that is no file of a network namespace"),
         (&["/no/such", "a"], 1, "cannot open /no/such"),
         (&["a", "a:http"], 2, "is no target"),
+        (&["a", "224.0.0.1"], 2, "224.0.0.1 is for a group of nodes"),
+        (&["a", "0.0.0.0:80"], 2, "0.0.0.0 is no node's address"),
         (&["-6", "a", "r"], 2, "`r` has no IPv6 address"),
         (&["--lab", "x", "a", "r"], 2, "cannot be used with"),
     ] {
@@ -243,6 +245,21 @@ fn what_cannot_be_asked_is_said() {
     machine.sh(&format!("cd /run && {HOP} record --ns a -o x.json"));
     let said = machine.output(HOP, &["why", "--from", "/run/x.json", "a", &format!("pid-{pid}")]);
     assert!(text(&said.stdout).starts_with("NO  a -> 10.2.0.3"), "{}{}", text(&said.stdout), text(&said.stderr));
+}
+
+/// r has it too, and stands behind a: by name, a is always the first.
+#[test]
+fn an_address_that_the_sender_has_is_its_own() {
+    let Some((machine, _)) = machine() else { return };
+    machine.sh("ip -n a addr add 10.3.0.1/32 dev lo; ip -n r addr add 10.3.0.1/32 dev lo");
+    machine.sh("cd /run && $HOP record --ns r -o own.json".replace("$HOP", HOP).as_str());
+    for dst in ["127.0.0.1", "10.3.0.1"] {
+        let (status, said, beside) = why(&machine, &["r", dst]);
+        assert_eq!(status, Some(0), "{said}{beside}");
+        assert!(said.starts_with(&format!("YES r -> {dst} (r) icmp: there and back, 1 node\n")), "{said}");
+        let recorded = machine.output(HOP, &["why", "--from", "/run/own.json", "r", dst]);
+        assert!(text(&recorded.stdout).starts_with(&format!("YES r -> {dst} (r) icmp")), "{}", text(&recorded.stdout));
+    }
 }
 
 #[test]

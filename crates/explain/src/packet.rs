@@ -120,3 +120,13 @@ impl Packet {
         Family::of(self.dst)
     }
 }
+
+/// What an address stands for that is no single node's: where a packet to it goes is no way from one node to another.
+pub fn no_single_node(addr: IpAddr) -> Option<&'static str> {
+    let broadcast = matches!(addr, IpAddr::V4(addr) if addr.is_broadcast());
+    match addr {
+        _ if addr.is_multicast() || broadcast => Some("is for a group of nodes"),
+        _ if addr.is_unspecified() => Some("is no node's address"),
+        _ => None,
+    }
+}

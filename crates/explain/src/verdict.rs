@@ -111,6 +111,20 @@ pub fn owner(snapshot: &Snapshot, addr: IpAddr) -> Option<NsName> {
     segment::owners(snapshot, addr).into_iter().next().map(|end| end.ns)
 }
 
+/// The node that a sender means by an address: itself if it has it, as its kernel looks there first (an address of the
+/// loopback is every node's own: RFC 1122, section 3.2.1.3; RFC 4291, section 2.5.3). Else the first by name that has it.
+pub fn owner_for(snapshot: &Snapshot, from: &NsName, addr: IpAddr) -> Option<NsName> {
+    let itself = addr.is_loopback() || snapshot.nodes.get(from).is_some_and(|node| lookup::is_own(node, addr));
+    if itself { Some(from.clone()) } else { owner(snapshot, addr) }
+}
+
+impl Query {
+    /// The node that it is about: the one that is wanted, or else that has the address.
+    pub fn owner(&self, snapshot: &Snapshot) -> Option<NsName> {
+        self.wanted.clone().or_else(|| owner_for(snapshot, &self.from, self.packet.dst))
+    }
+}
+
 /// Walks the packet there and its answer back.
 pub fn explain(snapshot: &Snapshot, query: &Query, choices: &Choices) -> Verdict {
     there_and_back(snapshot, query, choices, true)
@@ -131,7 +145,7 @@ fn there_and_back(snapshot: &Snapshot, query: &Query, choices: &Choices, learns:
     let there = walk_with(snapshot, &query.from, query.packet, wanted, (&nothing, learns), choices);
     let answers = match there.last() {
         Some(last) if there.arrives() => Some(last.node.clone()),
-        _ => query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst)),
+        _ => query.owner(snapshot),
     };
     let back = there.packet.answer().zip(answers).map(|(packet, from)| {
         let mut trace = there.trace(snapshot);

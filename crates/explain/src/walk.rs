@@ -14,7 +14,7 @@ use crate::frames::Carried;
 use crate::header::{Content, Frame};
 use crate::lookup::{self, Disbelief, Found, Question};
 use crate::segment::{self, Segment};
-use crate::{Packet, Protocol, Reason};
+use crate::{Packet, Protocol, Reason, no_single_node};
 
 /// A packet's way through the nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -412,6 +412,9 @@ impl Walker<'_> {
         if input.is_none() && is_link_local(packet.dst) {
             let what = "a link-local address is another one on each interface".to_owned();
             return Routed::Ends(Reason::Undecided(what), None, None);
+        }
+        if let Some(what) = no_single_node(packet.dst) {
+            return Routed::Ends(Reason::Undecided(format!("{} {what}", packet.dst)), None, None);
         }
         let found = lookup::find(node, &Question { mark: state.kept.mark, ..Question::of(&packet, input) });
         if let Found::Beyond(what) = found {

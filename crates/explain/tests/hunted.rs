@@ -290,3 +290,11 @@ fn the_declared_address_of_the_gateway_is_put_back_too() {
         ],
     );
 }
+
+#[test]
+fn what_is_for_a_group_of_nodes_is_no_matter_of_routes() {
+    let net = chain();
+    for dst in ["224.0.0.1", "255.255.255.255", "0.0.0.0"] {
+        assert_eq!(says(&net, &ask("h1", dst)), "? there h1 undecided", "{dst}");
+    }
+}

@@ -252,6 +252,13 @@ impl Running {
         hosts.iter().find(|(_, addresses)| addresses.contains(&address)).map(|(name, _)| name)
     }
 
+    /// The node that a node means by an address: itself if it was given to it, or is of the loopback.
+    pub fn owner_for(&self, from: &NsName, address: IpAddr) -> Option<NsName> {
+        let hosts = &self.contents().ok()?.hosts;
+        let itself = address.is_loopback() || hosts.iter().any(|(name, own)| name == from && own.contains(&address));
+        if itself { Some(from.clone()) } else { self.owner_of(address).cloned() }
+    }
+
     /// What a process needs to run in a node.
     ///
     /// # Errors

@@ -17,8 +17,7 @@ pub use recorded::{Network, computed, main_addresses, record};
 pub use witness::{Lost, Traced};
 
 use hopyard_explain::{
-    Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Trouble, Verdict, behind, explain, owner,
-    repair,
+    Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Trouble, Verdict, behind, explain, repair,
 };
 use hopyard_kernel::nftables::TraceStep;
 use hopyard_kernel::{RouteAnswer, SnapshotScope, World};
@@ -200,7 +199,7 @@ pub(crate) fn examine(
     let (verdict, choices) = follow(world, snapshot, &query)?;
     let mut disagreements = Vec::new();
     let asked = ask(world, &verdict, &mut disagreements)?;
-    let owner = query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst));
+    let owner = query.owner(snapshot);
     let mut seen = None;
     if let Some(prepared) = probe(&verdict) {
         let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
@@ -265,7 +264,7 @@ fn add_listeners(world: &World, snapshot: &mut Snapshot, query: &Query) -> Resul
     // Where it ends is not known before it is walked.
     let verdict = explain(snapshot, query, &Choices::new());
     let mut ends: BTreeSet<NsName> = verdict.there.last().map(|hop| hop.node.clone()).into_iter().collect();
-    ends.extend(query.wanted.clone().or_else(|| owner(snapshot, query.packet.dst)));
+    ends.extend(query.owner(snapshot));
     // Who translates may hide the one that is meant.
     ends.extend(verdict.there.last().map(|hop| behind(snapshot, &hop.node)).unwrap_or_default().into_keys());
     for (name, listeners) in world.listeners(&ends)? {

@@ -12,10 +12,10 @@ pub(super) mod words;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use hopyard::explain::{Outcome, Packet, Protocol};
+use hopyard::explain::{Outcome, Packet, Protocol, no_single_node};
 use hopyard::net::Family;
 use hopyard::runtime::why::{Fixed, Report, fix, why};
-use hopyard::runtime::{Home, keep_room_for_files};
+use hopyard::runtime::{Home, Running, keep_room_for_files};
 
 use crate::error::CliError;
 use crate::target::LabArg;
@@ -94,9 +94,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     }
     let home = Home::of_caller()?;
     let (running, from) = args.lab.find_node(&home, &args.source)?;
-    let target = Target::parse(&args.to, false)?;
+    let target = Target::parse(in_lab(&running, &args.to), false)?;
     let (dst, wanted) = match target.host.parse::<IpAddr>() {
-        Ok(address) => (address, running.owner_of(address).cloned()),
+        Ok(address) => (address, running.owner_for(&running.node(&from)?, address)),
         Err(_) => (args.address_of(&target.host, &running.main_addresses(&target.host)?)?, target.host.parse().ok()),
     };
     let report = why(&running, &from, args.packet(&target, dst)?, wanted, !args.no_probe)?;
@@ -106,6 +106,12 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         return made(ui, fix(&home, &running, &report)?, &report);
     }
     Ok(status(&report))
+}
+
+/// A target as a node of the lab that the sender is of: `LAB/NODE` says that again.
+fn in_lab<'a>(running: &Running, target: &'a str) -> &'a str {
+    let node = target.split_once('/').filter(|(lab, _)| *lab == running.name().as_str());
+    node.map_or(target, |(_, node)| node)
 }
 
 fn tell(args: &Args, ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), CliError> {
@@ -144,6 +150,10 @@ fn made(ui: &mut Ui, fixed: Fixed, report: &Report) -> Result<u8, CliError> {
 impl Args {
     /// What is sent.
     fn packet(&self, target: &Target, dst: IpAddr) -> Result<Packet, CliError> {
+        if let Some(what) = no_single_node(dst) {
+            return Err(CliError::usage(format!("{dst} {what}: `hop why` follows a packet to one node"))
+                .hint("name that node, or an address of its own"));
+        }
         let mut packet = Packet::probe(dst, target.protocol, target.port);
         if let Some(size) = self.size {
             if target.protocol == Protocol::Tcp {

@@ -144,7 +144,7 @@ pub(super) fn try_all(
                 };
                 let wanted = match to {
                     Some(to) => Some(lab.node(to).name.clone()),
-                    None => running.owner_of(addr).cloned(),
+                    None => running.owner_for(&lab.node(from).name, addr),
                 };
                 let packet = Packet::probe(addr, protocol, port);
                 let query = question(lab.node(from).name.clone(), packet, wanted);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hopyard_explain::{Choices, Outcome, Query, explain, owner, repair};
+use hopyard_explain::{Choices, Outcome, Query, explain, repair};
 use hopyard_kernel::{SnapshotScope, World};
 use hopyard_net::{Family, IfName, LinkState, NodeState, NsName, Op, Snapshot};
 
@@ -43,7 +43,7 @@ pub fn computed(snapshot: Snapshot, query: Query, drift: &[Op]) -> Report {
         Outcome::Yes => None,
         _ => repair(&snapshot, &query, &choices, drift),
     };
-    let owner = query.wanted.clone().or_else(|| owner(&snapshot, query.packet.dst));
+    let owner = query.owner(&snapshot);
     Report { query, verdict, asked: Vec::new(), seen: None, disagreements: Vec::new(), repair, owner, snapshot }
 }
 

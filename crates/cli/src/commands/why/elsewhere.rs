@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hopyard::explain::{Outcome, owner};
+use hopyard::explain::{Outcome, owner_for};
 use hopyard::runtime::why::{Elsewhere, Place, Probing, main_addresses};
 
 use super::scene::Scene;
@@ -24,7 +24,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let snapshot = elsewhere.read()?;
     let (dst, wanted) = match (address, names.get(1)) {
         (None, Some(name)) => (args.address_of(&target.host, &main_addresses(&snapshot, name))?, Some(name.clone())),
-        (Some(address), _) => (address, owner(&snapshot, address)),
+        (Some(address), _) => (address, owner_for(&snapshot, from, address)),
         (None, None) => return Err(CliError::usage("no namespace was named")),
     };
     let probing = match (args.no_probe, args.probe) {

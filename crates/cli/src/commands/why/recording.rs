@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use hopyard::explain::{Query, owner};
+use hopyard::explain::{Query, owner_for};
 use hopyard::formats::SourceFile;
-use hopyard::formats::recording::{Declared, Recorded, Recording};
+use hopyard::formats::recording::{Declared, DeclaredNode, Recorded, Recording};
 use hopyard::model::nearest;
 use hopyard::net::{Family, NsName, Snapshot};
 use hopyard::runtime::why::{Report, computed, main_addresses};
@@ -42,7 +42,7 @@ pub(super) fn look(args: &Args, path: &Path) -> Result<(Report, Scene), CliError
     let from = node(&snapshot, declared.as_ref(), &args.source)?;
     let target = Target::parse(&args.to, false)?;
     let (dst, wanted) = if let Ok(address) = target.host.parse::<IpAddr>() {
-        (address, owner_of(&snapshot, declared.as_ref(), address))
+        (address, owner_of(&snapshot, declared.as_ref(), &from, address))
     } else {
         let node = node(&snapshot, declared.as_ref(), &target.host)?;
         (args.address_of(&target.host, &addresses(&snapshot, declared.as_ref(), &node))?, Some(node))
@@ -118,15 +118,14 @@ pub(in crate::commands) fn addresses(snapshot: &Snapshot, declared: Option<&Decl
     }
 }
 
-/// The node that an address was given to, or else has it.
-fn owner_of(snapshot: &Snapshot, declared: Option<&Declared>, address: IpAddr) -> Option<NsName> {
-    let has = |declared: &Declared| {
-        declared.nodes.iter().find(|(_, node)| node.addresses.contains(&address)).map(|(name, _)| name.clone())
+/// The node that a node means by an address: itself, or the one that the address was given to, or else has it.
+fn owner_of(snapshot: &Snapshot, declared: Option<&Declared>, from: &NsName, address: IpAddr) -> Option<NsName> {
+    let Some(declared) = declared.filter(|_| !address.is_loopback()) else {
+        return owner_for(snapshot, from, address);
     };
-    match declared {
-        Some(declared) => has(declared),
-        None => owner(snapshot, address),
-    }
+    let has = |(_, node): &(&NsName, &DeclaredNode)| node.addresses.contains(&address);
+    let own = declared.nodes.get_key_value(from).filter(has);
+    own.or_else(|| declared.nodes.iter().find(has)).map(|(name, _)| name.clone())
 }
 
 #[cfg(test)]

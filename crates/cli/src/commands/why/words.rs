@@ -78,6 +78,7 @@ pub(super) fn verdict(report: &Report) -> String {
         None if report.outcome() == Outcome::Undecided => {
             "which of several equal routes is taken decides, and one of them fails".to_owned()
         }
+        None if is_unanswered(report) => "it arrives; no answer was seen (a program need not give one)".to_owned(),
         None => {
             let mut nodes: Vec<&NsName> = report.verdict.there.nodes().collect();
             nodes.extend(report.verdict.back.iter().flat_map(Walk::nodes));
@@ -86,6 +87,13 @@ pub(super) fn verdict(report: &Report) -> String {
             format!("there and back, {}", count(nodes.len(), "node", "nodes"))
         }
     }
+}
+
+/// Was a datagram seen to arrive, and nothing on its way back? A program that reads it may say nothing.
+fn is_unanswered(report: &Report) -> bool {
+    let Report { query, seen, owner, .. } = report;
+    let unanswered = |seen: &&Seen| seen.reached(query, owner.as_ref()) && seen.at(&query.from).reply.came.is_none();
+    query.packet.protocol == Protocol::Udp && seen.as_ref().filter(unanswered).is_some()
 }
 
 /// `h2 has no route back to 10.0.1.2`.
