@@ -698,10 +698,11 @@ fn the_text_of_a_rule_is_what_nft_lists() {
         return;
     }
     let lab = Lab::new();
-    for (node, table) in [("r", "inet"), ("b", "ip"), ("a", "netdev"), ("sw", "bridge")] {
+    for (node, table) in [("r", "inet"), ("b", "ip"), ("a", "netdev"), ("sw", "bridge"), ("c", "arp")] {
         let chain = if table == "netdev" { "type filter hook ingress device eth0 priority 0;" } else { "" };
         lab.load(node, &format!("table {table} t {{\n chain c {{\n {chain}\n }}\n chain x {{\n }}\n}}\n"));
-        for line in random::TEXTS {
+        // Where there is no IP, nft(8) takes the first byte for a part of another field.
+        for line in random::TEXTS.iter().filter(|line| table != "arp" || !line.starts_with('@')) {
             // What the table is not about, it refuses.
             lab.try_load(node, &format!("add rule {table} t c {line}\n")).ok();
         }
@@ -721,6 +722,6 @@ fn the_text_of_a_rule_is_what_nft_lists() {
         let ports_of = |text: &str| text.replace("counter packets 0 bytes 0", "counter");
         let wanted: Vec<String> = wanted.into_iter().map(ports_of).collect();
         assert_eq!(found, wanted, "{table}");
-        assert!(found.len() > 15, "{table}: {found:?}");
+        assert!(found.len() > if table == "arp" { 8 } else { 15 }, "{table}: {found:?}");
     }
 }
