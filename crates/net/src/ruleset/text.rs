@@ -5,7 +5,8 @@ mod values;
 use std::fmt::Write as _;
 
 use super::{
-    Chain, Comparison, Element, ElementValue, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset, Set, Stored,
+    Chain, Comparison, Element, ElementValue, Loaded, NatStep, PortChoice, Rule, RuleStep, RuleVerdict, Ruleset, Set,
+    Stored,
 };
 use crate::Family;
 use values::Kind;
@@ -152,11 +153,8 @@ impl Writer<'_> {
             }
             RuleStep::Nat(nat) => self.translation(nat),
             RuleStep::Masquerade => self.say("masquerade"),
-            RuleStep::Redirect { port: None } => self.say("redirect"),
-            RuleStep::Redirect { port: Some(port) } => {
-                let port = self.value_text(*port, Kind::Port);
-                self.say(format!("redirect to :{port}"));
-            }
+            RuleStep::MasqueradePorts { port, choice } => self.to_ports("masquerade", *port, choice),
+            RuleStep::Redirect { port, choice } => self.to_ports("redirect", *port, choice),
             RuleStep::TransparentProxy { .. } => self.say("tproxy"),
             RuleStep::Reject { reset: true, .. } => {
                 // In a table of one IP it goes without saying.
@@ -353,8 +351,18 @@ impl Writer<'_> {
         }
     }
 
+    fn ports(&self, first: u32, choice: &PortChoice) -> String {
+        let first = self.value_text(first, Kind::Port);
+        choice.last.map_or(first.clone(), |last| format!("{first}-{}", self.value_text(last, Kind::Port)))
+    }
+
+    fn to_ports(&mut self, verb: &str, port: Option<u32>, choice: &PortChoice) {
+        let to = port.map_or_else(String::new, |port| format!(" to :{}", self.ports(port, choice)));
+        self.say(format!("{verb}{to}{}", values::how(*choice)));
+    }
+
     fn translation(&mut self, nat: &NatStep) {
-        let NatStep { destination, family, address, port } = *nat;
+        let NatStep { destination, family, address, port, choice } = *nat;
         let mut text = if destination { "dnat" } else { "snat" }.to_owned();
         // Both come from one map.
         let both = port.is_some_and(|port| address.is_some() && self.get(port).is_none());
@@ -363,7 +371,7 @@ impl Writer<'_> {
         }
         let kind = if family == Family::Ipv4 { Kind::Ipv4 } else { Kind::Ipv6 };
         let addr = address.map(|register| self.value_text(register, kind));
-        let port = port.map(|register| self.value_text(register, Kind::Port));
+        let port = port.map(|register| self.ports(register, &choice));
         // Writing to a String cannot fail.
         match (addr, port) {
             (Some(addr), Some(_)) if both => write!(text, " to {addr}"),
@@ -374,7 +382,7 @@ impl Writer<'_> {
             (None, None) => Ok(()),
         }
         .ok();
-        self.say(text);
+        self.say(text + &values::how(choice));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::super::{Loaded, NatStep, RuleStep, Stored};
+use super::super::{Loaded, NatStep, PortChoice, RuleStep, Stored};
 use crate::Family;
 
 /// What a constant is.
@@ -234,11 +234,22 @@ pub(super) fn half(ip: Family, mask: &[u8], with: &[u8]) -> Option<(&'static str
     }
 }
 
+/// How a port is chosen, behind where it goes to.
+pub(super) fn how(choice: PortChoice) -> String {
+    let words = [
+        (PortChoice::RANDOM, "random"),
+        (PortChoice::FULLY_RANDOM, "fully-random"),
+        (PortChoice::PERSISTENT, "persistent"),
+    ];
+    let said: Vec<&str> = words.into_iter().filter(|(bit, _)| choice.flags & bit != 0).map(|(_, word)| word).collect();
+    if said.is_empty() { String::new() } else { format!(" {}", said.join(",")) }
+}
+
 /// What a step takes from registers, one behind the other.
 pub(super) fn taken(step: &RuleStep) -> Vec<Kind> {
     match step {
         RuleStep::Store { what: Stored::Mark | Stored::ConnectionMark, .. } => vec![Kind::Mark],
-        RuleStep::Redirect { port: Some(_) } => vec![Kind::Port],
+        RuleStep::Redirect { port: Some(_), .. } => vec![Kind::Port],
         RuleStep::Nat(NatStep { family, address, port, .. }) => {
             let kind = if *family == Family::Ipv4 { Kind::Ipv4 } else { Kind::Ipv6 };
             [address.map(|_| kind), port.map(|_| Kind::Port)].into_iter().flatten().collect()
