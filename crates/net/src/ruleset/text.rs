@@ -153,8 +153,8 @@ impl Writer<'_> {
             }
             RuleStep::Nat(nat) => self.translation(nat),
             RuleStep::Masquerade => self.say("masquerade"),
-            RuleStep::MasqueradePorts { port, choice } => self.to_ports("masquerade", *port, choice),
-            RuleStep::Redirect { port, choice } => self.to_ports("redirect", *port, choice),
+            RuleStep::MasqueradePorts { port, choice } => self.sent_to("masquerade", *port, choice),
+            RuleStep::Redirect { port, choice } => self.sent_to("redirect", *port, choice),
             RuleStep::TransparentProxy { .. } => self.say("tproxy"),
             RuleStep::Reject { reset: true, .. } => {
                 // In a table of one IP it goes without saying.
@@ -356,7 +356,7 @@ impl Writer<'_> {
         choice.last.map_or(first.clone(), |last| format!("{first}-{}", self.value_text(last, Kind::Port)))
     }
 
-    fn to_ports(&mut self, verb: &str, port: Option<u32>, choice: &PortChoice) {
+    fn sent_to(&mut self, verb: &str, port: Option<u32>, choice: &PortChoice) {
         let to = port.map_or_else(String::new, |port| format!(" to :{}", self.ports(port, choice)));
         self.say(format!("{verb}{to}{}", values::how(*choice)));
     }
