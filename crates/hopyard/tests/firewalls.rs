@@ -305,6 +305,49 @@ table inet firewalld {
     ]);
 }
 
+/// Which port a translation gives may be a matter of chance; which address, is not.
+#[test]
+fn ports_that_the_kernel_chooses() {
+    if !has_nft() {
+        return;
+    }
+    let lab = Lab::new();
+    lab.load(
+        "r",
+        "\
+table ip nat {
+  chain p {
+    type nat hook prerouting priority dstnat;
+    iifname eth0 ip daddr 10.0.1.1 tcp dport 80 dnat to 10.0.2.3:70-90
+    iifname eth0 ip daddr 10.0.1.1 tcp dport 8080 dnat to 10.0.2.3:70-90
+    iifname eth0 ip daddr 10.0.1.1 udp dport 80 dnat to 10.0.2.3:70-90 random
+    iifname eth0 ip daddr 10.0.1.1 tcp dport 8081 dnat to 10.0.2.2-10.0.2.3
+  }
+  chain q {
+    type nat hook postrouting priority srcnat;
+    tcp dport 22 masquerade fully-random
+    tcp dport 80 snat to 10.0.2.1:1024-65535
+    udp dport 22 masquerade to :1000-1010
+    masquerade random
+  }
+}
+",
+    );
+    lab.expect(&[
+        ("a 10.0.2.2", "yes"),
+        ("a 10.0.2.2 tcp 22", "yes"),
+        ("a 10.0.2.2 tcp 80", "yes"),
+        ("a 10.0.1.1 tcp 80", "yes"),
+        ("a 10.0.1.1 tcp 8080", "undecided at r: rule 4 of ip nat p: which port of 70-90 `dnat` gives it is not known"),
+        ("a 10.0.1.1 udp 80", "undecided at r: rule 5 of ip nat p: which port of 70-90 `dnat` gives it is not known"),
+        ("a 10.0.1.1 tcp 8081", "undecided at r: rule 6 of ip nat p: `dnat` is not understood"),
+        (
+            "a 10.0.2.2 udp 22",
+            "undecided at r: rule 9 of ip nat q: which port of 1000-1010 `masquerade` gives it is not known",
+        ),
+    ]);
+}
+
 /// As ufw(8) writes it, by iptables(8): its extensions for states, ports, kinds of addresses.
 #[test]
 fn a_host_with_iptables() {
@@ -671,13 +714,20 @@ fn the_model_of_random_firewalls_is_what_packets_do() {
 
 /// The same of translations, which have chains of their own.
 fn nat_texts(lab: &Lab, node: &str) {
-    const RULES: [&str; 6] = [
+    const RULES: &[&str] = &[
         "dnat to tcp dport map { 80 : 10.0.2.3, 81-90 : 10.0.2.9 }",
         "dnat ip to tcp dport map { 80 : 10.0.2.3 . 8080 }",
         "tcp dport 8080 dnat to 10.0.2.3:80",
         "tcp dport 80 redirect to :8080",
+        "tcp dport 80 redirect to :80-90 random",
+        "udp dport 80 redirect random",
+        "meta l4proto tcp dnat to 10.0.2.3:1000-2000",
+        "tcp dport 80 dnat to 10.0.2.3 persistent",
         "ip saddr 10.0.1.0/24 snat to 10.0.2.2",
         "oifname \"eth0\" masquerade",
+        "masquerade fully-random,persistent",
+        "tcp dport 1 masquerade to :1024-2048 random",
+        "tcp dport 1 snat to 10.0.2.2:1000-2000",
     ];
     lab.load(node, "table ip n {\n chain p {\n type nat hook prerouting priority -100;\n }\n chain q {\n type nat hook postrouting priority 100;\n }\n}\n");
     for rule in RULES {
@@ -698,10 +748,11 @@ fn the_text_of_a_rule_is_what_nft_lists() {
         return;
     }
     let lab = Lab::new();
-    for (node, table) in [("r", "inet"), ("b", "ip"), ("a", "netdev"), ("sw", "bridge")] {
+    for (node, table) in [("r", "inet"), ("b", "ip"), ("a", "netdev"), ("sw", "bridge"), ("c", "arp")] {
         let chain = if table == "netdev" { "type filter hook ingress device eth0 priority 0;" } else { "" };
         lab.load(node, &format!("table {table} t {{\n chain c {{\n {chain}\n }}\n chain x {{\n }}\n}}\n"));
-        for line in random::TEXTS {
+        // Where there is no IP, nft(8) takes the first byte for a part of another field.
+        for line in random::TEXTS.iter().filter(|line| table != "arp" || !line.starts_with('@')) {
             // What the table is not about, it refuses.
             lab.try_load(node, &format!("add rule {table} t c {line}\n")).ok();
         }
@@ -721,6 +772,6 @@ fn the_text_of_a_rule_is_what_nft_lists() {
         let ports_of = |text: &str| text.replace("counter packets 0 bytes 0", "counter");
         let wanted: Vec<String> = wanted.into_iter().map(ports_of).collect();
         assert_eq!(found, wanted, "{table}");
-        assert!(found.len() > 15, "{table}: {found:?}");
+        assert!(found.len() > if table == "arp" { 8 } else { 15 }, "{table}: {found:?}");
     }
 }

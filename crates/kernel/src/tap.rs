@@ -299,18 +299,13 @@ fn known(mark: &Mark, family: Family, parts: &Parts<'_>) -> Option<Sight> {
             const RESET: u8 = 0x04;
             let sequence = mark.sequence();
             let flags = rest.get(13).copied().unwrap_or_default();
-            match ports()? {
-                (from, to) if from == mark.source_port && mark.is_port(to) => {
-                    // The sender's own reset of the connection that it does not know is no probe.
-                    (number(4)? == sequence && flags & RESET == 0).then_some(Sight::Request)
-                }
-                (from, to) if to == mark.source_port && mark.is_port(from) => {
-                    let answers = number(8)? == sequence.wrapping_add(1);
-                    let what = if flags & RESET == 0 { Sight::Reply } else { Sight::Reset };
-                    answers.then_some(what)
-                }
-                _ => None,
+            let (from, to) = ports()?;
+            // By its number: who translates may give it any port to come from (`masquerade random`).
+            if mark.is_port(from) && number(8)? == sequence.wrapping_add(1) {
+                return Some(if flags & RESET == 0 { Sight::Reply } else { Sight::Reset });
             }
+            // The sender's own reset of the connection that it does not know is no probe.
+            (mark.is_port(to) && number(4)? == sequence && flags & RESET == 0).then_some(Sight::Request)
         }
         17 => match ports()? {
             (_, to) if mark.is_port(to) && rest.get(8..)?.starts_with(&mark.token) => Some(Sight::Request),

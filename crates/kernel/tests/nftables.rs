@@ -9,8 +9,8 @@ use std::time::Duration;
 use hopyard_kernel::nftables::{NftSocket, Owner, TableName, Transaction};
 use hopyard_kernel::{SnapshotScope, World};
 use hopyard_net::{
-    BaseChain, Chain, Comparison, Family, Hook, Loaded, Nat, NatRule, NatStep, Op, Rule, RuleStep, RuleVerdict,
-    Service, Transport,
+    BaseChain, Chain, Comparison, Family, Hook, Loaded, Nat, NatRule, NatStep, Op, PortChoice, Rule, RuleStep,
+    RuleVerdict, Service, Transport,
 };
 use support::{apply, inside, parse, realms, run_inside, some_realm, until};
 
@@ -51,8 +51,15 @@ fn device(name: &str) -> [u8; 16] {
 /// Everything that can be written.
 fn chains() -> Vec<Chain> {
     let verdict = |verdict| RuleStep::Verdict(verdict);
-    let translate =
-        |destination, port| RuleStep::Nat(NatStep { destination, family: Family::Ipv4, address: Some(1), port });
+    let translate = |destination, port| {
+        RuleStep::Nat(NatStep {
+            destination,
+            family: Family::Ipv4,
+            address: Some(1),
+            port,
+            choice: PortChoice::default(),
+        })
+    };
     let tcp = || [load(Loaded::Layer4Protocol), equal(&[6])];
     let port = |port: u16| {
         let load = RuleStep::Payload { register: 1, base: 2, offset: 2, length: 2 };
@@ -106,7 +113,10 @@ fn chains() -> Vec<Chain> {
                 [
                     tcp().to_vec(),
                     port(22).to_vec(),
-                    vec![constant(1, &2222_u16.to_be_bytes()), RuleStep::Redirect { port: Some(1) }],
+                    vec![
+                        constant(1, &2222_u16.to_be_bytes()),
+                        RuleStep::Redirect { port: Some(1), choice: PortChoice::default() },
+                    ],
                 ]
                 .concat(),
             ],

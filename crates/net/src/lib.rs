@@ -28,8 +28,8 @@ pub use nat::{Nat, NatRule, Service, masquerade_from};
 pub use op::{Endpoint, Op, VethEnd};
 pub use route::{Family, NextHop, Route, RouteKey, RouteKind};
 pub use ruleset::{
-    BaseChain, Chain, Comparison, Element, ElementValue, Hook, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset,
-    Set, Stored,
+    BaseChain, Chain, Comparison, Element, ElementValue, Hook, Loaded, NatStep, PortChoice, Rule, RuleStep,
+    RuleVerdict, Ruleset, Set, Stored,
 };
 pub use snapshot::{
     BridgeNf, FibAction, FibRoute, IfAddress, Ipv4Conf, LinkState, Listener, Neighbour, NodeState, PolicyRule,

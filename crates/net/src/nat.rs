@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{BaseChain, Chain, Comparison, Family, Hook, IfName, Loaded, NatStep, Rule, RuleStep, Transport};
+use crate::{
+    BaseChain, Chain, Comparison, Family, Hook, IfName, Loaded, NatStep, PortChoice, Rule, RuleStep, Transport,
+};
 
 /// What a namespace translates.
 ///
@@ -324,7 +326,13 @@ fn translate(destination: bool, to: IpAddr, port: Option<u16>, steps: &mut Vec<R
         steps.push(RuleStep::Immediate { register: 2, value: port.to_be_bytes().to_vec() });
     }
     let family = Family::of(to);
-    steps.push(RuleStep::Nat(NatStep { destination, family, address: Some(1), port: port.map(|_| 2) }));
+    steps.push(RuleStep::Nat(NatStep {
+        destination,
+        family,
+        address: Some(1),
+        port: port.map(|_| 2),
+        choice: PortChoice::default(),
+    }));
 }
 
 /// Reads instructions from the first to the last. What it passes over shows when they are made again.

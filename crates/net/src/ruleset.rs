@@ -302,10 +302,20 @@ pub enum RuleStep {
     Nat(NatStep),
     /// Gives the packet the address of the interface that it leaves by.
     Masquerade,
+    /// The same, with a say in which port it gets.
+    MasqueradePorts {
+        /// The register with the port; `None`: the packet's, where that is free.
+        port: Option<u32>,
+        /// Which of several.
+        choice: PortChoice,
+    },
     /// Sends the packet to the node itself.
     Redirect {
         /// The register with the port; `None`: the packet's.
         port: Option<u32>,
+        /// Which of several.
+        #[serde(default, skip_serializing_if = "PortChoice::is_plain")]
+        choice: PortChoice,
     },
     /// Hands the packet to a local socket as it is (`tproxy`).
     TransparentProxy {
@@ -341,6 +351,39 @@ pub struct NatStep {
     pub address: Option<u32>,
     /// The register with the new port; `None`: the port stays, where that is free.
     pub port: Option<u32>,
+    /// Which of several ports.
+    #[serde(default, skip_serializing_if = "PortChoice::is_plain")]
+    pub choice: PortChoice,
+}
+
+/// How the kernel chooses the port that a translation gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortChoice {
+    /// The register with the last port of a range; `None`: it is one port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u32>,
+    /// [`RANDOM`](Self::RANDOM) and the others, as bits.
+    #[serde(default)]
+    pub flags: u32,
+}
+
+impl PortChoice {
+    /// `NF_NAT_RANGE_PROTO_RANDOM` of linux/netfilter/nf_nat.h: not the packet's own port, even where that is free.
+    pub const RANDOM: u32 = 4;
+    /// `NF_NAT_RANGE_PERSISTENT`: the same address for all connections of a client.
+    pub const PERSISTENT: u32 = 8;
+    /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`.
+    pub const FULLY_RANDOM: u32 = 16;
+
+    /// Nothing is said of it.
+    pub fn is_plain(&self) -> bool {
+        *self == PortChoice::default()
+    }
+
+    /// Is the packet's own port not preferred?
+    pub fn is_random(&self) -> bool {
+        self.flags & (Self::RANDOM | Self::FULLY_RANDOM) != 0
+    }
 }
 
 /// What a rule sets.

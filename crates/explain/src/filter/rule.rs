@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use hopyard_net::{
-    Chain, ElementValue, Family, FibAction, Hook, IfName, LinkKind, Loaded, NatStep, NodeState, Rule, RuleStep,
-    RuleVerdict, Ruleset, Stored,
+    Chain, ElementValue, Family, FibAction, Hook, IfName, LinkKind, Loaded, NatStep, NodeState, PortChoice, Rule,
+    RuleStep, RuleVerdict, Ruleset, Stored,
 };
 
 use super::registers::{Byte, Holds, NoRegister, Registers};
@@ -148,7 +148,14 @@ impl<'a, 's> Machine<'a, 's> {
                 };
                 return translated(Translation { destination: false, address: Some(address), port: None });
             }
-            RuleStep::Redirect { port } => return self.redirect(*port),
+            RuleStep::MasqueradePorts { port, choice } => {
+                let Some(address) = address_of(self.seen) else {
+                    return unknown("the interface has no address to give".to_owned());
+                };
+                let port = self.port("masquerade", false, *port, *choice)?;
+                return translated(Translation { destination: false, address: Some(address), port });
+            }
+            RuleStep::Redirect { port, choice } => return self.redirect(*port, *choice),
             RuleStep::TransparentProxy { .. } => return not_understood("tproxy"),
             RuleStep::Unknown(what) => return not_understood(what),
         }
@@ -390,36 +397,62 @@ impl<'a, 's> Machine<'a, 's> {
     }
 
     fn translate(&mut self, nat: &NatStep) -> Result<(), Stop<'a>> {
-        let NatStep { destination, family, address, port } = *nat;
+        let NatStep { destination, family, address, port, choice } = *nat;
         // In a table for both families it concerns one of them.
         if Some(family) != self.seen.content.family() {
             return Ok(());
         }
         let length = if family == Family::Ipv4 { 4 } else { 16 };
-        let read = |register: Option<u32>, length| match register {
-            Some(register) => self.registers.known(register, length).map(|bytes| bytes.map(Some)),
-            None => Ok(Some(None)),
-        };
-        let (Some(address), Some(port)) = (read(address, length)?, read(port, 2)?) else {
-            return unknown(self.open.clone());
+        let address = match address {
+            Some(register) => match self.registers.known(register, length)? {
+                Some(bytes) => Some(bytes),
+                None => return unknown(self.open.clone()),
+            },
+            None => None,
         };
         let address = address.and_then(|bytes| match bytes.len() {
             4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
             _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
         });
-        let port = port.and_then(|bytes| bytes.try_into().ok().map(u16::from_be_bytes));
+        let port = self.port(if destination { "dnat" } else { "snat" }, destination, port, choice)?;
         translated(Translation { destination, address, port })
     }
 
-    /// To the first address of the interface that it came in by (`nf_nat_redirect_ipv4()`).
-    fn redirect(&mut self, port: Option<u32>) -> Result<(), Stop<'a>> {
-        let port = match port {
-            Some(register) => match self.registers.known(register, 2)? {
-                Some(bytes) => bytes.try_into().ok().map(u16::from_be_bytes),
-                None => return unknown(self.open.clone()),
-            },
+    /// The port that a translation gives; `None`: the packet keeps its own. Of several it keeps its own if that is among
+    /// them (`nf_nat_l4proto_in_range()`), as that of a client is taken to be free. Which other one it would get, nobody says;
+    /// nor which, where chance chooses where it goes to.
+    fn port(
+        &self,
+        word: &str,
+        destination: bool,
+        port: Option<u32>,
+        choice: PortChoice,
+    ) -> Result<Option<u16>, Stop<'a>> {
+        let open = |what: String| Stop::Ends(Applied::Unknown(what));
+        let read = |register| match self.registers.known(register, 2)? {
+            Some(bytes) => Ok(bytes.try_into().ok().map(u16::from_be_bytes)),
+            None => Err(open(self.open.clone())),
+        };
+        let first = match port {
+            Some(register) => read(register)?,
             None => None,
         };
+        let (Some(first), Some(last)) = (first, choice.last) else { return Ok(first) };
+        let last = read(last)?.unwrap_or(first);
+        let Content::Packet(packet) = self.seen.content else { return Ok(None) };
+        let own = if destination { packet.destination_port } else { packet.source_port };
+        let keeps = (first..=last).contains(&own) && !(destination && choice.is_random());
+        match packet.protocol {
+            Protocol::Tcp | Protocol::Udp if !keeps => {
+                Err(open(format!("which port of {first}-{last} `{word}` gives it is not known")))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// To the first address of the interface that it came in by (`nf_nat_redirect_ipv4()`).
+    fn redirect(&mut self, port: Option<u32>, choice: PortChoice) -> Result<(), Stop<'a>> {
+        let port = self.port("redirect", true, port, choice)?;
         let Some(family) = self.seen.content.family() else { return Err(Stop::Not) };
         let link = self.seen.input.and_then(|dev| self.seen.node.links.get(&dev));
         let all = link.into_iter().flat_map(|link| &link.addresses).filter(|own| own.usable && !own.secondary);

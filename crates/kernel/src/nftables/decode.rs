@@ -3,8 +3,8 @@
 //! where to stop.
 
 use hopyard_net::{
-    BaseChain, Chain, Comparison, Element, ElementValue, Family, Hook, Loaded, NatStep, Rule, RuleStep, RuleVerdict,
-    Ruleset, Set, Stored,
+    BaseChain, Chain, Comparison, Element, ElementValue, Family, Hook, Loaded, NatStep, PortChoice, Rule, RuleStep,
+    RuleVerdict, Ruleset, Set, Stored,
 };
 use netlink_packet_core::NlasIterator;
 
@@ -364,7 +364,7 @@ fn add_step(element: &[u8], family: &str, steps: &mut Vec<RuleStep>) {
         "rt" | "socket" | "osf" | "xfrm" | "tunnel" | "numgen" => load_other(data, 1, &name),
         "hash" => load_other(data, 2, &name),
         "nat" => translation(data),
-        "masq" => (data.is_empty()).then_some(RuleStep::Masquerade),
+        "masq" => masquerade(data),
         "redir" => redirect(data),
         "tproxy" => Some(transparent_proxy(data)),
         "reject" => Some(reject(data)),
@@ -375,7 +375,14 @@ fn add_step(element: &[u8], family: &str, steps: &mut Vec<RuleStep>) {
         name if depends(name) => Some(RuleStep::Depends(name.to_owned())),
         _ => None,
     };
-    steps.push(read.unwrap_or(RuleStep::Unknown(name)));
+    // As nft(8) calls it.
+    let word = match name.as_str() {
+        "masq" => "masquerade".to_owned(),
+        "redir" => "redirect".to_owned(),
+        "nat" => "a translation".to_owned(),
+        _ => name,
+    };
+    steps.push(read.unwrap_or(RuleStep::Unknown(word)));
 }
 
 /// What is loaded cannot be known.
@@ -638,28 +645,46 @@ fn family(number: u32) -> Option<Family> {
     }
 }
 
-fn translation(data: &[u8]) -> Option<RuleStep> {
-    /// `NF_NAT_RANGE_MAP_IPS` and `NF_NAT_RANGE_PROTO_SPECIFIED` say what the registers say.
-    const PLAIN: u32 = 3;
+/// `NF_NAT_RANGE_MAP_IPS` and `NF_NAT_RANGE_PROTO_SPECIFIED`: they say what the registers say.
+const SPECIFIED: u32 = 3;
+
+/// The flags of a translation beside these. `None`: one is not understood.
+pub(super) fn choice_flags(flags: u32) -> Option<u32> {
+    const KNOWN: u32 = PortChoice::RANDOM | PortChoice::FULLY_RANDOM | PortChoice::PERSISTENT;
+    let flags = flags & !SPECIFIED;
+    (flags & !KNOWN == 0).then_some(flags)
+}
+
+/// The first port, and how one of several is chosen, by the kinds of the attributes.
+fn ports(data: &[u8], [first, last, flags]: [u16; 3]) -> Option<(Option<u32>, PortChoice)> {
     let part = |kind| find(data, kind).and_then(number);
-    if part(7).unwrap_or_default() & !PLAIN != 0 {
-        return None;
-    }
-    // Of a range of addresses or ports one is chosen.
-    let one = |least, most| match (part(least), part(most)) {
-        (least, most) if most.is_some() && most != least => None,
-        (least, _) => Some(least),
-    };
+    let flags = choice_flags(part(flags).unwrap_or_default())?;
+    let first = part(first);
+    let last = part(last).filter(|last| Some(*last) != first);
+    Some((first, PortChoice { last, flags }))
+}
+
+fn translation(data: &[u8]) -> Option<RuleStep> {
+    let part = |kind| find(data, kind).and_then(number);
     let destination = part(1)? == 1;
-    Some(RuleStep::Nat(NatStep { destination, family: family(part(2)?)?, address: one(3, 4)?, port: one(5, 6)? }))
+    let (port, choice) = ports(data, [5, 6, 7])?;
+    // Of a range of addresses one is chosen.
+    let address = part(3);
+    if part(4).is_some_and(|last| Some(last) != address) {
+        return Some(RuleStep::Unknown(if destination { "dnat" } else { "snat" }.to_owned()));
+    }
+    Some(RuleStep::Nat(NatStep { destination, family: family(part(2)?)?, address, port, choice }))
+}
+
+fn masquerade(data: &[u8]) -> Option<RuleStep> {
+    let (port, choice) = ports(data, [2, 3, 1])?;
+    let is_plain = port.is_none() && choice.is_plain();
+    Some(if is_plain { RuleStep::Masquerade } else { RuleStep::MasqueradePorts { port, choice } })
 }
 
 fn redirect(data: &[u8]) -> Option<RuleStep> {
-    /// `NF_NAT_RANGE_PROTO_SPECIFIED`.
-    const PORT: u32 = 2;
-    let part = |kind| find(data, kind).and_then(number);
-    let plain = part(3).unwrap_or_default() & !PORT == 0 && (part(2).is_none() || part(1) == part(2));
-    plain.then_some(RuleStep::Redirect { port: part(1) })
+    let (port, choice) = ports(data, [1, 2, 3])?;
+    Some(RuleStep::Redirect { port, choice })
 }
 
 fn transparent_proxy(data: &[u8]) -> RuleStep {

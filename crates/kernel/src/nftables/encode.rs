@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hopyard_net::{Chain, Comparison, Family, Hook, Loaded, NatStep, RuleStep, RuleVerdict};
+use hopyard_net::{Chain, Comparison, Family, Hook, Loaded, NatStep, PortChoice, RuleStep, RuleVerdict};
 
 use super::{
     HEADER_BYTES, MAKE, NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END, NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE,
@@ -348,7 +348,7 @@ pub(super) fn expression(step: &RuleStep) -> (&str, Attributes) {
         RuleStep::Counter => "counter",
         // Of what is read as this, a log entry is all there is.
         RuleStep::Pass => "log",
-        RuleStep::Nat(NatStep { destination, family, address, port }) => {
+        RuleStep::Nat(NatStep { destination, family, address, port, choice }) => {
             data.number(1, u32::from(*destination));
             data.number(2, family_of(*family));
             if let Some(register) = address {
@@ -357,13 +357,22 @@ pub(super) fn expression(step: &RuleStep) -> (&str, Attributes) {
             if let Some(register) = port {
                 data.number(5, *register);
             }
+            choose(&mut data, *choice, 6, 7);
             "nat"
         }
         RuleStep::Masquerade => "masq",
-        RuleStep::Redirect { port } => {
+        RuleStep::MasqueradePorts { port, choice } => {
+            if let Some(register) = port {
+                data.number(2, *register);
+            }
+            choose(&mut data, *choice, 3, 1);
+            "masq"
+        }
+        RuleStep::Redirect { port, choice } => {
             if let Some(register) = port {
                 data.number(1, *register);
             }
+            choose(&mut data, *choice, 2, 3);
             "redir"
         }
         RuleStep::TransparentProxy { family, address, port } => {
@@ -428,6 +437,16 @@ fn comparison(how: Comparison) -> u32 {
 }
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
+/// How one of several ports is chosen: the kinds of the attributes for the last, and for the flags.
+fn choose(data: &mut Attributes, choice: PortChoice, last: u16, flags: u16) {
+    if let Some(register) = choice.last {
+        data.number(last, register);
+    }
+    if choice.flags != 0 {
+        data.number(flags, choice.flags);
+    }
+}
+
 fn family_of(family: Family) -> u32 {
     match family {
         Family::Ipv4 => 2,

@@ -2,14 +2,15 @@
 //! the kernel's own structure (linux/netfilter/xt_*.h), here as the steps that nft(8) would have written.
 //! What is not understood keeps its name.
 
-use hopyard_net::{Comparison, Family, Loaded, NatStep, RuleStep, Stored};
+use hopyard_net::{Comparison, Family, Loaded, NatStep, PortChoice, RuleStep, Stored};
 
-use super::decode::{find, number, text};
+use super::decode::{choice_flags, find, number, text};
 
 /// The register that steps use. Each extension fills it before it asks it.
 const REGISTER: u32 = 1;
-/// The register of a port.
+/// The register of a port, and of the last of several.
 const SECOND: u32 = 2;
+const THIRD: u32 = 3;
 
 /// `enum nft_payload_bases`.
 const NETWORK: u32 = 1;
@@ -87,8 +88,17 @@ pub(super) fn of_target(data: &[u8], family: &str) -> Vec<RuleStep> {
         ("MARK", 2) => set_mark(&info),
         ("CONNMARK", 1 | 2) => connection_mark(&info),
         ("MASQUERADE", 0) => {
-            let flags = info.long(if family == "ip" { 4 } else { 0 });
-            (flags == Some(0)).then(|| vec![RuleStep::Masquerade])
+            let target = match family_of(family) {
+                Some(Family::Ipv4) => Target::read(&info, 4, 4, 4),
+                _ => Target::read(&info, 0, 16, 16),
+            };
+            target.map(|target| match target.ports() {
+                (steps, None, choice) if choice.is_plain() => steps.into_iter().chain([RuleStep::Masquerade]).collect(),
+                (mut steps, port, choice) => {
+                    steps.push(RuleStep::MasqueradePorts { port, choice });
+                    steps
+                }
+            })
         }
         ("SNAT" | "DNAT", _) => translation(&info, name == "DNAT", revision, family),
         ("REDIRECT", 0) if family == "ip" => redirect(&info),
@@ -284,10 +294,12 @@ fn connection_mark(info: &Info<'_>) -> Option<Vec<RuleStep>> {
     Some(vec![load, RuleStep::Store { register: REGISTER, what: to }])
 }
 
-/// Addresses and ports from one to another; those of a range are chosen by the kernel.
+/// Addresses and ports from one to another; of a range of addresses the kernel chooses one.
 struct Target {
     address: Option<Vec<u8>>,
     port: Option<Vec<u8>>,
+    last_port: Option<Vec<u8>>,
+    flags: u32,
 }
 
 /// `NF_NAT_RANGE_MAP_IPS`, `NF_NAT_RANGE_PROTO_SPECIFIED`.
@@ -300,11 +312,25 @@ impl Target {
         let ports = at + 4 + 2 * stride;
         let address = (info.bytes(at + 4, length)?, info.bytes(at + 4 + stride, length)?);
         let port = (info.bytes(ports, 2)?, info.bytes(ports + 2, 2)?);
-        let is_one = (flags & ADDRESS == 0 || address.0 == address.1) && (flags & PORT == 0 || port.0 == port.1);
-        (is_one && flags & !(ADDRESS | PORT) == 0).then(|| Target {
+        if flags & ADDRESS != 0 && address.0 != address.1 {
+            return None;
+        }
+        Some(Target {
             address: (flags & ADDRESS != 0).then_some(address.0),
+            last_port: (flags & PORT != 0 && port.0 != port.1).then_some(port.1),
             port: (flags & PORT != 0).then_some(port.0),
+            flags: choice_flags(flags)?,
         })
+    }
+
+    /// The steps that put the ports into registers, the register of the first, and how one is chosen.
+    fn ports(self) -> (Vec<RuleStep>, Option<u32>, PortChoice) {
+        let choice = PortChoice { last: self.last_port.as_ref().map(|_| THIRD), flags: self.flags };
+        let port = self.port.as_ref().map(|_| SECOND);
+        let constant =
+            |(register, value): (u32, Option<Vec<u8>>)| Some(RuleStep::Immediate { register, value: value? });
+        let steps = [(SECOND, self.port), (THIRD, self.last_port)].into_iter().filter_map(constant);
+        (steps.collect(), port, choice)
     }
 }
 
@@ -317,24 +343,16 @@ fn translation(info: &Info<'_>, destination: bool, revision: u32, family: &str) 
         (Family::Ipv6, 1 | 2) => Target::read(info, 0, 16, 16)?,
         _ => return None,
     };
-    let nat = NatStep {
-        destination,
-        family,
-        address: target.address.as_ref().map(|_| REGISTER),
-        port: target.port.as_ref().map(|_| SECOND),
-    };
-    let constant = |(register, value): (u32, Option<Vec<u8>>)| Some(RuleStep::Immediate { register, value: value? });
-    let constants = [(REGISTER, target.address), (SECOND, target.port)].into_iter().filter_map(constant);
-    Some(constants.chain([RuleStep::Nat(nat)]).collect())
+    let address = target.address.clone();
+    let register = address.as_ref().map(|_| REGISTER);
+    let (ports, port, choice) = target.ports();
+    let nat = NatStep { destination, family, address: register, port, choice };
+    let constant = address.map(|value| RuleStep::Immediate { register: REGISTER, value });
+    Some(constant.into_iter().chain(ports).chain([RuleStep::Nat(nat)]).collect())
 }
 
 fn redirect(info: &Info<'_>) -> Option<Vec<RuleStep>> {
-    let target = Target::read(info, 4, 4, 4)?;
-    let mut steps = Vec::new();
-    let port = target.port.map(|value| {
-        steps.push(RuleStep::Immediate { register: REGISTER, value });
-        REGISTER
-    });
-    steps.push(RuleStep::Redirect { port });
+    let (mut steps, port, choice) = Target::read(info, 4, 4, 4)?.ports();
+    steps.push(RuleStep::Redirect { port, choice });
     Some(steps)
 }

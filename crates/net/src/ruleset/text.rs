@@ -5,7 +5,8 @@ mod values;
 use std::fmt::Write as _;
 
 use super::{
-    Chain, Comparison, Element, ElementValue, Loaded, NatStep, Rule, RuleStep, RuleVerdict, Ruleset, Set, Stored,
+    Chain, Comparison, Element, ElementValue, Loaded, NatStep, PortChoice, Rule, RuleStep, RuleVerdict, Ruleset, Set,
+    Stored,
 };
 use crate::Family;
 use values::Kind;
@@ -44,6 +45,8 @@ struct Value {
     mask: Option<Vec<u8>>,
     /// Of a constant, its bytes.
     constant: Option<Vec<u8>>,
+    /// Of neighbouring fields that nft(8) asks for at once: each with its length.
+    fields: Vec<(&'static str, Kind, usize)>,
 }
 
 /// A part of the text.
@@ -78,7 +81,7 @@ impl Writer<'_> {
     }
 
     fn put(&mut self, register: u32, name: impl Into<String>, kind: Kind) {
-        self.put_value(register, Value { name: name.into(), kind, mask: None, constant: None });
+        self.put_value(register, Value { name: name.into(), kind, mask: None, constant: None, fields: Vec::new() });
     }
 
     fn put_value(&mut self, register: u32, value: Value) {
@@ -124,7 +127,11 @@ impl Writer<'_> {
             RuleStep::Lookup { register, set, inverted, to } => self.lookup(*register, set, *inverted, *to, &[]),
             RuleStep::Immediate { register, value } => {
                 let constant = Some(value.clone());
-                self.put_value(*register, Value { name: String::new(), kind: Kind::Bytes, mask: None, constant });
+                let fields = Vec::new();
+                self.put_value(
+                    *register,
+                    Value { name: String::new(), kind: Kind::Bytes, mask: None, constant, fields },
+                );
             }
             RuleStep::DestinationType { register } => self.put(*register, "fib daddr type", Kind::AddressType),
             RuleStep::SourceType { register } => self.put(*register, "fib saddr type", Kind::AddressType),
@@ -146,11 +153,8 @@ impl Writer<'_> {
             }
             RuleStep::Nat(nat) => self.translation(nat),
             RuleStep::Masquerade => self.say("masquerade"),
-            RuleStep::Redirect { port: None } => self.say("redirect"),
-            RuleStep::Redirect { port: Some(port) } => {
-                let port = self.value_text(*port, Kind::Port);
-                self.say(format!("redirect to :{port}"));
-            }
+            RuleStep::MasqueradePorts { port, choice } => self.sent_to("masquerade", *port, choice),
+            RuleStep::Redirect { port, choice } => self.sent_to("redirect", *port, choice),
             RuleStep::TransparentProxy { .. } => self.say("tproxy"),
             RuleStep::Reject { reset: true, .. } => {
                 // In a table of one IP it goes without saying.
@@ -167,27 +171,70 @@ impl Writer<'_> {
     }
 
     fn payload(&mut self, register: u32, base: u32, offset: u32, length: u32) {
-        let (layer, found) = match base {
-            0 => (Some(Layer::Link), values::ethernet(offset, length)),
-            1 => (Some(Layer::Network), values::network(self.ip, self.chain.family == "arp", offset, length)),
-            _ => (Some(Layer::Transport), values::transport(self.above, offset, length)),
-        };
-        if let Some((name, kind)) = found {
-            if let Some(layer) = layer {
-                self.implied(layer);
-                // What is of one protocol alone implies the IP below as well.
-                if matches!(self.above, Some(1 | 58)) && layer == Layer::Transport {
-                    self.implied(Layer::Network);
-                }
+        if let Some((name, kind)) = self.field(base, offset, length) {
+            // Which of its halves it is about, the mask says.
+            if !matches!(kind, Kind::FirstByte(_)) {
+                self.said_by_a_field(name);
             }
             return self.put(register, name, kind);
         }
+        let fields = self.fields(base, offset, length).unwrap_or_default();
         let base = ["@ll", "@nh", "@th"].get(base as usize).unwrap_or(&"@ih");
-        self.put(register, format!("{base},{},{}", u64::from(offset) * 8, u64::from(length) * 8), Kind::Bytes);
+        let name = format!("{base},{},{}", u64::from(offset) * 8, u64::from(length) * 8);
+        self.put_value(register, Value { name, kind: Kind::Bytes, mask: None, constant: None, fields });
+    }
+
+    fn field(&self, base: u32, offset: u32, length: u32) -> Option<(&'static str, Kind)> {
+        match base {
+            0 => values::ethernet(offset, length),
+            1 => values::network(self.ip, self.chain.family == "arp", offset, length),
+            _ => values::transport(self.above, offset, length),
+        }
+    }
+
+    /// The fields that bytes are, each as long as it can be; `None`: they are not whole fields.
+    fn fields(&self, base: u32, offset: u32, length: u32) -> Option<Vec<(&'static str, Kind, usize)>> {
+        let end = offset.checked_add(length)?;
+        let (mut at, mut found) = (offset, Vec::new());
+        while at < end {
+            // No field is longer than an address of IPv6.
+            let longest = (1..=(end - at).min(16)).rev();
+            let (field, length) =
+                longest.into_iter().find_map(|length| Some((self.field(base, at, length)?, length)))?;
+            found.push((field.0, field.1, length as usize));
+            at += length;
+        }
+        Some(found)
+    }
+
+    /// What a field of this name says as well.
+    fn said_by_a_field(&mut self, name: &str) {
+        let layer = match name.split(' ').next() {
+            Some("ether") => Layer::Link,
+            Some("ip" | "ip6" | "arp") => Layer::Network,
+            _ => Layer::Transport,
+        };
+        self.implied(layer);
+        // What is of one protocol alone implies the IP below as well.
+        if matches!(self.above, Some(1 | 58)) && layer == Layer::Transport {
+            self.implied(Layer::Network);
+        }
     }
 
     fn compare(&mut self, register: u32, how: Comparison, with: &[u8]) {
-        let Some(Value { name, kind, mask, .. }) = self.get(register).cloned() else { return };
+        let Some(Value { name, kind, mask, fields, .. }) = self.get(register).cloned() else { return };
+        let whole = fields.iter().map(|(_, _, length)| length).sum::<usize>() == with.len();
+        if how == Comparison::Equal && mask.is_none() && !fields.is_empty() && whole {
+            let mut rest = with;
+            for (name, kind, length) in fields {
+                let (value, behind) = rest.split_at(length);
+                self.said_by_a_field(name);
+                self.put(register, name, kind);
+                self.compare(register, how, value);
+                rest = behind;
+            }
+            return;
+        }
         if let (Comparison::LessOrEqual, Some(Part { text, least, .. })) = (how, self.parts.last_mut())
             && let Some((_, first)) = least.take_if(|(before, _)| *before == first_of(register))
         {
@@ -209,13 +256,15 @@ impl Writer<'_> {
                     self.ip = if *number == 2 { Some(Family::Ipv4) } else { Some(Family::Ipv6) };
                     implied_by = Some(Layer::Network);
                 }
-                (Kind::EtherType, [high, low, ..]) => {
-                    self.ip = match u16::from_be_bytes([*high, *low]) {
+                (Kind::EtherType, [high, low, ..]) if name != "arp ptype" => {
+                    const ARP: u16 = 0x0806;
+                    let number = u16::from_be_bytes([*high, *low]);
+                    self.ip = match number {
                         0x0800 => Some(Family::Ipv4),
                         0x86dd => Some(Family::Ipv6),
                         _ => None,
                     };
-                    implied_by = Some(Layer::Network).filter(|_| self.ip.is_some());
+                    implied_by = Some(Layer::Network).filter(|_| self.ip.is_some() || number == ARP);
                 }
                 _ => {}
             }
@@ -228,6 +277,23 @@ impl Writer<'_> {
             Comparison::Greater => "> ",
             Comparison::GreaterOrEqual => ">= ",
         };
+        if let (Kind::FirstByte(ip @ Family::Ipv4), None, [_], true) = (kind, &mask, with, equal) {
+            for (name, number) in
+                [0xf0, 0x0f].into_iter().filter_map(|mask| values::half(ip, &[mask], &[with[0] & mask]))
+            {
+                self.said_by_a_field(name);
+                self.say(format!("{name} {number}"));
+            }
+            return;
+        }
+        let half = match (kind, &mask) {
+            (Kind::FirstByte(ip), Some(mask)) => values::half(ip, mask, with),
+            _ => None,
+        };
+        if let Some((name, number)) = half {
+            self.said_by_a_field(name);
+            return self.say(format!("{name} {sign}{number}"));
+        }
         let text = match &mask {
             None => format!("{name} {sign}{}", kind.text(with)),
             Some(mask) => masked(&name, kind, mask, how, sign, with),
@@ -285,8 +351,18 @@ impl Writer<'_> {
         }
     }
 
+    fn ports(&self, first: u32, choice: &PortChoice) -> String {
+        let first = self.value_text(first, Kind::Port);
+        choice.last.map_or(first.clone(), |last| format!("{first}-{}", self.value_text(last, Kind::Port)))
+    }
+
+    fn sent_to(&mut self, verb: &str, port: Option<u32>, choice: &PortChoice) {
+        let to = port.map_or_else(String::new, |port| format!(" to :{}", self.ports(port, choice)));
+        self.say(format!("{verb}{to}{}", values::how(*choice)));
+    }
+
     fn translation(&mut self, nat: &NatStep) {
-        let NatStep { destination, family, address, port } = *nat;
+        let NatStep { destination, family, address, port, choice } = *nat;
         let mut text = if destination { "dnat" } else { "snat" }.to_owned();
         // Both come from one map.
         let both = port.is_some_and(|port| address.is_some() && self.get(port).is_none());
@@ -295,7 +371,7 @@ impl Writer<'_> {
         }
         let kind = if family == Family::Ipv4 { Kind::Ipv4 } else { Kind::Ipv6 };
         let addr = address.map(|register| self.value_text(register, kind));
-        let port = port.map(|register| self.value_text(register, Kind::Port));
+        let port = port.map(|register| self.ports(register, &choice));
         // Writing to a String cannot fail.
         match (addr, port) {
             (Some(addr), Some(_)) if both => write!(text, " to {addr}"),
@@ -306,7 +382,7 @@ impl Writer<'_> {
             (None, None) => Ok(()),
         }
         .ok();
-        self.say(text);
+        self.say(text + &values::how(choice));
     }
 }
 

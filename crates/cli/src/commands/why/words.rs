@@ -92,8 +92,8 @@ pub(super) fn verdict(report: &Report) -> String {
 /// Was a datagram seen to arrive, and nothing on its way back? A program that reads it may say nothing.
 fn is_unanswered(report: &Report) -> bool {
     let Report { query, seen, owner, .. } = report;
-    let unanswered = |seen: &&Seen| seen.reached(query, owner.as_ref()) && seen.at(&query.from).reply.came.is_none();
-    query.packet.protocol == Protocol::Udp && seen.as_ref().filter(unanswered).is_some()
+    let unanswered = |seen: &Seen| seen.reached(query, owner.as_ref()) && seen.at(&query.from).reply.came.is_none();
+    query.packet.protocol == Protocol::Udp && seen.as_ref().is_some_and(unanswered)
 }
 
 /// `h2 has no route back to 10.0.1.2`.

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::super::{Loaded, NatStep, RuleStep, Stored};
+use super::super::{Loaded, NatStep, PortChoice, RuleStep, Stored};
 use crate::Family;
 
 /// What a constant is.
@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Presence,
     ArpOperation,
     Dscp,
+    /// The first byte of an IP header: two numbers of four bits.
+    FirstByte(Family),
     /// Bits with names, in the byte order of the machine.
     Bits(&'static [(u32, &'static str)]),
     /// A number in the byte order of the network.
@@ -170,6 +172,10 @@ pub(super) fn ethernet(offset: u32, length: u32) -> Field {
 pub(super) fn network(ip: Option<Family>, arp: bool, offset: u32, length: u32) -> Field {
     if arp || ip.is_none() {
         return match (offset, length) {
+            (0, 2) => Some(("arp htype", Kind::Number)),
+            (2, 2) => Some(("arp ptype", Kind::EtherType)),
+            (4, 1) => Some(("arp hlen", Kind::Number)),
+            (5, 1) => Some(("arp plen", Kind::Number)),
             (6, 2) => Some(("arp operation", Kind::ArpOperation)),
             (8, 6) => Some(("arp saddr ether", Kind::Ethernet)),
             (14, 4) => Some(("arp saddr ip", Kind::Ipv4)),
@@ -179,6 +185,7 @@ pub(super) fn network(ip: Option<Family>, arp: bool, offset: u32, length: u32) -
         };
     }
     match (ip?, offset, length) {
+        (ip, 0, 1) => Some(("@nh,0,8", Kind::FirstByte(ip))),
         (Family::Ipv4, 12, 1..=4) => Some(("ip saddr", Kind::Ipv4)),
         (Family::Ipv4, 16, 1..=4) => Some(("ip daddr", Kind::Ipv4)),
         (Family::Ipv4, 9, 1) => Some(("ip protocol", Kind::Protocol)),
@@ -216,11 +223,33 @@ pub(super) fn transport(above: Option<u8>, offset: u32, length: u32) -> Field {
     })
 }
 
+/// The field that one half of the first byte of an IP header is, and what it is compared with.
+pub(super) fn half(ip: Family, mask: &[u8], with: &[u8]) -> Option<(&'static str, u8)> {
+    let &[with] = with else { return None };
+    match (ip, mask) {
+        (Family::Ipv4, [0xf0]) => Some(("ip version", with >> 4)),
+        (Family::Ipv4, [0x0f]) => Some(("ip hdrlength", with)),
+        (Family::Ipv6, [0xf0]) => Some(("ip6 version", with >> 4)),
+        _ => None,
+    }
+}
+
+/// How a port is chosen, behind where it goes to.
+pub(super) fn how(choice: PortChoice) -> String {
+    let words = [
+        (PortChoice::RANDOM, "random"),
+        (PortChoice::FULLY_RANDOM, "fully-random"),
+        (PortChoice::PERSISTENT, "persistent"),
+    ];
+    let said: Vec<&str> = words.into_iter().filter(|(bit, _)| choice.flags & bit != 0).map(|(_, word)| word).collect();
+    if said.is_empty() { String::new() } else { format!(" {}", said.join(",")) }
+}
+
 /// What a step takes from registers, one behind the other.
 pub(super) fn taken(step: &RuleStep) -> Vec<Kind> {
     match step {
         RuleStep::Store { what: Stored::Mark | Stored::ConnectionMark, .. } => vec![Kind::Mark],
-        RuleStep::Redirect { port: Some(_) } => vec![Kind::Port],
+        RuleStep::Redirect { port: Some(_), .. } => vec![Kind::Port],
         RuleStep::Nat(NatStep { family, address, port, .. }) => {
             let kind = if *family == Family::Ipv4 { Kind::Ipv4 } else { Kind::Ipv6 };
             [address.map(|_| kind), port.map(|_| Kind::Port)].into_iter().flatten().collect()
@@ -312,7 +341,9 @@ impl Kind {
                     names.iter().filter(|(bit, _)| value & u64::from(*bit) != 0).map(|(_, name)| *name).collect();
                 if set.is_empty() { format!("0x{value:x}") } else { set.join(",") }
             }
-            Kind::Bytes => bytes.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}")),
+            Kind::Bytes | Kind::FirstByte(_) => {
+                bytes.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+            }
         }
     }
 
