@@ -239,6 +239,22 @@ fn what_nat_hides_is_as_declared_and_what_it_does_not_hide_is_wrong() {
     assert_eq!(status, Some(1));
 }
 
+/// What no model can tell the trace does.
+#[test]
+fn a_rule_that_is_not_understood_keeps_a_packet_out_if_it_was_seen_to() {
+    let place = Place::new();
+    let name = unique("expect");
+    let file = star(&place, &name, &["guest -x-> web:80"]);
+    place.hop(&["up", &file]);
+    let chain = "chain input { type filter hook input priority 0; }";
+    let rule = "add rule inet fw input tcp dport 80 numgen inc mod 2 >= 0 drop";
+    place.hop(&["exec", "web", "--", "nft", &format!("table inet fw {{ {chain}; }}; {rule}")]);
+    let (said, status) = check(&place, &["-4"]);
+    assert_eq!(status, Some(0), "{said}");
+    let (said, status) = check(&place, &["-4", "--no-probe"]);
+    assert_eq!(status, Some(3), "{said}");
+}
+
 #[test]
 fn a_lab_is_checked_from_within_hop_run() {
     let place = Place::new();

@@ -174,47 +174,46 @@ pub(crate) fn question(from: NsName, mut packet: Packet, wanted: Option<NsName>)
 /// go; `drift`, what would have to be done to make the network as it was declared.
 fn look_into(
     world: &mut World,
-    mut snapshot: Snapshot,
+    snapshot: Snapshot,
     query: Query,
     probe: impl FnOnce(&Verdict) -> Option<Prepared>,
     drift: impl FnOnce(&mut World) -> Result<Vec<Op>, Error>,
 ) -> Result<Report, Error> {
-    let (mut report, choices) = examine(world, &mut snapshot, query, probe)?;
+    let (mut report, choices) = examine(world, snapshot, query, probe)?;
     if report.verdict.outcome() != Outcome::Yes {
         let drift = drift(world)?;
-        report.repair = mend(world, &snapshot, &report.query, &choices, report.seen.is_some(), &drift)?;
+        report.repair = mend(world, &report.snapshot, &report.query, &choices, report.seen.is_some(), &drift)?;
     }
-    Ok(Report { snapshot, ..report })
+    Ok(report)
 }
 
-/// The same without a repair, and without the snapshot in what it returns: that may serve for many questions.
+/// The same without a repair. The snapshot in what it returns may serve for the next question.
 pub(crate) fn examine(
     world: &mut World,
-    snapshot: &mut Snapshot,
+    mut snapshot: Snapshot,
     mut query: Query,
     probe: impl FnOnce(&Verdict) -> Option<Prepared>,
 ) -> Result<(Report, Choices), Error> {
-    add_listeners(world, snapshot, &query)?;
-    query.packet.src = source(world, snapshot, &query)?;
-    let (verdict, choices) = follow(world, snapshot, &query)?;
+    add_listeners(world, &mut snapshot, &query)?;
+    query.packet.src = source(world, &snapshot, &query)?;
+    let (verdict, choices) = follow(world, &snapshot, &query)?;
     let mut disagreements = Vec::new();
     let asked = ask(world, &verdict, &mut disagreements)?;
-    let owner = query.owner(snapshot);
+    let owner = query.owner(&snapshot);
     let mut seen = None;
     if let Some(prepared) = probe(&verdict) {
         let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
         let is_watched = prepared.is_watched();
-        let mut probed = probe::probe(world, snapshot, &query, &verdict, target, prepared)?;
+        let mut probed = probe::probe(world, &snapshot, &query, &verdict, target, prepared)?;
         let mut differ = probe::compare(&query, &verdict, target, &probed);
-        if !differ.is_empty() && was_given_up(snapshot, &verdict, &probed) {
+        if !differ.is_empty() && was_given_up(&snapshot, &verdict, &probed) {
             let again = if is_watched { Prepared::start(&query.packet) } else { Prepared::plain() };
-            probed = probe::probe(world, snapshot, &query, &verdict, target, again)?;
+            probed = probe::probe(world, &snapshot, &query, &verdict, target, again)?;
             differ = probe::compare(&query, &verdict, target, &probed);
         }
         disagreements.extend(differ);
         seen = Some(probed);
     }
-    let snapshot = Snapshot::default();
     Ok((Report { query, verdict, asked, seen, disagreements, repair: None, owner, snapshot }, choices))
 }
 

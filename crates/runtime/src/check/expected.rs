@@ -148,14 +148,16 @@ pub(super) fn try_all(
                 };
                 let packet = Packet::probe(addr, protocol, port);
                 let query = question(lab.node(from).name.clone(), packet, wanted);
-                let (report, _) = examine(world, &mut snapshot, query, |_| by_probe.then(Prepared::plain))?;
+                let (report, _) = examine(world, snapshot, query, |_| by_probe.then(Prepared::plain))?;
+                let reached = comes_through(&report, line.reaches);
+                snapshot = report.snapshot;
                 tried.push(Tried {
                     line: at,
                     from: report.query.from.clone(),
                     to: to.map(|to| lab.node(to).name.clone()),
                     addr,
                     service: line.service,
-                    reached: comes_through(&report, line.reaches),
+                    reached,
                     verdict: report.verdict,
                     disagreements: report.disagreements,
                 });
