@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use hopyard_net::{Comparison, Family, Loaded, RuleStep, RuleVerdict};
+use hopyard_net::{Family, Loaded, RuleStep, RuleVerdict};
 use serde::Serialize;
 
 use crate::{Packet, Protocol};
@@ -56,7 +56,7 @@ impl Flow {
         };
         if let Some((what, with)) = which {
             steps.push(RuleStep::Load { register: 1, what });
-            steps.push(equal(with));
+            steps.push(RuleStep::equal(with));
         }
         let (length, source, destination) = match family {
             Family::Ipv4 => (4, 12, 16),
@@ -64,14 +64,14 @@ impl Flow {
         };
         for (offset, addr) in [(source, self.src), (destination, self.dst)] {
             steps.push(RuleStep::Payload { register: 1, base: NETWORK_HEADER, offset, length });
-            steps.push(equal(octets(addr)));
+            steps.push(RuleStep::equal(RuleStep::octets(addr)));
         }
         steps.push(RuleStep::Load { register: 1, what: Loaded::Layer4Protocol });
-        steps.push(equal(vec![self.protocol.number(family)]));
+        steps.push(RuleStep::equal(vec![self.protocol.number(family)]));
         if self.protocol != Protocol::Icmp {
             let offset = if self.answers { 0 } else { 2 };
             steps.push(RuleStep::Payload { register: 1, base: TRANSPORT_HEADER, offset, length: 2 });
-            steps.push(equal(self.port.to_be_bytes().to_vec()));
+            steps.push(RuleStep::equal(self.port.to_be_bytes().to_vec()));
         }
         steps.push(RuleStep::Verdict(RuleVerdict::Accept));
         steps
@@ -91,17 +91,6 @@ impl fmt::Display for Flow {
             Protocol::Icmp => write!(f, "meta l4proto {icmp}"),
             _ => write!(f, "{} {} {port}", protocol.name(), if *answers { "sport" } else { "dport" }),
         }
-    }
-}
-
-fn equal(with: Vec<u8>) -> RuleStep {
-    RuleStep::Compare { register: 1, how: Comparison::Equal, with }
-}
-
-fn octets(addr: IpAddr) -> Vec<u8> {
-    match addr {
-        IpAddr::V4(addr) => addr.octets().to_vec(),
-        IpAddr::V6(addr) => addr.octets().to_vec(),
     }
 }
 

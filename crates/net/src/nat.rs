@@ -7,9 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    BaseChain, Chain, Comparison, Family, Hook, IfName, Loaded, NatStep, PortChoice, Rule, RuleStep, Transport,
-};
+use crate::{BaseChain, Chain, Family, Hook, IfName, Loaded, NatStep, PortChoice, Rule, RuleStep, Transport};
 
 /// What a namespace translates.
 ///
@@ -228,14 +226,14 @@ impl NatRule {
                     match_prefix(IpNet::from(*address), true, &mut steps);
                 } else {
                     steps.push(RuleStep::DestinationType { register: 1 });
-                    steps.push(equal(LOCAL.to_ne_bytes().to_vec()));
+                    steps.push(RuleStep::equal(LOCAL.to_ne_bytes().to_vec()));
                 }
                 if let Some(Service { transport, port }) = service {
                     steps.push(RuleStep::Load { register: 1, what: Loaded::Layer4Protocol });
-                    steps.push(equal(vec![transport.number()]));
+                    steps.push(RuleStep::equal(vec![transport.number()]));
                     let (base, offset) = (TRANSPORT_HEADER, DESTINATION_PORT);
                     steps.push(RuleStep::Payload { register: 1, base, offset, length: 2 });
-                    steps.push(equal(port.to_be_bytes().to_vec()));
+                    steps.push(RuleStep::equal(port.to_be_bytes().to_vec()));
                 }
                 translate(true, *to, *port, &mut steps);
             }
@@ -263,17 +261,6 @@ fn shortness(from: Option<IpNet>) -> u8 {
     from.map_or(u8::MAX, |net| net.max_prefix_len() - net.prefix_len())
 }
 
-fn equal(with: Vec<u8>) -> RuleStep {
-    RuleStep::Compare { register: 1, how: Comparison::Equal, with }
-}
-
-fn octets(addr: IpAddr) -> Vec<u8> {
-    match addr {
-        IpAddr::V4(addr) => addr.octets().to_vec(),
-        IpAddr::V6(addr) => addr.octets().to_vec(),
-    }
-}
-
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 fn family_number(family: Family) -> u8 {
     match family {
@@ -286,7 +273,7 @@ fn match_leaving(out: IfName, from: Option<IpNet>, steps: &mut Vec<RuleStep>) {
     let mut name = out.as_str().as_bytes().to_vec();
     name.resize(NAME_BYTES, 0);
     steps.push(RuleStep::Load { register: 1, what: Loaded::OutputName });
-    steps.push(equal(name));
+    steps.push(RuleStep::equal(name));
     if let Some(from) = from {
         match_prefix(from, false, steps);
     }
@@ -305,8 +292,8 @@ fn offset(family: Family, destination: bool) -> u32 {
 fn match_prefix(net: IpNet, destination: bool, steps: &mut Vec<RuleStep>) {
     let family = Family::of(net.addr());
     steps.push(RuleStep::Load { register: 1, what: Loaded::NetworkFamily });
-    steps.push(equal(vec![family_number(family)]));
-    let mut value = octets(net.network());
+    steps.push(RuleStep::equal(vec![family_number(family)]));
+    let mut value = RuleStep::octets(net.network());
     let whole_bytes = net.prefix_len().is_multiple_of(8);
     if whole_bytes {
         value.truncate(usize::from(net.prefix_len() / 8));
@@ -314,14 +301,14 @@ fn match_prefix(net: IpNet, destination: bool, steps: &mut Vec<RuleStep>) {
     let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
     steps.push(RuleStep::Payload { register: 1, base: NETWORK_HEADER, offset: offset(family, destination), length });
     if !whole_bytes {
-        let (mask, xor) = (octets(net.netmask()), vec![0; value.len()]);
+        let (mask, xor) = (RuleStep::octets(net.netmask()), vec![0; value.len()]);
         steps.push(RuleStep::Bitwise { from: 1, to: 1, mask, xor });
     }
-    steps.push(equal(value));
+    steps.push(RuleStep::equal(value));
 }
 
 fn translate(destination: bool, to: IpAddr, port: Option<u16>, steps: &mut Vec<RuleStep>) {
-    steps.push(RuleStep::Immediate { register: 1, value: octets(to) });
+    steps.push(RuleStep::Immediate { register: 1, value: RuleStep::octets(to) });
     if let Some(port) = port {
         steps.push(RuleStep::Immediate { register: 2, value: port.to_be_bytes().to_vec() });
     }

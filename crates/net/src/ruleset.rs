@@ -2,6 +2,8 @@
 
 mod text;
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Family;
@@ -469,6 +471,21 @@ pub enum Comparison {
     Greater,
     /// `>=`
     GreaterOrEqual,
+}
+
+impl RuleStep {
+    /// Goes on if the first register, which rules that look at one thing after the other use, has these bytes.
+    pub fn equal(with: Vec<u8>) -> Self {
+        RuleStep::Compare { register: 1, how: Comparison::Equal, with }
+    }
+
+    /// An address as it is in a register.
+    pub fn octets(addr: IpAddr) -> Vec<u8> {
+        match addr {
+            IpAddr::V4(addr) => addr.octets().to_vec(),
+            IpAddr::V6(addr) => addr.octets().to_vec(),
+        }
+    }
 }
 
 /// What a rule decides.
