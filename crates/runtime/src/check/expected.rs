@@ -33,7 +33,9 @@ pub(super) struct Rules {
     hiding: Hiding,
     /// The lines about nodes alone, those that name most first; each with its number.
     lines: Vec<(usize, Expectation)>,
-    /// Whose the targets are, in their order; the sources are the nodes in order.
+    /// The sources are all nodes, in their order.
+    sources: Vec<NodeId>,
+    /// Whose the targets are, in their order.
     owners: Vec<NodeId>,
 }
 
@@ -42,13 +44,14 @@ impl Rules {
         let lines = lab.expectations().iter().cloned().enumerate();
         let mut lines: Vec<(usize, Expectation)> = lines.filter(|(_, line)| is_pair(line)).collect();
         lines.sort_by_key(|(at, line)| (std::cmp::Reverse(line.weight()), *at));
-        Ok(Rules { lab: Some(lab.clone()), hiding: Hiding::of(lab).map_err(Error::Plan)?, lines, owners })
+        let (hiding, sources) = (Hiding::of(lab).map_err(Error::Plan)?, lab.node_ids().collect());
+        Ok(Rules { lab: Some(lab.clone()), hiding, lines, sources, owners })
     }
 
     /// Is a line about a pair, whether or not it decides?
     pub(super) fn concerns(&self, line: &Expectation, source: usize, target: usize) -> bool {
-        let from = self.lab.as_ref().and_then(|lab| lab.node_ids().nth(source));
-        from.zip(self.owners.get(target)).is_some_and(|(from, to)| line.is_about(from, *to))
+        let pair = self.sources.get(source).zip(self.owners.get(target));
+        pair.is_some_and(|(from, to)| line.is_about(*from, *to))
     }
 
     /// Does a line mean a pair only as far as nothing hides one from the other, and is it hidden?
@@ -59,7 +62,7 @@ impl Rules {
     /// Of a pair, by the places of source and target, and the address of the target.
     pub(super) fn of_pair(&self, source: usize, target: usize, addr: IpAddr) -> Expected<'_> {
         let Some(lab) = &self.lab else { return Expected::Reached(None) };
-        let (Some(from), Some(&to)) = (lab.node_ids().nth(source), self.owners.get(target)) else {
+        let (Some(&from), Some(&to)) = (self.sources.get(source), self.owners.get(target)) else {
             return Expected::Reached(None);
         };
         let line = self.lines.iter().find(|(_, line)| line.is_about(from, to));
