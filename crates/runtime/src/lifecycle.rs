@@ -120,7 +120,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// The lab cannot be planned, or the running one not be looked at.
 pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
-    let mut wanted = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let mut wanted = crate::wanted::desired(lab).map_err(Error::Plan)?;
     let (found, uplinks, host, running) = match Running::find(home, lab.name()) {
         Ok(running) => {
             let attached = Attachments::read(&home.dir_of(lab.name()))?;
@@ -167,7 +167,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         links: home.netns_dir(),
     })?;
     let plan =
-        hopyard_plan::desired(lab).map(|wanted| (hopyard_plan::diff(&NetState::default(), &wanted.state), wanted));
+        crate::wanted::desired(lab).map(|wanted| (hopyard_plan::diff(&NetState::default(), &wanted.state), wanted));
     let keeper = keeper.ready()?;
     record.keeper = Some(KeeperId::of(keeper.process()));
     record.write(dir.path())?;
@@ -239,7 +239,7 @@ fn connect(
 }
 
 fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, source: &str) -> Result<Up, Error> {
-    let Wanted { mut state, origins, hosts, mut warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let Wanted { mut state, origins, hosts, mut warnings, .. } = crate::wanted::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
     let mut attached = Attachments::read(dir.path())?;
     warnings.extend(attached.release_gone(dir.path(), running.realm(), running.keeper(), &state)?);

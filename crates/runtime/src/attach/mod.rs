@@ -404,7 +404,7 @@ fn check_names(
     let mut world = World::new(running.realm().clone());
     world.adopt(node.clone(), copy)?;
     let mut found = world.observe(&BTreeMap::default())?;
-    let mut wanted = hopyard_plan::desired(&contents.lab).map_err(Error::Plan)?.state;
+    let mut wanted = crate::wanted::desired(&contents.lab).map_err(Error::Plan)?.state;
     let attachment = Attachment {
         node: node.clone(),
         label: label.to_owned(),
