@@ -185,27 +185,34 @@ pub const FIRST_HELD: u32 = 64;
 /// Hands descriptors to the keeper that listens in `dir`; returns their numbers there, in order.
 ///
 /// # Errors
-/// The keeper is gone, or has no room for more descriptors (`EMFILE`).
+/// The keeper is gone, or has no room for more descriptors (`EMFILE`). Then it holds none of them.
 pub fn hold(dir: &Path, fds: &[BorrowedFd<'_>]) -> Result<Vec<u32>, Failure> {
-    const DOING: &str = "hand the namespaces to the lab's keeper";
     let control = connect(&dir.join(CONTROL))?;
     let mut numbers = Vec::with_capacity(fds.len());
-    for chunk in fds.chunks(FDS_PER_MESSAGE) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PER_MESSAGE))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !ancillary.push(SendAncillaryMessage::ScmRights(chunk)) {
-            return Err(io::Error::other("the message does not hold them")).doing(DOING);
-        }
-        rustix::net::sendmsg(&control, &[IoSlice::new(b"H")], &mut ancillary, SendFlags::NOSIGNAL).doing(DOING)?;
-        let mut reply = [0; 4 * FDS_PER_MESSAGE];
-        let (_, len) = rustix::net::recv(&control, &mut reply[..], RecvFlags::empty()).doing(DOING)?;
-        numbers.extend(decode_numbers(&reply[..len]));
-        if len != 4 * chunk.len() {
-            // The kernel installs as many descriptors as there is room for.
-            return Err(io::Error::from_raw_os_error(libc::EMFILE)).doing(DOING);
-        }
+    let handed = fds.chunks(FDS_PER_MESSAGE).try_for_each(|chunk| hand_over(&control, chunk, &mut numbers));
+    if handed.is_err() {
+        // One that is gone holds nothing.
+        drop_held(dir, &numbers).ok();
     }
-    Ok(numbers)
+    handed.map(|()| numbers).doing("hand the namespaces to the lab's keeper")
+}
+
+/// Hands over as many as go into a message.
+fn hand_over(control: &OwnedFd, fds: &[BorrowedFd<'_>], numbers: &mut Vec<u32>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PER_MESSAGE))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("the message does not hold them"));
+    }
+    rustix::net::sendmsg(control, &[IoSlice::new(b"H")], &mut ancillary, SendFlags::NOSIGNAL)?;
+    let mut reply = [0; 4 * FDS_PER_MESSAGE];
+    let (_, len) = rustix::net::recv(control, &mut reply[..], RecvFlags::empty())?;
+    numbers.extend(decode_numbers(&reply[..len]));
+    if len != 4 * fds.len() {
+        // The kernel installs as many descriptors as there is room for.
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
+    Ok(())
 }
 
 /// Asks the keeper that listens in `dir` to close descriptors of those numbers.

@@ -349,18 +349,25 @@ fn apply(
     })
 }
 
-/// Hands namespaces to the keeper, a few at a time: each needs a second descriptor meanwhile.
+/// Hands namespaces to the keeper, a few at a time: each needs a second descriptor meanwhile. All of them, or none.
 fn hold<'a>(dir: &Path, world: &World, names: impl Iterator<Item = &'a NsName>) -> Result<Held, Error> {
     const AT_ONCE: usize = 250;
     let names: Vec<&NsName> = names.collect();
     let mut held = Held::default();
-    for names in names.chunks(AT_ONCE) {
+    let mut hand_over = |names: &[&NsName]| -> Result<(), Error> {
         let fds = names.iter().map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
         let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
         let numbers = keeper::hold(dir, &borrowed)?;
         held.nodes.extend(names.iter().map(|&name| name.clone()).zip(numbers));
+        Ok(())
+    };
+    let handed = names.chunks(AT_ONCE).try_for_each(&mut hand_over);
+    if handed.is_err() {
+        let numbers: Vec<u32> = held.nodes.iter().map(|(_, number)| *number).collect();
+        // The first error is the one to tell.
+        keeper::drop_held(dir, &numbers).unwrap_or_default();
     }
-    Ok(held)
+    handed.map(|()| held)
 }
 
 /// Names the namespaces `LAB.NODE` for `ip netns`, by links that cost no mount each.
