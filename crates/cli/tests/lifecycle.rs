@@ -35,8 +35,14 @@ fn a_lab_comes_up_is_measured_and_goes() {
     assert!(place.hop(&["ping", "home", "10.9.0.1"]).starts_with("home reaches 10.9.0.1 in "));
     let routes = place.hop(&["exec", "home", "--", "ip", "route"]);
     assert!(routes.contains("default via "), "{routes}");
+    // A slip of the finger is no error, for nothing tells it from a lab that is down; but it is told.
+    let slip = place.output(&["down", &format!("{name}x")]);
+    assert!(slip.status.success());
+    assert_eq!(text(&slip.stdout), format!("{name}x was not running\n"));
+    assert_eq!(text(&slip.stderr), format!("hint: `{name}` is running; did you mean that?\n"));
     assert_eq!(place.hop(&["down"]), format!("{name} is down\n"));
-    assert_eq!(place.hop(&["down", &name]), format!("{name} was not running\n"));
+    let again = place.output(&["down", &name]);
+    assert_eq!((text(&again.stdout), text(&again.stderr)), (format!("{name} was not running\n"), String::new()));
     assert!(!place.records().exists(), "the directory of records is left");
 }
 
