@@ -95,20 +95,24 @@ fn has_nft() -> bool {
     has
 }
 
-/// `nft -a` numbers chains and rules of a table from 1.
-#[test]
-fn the_rule_that_decides_is_named_there_and_back() {
+/// Tests `r` with rules, as everybody who can be here; where rules can be loaded.
+fn with_rules(rules: &str, test: impl Fn(&str, World)) {
     if !has_nft() {
         return;
     }
     for (how, realm) in realms() {
         let world = three(realm);
-        nft(
-            &world,
-            "r",
-            "table inet fw { chain more { meta l4proto { 1, 58 } accept; }; \
-             chain forward { type filter hook forward priority 0; policy drop; counter; jump more; ct state established accept; }; }",
-        );
+        nft(&world, "r", rules);
+        test(how, world);
+    }
+}
+
+/// `nft -a` numbers chains and rules of a table from 1.
+#[test]
+fn the_rule_that_decides_is_named_there_and_back() {
+    let rules = "table inet fw { chain more { meta l4proto { 1, 58 } accept; }; \
+             chain forward { type filter hook forward priority 0; policy drop; counter; jump more; ct state established accept; }; }";
+    with_rules(rules, |how, world| {
         let passed =
             |part| move |step: &TraceStep| step.part == part && step.chain == "more" && step.decided == Decided::Accept;
         for (protocol, dst) in [(1, "10.1.0.2"), (58, "fd01::2")] {
@@ -130,31 +134,19 @@ fn the_rule_that_decides_is_named_there_and_back() {
             assert_eq!(lines.last().unwrap(), "packet inet fw forward policy Drop", "{how} {protocol}: {lines:?}");
         }
         assert_eq!(tables(&world, "r"), "table inet fw\n", "{how}");
-    }
+    });
 }
 
 /// The kernel's number for a packet does not depend on its addresses.
 #[test]
 fn a_packet_is_followed_through_its_translation_and_an_error_about_it_too() {
-    if !has_nft() {
-        return;
-    }
-    for (how, realm) in realms() {
-        let world = three(realm);
-        nft(
-            &world,
-            "r",
-            "table ip nat { chain prerouting { type nat hook prerouting priority dstnat; ip daddr 10.9.9.9 dnat to 10.1.0.2; }; \
+    let rules = "table ip nat { chain prerouting { type nat hook prerouting priority dstnat; ip daddr 10.9.9.9 dnat to 10.1.0.2; }; \
              chain forward { type filter hook forward priority 0; icmp type destination-unreachable drop; }; \
-             chain postrouting { type nat hook postrouting priority srcnat; masquerade; }; }",
-        );
-        let world = {
-            let mut world = world;
-            let hop = NextHop { via: Some(parse("10.0.0.2")), dev: parse("eth0"), weight: 1 };
-            let route = Route::unicast(parse("10.9.9.9/32"), vec![hop]);
-            apply(&mut world, &[Op::SetRoute { ns: parse("a"), route }]);
-            world
-        };
+             chain postrouting { type nat hook postrouting priority srcnat; masquerade; }; }";
+    with_rules(rules, |how, mut world| {
+        let hop = NextHop { via: Some(parse("10.0.0.2")), dev: parse("eth0"), weight: 1 };
+        let route = Route::unicast(parse("10.9.9.9/32"), vec![hop]);
+        apply(&mut world, &[Op::SetRoute { ns: parse("a"), route }]);
         let back = |step: &TraceStep| step.part == Part::Reply && step.chain == "forward";
         for protocol in [1, 6] {
             let mark = mark(protocol, "10.9.9.9");
@@ -171,17 +163,13 @@ fn a_packet_is_followed_through_its_translation_and_an_error_about_it_too() {
         let lines =
             trace(&world, &mark(17, "10.9.9.9"), |step| step.part == Part::Error && step.decided == Decided::Drop);
         assert!(lines.last().unwrap().starts_with("error ip nat forward rule "), "{how}: {lines:?}");
-    }
+    });
 }
 
 #[test]
 fn several_at_once_see_their_own_packets_and_nobody_reads_their_tables() {
-    if !has_nft() {
-        return;
-    }
-    for (how, realm) in realms() {
-        let world = three(realm);
-        nft(&world, "r", "table inet fw { chain forward { type filter hook forward priority 0; accept; }; }");
+    let rules = "table inet fw { chain forward { type filter hook forward priority 0; accept; }; }";
+    with_rules(rules, |how, world| {
         let before = world.snapshot(&SnapshotScope::default()).unwrap().nodes["r"].firewall.clone();
         let marks = [mark(1, "10.1.0.2"), mark(1, "10.1.0.2")];
         let mut tracers = marks.map(|mark| begin(&world, "r", &mark));
@@ -210,7 +198,7 @@ fn several_at_once_see_their_own_packets_and_nobody_reads_their_tables() {
         assert_eq!(tracers[1].read().unwrap(), [], "{how}");
         drop(tracers);
         assert_eq!(tables(&world, "r"), "table inet fw\n", "{how}");
-    }
+    });
 }
 
 #[test]
