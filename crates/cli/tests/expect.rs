@@ -255,6 +255,42 @@ fn a_rule_that_is_not_understood_keeps_a_packet_out_if_it_was_seen_to() {
     assert_eq!(status, Some(3), "{said}");
 }
 
+/// More than one byte numbers, through a router whose rules let some pass, drop some, and are not understood for others.
+#[test]
+fn ports_are_tried_many_at_a_time_and_none_is_taken_for_another() {
+    let place = Place::new();
+    let name = unique("volley");
+    let links: Vec<String> = (1..=12).map(|number| format!("  - n{number} -- hub\n")).collect();
+    let expect =
+        "  - all -x-> n1:80\n  - all -> n2:81\n  - n3 -x-> all:82/udp\n  - all -x-> all:83\n  - all -x-> all:84/udp\n";
+    let yaml = format!("name: {name}\nlinks:\n{}expect:\n{expect}", links.concat());
+    place.hop(&["up", &place.file("volley.hop.yaml", &yaml)]);
+    place.hop(&[
+        "exec",
+        "hub",
+        "--",
+        "nft",
+        "table inet fw { chain forward { type filter hook forward priority 0; \
+         tcp dport 80 drop; udp dport 82 numgen inc mod 2 >= 0 drop; tcp dport 83 drop; udp dport 84 drop; }; }",
+    ]);
+    let started = std::time::Instant::now();
+    let found = json(&place, &[]);
+    println!("in {:?}", started.elapsed());
+    // One after the other, those that are dropped alone would take a quarter of a second each.
+    assert!(started.elapsed() < std::time::Duration::from_mins(1), "{:?}", started.elapsed());
+    let counted: Vec<[u64; 3]> = found["expectations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| ["pairs", "broken", "unknown"].map(|key| line[key].as_u64().unwrap()))
+        .collect();
+    // hub is asked past its own rules for what it forwards, and asks so; by IPv4 and IPv6.
+    let expected = [[24, 2, 0], [24, 24, 0], [24, 2, 0], [2 * 13 * 12, 2 * 12 * 2, 0], [2 * 13 * 12, 2 * 12 * 2, 0]];
+    assert_eq!(counted, expected, "{found:#}");
+    let tables = text(&place.output(&["exec", "hub", "--", "nft", "list", "tables"]).stdout);
+    assert_eq!(tables, "table inet fw\n", "nothing is left of the tracing");
+}
+
 #[test]
 fn a_lab_is_checked_from_within_hop_run() {
     let place = Place::new();

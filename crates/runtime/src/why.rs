@@ -3,12 +3,15 @@
 
 mod elsewhere;
 mod fix;
+mod many;
 mod probe;
 mod recorded;
+mod volley;
 mod witness;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use elsewhere::{Elsewhere, Place, Probing};
 pub use fix::{Fixed, fix};
@@ -26,7 +29,8 @@ use hopyard_plan::{Wanted, desired};
 
 use crate::error::Error;
 use crate::running::Running;
-pub(crate) use probe::Prepared;
+pub(crate) use many::examine_all;
+use probe::Prepared;
 
 /// What a node's kernel says of one hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +107,7 @@ pub struct Report {
     /// The node that has the destination address.
     pub owner: Option<NsName>,
     /// What all of it was computed from.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
 }
 
 impl Report {
@@ -187,34 +191,62 @@ fn look_into(
     Ok(report)
 }
 
-/// The same without a repair. The snapshot in what it returns may serve for the next question.
-pub(crate) fn examine(
+/// The same without a repair.
+fn examine(
     world: &mut World,
     mut snapshot: Snapshot,
-    mut query: Query,
+    query: Query,
     probe: impl FnOnce(&Verdict) -> Option<Prepared>,
 ) -> Result<(Report, Choices), Error> {
     add_listeners(world, &mut snapshot, &query)?;
-    query.packet.src = source(world, &snapshot, &query)?;
-    let (verdict, choices) = follow(world, &snapshot, &query)?;
-    let mut disagreements = Vec::new();
-    let asked = ask(world, &verdict, &mut disagreements)?;
-    let owner = query.owner(&snapshot);
+    let mut computed = compute(world, &snapshot, query)?;
+    let Computed { query, verdict, choices, .. } = &computed;
+    let (target, choices) = (computed.target(), choices.clone());
     let mut seen = None;
-    if let Some(prepared) = probe(&verdict) {
-        let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
-        let is_watched = prepared.is_watched();
-        let mut probed = probe::probe(world, &snapshot, &query, &verdict, target, prepared)?;
-        let mut differ = probe::compare(&query, &verdict, target, &probed);
-        if !differ.is_empty() && was_given_up(&snapshot, &verdict, &probed) {
-            let again = if is_watched { Prepared::start(&query.packet) } else { Prepared::plain() };
-            probed = probe::probe(world, &snapshot, &query, &verdict, target, again)?;
-            differ = probe::compare(&query, &verdict, target, &probed);
+    if let Some(prepared) = probe(verdict) {
+        let mut probed = probe::probe(world, &snapshot, query, verdict, target, prepared)?;
+        let mut differ = probe::compare(query, verdict, target, &probed);
+        if !differ.is_empty() && was_given_up(&snapshot, verdict, &probed) {
+            probed = probe::probe(world, &snapshot, query, verdict, target, Prepared::start(&query.packet))?;
+            differ = probe::compare(query, verdict, target, &probed);
         }
-        disagreements.extend(differ);
+        computed.disagreements.extend(differ);
         seen = Some(probed);
     }
-    Ok((Report { query, verdict, asked, seen, disagreements, repair: None, owner, snapshot }, choices))
+    Ok((computed.report(seen, Arc::new(snapshot)), choices))
+}
+
+/// What can be said before a packet is sent.
+struct Computed {
+    query: Query,
+    verdict: Verdict,
+    choices: Choices,
+    asked: Vec<Asked>,
+    disagreements: Vec<Disagreement>,
+    owner: Option<NsName>,
+}
+
+/// Walks the packet, and asks the nodes' kernels.
+fn compute(world: &mut World, snapshot: &Snapshot, mut query: Query) -> Result<Computed, Error> {
+    query.packet.src = source(world, snapshot, &query)?;
+    let (verdict, choices) = follow(world, snapshot, &query)?;
+    let mut disagreements = Vec::new();
+    let asked = ask(world, &verdict, &mut disagreements)?;
+    let owner = query.owner(snapshot);
+    Ok(Computed { query, verdict, choices, asked, disagreements, owner })
+}
+
+impl Computed {
+    /// Where the packet should arrive.
+    fn target(&self) -> Option<&NsName> {
+        let there = &self.verdict.there;
+        there.last().filter(|_| there.arrives()).map(|hop| &hop.node).or(self.owner.as_ref())
+    }
+
+    fn report(self, seen: Option<Seen>, snapshot: Arc<Snapshot>) -> Report {
+        let Computed { query, verdict, choices: _, asked, disagreements, owner } = self;
+        Report { query, verdict, asked, seen, disagreements, repair: None, owner, snapshot }
+    }
 }
 
 /// Did the probe end where a node had to ask for a neighbour, and did not? When it has asked in vain, it gives up three

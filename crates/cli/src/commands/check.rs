@@ -29,7 +29,8 @@ use field::{Field, Found, Places};
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 #[command(after_help = "\
 Exit status: 0 all is as expected: every line of `expect` holds, or, without any, all reach each other;
-1 it is not; 2 the input is wrong; 3 some of it is not known, or predictions and packets differ.")]
+1 it is not; 2 the input is wrong; 3 some of it is not known, or predictions and packets differ, or there
+is nothing to check.")]
 pub(crate) struct Args {
     #[command(flatten)]
     lab: LabArg,
@@ -78,6 +79,8 @@ impl Args {
 struct All<'a> {
     field: &'a Field,
     checked: &'a Checked,
+    /// `None`: both.
+    family: Option<Family>,
     /// How many pairs there are, and how many reach each other.
     count: usize,
     reached: usize,
@@ -155,6 +158,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let Found { field, checked, remark } = field::look(args, ui)?;
     let took = Took(started.elapsed());
     let mut all = All {
+        family: Some(args.families())
+            .filter(|families| families.len() == 1)
+            .and_then(|families| families.first().copied()),
         count: 0,
         reached: 0,
         pairs: Vec::new(),
@@ -208,7 +214,8 @@ fn status(all: &All<'_>) -> u8 {
         Expected::Hidden(_) => Some(pair.reached.map(|reached| !reached)),
         _ => None,
     });
-    let (mut broken, mut open) = (false, differ);
+    // Of nothing it is not known that all is well.
+    let (mut broken, mut open) = (false, differ || all.count == 0);
     for good in pairs.chain(all.lines.iter().map(|line| line.judged.holds())) {
         broken |= good == Some(false);
         open |= good.is_none();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hopyard_explain::{Outcome, Packet, Protocol, Verdict};
+use hopyard_explain::{Outcome, Packet, Protocol, Query, Verdict};
 use hopyard_kernel::World;
 use hopyard_model::{ExpectTarget, Expectation, Lab, NodeId};
 use hopyard_net::{Family, NsName, Service, Snapshot, Transport};
@@ -10,7 +10,7 @@ use hopyard_plan::Hiding;
 
 use crate::error::Error;
 use crate::running::Running;
-use crate::why::{Disagreement, Prepared, Report, examine, question};
+use crate::why::{Disagreement, Report, examine_all};
 
 /// What is expected of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,12 +115,12 @@ pub(super) fn try_all(
     by_probe: bool,
 ) -> Result<Vec<Tried>, Error> {
     let lab = &running.contents()?.lab;
-    let mut tried = Vec::new();
     if !lab.expectations().iter().any(|line| !is_pair(line)) {
-        return Ok(tried);
+        return Ok(Vec::new());
     }
     let addresses = running.all_main_addresses()?;
-    let mut snapshot = snapshot.clone();
+    let mut asked: Vec<Asked> = Vec::new();
+    let mut questions: Vec<Query> = Vec::new();
     for (at, line) in lab.expectations().iter().enumerate() {
         let targets: Vec<(Option<NodeId>, IpAddr)> = match &line.to {
             ExpectTarget::Addr(addr) => vec![(None, *addr)],
@@ -145,29 +145,36 @@ pub(super) fn try_all(
                     Some(Service { transport: Transport::Tcp, port }) => (Protocol::Tcp, port),
                     Some(Service { transport: Transport::Udp, port }) => (Protocol::Udp, port),
                 };
-                let wanted = match to {
-                    Some(to) => Some(lab.node(to).name.clone()),
-                    None => running.owner_for(&lab.node(from).name, addr),
-                };
-                let packet = Packet::probe(addr, protocol, port);
-                let query = question(lab.node(from).name.clone(), packet, wanted);
-                let (report, _) = examine(world, snapshot, query, |_| by_probe.then(Prepared::plain))?;
-                let reached = comes_through(&report, line.reaches);
-                snapshot = report.snapshot;
-                tried.push(Tried {
-                    line: at,
-                    from: report.query.from.clone(),
-                    to: to.map(|to| lab.node(to).name.clone()),
-                    addr,
-                    service: line.service,
-                    reached,
-                    verdict: report.verdict,
-                    disagreements: report.disagreements,
-                });
+                let from = lab.node(from).name.clone();
+                let to = to.map(|to| lab.node(to).name.clone());
+                let wanted = to.clone().or_else(|| running.owner_for(&from, addr));
+                questions.push(Query { from, packet: Packet::probe(addr, protocol, port), wanted });
+                asked.push(Asked { line: at, to });
             }
         }
     }
-    Ok(tried)
+    let mut tried: Vec<Option<Tried>> = vec![None; questions.len()];
+    examine_all(world, snapshot.clone(), &questions, by_probe, |at, report| {
+        let Asked { line, to } = &asked[at];
+        let Expectation { reaches, service, .. } = lab.expectations()[*line];
+        tried[at] = Some(Tried {
+            line: *line,
+            to: to.clone(),
+            service,
+            reached: comes_through(&report, reaches),
+            from: report.query.from,
+            addr: report.query.packet.dst,
+            verdict: report.verdict,
+            disagreements: report.disagreements,
+        });
+    })?;
+    Ok(tried.into_iter().flatten().collect())
+}
+
+/// Why a question is asked.
+struct Asked {
+    line: usize,
+    to: Option<NsName>,
 }
 
 /// Is it this line that decides about a pair and its port, and no other that names more?

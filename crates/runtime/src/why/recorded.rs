@@ -1,6 +1,7 @@
 //! A network taken down for later, and what can be said of one that is not there any more.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hopyard_explain::{Choices, Outcome, Query, explain, repair};
 use hopyard_kernel::{SnapshotScope, World};
@@ -44,7 +45,8 @@ pub fn computed(snapshot: Snapshot, query: Query, drift: &[Op]) -> Report {
         _ => repair(&snapshot, &query, &choices, drift),
     };
     let owner = query.owner(&snapshot);
-    Report { query, verdict, asked: Vec::new(), seen: None, disagreements: Vec::new(), repair, owner, snapshot }
+    let (asked, disagreements, snapshot) = (Vec::new(), Vec::new(), Arc::new(snapshot));
+    Report { query, verdict, asked, seen: None, disagreements, repair, owner, snapshot }
 }
 
 /// The address of each family by which a node is best reached, IPv4 first: of the first interface that has
