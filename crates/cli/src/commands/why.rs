@@ -219,6 +219,10 @@ impl Target {
         let (host, service) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
+                if host.parse::<IpAddr>().is_err() {
+                    let message = format!("`[{host}]` is no address; in brackets stands an address of IPv6");
+                    return Err(CliError::usage(message).hint(format!("write `{host}{rest}` if that is a node")));
+                }
                 if rest.is_empty() { (host, None) } else { (host, Some(rest.strip_prefix(':').ok_or_else(wrong)?)) }
             }
             None if text.parse::<IpAddr>().is_ok() => (text, None),
@@ -261,7 +265,9 @@ mod tests {
         let process = Target { host: "pid:12".to_owned(), protocol: Protocol::Udp, port: 53 };
         assert_eq!(Target::parse("pid:12:53/udp", true).unwrap(), process);
         assert_eq!(Target::parse("pid:12", false).unwrap().port, 12, "a node may be called so");
-        for bad in ["", ":80", "far:", "far:0", "far:http", "far:80/sctp", "[fd00::1", "[]", "far:70000", "[a]b"] {
+        for bad in
+            ["", ":80", "far:", "far:0", "far:http", "far:80/sctp", "[fd00::1", "[]", "far:70000", "[a]b", "[far]:80"]
+        {
             assert!(Target::parse(bad, false).is_err(), "{bad:?} was accepted");
         }
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use hopyard::explain::{
     ArpRefusal, Behind, Code, Edit, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk,
-    hidden, translators, waiting_behind,
+    hidden, owner, translators, waiting_behind,
 };
 use hopyard::kernel::RouteAnswer;
 use hopyard::kernel::nftables::TraceStep;
@@ -710,9 +710,20 @@ fn waits_behind(report: &Report, trouble: &Trouble) -> Option<String> {
     ))
 }
 
+/// `[fd00::1]:80`, where somebody has fd00::1 and nobody fd00::1:80.
+fn without_brackets(report: &Report, addr: IpAddr) -> Option<String> {
+    let text = Some(addr).filter(IpAddr::is_ipv6)?.to_string();
+    let (other, port) = text.rsplit_once(':')?;
+    let known = owner(&report.snapshot, other.parse().ok()?).is_some() && port.parse::<u16>().is_ok();
+    known.then(|| format!("[{other}]:{port}"))
+}
+
 /// Nobody has an address. On a link where somebody translates it may be missing in the file.
 fn nobody_has_it(report: &Report, trouble: &Trouble) -> String {
     let addr = report.query.packet.dst;
+    if let Some(meant) = without_brackets(report, addr) {
+        return format!("No node has the address {addr}. Is a port meant? That is {meant}.");
+    }
     let start = format!("No node has the address {addr}.");
     let Reason::NeighbourUnresolved { addr: asked, dev, .. } = &trouble.reason else { return start };
     if *asked != addr || trouble.back {
