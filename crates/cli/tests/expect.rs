@@ -292,6 +292,57 @@ fn ports_are_tried_many_at_a_time_and_none_is_taken_for_another() {
 }
 
 #[test]
+fn hop_why_says_what_the_file_forbids_and_proposes_nothing_against_it() {
+    let place = Place::new();
+    let name = unique("forbid");
+    let yaml = format!(
+        "name: {name}\nnodes:\n  web:\n  db: {{ routes: prohibit 10.0.3.0/24 }}\n  guest:\n  gate:\nlinks:\n  \
+         - {{ endpoints: [web, gate], ipv4: 10.0.1.0/24 }}\n  - {{ endpoints: [db, gate], ipv4: 10.0.2.0/24 }}\n  \
+         - {{ endpoints: [guest, gate], ipv4: 10.0.3.0/24 }}\naddressing: {{ ipv6: none }}\nexpect:\n  \
+         - guest -x-> web, db\n  - guest -x-> db:80\n"
+    );
+    let file = place.file("forbid.hop.yaml", &yaml);
+    place.hop(&["up", &file]);
+    let why = |args: &[&str]| {
+        let output = place.output(&[&["why"], args].concat());
+        assert_eq!(text(&output.stderr), "");
+        (text(&output.stdout), output.status.code())
+    };
+    for args in [&["guest", "db"][..], &["guest", "db", "--fix"], &["guest", "db", "--no-probe"]] {
+        let (said, status) = why(args);
+        let line = "\nIt is meant to be so, and nothing is to be changed: forbid.hop.yaml:13: guest -x-> web, db\n";
+        assert!(said.ends_with(line), "{said}");
+        assert!(!said.contains("ip route del"), "{said}");
+        assert_eq!(status, Some(1));
+    }
+    let (said, status) = why(&["guest", "web"]);
+    assert!(said.ends_with("\nIt should not come through: forbid.hop.yaml:13: guest -x-> web, db\n"), "{said}");
+    assert_eq!(status, Some(0));
+    // What would help this pair would open what is forbidden.
+    for args in [&["db", "guest"][..], &["db", "guest", "--fix"]] {
+        let (said, status) = why(args);
+        let lines = "\n forbid.hop.yaml:13: guest -x-> web, db\n forbid.hop.yaml:14: guest -x-> db:80/tcp\n";
+        assert!(said.contains("\nNo change is proposed: ") && said.ends_with(lines), "{said}");
+        assert_eq!(status, Some(1));
+    }
+    let (said, _) = why(&["db", "guest", "--json"]);
+    let found: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&found["fix"], &found["forbidden"]), (&Value::Null, &Value::Null));
+    assert_eq!(found["would_break"][1]["line"], 14);
+    let routes = || text(&place.output(&["exec", "db", "--", "ip", "route"]).stdout);
+    assert!(routes().contains("prohibit 10.0.3.0/24"), "{}", routes());
+    // Without those lines there is nothing against it.
+    place.file(
+        "forbid.hop.yaml",
+        &yaml.replace("expect:\n  - guest -x-> web, db\n  - guest -x-> db:80", "expect: web -> db"),
+    );
+    place.hop(&["up", &file]);
+    let (said, status) = why(&["db", "guest", "--fix"]);
+    assert!(said.contains("\n 1 db  ip route delete 10.0.3.0/24  forbid.hop.yaml:4"), "{said}");
+    assert_eq!(status, Some(0), "{said}");
+}
+
+#[test]
 fn a_lab_is_checked_from_within_hop_run() {
     let place = Place::new();
     let file = star(&place, &unique("expect"), &["web -> db", "guest -x-> db"]);

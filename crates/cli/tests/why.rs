@@ -598,7 +598,7 @@ fn the_firewall_is_followed_rule_by_rule() {
             hook("input", "accept", "icmp type echo-request reject"),
             &["a", "b"],
             1,
-            "the firewall of b rejects it: rule",
+            "the firewall of b rejects it: the rule with handle ",
         ),
         (
             "b",
@@ -650,8 +650,11 @@ fn the_firewall_is_followed_rule_by_rule() {
     let second = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{second}");
     assert!(second.starts_with("NO ") && second.contains("`limit` depends on more than the packet"), "{second}");
-    assert!(second.contains("the firewall of r drops it: rule 3 of chain inet fw forward (forward)\n"), "{second}");
-    assert!(second.contains("; traced: rule 3 of inet fw forward drops it"), "{second}");
+    assert!(
+        second.contains("the firewall of r drops it: the rule with handle 3 of chain inet fw forward (forward)\n"),
+        "{second}"
+    );
+    assert!(second.contains("; traced: handle 3 of inet fw forward drops it"), "{second}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use common::machine::Machine;
-use common::{is_root, text};
+use common::{Place, is_root, text};
 
 const HOP: &str = env!("CARGO_BIN_EXE_hop");
 
@@ -137,8 +137,11 @@ fn the_hosts_own_network_is_looked_at_and_never_changed() {
     );
     let (status, said, _) = why(&machine, &["a", "host"]);
     assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains("the firewall of host drops it: rule 2 of chain inet fw input (input)"), "{said}");
-    assert!(said.contains("traced: rule 2 of inet fw forward accepts it"), "{said}");
+    assert!(
+        said.contains("the firewall of host drops it: the rule with handle 2 of chain inet fw input (input)"),
+        "{said}"
+    );
+    assert!(said.contains("traced: handle 2 of inet fw forward accepts it"), "{said}");
     let refused = "not traced: Operation not permitted (EPERM): hop or the machine itself runs in it";
     assert!(said.contains(refused), "{said}");
 }
@@ -325,4 +328,21 @@ fn pairs_of_namespaces_are_checked_as_those_of_a_lab() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
         assert!(text(&output.stderr).contains(wanted), "{args:?}: {}", text(&output.stderr));
     }
+}
+
+/// Who may look at a network need not have the right to watch it.
+#[test]
+fn who_may_not_probe_is_told_how_to_ask_without() {
+    if is_root() {
+        return;
+    }
+    let place = Place::new();
+    let output = place.output(&["why", "--ns", "host", "127.0.0.1", "--probe"]);
+    let said = text(&output.stderr);
+    assert!(said.starts_with("error: no probe can be sent and watched: cannot "), "{said}");
+    assert!(said.contains("\nhint: `--no-probe` sends none"), "{said}");
+    // A failure is not the answer "no".
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    let output = place.output(&["why", "--ns", "host", "127.0.0.1", "--no-probe"]);
+    assert!(text(&output.stdout).contains("host -> 127.0.0.1"), "{}", text(&output.stderr));
 }

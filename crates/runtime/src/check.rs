@@ -21,6 +21,7 @@ use crate::why::{Elsewhere, Place, Probing, main_addresses};
 use expected::Rules;
 
 pub use expected::{Expected, Judged, Tried};
+pub(crate) use expected::{Question, comes_through, questions};
 
 /// All pairs of a network.
 #[derive(Clone, Debug)]
@@ -131,7 +132,7 @@ pub fn check(running: &Running, families: &[Family], patience: Option<Duration>)
         prober.try_all(&mut checked, |_, _| true, || Ok(world.snapshot(&SnapshotScope::default())?))?;
     }
     let probing = patience.is_some();
-    checked.tried = expected::try_all(running, &mut world, &checked.snapshot, &checked.rules, families, probing)?;
+    checked.tried = expected::try_all(running, &mut world, &checked.snapshot, families, probing)?;
     checked.crowded = room.was_missing();
     Ok(checked)
 }
@@ -237,7 +238,7 @@ impl Prober<'_> {
             }
         }
         checked.observed = vec![None; matrix.pairs().count()];
-        for (at, outcome) in places.into_iter().zip(self.observe(matrix, &pairs)?) {
+        for (at, outcome) in places.into_iter().zip(self.observe(matrix, &pairs).map_err(Error::of_probe)?) {
             checked.observed[at] = Some(outcome);
         }
         checked.differing = differing(&checked.matrix, &checked.observed);

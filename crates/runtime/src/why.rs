@@ -3,6 +3,7 @@
 
 mod elsewhere;
 mod fix;
+mod forbidden;
 mod many;
 mod probe;
 mod recorded;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub use elsewhere::{Elsewhere, Place, Probing};
 pub use fix::{Fixed, fix};
+pub use forbidden::Forbidden;
 pub use probe::{Asking, Passing, Seen, SeenAt};
 pub use recorded::{Network, computed, main_addresses, record};
 pub use witness::{Lost, Traced};
@@ -27,6 +29,7 @@ use hopyard_kernel::{RouteAnswer, SnapshotScope, World};
 use hopyard_net::{Family, NextHop, NsName, Op, Snapshot};
 use hopyard_plan::{Wanted, desired};
 
+use crate::check::comes_through;
 use crate::error::Error;
 use crate::running::Running;
 pub(crate) use many::examine_all;
@@ -102,8 +105,10 @@ pub struct Report {
     pub seen: Option<Seen>,
     /// Where they differ.
     pub disagreements: Vec<Disagreement>,
-    /// What makes it work; `None` where nothing is wrong, or nothing was found.
+    /// What makes it work; `None` where nothing is wrong, nothing was found, or what the file forbids would come of it.
     pub repair: Option<Repair>,
+    /// What the lab's file forbids of it.
+    pub forbidden: Forbidden,
     /// The node that has the destination address.
     pub owner: Option<NsName>,
     /// What all of it was computed from.
@@ -121,6 +126,11 @@ impl Report {
             // That it did not arrive once does not say that it never does.
             (outcome, _) => outcome,
         }
+    }
+
+    /// Does the packet come through, whether or not something waits for it? `None`: not known.
+    pub fn comes_through(&self) -> Option<bool> {
+        comes_through(&self.query, &self.verdict, self.outcome(), false).filter(|_| self.disagreements.is_empty())
     }
 
     /// Does a probe that has arrived show what the model leaves open? A datagram is seen no further than the interface by
@@ -143,8 +153,31 @@ impl Report {
     }
 }
 
-/// Looks into it. `by_probe`: also sends one packet, and watches it. The port that it comes from is chosen anew
-/// each time, as that of a client is.
+/// What is done beside computing and asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// Nothing.
+    Nothing,
+    /// One packet is sent, and watched.
+    Probe,
+    /// The same, but no firewall tells of it: that takes a table in each node that has one, for a moment.
+    Untraced,
+}
+
+/// `true`: a probe, with all that tell of it.
+impl From<bool> for Sending {
+    fn from(probe: bool) -> Self {
+        if probe { Sending::Probe } else { Sending::Nothing }
+    }
+}
+
+impl Sending {
+    fn prepare(self, packet: &Packet) -> Option<Prepared> {
+        (self != Sending::Nothing).then(|| Prepared::start(packet, self == Sending::Probe))
+    }
+}
+
+/// Looks into it. The port that a packet comes from is chosen anew each time, as that of a client is.
 ///
 /// # Errors
 /// [`Error::NoSuchNode`], [`Error::IsSwitch`], or the lab cannot be read.
@@ -153,13 +186,23 @@ pub fn why(
     from: &str,
     packet: Packet,
     wanted: Option<NsName>,
-    by_probe: bool,
+    sending: impl Into<Sending>,
 ) -> Result<Report, Error> {
     let query = question(running.node(from)?, packet, wanted);
-    let probe = by_probe.then(|| Prepared::start(&query.packet));
+    let probe = sending.into().prepare(&query.packet);
     let mut world = running.world()?;
     let snapshot = world.snapshot(&SnapshotScope::default())?;
-    look_into(&mut world, snapshot, query, |_| probe, |world| drift(running, world))
+    let (mut report, choices) = examine(&mut world, snapshot, query, |_| probe)?;
+    report.forbidden.by = forbidden::line(&running.contents()?.lab, &report);
+    if report.forbidden.by.is_none() && report.verdict.outcome() != Outcome::Yes {
+        let drift = drift(running, &mut world)?;
+        report.repair = mend(&world, &report, &choices, &drift)?;
+        if let Some(repair) = &report.repair {
+            report.forbidden.spoilt = forbidden::spoilt(running, &world, &report.snapshot, repair)?;
+        }
+        report.repair = report.repair.filter(|_| report.forbidden.spoilt.is_empty());
+    }
+    Ok(report)
 }
 
 /// A question from a port of those that Linux gives to clients, and not that of the question before: where its answer was
@@ -174,19 +217,17 @@ pub(crate) fn question(from: NsName, mut packet: Packet, wanted: Option<NsName>)
     Query { from, packet, wanted }
 }
 
-/// The same in any namespaces. `probe` says whether a packet may be sent, when it is known where it would
-/// go; `drift`, what would have to be done to make the network as it was declared.
+/// The same in any namespaces, of which nothing was declared. `probe` says whether a packet may be sent, when it is known
+/// where it would go.
 fn look_into(
     world: &mut World,
     snapshot: Snapshot,
     query: Query,
     probe: impl FnOnce(&Verdict) -> Option<Prepared>,
-    drift: impl FnOnce(&mut World) -> Result<Vec<Op>, Error>,
 ) -> Result<Report, Error> {
     let (mut report, choices) = examine(world, snapshot, query, probe)?;
     if report.verdict.outcome() != Outcome::Yes {
-        let drift = drift(world)?;
-        report.repair = mend(world, &report.snapshot, &report.query, &choices, report.seen.is_some(), &drift)?;
+        report.repair = mend(world, &report, &choices, &[])?;
     }
     Ok(report)
 }
@@ -204,10 +245,12 @@ fn examine(
     let (target, choices) = (computed.target(), choices.clone());
     let mut seen = None;
     if let Some(prepared) = probe(verdict) {
-        let mut probed = probe::probe(world, &snapshot, query, verdict, target, prepared)?;
+        let trace = prepared.trace;
+        let send = |prepared| probe::probe(world, &snapshot, query, verdict, target, prepared).map_err(Error::of_probe);
+        let mut probed = send(prepared)?;
         let mut differ = probe::compare(query, verdict, target, &probed);
         if !differ.is_empty() && was_given_up(&snapshot, verdict, &probed) {
-            probed = probe::probe(world, &snapshot, query, verdict, target, Prepared::start(&query.packet))?;
+            probed = send(Prepared::start(&query.packet, trace))?;
             differ = probe::compare(query, verdict, target, &probed);
         }
         computed.disagreements.extend(differ);
@@ -245,7 +288,17 @@ impl Computed {
 
     fn report(self, seen: Option<Seen>, snapshot: Arc<Snapshot>) -> Report {
         let Computed { query, verdict, choices: _, asked, disagreements, owner } = self;
-        Report { query, verdict, asked, seen, disagreements, repair: None, owner, snapshot }
+        Report {
+            query,
+            verdict,
+            asked,
+            seen,
+            disagreements,
+            repair: None,
+            forbidden: Forbidden::default(),
+            owner,
+            snapshot,
+        }
     }
 }
 
@@ -266,15 +319,9 @@ fn was_given_up(snapshot: &Snapshot, verdict: &Verdict, seen: &Seen) -> bool {
 }
 
 /// Looks for a repair of the network as it is now: from a probe, nodes have learnt who has which address.
-fn mend(
-    world: &World,
-    snapshot: &Snapshot,
-    query: &Query,
-    choices: &Choices,
-    probed: bool,
-    drift: &[Op],
-) -> Result<Option<Repair>, Error> {
-    if probed {
+fn mend(world: &World, report: &Report, choices: &Choices, drift: &[Op]) -> Result<Option<Repair>, Error> {
+    let Report { snapshot, query, .. } = report;
+    if report.seen.is_some() {
         let mut now = world.snapshot(&SnapshotScope::default())?;
         for (name, node) in &mut now.nodes {
             node.listeners = snapshot.nodes.get(name).and_then(|before| before.listeners.clone());

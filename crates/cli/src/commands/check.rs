@@ -2,6 +2,7 @@
 
 mod field;
 mod json;
+mod places;
 mod words;
 
 use std::collections::BTreeMap;
@@ -14,10 +15,13 @@ use hopyard::runtime::check::{Checked, Expected, Judged};
 use hopyard::runtime::{keep_room_for_files, ping};
 
 use super::up::Took;
+use super::why::OPEN;
 use crate::error::CliError;
 use crate::target::LabArg;
 use crate::ui::Ui;
-use field::{Field, Found, Places};
+use field::{Field, Found};
+
+pub(in crate::commands) use places::Places;
 
 /// Say who reaches whom, and whether it is as it should be: predicted for all pairs of nodes, and tried.
 ///
@@ -149,9 +153,6 @@ struct Group {
     target: usize,
 }
 
-/// Status: prediction and packet differ, or something is not known.
-const OPEN: u8 = 3;
-
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     keep_room_for_files();
     let started = Instant::now();
@@ -165,9 +166,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         reached: 0,
         pairs: Vec::new(),
         lines: lines(&field, &checked)?,
-        places: match field.lab()? {
-            Some(lab) => Places::of(&field, lab, ui),
-            None => Places::none(),
+        places: match &field {
+            Field::Lab(running, _) => Places::of(running, &running.contents()?.lab, ui),
+            _ => Places::none(),
         },
         field: &field,
         checked: &checked,

@@ -9,20 +9,22 @@ pub(super) mod recording;
 pub(super) mod scene;
 pub(super) mod words;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use hopyard::explain::{Outcome, Packet, Protocol, no_single_node};
 use hopyard::net::Family;
-use hopyard::runtime::why::{Fixed, Report, fix, why};
+use hopyard::runtime::why::{Fixed, Forbidden, Report, Sending, fix, why};
 use hopyard::runtime::{Home, Running, keep_room_for_files};
 
+use super::check::Places;
 use crate::error::CliError;
 use crate::target::LabArg;
 use crate::ui::Ui;
-use scene::Scene;
+use scene::{Line, Scene};
 
-pub(in crate::commands) use elsewhere::tell_of_closed;
+pub(in crate::commands) use elsewhere::{around, tell_of_closed};
 pub(in crate::commands) use file::File;
 pub(in crate::commands) use json::schema;
 
@@ -30,7 +32,8 @@ pub(in crate::commands) use json::schema;
 ///
 /// What each hop does is computed from all that its kernel shows, the kernel itself is asked, and one
 /// packet is sent and watched on its way. Where they differ, that is shown. Nothing is changed, unless
-/// `--fix` says so; where rules of nftables are, a table that traces the packet is there while it is on its way.
+/// `--fix` says so; where rules of nftables are, a table that traces the packet is there while it is on its way
+/// (`--no-trace`: it is not).
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 #[command(after_help = "\
@@ -58,6 +61,10 @@ pub(crate) struct Args {
     /// Send no packet: only compute and ask.
     #[arg(long)]
     no_probe: bool,
+    /// Send a packet, but let no firewall tell of it: else a table that traces it is in each node that has rules, as long
+    /// as it is on its way.
+    #[arg(long, conflicts_with_all = ["no_probe", "from"])]
+    no_trace: bool,
     /// With --ns: send a packet also from the machine's own network, and where it leaves what is known.
     #[arg(long, requires = "ns", conflicts_with = "no_probe")]
     probe: bool,
@@ -80,7 +87,7 @@ pub(crate) struct Args {
 }
 
 /// Not known, or contradictory.
-const OPEN: u8 = 3;
+pub(super) const OPEN: u8 = 3;
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     keep_room_for_files();
@@ -99,13 +106,30 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         Ok(address) => (address, running.owner_for(&running.node(&from)?, address)),
         Err(_) => (args.address_of(&target.host, &running.main_addresses(&target.host)?)?, target.host.parse().ok()),
     };
-    let report = why(&running, &from, args.packet(&target, dst)?, wanted, !args.no_probe)?;
-    let scene = Scene { file: File::of(&running), ..Scene::default() };
+    let report = why(&running, &from, args.packet(&target, dst)?, wanted, args.sending())?;
+    let expect = expected(&running, &report, ui)?;
+    let scene = Scene { file: File::of(&running), expect, ..Scene::default() };
     tell(args, ui, &report, &scene)?;
     if args.fix && report.outcome() != Outcome::Yes {
         return made(ui, fix(&home, &running, &report)?, &report);
     }
     Ok(status(&report))
+}
+
+/// The lines of `expect` that have something to say about an answer.
+fn expected(running: &Running, report: &Report, ui: &mut Ui) -> Result<BTreeMap<usize, Line>, CliError> {
+    let Forbidden { by, spoilt } = &report.forbidden;
+    if by.is_none() && spoilt.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let lab = &running.contents()?.lab;
+    let places = Places::of(running, lab, ui);
+    let line = |at: &usize| {
+        let words = lab.expectations()[*at].words(lab).to_string();
+        let (file, line) = (places.file.clone().filter(|_| places.line(*at).is_some()), places.line(*at));
+        (*at, Line { place: places.of_line(*at), file, line, words })
+    };
+    Ok(by.iter().chain(spoilt).map(line).collect())
 }
 
 /// A target as a node of the lab that the sender is of: `LAB/NODE` says that again.
@@ -148,6 +172,14 @@ fn made(ui: &mut Ui, fixed: Fixed, report: &Report) -> Result<u8, CliError> {
 }
 
 impl Args {
+    fn sending(&self) -> Sending {
+        match (self.no_probe, self.no_trace) {
+            (true, _) => Sending::Nothing,
+            (false, true) => Sending::Untraced,
+            (false, false) => Sending::Probe,
+        }
+    }
+
     /// What is sent.
     fn packet(&self, target: &Target, dst: IpAddr) -> Result<Packet, CliError> {
         if let Some(what) = no_single_node(dst) {

@@ -9,6 +9,7 @@ use hopyard_net::{NsName, Snapshot};
 
 use super::probe::{compare, mark_of};
 use super::volley::{Range, Shot};
+use super::witness::Asked;
 use super::{Computed, Report, compute};
 use crate::error::Error;
 use crate::ping::salt;
@@ -53,7 +54,7 @@ pub(crate) fn examine_all(
 }
 
 /// Adds who listens anywhere, if that matters: all of it at once takes less time than once for each question.
-fn with_listeners(world: &World, mut snapshot: Snapshot, questions: &[Query]) -> Result<Snapshot, Error> {
+pub(super) fn with_listeners(world: &World, mut snapshot: Snapshot, questions: &[Query]) -> Result<Snapshot, Error> {
     if questions.iter().any(|query| query.packet.protocol != Protocol::Icmp) {
         let all: BTreeSet<NsName> = world.names().cloned().collect();
         for (name, listeners) in world.listeners(&all)? {
@@ -90,7 +91,7 @@ fn examine(
         let shots = computed.iter().zip(&known);
         let mut shots: Vec<Shot<'_>> =
             shots.map(|(it, (mark, target))| Shot::new(&it.query, &it.verdict, target.as_ref(), *mark)).collect();
-        range.fire(world, snapshot, &mut shots, None)?;
+        range.fire(world, snapshot, &mut shots, Asked { trace: true, watch: None }).map_err(Error::of_probe)?;
         seen = shots.into_iter().map(|shot| Some(shot.seen)).collect();
     }
     let report = |(mut it, seen): (Computed, Option<_>)| {

@@ -13,7 +13,7 @@ use hopyard_net::{FibAction, IfName, MacAddr, NsName, Snapshot};
 
 use super::Disagreement;
 use super::volley::{Range, Shot};
-use super::witness::{self, Lost, Traced};
+use super::witness::{self, Asked, Lost, Traced};
 use crate::error::{Error, IoContext};
 
 /// What was seen of a probe.
@@ -99,15 +99,17 @@ pub(crate) struct Prepared {
     token: [u8; 8],
     /// For which reason the kernel drops it.
     watch: Beginning,
+    /// Are the firewalls asked?
+    pub(super) trace: bool,
 }
 
 impl Prepared {
-    pub(super) fn start(packet: &Packet) -> Self {
+    pub(super) fn start(packet: &Packet, trace: bool) -> Self {
         let salt = [crate::ping::salt(), crate::ping::salt().rotate_left(16)].map(u32::to_be_bytes);
         let mut token = [0; 8];
         token[..4].copy_from_slice(&salt[0]);
         token[4..].copy_from_slice(&salt[1]);
-        Prepared { token, watch: DropWatch::begin_beside(mark(packet, packet, token)) }
+        Prepared { token, watch: DropWatch::begin_beside(mark(packet, packet, token)), trace }
     }
 }
 
@@ -120,7 +122,7 @@ pub(super) fn probe(
     target: Option<&NsName>,
     prepared: Prepared,
 ) -> Result<Seen, Error> {
-    let Prepared { token, watch } = prepared;
+    let Prepared { token, watch, trace } = prepared;
     let mut shot = [Shot::new(query, verdict, target, mark_of(query, verdict, token))];
     let nodes: BTreeSet<&NsName> = snapshot.nodes.keys().filter(|node| shot[0].passes(node)).collect();
     let namespaces: Vec<OwnedFd> = nodes.iter().map(|node| world.ns_fd(node)).collect::<Result<_, _>>()?;
@@ -128,7 +130,7 @@ pub(super) fn probe(
     let counting = || "read the counters of the nodes".to_owned();
     let counters = Counters::open_all(world.realm(), &borrowed).context(counting)?;
     let before: Vec<Counted> = counters.iter().map(Counters::read).collect::<Result<_, _>>().context(counting)?;
-    Range::default().fire(world, snapshot, &mut shot, Some(watch))?;
+    Range::default().fire(world, snapshot, &mut shot, Asked { trace, watch: Some(watch) })?;
     let [Shot { mut seen, .. }] = shot;
     for ((node, counters), before) in nodes.into_iter().zip(&counters).zip(before) {
         let mut after = counters.read().context(counting)?;

@@ -7,7 +7,7 @@ use hopyard_explain::{Choices, Outcome, Query, explain, repair};
 use hopyard_kernel::{SnapshotScope, World};
 use hopyard_net::{Family, IfName, LinkState, NodeState, NsName, Op, Snapshot};
 
-use super::{Report, drift};
+use super::{Forbidden, Report, drift};
 use crate::error::Error;
 use crate::running::Running;
 
@@ -46,7 +46,8 @@ pub fn computed(snapshot: Snapshot, query: Query, drift: &[Op]) -> Report {
     };
     let owner = query.owner(&snapshot);
     let (asked, disagreements, snapshot) = (Vec::new(), Vec::new(), Arc::new(snapshot));
-    Report { query, verdict, asked, seen: None, disagreements, repair, owner, snapshot }
+    let forbidden = Forbidden::default();
+    Report { query, verdict, asked, seen: None, disagreements, repair, forbidden, owner, snapshot }
 }
 
 /// The address of each family by which a node is best reached, IPv4 first: of the first interface that has

@@ -6,14 +6,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hopyard_explain::{Outcome, Protocol, Query, Verdict, Walk};
-use hopyard_kernel::drops::Beginning;
 use hopyard_kernel::tap::{Mark, Tap};
 use hopyard_kernel::{World, close_together};
 use hopyard_net::{LinkKind, NsName, Snapshot};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::probe::{Seen, compare, note};
-use super::witness::{self, Traced, Witnesses};
+use super::witness::{self, Asked, Traced, Witnesses};
 use crate::error::{Error, IoContext};
 
 /// As long as less was seen than the model expects, so long is waited for more: a packet may have to
@@ -165,13 +164,13 @@ impl Range {
         world: &World,
         snapshot: &Snapshot,
         shots: &mut [Shot<'_>],
-        watch: Option<Beginning>,
+        asked: Asked,
     ) -> Result<(), Error> {
         self.open(world, snapshot, shots)?;
         let open = |(node, _): &(NsName, Tap)| Ok((node.clone(), world.ns_fd(node)?));
         let places: Vec<(NsName, OwnedFd)> = self.0.iter().map(open).collect::<Result<_, Error>>()?;
         let marks: Vec<Mark> = shots.iter().map(|shot| shot.mark).collect();
-        let mut witnesses = Witnesses::call(world, snapshot, &places, shots, watch)?;
+        let mut witnesses = Witnesses::call(world, snapshot, &places, shots, asked)?;
         let senders = Senders::open(world, shots)?;
         for at in 0..shots.len() {
             if let Err(error) = senders.send(at, &marks[at]) {

@@ -57,6 +57,15 @@ impl Traced {
     }
 }
 
+/// Who is asked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// The firewalls.
+    pub(super) trace: bool,
+    /// The kernel that drops packets, of one probe alone.
+    pub(super) watch: Option<Beginning>,
+}
+
 /// The witnesses of probes.
 #[derive(Debug)]
 pub(super) struct Witnesses {
@@ -66,13 +75,13 @@ pub(super) struct Witnesses {
 
 impl Witnesses {
     /// Calls them: the firewalls of those nodes that have rules and may get to see a probe, and the kernel that drops
-    /// packets. Who does not come is noted. `watch`: of one probe alone.
+    /// packets. Who does not come is noted.
     pub(super) fn call(
         world: &World,
         snapshot: &Snapshot,
         nodes: &[(NsName, OwnedFd)],
         shots: &mut [Shot<'_>],
-        watch: Option<Beginning>,
+        Asked { trace, watch }: Asked,
     ) -> Result<Self, Error> {
         let rules = |node: &NsName| {
             let rules = snapshot.nodes.get(node).and_then(|node| node.firewall.as_ref());
@@ -83,7 +92,8 @@ impl Witnesses {
             let links = snapshot.nodes.get(node).map(|node| node.links.values());
             links.into_iter().flatten().any(|link| link.kind == LinkKind::Bridge)
         };
-        let ruled = nodes.iter().filter_map(|(node, at)| Some((node, (at.as_fd(), rules(node)?))));
+        let asked = nodes.iter().filter(|_| trace);
+        let ruled = asked.filter_map(|(node, at)| Some((node, (at.as_fd(), rules(node)?))));
         let ruled: Vec<_> =
             ruled.filter(|(node, _)| is_switch(node) || shots.iter().any(|shot| shot.passes(node))).collect();
         let mut tracers = Vec::new();
@@ -378,6 +388,7 @@ mod tests {
             seen: Some(seen),
             disagreements: Vec::new(),
             repair: None,
+            forbidden: super::super::Forbidden::default(),
             owner: None,
             snapshot: snapshot.into(),
         };

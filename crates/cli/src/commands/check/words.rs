@@ -104,10 +104,7 @@ fn wrong(ui: &mut Ui, all: &All<'_>) -> Result<(), CliError> {
 
 fn expectation(ui: &mut Ui, all: &All<'_>, at: usize, line: &Line) -> Result<(), CliError> {
     let Some((text, command)) = failure(all, at, line) else { return Ok(()) };
-    let place = match (&all.places.file, all.places.line(at)) {
-        (Some(file), Some(number)) => format!("{file}:{number}"),
-        _ => "expect".to_owned(),
-    };
+    let place = all.places.of_line(at);
     let judged = &line.judged;
     let (style, what, some) = match judged.holds() {
         Some(_) => (ERROR, "does not hold", judged.broken),

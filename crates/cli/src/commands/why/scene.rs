@@ -16,8 +16,22 @@ pub(super) struct Scene {
     pub(super) file: Option<File>,
     /// What the namespaces are, where they are no lab's.
     pub(super) places: BTreeMap<NsName, Place>,
+    /// What the file has under `expect` about this, by the numbers of the lines.
+    pub(super) expect: BTreeMap<usize, Line>,
     /// A last line: what there is to know of how the answer came about.
     pub(super) remark: Option<String>,
+}
+
+/// A line of `expect`.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// `star.hop.yaml:13`.
+    pub(super) place: String,
+    /// The same for programs; `None`: it came from no file, or that says something else by now.
+    pub(super) file: Option<String>,
+    pub(super) line: Option<usize>,
+    /// `guest -x-> db`.
+    pub(super) words: String,
 }
 
 impl Scene {

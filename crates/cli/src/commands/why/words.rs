@@ -11,7 +11,8 @@ use hopyard::explain::{
 use hopyard::kernel::RouteAnswer;
 use hopyard::kernel::nftables::TraceStep;
 use hopyard::net::{
-    Endpoint, Family, FibAction, FibRoute, NsName, Op, PolicyRule, RouteKey, RouteKind, RuleAction, Service,
+    Chain, Endpoint, Family, FibAction, FibRoute, NsName, Op, PolicyRule, RouteKey, RouteKind, RuleAction, Ruleset,
+    Service,
 };
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
 
@@ -32,7 +33,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) ->
         ui.line(line)?;
     }
     for disagreement in &report.disagreements {
-        ui.line(format_args!("{WARNING}contradiction{WARNING:#}: {}", contradiction(disagreement)))?;
+        ui.line(format_args!("{WARNING}contradiction{WARNING:#}: {}", contradiction(report, disagreement)))?;
     }
     if let Some(repair) = &report.repair {
         for line in changes(report, repair, scene) {
@@ -41,7 +42,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) ->
         if offer && repair.edits().all(|edit| scene.may_make(edit)) {
             ui.hint("`--fix` makes the changes, and proves them with a packet");
         }
-    } else if let Some(text) = no_change(report) {
+    } else if let Some(text) = forbidden(report, scene).or_else(|| no_change(report)) {
         ui.line(text)?;
     }
     scene.remark.as_ref().map_or(Ok(()), |remark| ui.line(remark))
@@ -224,33 +225,43 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
     }
 }
 
-/// `drops it: rule 2 of chain inet fw forward (forward)`.
+/// Rules are named as nft(8) numbers them; who reads them counts lines.
+fn by_rule(handle: Option<u64>) -> String {
+    handle.map_or_else(|| "the policy".to_owned(), |handle| format!("the rule with handle {handle}"))
+}
+
+/// The text of a rule, as long as it fits.
+pub(super) fn cut(text: &str) -> String {
+    /// A set may have any number of elements.
+    const SHOWN: usize = 80;
+    text.char_indices().nth(SHOWN).map_or_else(|| text.to_owned(), |(at, _)| format!("{}...", &text[..at]))
+}
+
+/// The text of a rule that a kernel has named.
+pub(super) fn text_of(rules: &Ruleset, step: &TraceStep) -> Option<String> {
+    let is_chain = |it: &&Chain| (&it.family, &it.table, &it.name) == (&step.family, &step.table, &step.chain);
+    let chain = rules.chains.iter().find(is_chain)?;
+    let rule = chain.rules.iter().find(|rule| Some(rule.handle) == step.rule)?;
+    Some(cut(&rules.text_of(chain, rule))).filter(|text| !text.is_empty())
+}
+
+/// `drops it: the rule with handle 2 of chain inet fw forward (forward)`.
 fn filtered(what: &str, reason: &Reason) -> String {
     let Reason::Firewall { hook, family, table, chain, rule, rejects, .. } = reason else {
         return format!("drops {what}");
     };
     let verb = if *rejects { "rejects" } else { "drops" };
-    let by = match rule {
-        Some(handle) => format!("rule {handle}"),
-        None => "the policy".to_owned(),
-    };
+    let by = by_rule(*rule);
     format!("{verb} {what}: {by} of chain {family} {table} {chain} ({})", hook.name())
 }
 
-/// `forward, rule 2: ip protocol icmp drop`.
+/// `forward, handle 2: ip protocol icmp drop`.
 fn by_what(reason: &Reason) -> String {
-    /// A set may have any number of elements.
-    const SHOWN: usize = 80;
     match reason {
-        Reason::Firewall { chain, rule: Some(rule), text, .. } => {
-            let text = text.as_deref().unwrap_or_default();
-            let cut = text.char_indices().nth(SHOWN).map(|(at, _)| &text[..at]);
-            match (cut, text) {
-                (_, "") => format!("{chain}, rule {rule}"),
-                (Some(cut), _) => format!("{chain}, rule {rule}: {cut}..."),
-                (None, text) => format!("{chain}, rule {rule}: {text}"),
-            }
-        }
+        Reason::Firewall { chain, rule: Some(handle), text, .. } => match text.as_deref().unwrap_or_default() {
+            "" => format!("{chain}, handle {handle}"),
+            text => format!("{chain}, handle {handle}: {}", cut(text)),
+        },
         Reason::Firewall { chain, .. } => format!("policy of {chain}"),
         _ => "a rule".to_owned(),
     }
@@ -496,7 +507,7 @@ fn answer_words(answer: &RouteAnswer) -> String {
     }
 }
 
-pub(super) fn contradiction(disagreement: &Disagreement) -> String {
+pub(super) fn contradiction(report: &Report, disagreement: &Disagreement) -> String {
     match disagreement {
         Disagreement::Routing { back, node, answer } => {
             let way = if *back { "on the way back" } else { "on the way there" };
@@ -518,9 +529,12 @@ pub(super) fn contradiction(disagreement: &Disagreement) -> String {
         Disagreement::Firewall { back, node, stopped } => {
             let what = if *back { "the answer" } else { "the probe" };
             match stopped {
-                Some(TraceStep { family, table, chain, rule, .. }) => {
-                    let by = rule.map_or_else(|| "the policy".to_owned(), |handle| format!("rule {handle}"));
-                    format!("the firewall of {node} drops {what}, by {by} of chain {family} {table} {chain}")
+                Some(step @ TraceStep { family, table, chain, rule, .. }) => {
+                    let by = by_rule(*rule);
+                    let rules = report.snapshot.nodes.get(node).and_then(|node| node.firewall.as_ref());
+                    let text = rules.and_then(|rules| text_of(rules, step));
+                    let text = text.map_or_else(String::new, |text| format!(": {text}"));
+                    format!("the firewall of {node} drops {what}, by {by} of chain {family} {table} {chain}{text}")
                 }
                 None => format!("the firewall of {node} does not drop {what}"),
             }
@@ -635,6 +649,26 @@ fn later(report: &Report, repair: &Repair) -> Option<String> {
     let first = repair.stages.first()?.edits.len();
     let first = if first == 1 { "1 shows".to_owned() } else { format!("1 to {first} show") };
     Some(format!("Only {first} now; after that {text}."))
+}
+
+/// What the lab's file forbids.
+fn forbidden(report: &Report, scene: &Scene) -> Option<String> {
+    let named = |at: &usize| scene.expect.get(at).map(|line| format!("{}: {}", line.place, line.words));
+    if let Some(line) = report.forbidden.by.as_ref().and_then(named) {
+        return Some(match report.comes_through() {
+            Some(true) => format!("It should not come through: {line}"),
+            Some(false) => format!("It is meant to be so, and nothing is to be changed: {line}"),
+            None => format!("It is not meant to come through: {line}"),
+        });
+    }
+    let lines: Vec<String> = report.forbidden.spoilt.iter().filter_map(named).collect();
+    let (what, verb) = if lines.len() == 1 { ("this line", "forbids") } else { ("these lines", "forbid") };
+    (!lines.is_empty()).then(|| {
+        format!(
+            "No change is proposed: the one that was found would let through what {what} {verb}:\n {}",
+            lines.join("\n ")
+        )
+    })
 }
 
 /// What to say where there is no repair.
