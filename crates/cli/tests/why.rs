@@ -643,7 +643,7 @@ fn the_firewall_is_followed_rule_by_rule() {
     filter(&place, "r", &hook("forward", "accept", "limit rate 1/hour burst 2 packets accept\ndrop"));
     let first = text(&place.output(&["why", "a", "b"]).stdout);
     assert!(
-        first.starts_with("YES") && first.contains("the probe was answered; not known what r does: rule"),
+        first.starts_with("YES") && first.contains("the probe was answered; not known what r does: handle "),
         "{first}"
     );
     let output = place.output(&["why", "a", "b"]);

@@ -193,14 +193,16 @@ pub fn why(
     let mut world = running.world()?;
     let snapshot = world.snapshot(&SnapshotScope::default())?;
     let (mut report, choices) = examine(&mut world, snapshot, query, |_| probe)?;
-    report.forbidden.by = forbidden::line(&running.contents()?.lab, &report);
+    let expected = forbidden::line(&running.contents()?.lab, &report);
+    report.forbidden.by = expected.filter(|(_, reaches)| !reaches).map(|(at, _)| at);
     if report.forbidden.by.is_none() && report.verdict.outcome() != Outcome::Yes {
         let drift = drift(running, &mut world)?;
         report.repair = mend(&world, &report, &choices, &drift)?;
         if let Some(repair) = &report.repair {
             report.forbidden.spoilt = forbidden::spoilt(running, &world, &report.snapshot, repair)?;
         }
-        report.repair = report.repair.filter(|_| report.forbidden.spoilt.is_empty());
+        let may_spoil = report.forbidden.spoilt.is_empty() || expected.is_some();
+        report.repair = report.repair.filter(|_| may_spoil);
     }
     Ok(report)
 }

@@ -19,12 +19,13 @@ use crate::running::Running;
 pub struct Forbidden {
     /// The one that says that this packet shall not come through; then no repair is sought.
     pub by: Option<usize>,
-    /// Those that hold, and would not any more after the repair that was found; it is left out then.
+    /// Those that hold, and would not any more after the repair that was found. It is left out then, unless a line says
+    /// that this packet shall be answered.
     pub spoilt: Vec<usize>,
 }
 
-/// Is there a line that says that the packet of a report shall not come through, and none that says more?
-pub(super) fn line(lab: &Lab, report: &Report) -> Option<usize> {
+/// The line that decides whether the packet of a report shall come through, and whether it shall.
+pub(super) fn line(lab: &Lab, report: &Report) -> Option<(usize, bool)> {
     let packet = &report.query.packet;
     let service = |transport: Transport| Some(Service { transport, port: packet.destination_port });
     let service = match packet.protocol {
@@ -43,8 +44,8 @@ pub(super) fn line(lab: &Lab, report: &Report) -> Option<usize> {
         lab.expectations().iter().enumerate().filter(|(_, line)| line.service == service).collect();
     let about = lines.iter().filter(is_about);
     // Of equals the first.
-    let decides = about.min_by_key(|(at, line)| (std::cmp::Reverse(line.weight()), *at))?;
-    (!decides.1.reaches).then_some(decides.0)
+    let decides = about.min_by_key(|(at, line)| (std::cmp::Reverse(line.weight()), *at));
+    decides.map(|(at, line)| (*at, line.reaches))
 }
 
 /// Which lines hold and would not any more, if the changes of a repair were made.

@@ -1,5 +1,6 @@
 //! `hop why --ns`: namespaces that are no lab's.
 
+use std::io;
 use std::net::IpAddr;
 
 use hopyard::explain::{Outcome, owner_for};
@@ -57,6 +58,7 @@ pub(in crate::commands) fn around(named: &[Place]) -> Result<(Elsewhere, Vec<NsN
                 "as root it can be entered; else it takes the rights of whose namespace it is, as one has in the containers that one has started",
             )
         }
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => CliError::usage(error.to_string()),
         _ => error.into(),
     })
 }

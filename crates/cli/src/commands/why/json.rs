@@ -45,7 +45,8 @@ struct Object<'a> {
     forbidden: Option<JsonLine<'a>>,
     /// Does the packet come through, whether or not something waits for it? `null`: not known.
     comes_through: Option<bool>,
-    /// The lines that forbid what the changes that were found would let through; they are left out of `fix`.
+    /// The lines that forbid what the changes that were found would let through as well. Unless a line says that this packet
+    /// shall be answered, these changes are left out of `fix`.
     would_break: Vec<JsonLine<'a>>,
     /// Where the evidence contradicts itself, in words. Not empty: the exit status is 3.
     disagreements: Vec<String>,

@@ -2,6 +2,7 @@
 //! how a command is typed there.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use hopyard::explain::Edit;
 use hopyard::net::NsName;
@@ -32,6 +33,12 @@ pub(super) struct Line {
     pub(super) line: Option<usize>,
     /// `guest -x-> db`.
     pub(super) words: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.words)
+    }
 }
 
 impl Scene {

@@ -39,6 +39,10 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) ->
         for line in changes(report, repair, scene) {
             ui.line(line)?;
         }
+        let spoilt = spoilt(report, scene);
+        if !spoilt.is_empty() {
+            ui.line(format_args!("That also lets through what is forbidden here:\n {}", spoilt.join("\n ")))?;
+        }
         if offer && repair.edits().all(|edit| scene.may_make(edit)) {
             ui.hint("`--fix` makes the changes, and proves them with a packet");
         }
@@ -653,22 +657,22 @@ fn later(report: &Report, repair: &Repair) -> Option<String> {
 
 /// What the lab's file forbids.
 fn forbidden(report: &Report, scene: &Scene) -> Option<String> {
-    let named = |at: &usize| scene.expect.get(at).map(|line| format!("{}: {}", line.place, line.words));
-    if let Some(line) = report.forbidden.by.as_ref().and_then(named) {
+    if let Some(line) = report.forbidden.by.and_then(|at| scene.expect.get(&at)) {
         return Some(match report.comes_through() {
             Some(true) => format!("It should not come through: {line}"),
             Some(false) => format!("It is meant to be so, and nothing is to be changed: {line}"),
             None => format!("It is not meant to come through: {line}"),
         });
     }
-    let lines: Vec<String> = report.forbidden.spoilt.iter().filter_map(named).collect();
-    let (what, verb) = if lines.len() == 1 { ("this line", "forbids") } else { ("these lines", "forbid") };
+    let lines = spoilt(report, scene).join("\n ");
     (!lines.is_empty()).then(|| {
-        format!(
-            "No change is proposed: the one that was found would let through what {what} {verb}:\n {}",
-            lines.join("\n ")
-        )
+        format!("No change is proposed: what was found would also let through what is forbidden here:\n {lines}")
     })
+}
+
+/// The lines that would not hold any more.
+fn spoilt(report: &Report, scene: &Scene) -> Vec<String> {
+    report.forbidden.spoilt.iter().filter_map(|at| scene.expect.get(at)).map(ToString::to_string).collect()
 }
 
 /// What to say where there is no repair.
