@@ -461,11 +461,23 @@ fn a_port_without_a_listener_says_what_does_listen() {
 #[test]
 fn what_cannot_be_asked_is_said() {
     let place = Place::new();
-    let yaml = format!("name: {}\nlinks: [a -- b]\n", unique("ask"));
+    let yaml =
+        format!("name: {}\nlinks:\n  - {{ endpoints: [a, b], ipv4: [10.0.0.1/24, 10.0.0.2/24] }}\n", unique("ask"));
     place.hop(&["up", &place.file("ask.hop.yaml", &yaml)]);
     assert!(place.fails(2, &["why", "a", "c"]).contains("has no node `c`"));
     assert!(place.fails(2, &["why", "c", "a"]).contains("has no node `c`"));
-    assert!(place.fails(2, &["why", "a", "b:http"]).contains("`b:http` is no target"));
+    for (words, hint) in [
+        (&["a", "b:http"][..], "`http` is no port in `b:http`\nhint: a port is a number"),
+        (&["a", "b:80/sctp"], "hint: allowed are `tcp` and `udp`"),
+        (&["a:80", "b"], "hint: write `a`: the port from which it sends"),
+        (&["10.0.0.1", "b"], "hint: 10.0.0.1 is an address of a: write that name"),
+        (&["a", "b/80"], "hint: write `b:80` for a port"),
+        (&["a", "10.0.0.2/24"], "hint: write `10.0.0.2`: a packet goes to one address"),
+        (&["a", "[b]:80"], "hint: write `b:80` if that is a node"),
+    ] {
+        let said = place.fails(2, &[&["why"], words].concat());
+        assert!(said.contains(hint), "{words:?}: {said}");
+    }
     let output = place.output(&["why", "a", "192.0.2.1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("No node has the address 192.0.2.1."), "{}", text(&output.stdout));

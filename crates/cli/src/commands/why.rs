@@ -14,7 +14,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use hopyard::explain::{Outcome, Packet, Protocol, no_single_node};
-use hopyard::net::Family;
+use hopyard::net::{Family, IpNet};
+use hopyard::runtime;
 use hopyard::runtime::why::{Fixed, Forbidden, Report, Sending, fix, why};
 use hopyard::runtime::{Home, Running, keep_room_for_files};
 
@@ -37,8 +38,8 @@ pub(in crate::commands) use json::schema;
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 #[command(after_help = "\
-Exit status: 0 it reaches it; 1 it does not; 2 the input is wrong; 3 it is not known, or the evidence
-contradicts itself.")]
+Exit status: 0 it reaches it; 1 it does not; 2 the input is wrong; 3 it is not known, the evidence
+contradicts itself, or something failed.")]
 pub(crate) struct Args {
     #[command(flatten)]
     lab: LabArg,
@@ -101,10 +102,15 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     }
     let home = Home::of_caller()?;
     let (running, from) = args.lab.find_node(&home, &args.source)?;
+    let source = running.node(&from).map_err(|error| no_source(&running, &from, error))?;
     let target = Target::parse(in_lab(&running, &args.to), false)?;
     let (dst, wanted) = match target.host.parse::<IpAddr>() {
-        Ok(address) => (address, running.owner_for(&running.node(&from)?, address)),
-        Err(_) => (args.address_of(&target.host, &running.main_addresses(&target.host)?)?, target.host.parse().ok()),
+        Ok(address) => (address, running.owner_for(&source, address)),
+        Err(_) => {
+            let addresses = running.main_addresses(&target.host);
+            let addresses = addresses.map_err(|error| no_target(&running, &target.host, error))?;
+            (args.address_of(&target.host, &addresses)?, target.host.parse().ok())
+        }
     };
     let report = why(&running, &from, args.packet(&target, dst)?, wanted, args.sending())?;
     let expect = expected(&running, &report, ui)?;
@@ -114,6 +120,32 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         return made(ui, fix(&home, &running, &report)?, &report);
     }
     Ok(status(&report))
+}
+
+/// What is no node, and may have been meant for one that sends.
+fn no_source(running: &Running, text: &str, error: runtime::Error) -> CliError {
+    if let Some(node) = text.parse().ok().and_then(|address| running.owner_of(address)) {
+        return CliError::usage(error.to_string()).hint(format!("{text} is an address of {node}: write that name"));
+    }
+    match text.split_once(':') {
+        Some((node, _)) if running.node(node).is_ok() => CliError::usage(error.to_string())
+            .hint(format!("write `{node}`: the port from which it sends is chosen for each packet")),
+        _ => error.into(),
+    }
+}
+
+/// What is no node, and may have been meant for a target.
+fn no_target(running: &Running, text: &str, error: runtime::Error) -> CliError {
+    let Some((host, rest)) = text.split_once('/') else { return error.into() };
+    let is_host = host.parse::<IpAddr>().is_ok() || running.node(host).is_ok();
+    let meant = match (rest.parse::<u16>(), rest) {
+        _ if !is_host => return error.into(),
+        (Ok(_), _) if text.parse::<IpNet>().is_ok() => format!("write `{host}`: a packet goes to one address"),
+        (Ok(port), _) => format!("write `{host}:{port}` for a port"),
+        (_, "tcp" | "udp") => format!("write `{host}:PORT/{rest}`"),
+        _ => return error.into(),
+    };
+    CliError::usage(error.to_string()).hint(meant)
 }
 
 /// The lines of `expect` that have something to say about an answer.
@@ -268,9 +300,14 @@ impl Target {
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
-            _ => return Err(wrong()),
+            other => {
+                return Err(CliError::usage(format!("`{other}` is no protocol with ports"))
+                    .hint("allowed are `tcp` and `udp`; without a port it is an echo request"));
+            }
         };
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+            CliError::usage(format!("`{port}` is no port in `{text}`")).hint("a port is a number, 1 to 65535")
+        })?;
         if host.is_empty() { Err(wrong()) } else { Ok(Target { host, protocol, port }) }
     }
 }

@@ -659,6 +659,9 @@ fn later(report: &Report, repair: &Repair) -> Option<String> {
 fn forbidden(report: &Report, scene: &Scene) -> Option<String> {
     if let Some(line) = report.forbidden.by.and_then(|at| scene.expect.get(&at)) {
         return Some(match report.comes_through() {
+            Some(true) if report.outcome() == Outcome::No => {
+                format!("It should not come through, and does, although nothing waits for it: {line}")
+            }
             Some(true) => format!("It should not come through: {line}"),
             Some(false) => format!("It is meant to be so, and nothing is to be changed: {line}"),
             None => format!("It is not meant to come through: {line}"),
