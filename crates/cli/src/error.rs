@@ -66,7 +66,7 @@ impl CliError {
     /// Prints it and says how the program ends.
     pub(crate) fn report(self, ui: &mut Ui) -> u8 {
         let message = |ui: &mut Ui, text: &str| ui.note(format_args!("{ERROR}error{ERROR:#}: {text}"));
-        let status = match self {
+        match self {
             CliError::Topology { problems, source } => {
                 report_problems(ui, &problems, &source);
                 let errors = problems.iter().filter(|problem| problem.is_error()).count();
@@ -96,8 +96,7 @@ impl CliError {
                 other => other,
             },
             CliError::BrokenPipe => FAILURE,
-        };
-        status
+        }
     }
 
     /// A question that is not answered, where a failure would read as the answer "no".

@@ -23,7 +23,7 @@ use super::check::Places;
 use crate::error::CliError;
 use crate::target::LabArg;
 use crate::ui::Ui;
-use scene::{Line, Scene};
+use scene::{ExpectLine, Scene};
 
 pub(in crate::commands) use elsewhere::{around, tell_of_closed};
 pub(in crate::commands) use file::File;
@@ -104,13 +104,12 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let (running, from) = args.lab.find_node(&home, &args.source)?;
     let source = running.node(&from).map_err(|error| no_source(&running, &from, error))?;
     let target = Target::parse(in_lab(&running, &args.to), false)?;
-    let (dst, wanted) = match target.host.parse::<IpAddr>() {
-        Ok(address) => (address, running.owner_for(&source, address)),
-        Err(_) => {
-            let addresses = running.main_addresses(&target.host);
-            let addresses = addresses.map_err(|error| no_target(&running, &target.host, error))?;
-            (args.address_of(&target.host, &addresses)?, target.host.parse().ok())
-        }
+    let (dst, wanted) = if let Ok(address) = target.host.parse::<IpAddr>() {
+        (address, running.owner_for(&source, address))
+    } else {
+        let addresses = running.main_addresses(&target.host);
+        let addresses = addresses.map_err(|error| no_target(&running, &target.host, error))?;
+        (args.address_of(&target.host, &addresses)?, target.host.parse().ok())
     };
     let report = why(&running, &from, args.packet(&target, dst)?, wanted, args.sending())?;
     let expect = expected(&running, &report, ui)?;
@@ -149,7 +148,7 @@ fn no_target(running: &Running, text: &str, error: runtime::Error) -> CliError {
 }
 
 /// The lines of `expect` that have something to say about an answer.
-fn expected(running: &Running, report: &Report, ui: &mut Ui) -> Result<BTreeMap<usize, Line>, CliError> {
+fn expected(running: &Running, report: &Report, ui: &mut Ui) -> Result<BTreeMap<usize, ExpectLine>, CliError> {
     let Forbidden { by, spoilt } = &report.forbidden;
     if by.is_none() && spoilt.is_empty() {
         return Ok(BTreeMap::new());
@@ -159,7 +158,7 @@ fn expected(running: &Running, report: &Report, ui: &mut Ui) -> Result<BTreeMap<
     let line = |at: &usize| {
         let words = lab.expectations()[*at].words(lab).to_string();
         let (file, line) = (places.file.clone().filter(|_| places.line(*at).is_some()), places.line(*at));
-        (*at, Line { place: places.of_line(*at), file, line, words })
+        (*at, ExpectLine { place: places.of_line(*at), file, line, words })
     };
     Ok(by.iter().chain(spoilt).map(line).collect())
 }

@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 use super::file::FileEdit;
-use super::scene::{Line, Scene};
+use super::scene::{ExpectLine, Scene};
 use super::words;
 use crate::error::CliError;
 use crate::ui::Ui;
@@ -352,17 +352,17 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), C
                 })
                 .collect(),
         }),
-        forbidden: report.forbidden.by.as_ref().and_then(|at| line(scene, at)),
+        forbidden: report.forbidden.by.and_then(|at| line(scene, at)),
         comes_through: report.comes_through(),
-        would_break: report.forbidden.spoilt.iter().filter_map(|at| line(scene, at)).collect(),
+        would_break: report.forbidden.spoilt.iter().filter_map(|at| line(scene, *at)).collect(),
         disagreements: report.disagreements.iter().map(|it| words::contradiction(report, it)).collect(),
         no_drop_reasons: report.seen.as_ref().and_then(|seen| seen.no_reasons.as_ref()).map(ToString::to_string),
     };
     ui.json(&object)
 }
 
-fn line<'a>(scene: &'a Scene, at: &usize) -> Option<JsonLine<'a>> {
-    let Line { file, line, words, .. } = scene.expect.get(at)?;
+fn line(scene: &Scene, at: usize) -> Option<JsonLine<'_>> {
+    let ExpectLine { file, line, words, .. } = scene.expect.get(&at)?;
     Some(JsonLine { expect: words, file: file.as_deref(), line: *line })
 }
 

@@ -18,14 +18,14 @@ pub(super) struct Scene {
     /// What the namespaces are, where they are no lab's.
     pub(super) places: BTreeMap<NsName, Place>,
     /// What the file has under `expect` about this, by the numbers of the lines.
-    pub(super) expect: BTreeMap<usize, Line>,
+    pub(super) expect: BTreeMap<usize, ExpectLine>,
     /// A last line: what there is to know of how the answer came about.
     pub(super) remark: Option<String>,
 }
 
 /// A line of `expect`.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ExpectLine {
     /// `star.hop.yaml:13`.
     pub(super) place: String,
     /// The same for programs; `None`: it came from no file, or that says something else by now.
@@ -35,7 +35,7 @@ pub(super) struct Line {
     pub(super) words: String,
 }
 
-impl fmt::Display for Line {
+impl fmt::Display for ExpectLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.words)
     }
