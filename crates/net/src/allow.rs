@@ -1,4 +1,4 @@
-//! What a process in a sandbox may reach: `example.org:443`, `10.0.0.0/8`, `[fd00::1]:53/udp`, `any`.
+//! What a process in a sandbox may reach: `example.org:443`, `10.0.0.0/8`, `[fd00::1]:53/udp`, `far/icmp`, `any`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,10 +16,40 @@ use crate::Transport;
 pub struct Allow {
     /// Which hosts.
     pub hosts: Hosts,
-    /// Which port; `None`: all.
+    /// Which port; `None`: all, and what has none.
     pub port: Option<u16>,
-    /// Over which protocol; `None`: both.
-    pub transport: Option<Transport>,
+    /// Over which protocol; `None`: all. Of ICMP there is no port.
+    pub protocol: Option<Protocol>,
+}
+
+/// A protocol that passes the fence of a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// Of ICMP, in either family, the echo (ping) and the errors that it meets.
+    Icmp,
+}
+
+impl From<Transport> for Protocol {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp => Protocol::Udp,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Icmp => "icmp",
+        })
+    }
 }
 
 /// Hosts, by address or by name.
@@ -52,10 +82,18 @@ pub enum AllowError {
         port: String,
     },
     /// No protocol.
-    #[error("`{transport}` is neither a prefix length nor a protocol; protocols are `tcp` and `udp`")]
-    Transport {
+    #[error("`{protocol}` is neither a prefix length nor a protocol; protocols are `tcp`, `udp` and `icmp`")]
+    Protocol {
         /// What was given for one.
-        transport: String,
+        protocol: String,
+    },
+    /// A port of ICMP.
+    #[error("ICMP has no ports, so `{text}` names nothing; write `{host}/icmp`")]
+    PortOfIcmp {
+        /// What was given.
+        text: String,
+        /// The host in it.
+        host: String,
     },
     /// Neither an address nor a name.
     #[error("`{host}` is neither a host name nor an address")]
@@ -87,16 +125,20 @@ impl FromStr for Allow {
         if text.contains("://") {
             return Err(AllowError::Url { text: text.to_owned() });
         }
-        let (rest, transport) = match text.rsplit_once('/') {
-            Some((rest, "tcp")) => (rest, Some(Transport::Tcp)),
-            Some((rest, "udp")) => (rest, Some(Transport::Udp)),
+        let (rest, protocol) = match text.rsplit_once('/') {
+            Some((rest, "tcp")) => (rest, Some(Protocol::Tcp)),
+            Some((rest, "udp")) => (rest, Some(Protocol::Udp)),
+            Some((rest, "icmp")) => (rest, Some(Protocol::Icmp)),
             // Of a network the prefix length, perhaps with a port behind it.
             Some((_, length)) if length.starts_with(|c: char| c.is_ascii_digit()) => (text, None),
-            Some((_, transport)) => return Err(AllowError::Transport { transport: transport.to_owned() }),
+            Some((_, protocol)) => return Err(AllowError::Protocol { protocol: protocol.to_owned() }),
             None => (text, None),
         };
         let (host, port) = split_port(rest)?;
-        Ok(Allow { hosts: hosts(host)?, port, transport })
+        if protocol == Some(Protocol::Icmp) && port.is_some() {
+            return Err(AllowError::PortOfIcmp { text: text.to_owned(), host: host.to_owned() });
+        }
+        Ok(Allow { hosts: hosts(host)?, port, protocol })
     }
 }
 
@@ -178,7 +220,16 @@ pub fn is_outside(addr: IpAddr) -> bool {
 impl Allow {
     /// Is that port of that protocol in it?
     pub fn has_port(&self, port: u16, transport: Transport) -> bool {
-        self.port.is_none_or(|own| own == port) && self.transport.is_none_or(|own| own == transport)
+        self.port.is_none_or(|own| own == port) && self.has_protocol(transport.into())
+    }
+
+    /// Is the echo of ICMP in it? Who may reach one port may not see more of the host.
+    pub fn has_echo(&self) -> bool {
+        self.port.is_none() && self.has_protocol(Protocol::Icmp)
+    }
+
+    fn has_protocol(&self, protocol: Protocol) -> bool {
+        self.protocol.is_none_or(|own| own == protocol)
     }
 
     /// The name, if it is one.
@@ -208,7 +259,7 @@ impl fmt::Display for Allow {
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
         }
-        self.transport.map_or(Ok(()), |transport| write!(f, "/{transport}"))
+        self.protocol.map_or(Ok(()), |protocol| write!(f, "/{protocol}"))
     }
 }
 
@@ -220,6 +271,49 @@ impl fmt::Display for Hosts {
             Hosts::Net(net) => write!(f, "{net}"),
             Hosts::Name(name) => f.write_str(name),
         }
+    }
+}
+
+/// Destinations that stay closed, whatever is allowed: the words are those of [`Allow`], without names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Deny(Allow);
+
+/// Why a text names nothing that could be denied.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DenyError {
+    /// It names no destinations.
+    #[error(transparent)]
+    Destination(#[from] AllowError),
+    /// A name. Who is denied a name would find another one of the same host.
+    #[error("`{name}` is a name, and only addresses, networks and `any` can be denied: a host may have other names")]
+    Name {
+        /// The name.
+        name: String,
+    },
+}
+
+impl FromStr for Deny {
+    type Err = DenyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let destinations: Allow = text.parse()?;
+        match destinations.name() {
+            Some(name) => Err(DenyError::Name { name: name.to_owned() }),
+            None => Ok(Deny(destinations)),
+        }
+    }
+}
+
+impl Deny {
+    /// The destinations.
+    pub fn destinations(&self) -> &Allow {
+        &self.0
+    }
+}
+
+impl fmt::Display for Deny {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -241,6 +335,10 @@ mod tests {
             "10.0.0.0/8:443",
             "10.0.0.0/8:443/tcp",
             "10.0.0.0/8/udp",
+            "far/icmp",
+            "10.0.0.0/8/icmp",
+            "fd00::1/icmp",
+            "any/icmp",
             "fd00::1",
             "fd00::/8",
             "[fd00::1]:53/udp",
@@ -267,6 +365,7 @@ mod tests {
             ("example.org:http", "`http` is no port"),
             ("example.org:65536", "`65536` is no port"),
             ("example.org/sctp", "`sctp` is neither"),
+            ("far:80/icmp", "ICMP has no ports"),
             ("10.0.0.0/33", "neither a host name nor an address"),
             ("10.0.0.256:80", "neither a host name nor an address"),
             ("[fd00::1", "neither a host name nor an address"),
@@ -288,6 +387,16 @@ mod tests {
     }
 
     #[test]
+    fn only_what_has_a_number_is_denied() {
+        for text in ["10.0.0.0/8", "any:25/tcp", "[fd00::1]:53", "192.0.2.7/icmp"] {
+            assert_eq!(text.parse::<Deny>().unwrap().to_string(), text);
+        }
+        let error = "example.org:443".parse::<Deny>().unwrap_err().to_string();
+        assert!(error.contains("`example.org` is a name"), "{error}");
+        assert!("10.0.0.0/8:x".parse::<Deny>().unwrap_err().to_string().contains("`x` is no port"));
+    }
+
+    #[test]
     fn addresses_and_ports_are_in_it_or_not() {
         let allow: Allow = "10.0.0.0/8:443/tcp".parse().unwrap();
         assert!(allow.has_address("10.9.9.9".parse().unwrap()));
@@ -295,6 +404,23 @@ mod tests {
         assert!(allow.has_port(443, Transport::Tcp));
         assert!(!allow.has_port(443, Transport::Udp));
         assert!(!allow.has_port(80, Transport::Tcp));
+    }
+
+    #[test]
+    fn the_echo_is_in_what_names_no_port_and_no_other_protocol() {
+        for (text, has_echo) in [
+            ("far", true),
+            ("far/icmp", true),
+            ("any", true),
+            ("10.0.0.0/8", true),
+            ("far:80", false),
+            ("far/tcp", false),
+            ("any:53/udp", false),
+        ] {
+            assert_eq!(text.parse::<Allow>().unwrap().has_echo(), has_echo, "{text}");
+        }
+        let allow: Allow = "far/icmp".parse().unwrap();
+        assert!(!allow.has_port(80, Transport::Tcp) && !allow.has_port(80, Transport::Udp));
     }
 
     #[test]

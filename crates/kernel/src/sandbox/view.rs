@@ -43,6 +43,7 @@ pub(super) fn make(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
     if !spec.user_namespace {
         make_read_only("/sys").doing("make /sys read-only")?;
     }
+    give_no_rights_by_files().doing("take the rights that programs have by their files away")?;
     // By its path: what this process has inherited may be a directory that is covered now.
     rustix::process::chdir(spec.cwd).doing(format!("go to the directory {} inside the sandbox", spec.cwd.display()))
 }
@@ -175,7 +176,13 @@ fn mount_proc(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
 
 /// Makes what is mounted there, and below, read-only.
 fn make_read_only(path: &str) -> rustix::io::Result<()> {
-    super::calls::make_mounts_read_only(Path::new(path))
+    super::calls::set_mount_attributes(Path::new(path), libc::MOUNT_ATTR_RDONLY)
+}
+
+/// On these mounts no program has rights by its file. They would not count anyway (`no_new_privs`), but a program with
+/// file capabilities that the sandbox cannot have is not even started (capabilities(7)): ping, where it has some.
+fn give_no_rights_by_files() -> rustix::io::Result<()> {
+    super::calls::set_mount_attributes(Path::new("/"), libc::MOUNT_ATTR_NOSUID)
 }
 
 /// The paths of the sockets that are reached just now; but for those below /run.
