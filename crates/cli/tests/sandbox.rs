@@ -630,6 +630,50 @@ fn a_socket_is_covered_by_whatever_name_it_has() {
 }
 
 #[test]
+fn a_socket_is_covered_wherever_its_file_system_is_mounted() {
+    let place = Place::new();
+    let hop = env!("CARGO_BIN_EXE_hop");
+    let own = std::env::current_exe().unwrap();
+    // In mounts of the test's own: a directory that is mounted once more, and /run; and a /var/run that is no link.
+    let connect = format!("{} --exact acts_in_a_sandbox --nocapture --quiet", own.display());
+    let (a, b) = (place.path().join("a"), place.path().join("b"));
+    let var_run = std::fs::symlink_metadata("/var/run").is_ok_and(|meta| meta.is_symlink());
+    for dir in [&a, &b] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let _agent = UnixListener::bind(a.join("agent")).unwrap();
+    let (a, b) = (a.display(), b.display());
+    let script = format!(
+        "mount --bind {a} {b} || exit; export SANDBOX_ACT='unix {b} agent'; {connect}; {hop} sandbox -- {connect}; \
+         mount -t tmpfs none /var && mkdir /var/run && export SANDBOX_ACT='unix /var/run service' || exit; \
+         (SANDBOX_ACT='bind /var/run service' exec {connect}) > {b}/log & until grep -q ready {b}/log; do :; done; \
+         {connect}; {hop} sandbox -- {connect}; kill $!"
+    );
+    let options = if is_root() { "-m" } else { "-Urm" };
+    let mut command = Command::new("unshare");
+    command.args([options, "sh", "-c", &script]).env("HOPYARD_DIR", place.records()).stdin(Stdio::null());
+    let said = said(&command.output().unwrap());
+    let covered = format!("connected; {}", FORBIDDEN[1]);
+    let wanted = if var_run { format!("{covered}; {covered}") } else { covered };
+    assert_eq!(said, wanted);
+}
+
+#[test]
+fn what_is_in_sys_is_not_changed_from_inside() {
+    let place = Place::new();
+    let table = place.hop(&["sandbox", "cat", "/proc/self/mounts"]);
+    // What was mounted last at a place is what is there.
+    let mounts: std::collections::BTreeMap<&str, &str> =
+        table.lines().map(|line| line.split(' ').collect::<Vec<_>>()).map(|fields| (fields[1], fields[3])).collect();
+    let has = |options: &str, option: &str| options.split(',').any(|one| one == option);
+    for (point, options) in mounts {
+        // Control groups, too: whoever may write to one kills all that is in it, outside of the sandbox as well.
+        assert!(has(options, "ro") || !point.starts_with("/sys"), "{point} {options}");
+        assert!(has(options, "nosuid"), "{point} {options}");
+    }
+}
+
+#[test]
 fn a_directory_that_is_covered_is_not_entered_by_the_back_door() {
     let place = Place::new();
     let runtime = place.path().join("runtime");

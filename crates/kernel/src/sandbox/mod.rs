@@ -18,6 +18,7 @@ mod datagrams;
 mod echo;
 mod frame;
 mod gate;
+mod sockets;
 mod streams;
 mod view;
 
@@ -45,8 +46,8 @@ pub(crate) use echo::open_client as open_echo_client;
 pub use echo::{EchoClient, EchoHeard, EchoRequest, path_mtu};
 pub use frame::{EchoEnds, IcmpError, Seen, Unreachable};
 pub use gate::{GATE_ADDRESSES, Gate, Request, SANDBOX_ADDRESSES};
+pub use sockets::reached_sockets;
 pub use streams::{StreamKind, WayOut};
-pub use view::reached_sockets;
 
 /// What a sandbox is to be.
 #[derive(Debug)]
