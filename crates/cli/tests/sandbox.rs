@@ -346,6 +346,37 @@ fn names_are_those_outside_and_only_those_that_are_allowed() {
 }
 
 #[test]
+fn names_have_many_addresses_or_those_of_one_family_or_none_outside() {
+    let lab = Lab::new();
+    let addresses = lab.addresses("far");
+    let server = lab.tcp_server(addresses[1]);
+    let port = server.port();
+    // More than an answer has room for; one of IPv6 alone; a name that leads to the loopback outside.
+    let many: String = (1..=200).map(|number| format!("10.77.0.{number}\tmany\n")).collect();
+    let hosts = format!("{many}{}\tsix a.six.test\n127.0.0.1\tnear.test\n", addresses[1]);
+    lab.place.hop(&["exec", "home", "sh", "-c", &format!("printf '%s' '{hosts}' >> /etc/hosts")]);
+    let by_name = |name: &str| format!("{name}:{port}");
+    assert_eq!(lab.says(&["--allow", &by_name("six")], &["tcp", &by_name("six")]), "heard hello");
+    // All are open, and have no way outside.
+    assert_eq!(lab.says(&["--allow", "many:80"], &["tcp", "10.77.0.200:80"]), NO_ROUTE);
+    assert_eq!(lab.says(&["--allow", "many:80"], &["tcp", "10.77.0.201:80"]), FORBIDDEN[0]);
+    let resolved = ["--allow", "many", "--", "getent", "ahosts", "many"];
+    let net = format!("{}/home", lab.name);
+    let known = lab.place.hop(&[&["sandbox", "--net", &net], &resolved[..]].concat());
+    assert!(known.lines().count() > 20, "{known}");
+    let host = lab.inside("home", || TcpListener::bind("127.0.0.1:0").unwrap());
+    let loopback = format!("near.test:{}", host.local_addr().unwrap().port());
+    assert_eq!(lab.says(&["--allow", "near.test"], &["tcp", &loopback]), REFUSED);
+    host.set_nonblocking(true).unwrap();
+    assert!(host.accept().is_err(), "nobody came");
+    // Names below one.
+    let below = ["--allow", &format!("*.six.test:{port}")];
+    assert_eq!(lab.says(&below, &["tcp", &by_name("a.six.test")]), "heard hello");
+    assert_eq!(lab.says(&below, &["tcp", &server.to_string()]), FORBIDDEN[1], "nobody has asked for the name");
+    assert!(lab.says(&below, &["tcp", &by_name("six")]).contains("Name or service not known"));
+}
+
+#[test]
 fn a_record_says_what_was_tried_and_its_line_lets_it() {
     let lab = Lab::new();
     let server = lab.tcp_server(lab.addresses("far")[0]);

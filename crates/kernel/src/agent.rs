@@ -66,8 +66,8 @@ pub enum Found {
 const START: &str = "start a process in the other network";
 /// So many names are looked up at a time; the others wait.
 const LOOKUPS: usize = 4;
-/// As many addresses of a name as fit into a message.
-const MOST_ADDRESSES: usize = 64;
+/// Of a name that has more addresses, the others stay closed.
+const MOST_ADDRESSES: usize = 512;
 const MESSAGE_BYTES: usize = 5 + 17 * MOST_ADDRESSES;
 
 impl Agent {

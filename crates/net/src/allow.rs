@@ -61,6 +61,8 @@ pub enum Hosts {
     Net(IpNet),
     /// The one of that name, in lower case, whatever its addresses are at the time.
     Name(String),
+    /// Those whose names end in this one and have more in front of it: `*.example.org`.
+    Below(String),
 }
 
 /// Why a text names no destinations.
@@ -93,6 +95,14 @@ pub enum AllowError {
         /// What was given.
         text: String,
         /// The host in it.
+        host: String,
+    },
+    /// A star that is not all of the first part of a name.
+    #[error(
+        "`{host}` is no pattern; a star stands for names below one, as in `*.example.org`, and for all hosts is `any`"
+    )]
+    Pattern {
+        /// What was given.
         host: String,
     },
     /// Neither an address nor a name.
@@ -183,6 +193,13 @@ fn hosts(host: &str) -> Result<Hosts, AllowError> {
             _ => Ok(Hosts::Net(net)),
         };
     }
+    if host.contains('*') {
+        let below = host.strip_prefix("*.").map(|below| below.strip_suffix('.').unwrap_or(below).to_ascii_lowercase());
+        return match below {
+            Some(below) if is_host_name(&below) => Ok(Hosts::Below(below)),
+            _ => Err(AllowError::Pattern { host: host.to_owned() }),
+        };
+    }
     let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     if name == "localhost" || name.ends_with(".localhost") {
         return Err(AllowError::Loopback { host: host.to_owned() });
@@ -240,12 +257,22 @@ impl Allow {
         }
     }
 
+    /// Is a host of that name, in lower case, in it?
+    pub fn has_name(&self, name: &str) -> bool {
+        match &self.hosts {
+            Hosts::Any => true,
+            Hosts::Net(_) => false,
+            Hosts::Name(own) => own == name,
+            Hosts::Below(end) => name.strip_suffix(end.as_str()).is_some_and(|front| front.ends_with('.')),
+        }
+    }
+
     /// Is the address in it by its number?
     pub fn has_address(&self, addr: IpAddr) -> bool {
         match &self.hosts {
             Hosts::Any => true,
             Hosts::Net(net) => net.contains(&addr),
-            Hosts::Name(_) => false,
+            Hosts::Name(_) | Hosts::Below(_) => false,
         }
     }
 }
@@ -270,6 +297,7 @@ impl fmt::Display for Hosts {
             Hosts::Net(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
             Hosts::Net(net) => write!(f, "{net}"),
             Hosts::Name(name) => f.write_str(name),
+            Hosts::Below(name) => write!(f, "*.{name}"),
         }
     }
 }
@@ -297,9 +325,9 @@ impl FromStr for Deny {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let destinations: Allow = text.parse()?;
-        match destinations.name() {
-            Some(name) => Err(DenyError::Name { name: name.to_owned() }),
-            None => Ok(Deny(destinations)),
+        match &destinations.hosts {
+            Hosts::Name(_) | Hosts::Below(_) => Err(DenyError::Name { name: destinations.hosts.to_string() }),
+            Hosts::Any | Hosts::Net(_) => Ok(Deny(destinations)),
         }
     }
 }
@@ -346,6 +374,8 @@ mod tests {
             "0.0.0.0/0",
             "::/0",
             "_dmarc.example.org",
+            "*.example.org:443",
+            "*.example.org/icmp",
         ] {
             let allow: Allow = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(allow.to_string(), text);
@@ -373,6 +403,11 @@ mod tests {
             ("a b:80", "neither a host name nor an address"),
             ("-x:80", "neither a host name nor an address"),
             ("$(id)", "neither a host name nor an address"),
+            ("*", "is no pattern"),
+            ("*:80", "is no pattern"),
+            ("x*.example.org", "is no pattern"),
+            ("*.*.example.org", "is no pattern"),
+            ("*.10", "is no pattern"),
             ("127.0.0.1:80", "own loopback"),
             ("::1", "own loopback"),
             ("[::ffff:127.0.0.1]:80", "own loopback"),
@@ -383,6 +418,16 @@ mod tests {
         ] {
             let error = text.parse::<Allow>().unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_below_one_are_those_with_more_in_front() {
+        let allow: Allow = "*.Example.org:443".parse().unwrap();
+        for (name, is_in) in
+            [("a.example.org", true), ("a.b.example.org", true), ("example.org", false), ("badexample.org", false)]
+        {
+            assert_eq!(allow.has_name(name), is_in, "{name}");
         }
     }
 

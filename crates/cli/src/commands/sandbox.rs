@@ -30,7 +30,8 @@ pub(crate) struct Args {
     net: Option<String>,
     /// What may be reached: HOST:PORT, HOST, ADDRESS, NETWORK/LENGTH or any, each with :PORT, /tcp, /udp, /icmp.
     ///
-    /// Without a port all ports are open, and ping passes; /icmp opens that alone. A name is looked up outside when the command asks for it, and its addresses are open then, for
+    /// Without a port all ports are open, and ping passes; /icmp opens that alone. `*.example.org` is each name below
+    /// that one. A name is looked up outside when the command asks for it, and its addresses are open then, for
     /// that port. Of an IPv6 address with a port the address stands in brackets: `[2001:db8::1]:443`.
     #[arg(short, long, value_name = "WHAT")]
     allow: Vec<Allow>,

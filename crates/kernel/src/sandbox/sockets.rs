@@ -119,7 +119,7 @@ impl MountedTwice {
                 mounts.push((device, mount));
             }
         }
-        mounts.sort_by(|(a, _), (b, _)| a.cmp(b));
+        mounts.sort_by_key(|&(device, _)| device);
         let mut systems: Vec<Vec<Mount>> = Vec::new();
         let mut last = None;
         for (device, mount) in mounts {

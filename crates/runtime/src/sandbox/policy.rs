@@ -132,6 +132,20 @@ impl Policy {
         number
     }
 
+    /// The names that are known, and in a rule by themselves.
+    fn names_of(&self, rule: &Allow) -> Vec<(u32, &Name)> {
+        match &rule.hosts {
+            Hosts::Name(name) => self.name(name).into_iter().collect(),
+            Hosts::Below(_) => self
+                .names
+                .iter()
+                .filter(|name| rule.has_name(&name.text))
+                .filter_map(|name| self.name(&name.text))
+                .collect(),
+            Hosts::Any | Hosts::Net(_) => Vec::new(),
+        }
+    }
+
     fn name(&self, name: &str) -> Option<(u32, &Name)> {
         let &number = self.numbers.get(name)?;
         Some((number, self.names.get(self.index_of(number)?)?))
@@ -157,13 +171,16 @@ impl Policy {
         if self.allow.iter().any(|allow| aim.is_in(allow)) {
             return Decision::Allowed;
         }
-        let rules = self.allow.iter().filter(|allow| aim.is_service_of(allow));
         let mut unknown = Vec::new();
-        for (number, name) in rules.filter_map(|allow| self.name(allow.name()?)) {
-            match name.addresses.get(&to) {
-                Some(&seen) if now.saturating_duration_since(seen) < KEPT => return Decision::Allowed,
-                _ if name.is_fresh(now) || unknown.contains(&number) => {}
-                _ => unknown.push(number),
+        for rule in self.allow.iter().filter(|allow| aim.is_service_of(allow)) {
+            for (number, name) in self.names_of(rule) {
+                match name.addresses.get(&to) {
+                    Some(&seen) if now.saturating_duration_since(seen) < KEPT => return Decision::Allowed,
+                    // Of names below one, those that have had this address: there is no end of the others.
+                    None if rule.name().is_none() => {}
+                    _ if name.is_fresh(now) || unknown.contains(&number) => {}
+                    _ => unknown.push(number),
+                }
             }
         }
         if unknown.is_empty() { Decision::Denied } else { Decision::Unknown(unknown) }
@@ -175,7 +192,7 @@ impl Policy {
         if !is_host_name(name) {
             return Answer::Denied;
         }
-        if !self.numbers.contains_key(name) && self.allow.iter().any(|allow| allow.hosts == Hosts::Any) {
+        if !self.numbers.contains_key(name) && self.allow.iter().any(|allow| allow.has_name(name)) {
             if self.names.len() >= MOST_NAMES {
                 self.forget_names();
             }
@@ -237,7 +254,7 @@ impl Policy {
         }
         let has = |name: &&Name| name.addresses.contains_key(&to);
         let by_rule = self.allow.iter().filter(|allow| aim.is_service_of(allow));
-        let by_rule = by_rule.filter_map(|allow| self.name(allow.name()?)).map(|(_, name)| name).find(has);
+        let by_rule = by_rule.flat_map(|allow| self.names_of(allow)).map(|(_, name)| name).find(has);
         by_rule.or_else(|| self.names.iter().find(has)).map(|name| name.text.as_str())
     }
 
@@ -324,6 +341,27 @@ mod tests {
         assert_eq!(policy.decide(echo("12.0.0.1"), now), Decision::Allowed);
         assert_eq!(policy.decide(Aim::Port(to("12.0.0.1:80"), Transport::Tcp), now), Decision::Denied);
         assert_eq!(policy.decide(echo("127.0.0.1"), now), Decision::Denied);
+    }
+
+    #[test]
+    fn names_below_one_open_what_they_have() {
+        let mut policy = policy(&["*.example.org:443"], false);
+        let start = Instant::now();
+        let https = |text: &str| Aim::Port(to(text), Transport::Tcp);
+        for other in ["example.org", "badexample.org", "a.test"] {
+            assert_eq!(policy.answer(other, start), Answer::Denied, "{other}");
+        }
+        let Answer::LookUp(number) = policy.answer("a.example.org", start) else { panic!("it is not looked up") };
+        assert_eq!(policy.decide(https("10.0.0.1:443"), start), Decision::Denied, "nobody has asked for it");
+        assert_eq!(policy.found(number, addresses(&["10.0.0.1"]), start), Some("a.example.org"));
+        assert_eq!(policy.decide(https("10.0.0.1:443"), start), Decision::Allowed);
+        assert_eq!(policy.decide(https("10.0.0.1:80"), start), Decision::Denied);
+        assert_eq!(policy.decide(https("10.0.0.2:443"), start + FRESH), Decision::Denied);
+        assert_eq!(policy.name_of(https("10.0.0.1:443")), Some("a.example.org"));
+        // Who has kept an address for long has it looked up again.
+        assert_eq!(policy.decide(https("10.0.0.1:443"), start + KEPT), Decision::Unknown(vec![number]));
+        policy.found(number, addresses(&["10.0.0.2"]), start + KEPT);
+        assert_eq!(policy.decide(https("10.0.0.1:443"), start + KEPT), Decision::Denied);
     }
 
     #[test]
