@@ -352,8 +352,8 @@ fn names_have_many_addresses_or_those_of_one_family_or_none_outside() {
     let server = lab.tcp_server(addresses[1]);
     let port = server.port();
     // More than an answer has room for; one of IPv6 alone; a name that leads to the loopback outside.
-    let many: String = (1..=200).map(|number| format!("10.77.0.{number}\tmany\n")).collect();
-    let hosts = format!("{many}{}\tsix a.six.test\n127.0.0.1\tnear.test\n", addresses[1]);
+    let many: Vec<String> = (1..=200).map(|number| format!("10.77.0.{number}\tmany\n")).collect();
+    let hosts = format!("{}{}\tsix a.six.test\n127.0.0.1\tnear.test\n", many.concat(), addresses[1]);
     lab.place.hop(&["exec", "home", "sh", "-c", &format!("printf '%s' '{hosts}' >> /etc/hosts")]);
     let by_name = |name: &str| format!("{name}:{port}");
     assert_eq!(lab.says(&["--allow", &by_name("six")], &["tcp", &by_name("six")]), "heard hello");
