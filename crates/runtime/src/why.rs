@@ -22,7 +22,7 @@ use hopyard_explain::{
 use hopyard_kernel::nftables::TraceStep;
 use hopyard_kernel::{RouteAnswer, SnapshotScope, World};
 use hopyard_net::{Family, NextHop, NsName, Op, Snapshot};
-use hopyard_plan::{Wanted, desired};
+use hopyard_plan::Wanted;
 
 use crate::error::Error;
 use crate::running::Running;
@@ -275,7 +275,7 @@ fn add_listeners(world: &World, snapshot: &mut Snapshot, query: &Query) -> Resul
 /// What would have to be done to make the network as it was declared.
 fn drift(running: &Running, world: &mut World) -> Result<Vec<Op>, Error> {
     // A topology that came up can be planned.
-    let Wanted { state, .. } = desired(&running.contents()?.lab).map_err(Error::Plan)?;
+    let Wanted { state, .. } = crate::wanted::desired(&running.contents()?.lab).map_err(Error::Plan)?;
     let found = running.observe(world, &state)?;
     Ok(hopyard_plan::diff(&found, &state))
 }
