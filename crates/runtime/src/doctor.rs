@@ -153,6 +153,7 @@ fn sandbox() -> Finding {
     const SUBJECT: &str = "sandbox";
     let wanted = Wanted {
         allow: Vec::new(),
+        deny: Vec::new(),
         publish: Vec::new(),
         outside: Outside::Here,
         records: true,

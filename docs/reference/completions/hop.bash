@@ -887,7 +887,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__sandbox)
-            opts="-a -p -r -C -h --color --net --allow --publish --record --cwd --help"
+            opts="-a -p -r -C -h --color --net --allow --deny --publish --record --cwd --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -906,6 +906,10 @@ _hop() {
                     return 0
                     ;;
                 -a)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deny)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

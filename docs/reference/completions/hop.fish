@@ -124,8 +124,9 @@ complete -c hop -n "__fish_hop_using_subcommand sandbox" -l color -d 'Colours: `
 always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -l net -d 'The network outside: none, a node as LAB/NODE, or a NAME in /run/netns; this one, if not given' -r
-complete -c hop -n "__fish_hop_using_subcommand sandbox" -s a -l allow -d 'What may be reached: HOST:PORT, HOST, ADDRESS, NETWORK/LENGTH, each with :PORT, /tcp, /udp, or any' -r
-complete -c hop -n "__fish_hop_using_subcommand sandbox" -s p -l publish -d 'A TCP port of the command that outside may reach: PORT, OUTER:INNER, ADDRESS:OUTER:INNER' -r
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -s a -l allow -d 'What may be reached: HOST:PORT, HOST, ADDRESS, NETWORK/LENGTH or any, each with :PORT, /tcp, /udp, /icmp' -r
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -l deny -d 'What may not be reached, whatever is allowed: ADDRESS, NETWORK/LENGTH or any, each with :PORT, /tcp, /udp, /icmp' -r
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -s p -l publish -d 'A port of the command that outside may reach: PORT, OUTER:INNER, ADDRESS:OUTER:INNER; UDP with /udp' -r
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -s C -l cwd -d 'Run in this directory instead of the current one' -r -F
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -s r -l record -d 'List at the end what it tried to reach, and the options that would let it'
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -s h -l help -d 'Print help (see more with \'--help\')'
