@@ -830,6 +830,9 @@ fn the_terminals_signals_end_the_command_and_not_the_relay() {
     let mut command = place.command(&[
         "sandbox",
         "--record",
+        // In the background of a script it is ignored, and then no shell may trap it.
+        "env",
+        "--default-signal=INT",
         "sh",
         "-c",
         "trap 'exit 9' INT; echo ready; while :; do sleep 0.1; done",
