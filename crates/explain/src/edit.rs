@@ -8,6 +8,7 @@ use hopyard_net::{
 };
 use serde::Serialize;
 
+use crate::packet::is_link_local;
 use crate::{Flow, segment};
 
 /// A change to one node.
@@ -402,13 +403,9 @@ fn write_op(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
 fn write_route(f: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
     match (&route.kind, route.src, route.hop_limit) {
         (RouteKind::Unicast(hops), None, None) if hops.len() == 1 => match hops[0].via {
-            Some(via) if !link_local(via) => write!(f, "{} via {via}", route.key),
+            Some(via) if !is_link_local(via) => write!(f, "{} via {via}", route.key),
             _ => write!(f, "{route}"),
         },
         _ => write!(f, "{route}"),
     }
-}
-
-fn link_local(addr: std::net::IpAddr) -> bool {
-    matches!(addr, std::net::IpAddr::V6(addr) if addr.is_unicast_link_local())
 }

@@ -290,3 +290,18 @@ pub(crate) fn main_route(node: &NodeState, to: IpAddr) -> Option<&FibRoute> {
     let routes = node.routes.iter().filter(|it| it.key.table == RouteKey::MAIN && it.key.prefix.contains(&to));
     routes.max_by_key(|it| (it.key.prefix.prefix_len(), Reverse(it.metric())))
 }
+
+/// The destinations of the table `main`.
+pub(crate) fn known(node: &NodeState, family: Family) -> Vec<IpNet> {
+    let main = node.routes.iter().filter(|route| {
+        let link_local = matches!(route.key.prefix, IpNet::V6(net) if net.network().is_unicast_link_local());
+        route.key.table == RouteKey::MAIN
+            && route.key.family() == family
+            && matches!(route.action, FibAction::Route(_))
+            && !link_local
+    });
+    let mut known: Vec<_> = main.map(|route| route.key.prefix).collect();
+    known.sort_unstable();
+    known.dedup();
+    known
+}

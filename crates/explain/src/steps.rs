@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use hopyard_net::{Endpoint, Family, FibRoute, Hook, IfName, MacAddr, NodeState, RouteKey, Snapshot, SysctlKey};
 
 use crate::filter::{Level, chains_of};
-use crate::walk::{End, Hop, Walk, forwarding_of};
+use crate::forwarding::forwarding_of;
+use crate::walk::{End, Hop, Walk};
 use crate::{Packet, Protocol, Reason};
 
 /// One thing that the kernel looks at.

@@ -7,8 +7,9 @@ use hopyard_net::{
     Family, FibAction, FibRoute, IfName, LinkKind, LinkState, MacAddr, NodeState, NsName, RuleAction, Snapshot,
 };
 
+use crate::forwarding::forwards;
+use crate::packet::is_link_local;
 use crate::segment::peer_of;
-use crate::walk::{self, is_link_local};
 
 /// No probe is longer, so that whatever lets this many bytes through lets all of them through.
 pub(super) const PROBE_BYTES: u32 = 64;
@@ -124,7 +125,7 @@ impl<'a> Net<'a> {
                 segment: 0,
                 wired: 0,
             }));
-            let door = |dev| Door { node: number(node), forwards: walk::forwards(state, family, dev) };
+            let door = |dev| Door { node: number(node), forwards: forwards(state, family, dev) };
             doors.extend(state.links.keys().map(|dev| door(*dev)));
             first.push(number(ifaces.len()));
         }

@@ -8,7 +8,7 @@ use hopyard_net::{FibAction, FibRoute, IfName, NextHop, RouteKind};
 
 use super::net::{Asked, Net, PROBE_BYTES, number};
 use super::stops::Stops;
-use crate::walk::is_link_local;
+use crate::packet::is_link_local;
 use crate::{lookup, walk};
 
 /// Where a way comes to.
