@@ -7,7 +7,7 @@ use crate::Reason;
 pub(crate) fn forwards(node: &NodeState, family: Family, input: IfName) -> bool {
     match family {
         Family::Ipv4 => node.links.get(&input).is_some_and(|link| link.conf.forwarding),
-        Family::Ipv6 => node.forwards_ipv6,
+        Family::Ipv6 => node.forwards_ipv6 || node.links.get(&input).is_some_and(|link| link.ipv6.force_forwarding),
     }
 }
 

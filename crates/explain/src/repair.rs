@@ -13,14 +13,17 @@ use serde::Serialize;
 
 use crate::verdict::{explain_later, trouble_of};
 use crate::walk::Choices;
-use crate::{Edit, Outcome, Query, Trouble, Verdict, explain};
-use proposals::{Context, Proposal};
+use crate::{Edit, Flow, Outcome, Query, Reason, Trouble, Verdict, explain};
+use proposals::{Context, Proposal, accepting};
 
 /// Changes that make it work both ways, in the order in which their need shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Repair {
     /// What to change, and for what.
     pub stages: Vec<Stage>,
+    /// Where packets are too long and their senders are not told: a change by which they are, as another way out. It makes this
+    /// packet no shorter, but what is sent by who listens.
+    pub told: Option<Edit>,
     /// What it costs: 2 for an ordinary change, 1 for one that restores what was declared.
     pub cost: u32,
     /// The same packet and its answer when the first stage alone is done.
@@ -95,7 +98,8 @@ pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op
             let mut changed = snapshot.clone();
             first.edits.iter().for_each(|(edit, _)| edit.apply(&mut changed));
             let next = explain(&changed, query, choices);
-            let repair = Repair { stages: stages.clone(), cost, next, after: verdict };
+            let told = tells(snapshot, query, choices, &stages);
+            let repair = Repair { stages: stages.clone(), told, cost, next, after: verdict };
             if is_carried(&later) {
                 return Some(repair);
             }
@@ -123,6 +127,27 @@ pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op
         }
     }
     for_now
+}
+
+/// The change that lets the error pass by which senders learn what fits.
+fn tells(snapshot: &Snapshot, query: &Query, choices: &Choices, stages: &[Stage]) -> Option<Edit> {
+    let is_lost = |stage: &&Stage| matches!(stage.trouble.reason, Reason::PmtudBlackhole { .. });
+    let at = stages.iter().position(|stage| is_lost(&stage))?;
+    let Trouble { node, reason: Reason::PmtudBlackhole { lost, why, error, .. }, back } = &stages[at].trouble else {
+        return None;
+    };
+    let mut changed = snapshot.clone();
+    stages[..at].iter().flat_map(|stage| &stage.edits).for_each(|(edit, _)| edit.apply(&mut changed));
+    // Is it then only too long?
+    let helps = |edit: &Edit| {
+        let mut changed = changed.clone();
+        edit.apply(&mut changed);
+        let verdict = explain(&changed, query, choices);
+        let left = verdict.failing_network().and_then(|(walk, back)| trouble_of(walk, back));
+        left.is_some_and(|it| (&it.node, it.back) == (node, *back) && matches!(it.reason, Reason::TooBig { .. }))
+    };
+    let flow = Flow::of(error)?;
+    accepting(lost, why, flow).into_iter().map(|(edit, _)| edit).find(helps)
 }
 
 /// The same for changes that lead to the same, by node. Where addresses or interfaces come and go their order matters:

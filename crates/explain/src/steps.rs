@@ -307,7 +307,9 @@ fn is_end(step: &Step, reason: &Reason, part: Part) -> bool {
         Reason::TooBig { .. } | Reason::PmtudBlackhole { .. } => matches!(step, Step::Size { .. }),
         Reason::MtuMismatch { .. } => matches!(step, Step::Wire { .. }),
         Reason::Loop(_) | Reason::TtlExpired => matches!(step, Step::Ttl { .. }),
-        Reason::NoListener { .. } | Reason::WrongBindAddress { .. } => matches!(step, Step::Socket { .. }),
+        Reason::NoListener { .. } | Reason::WrongBindAddress { .. } | Reason::EchoIgnored { .. } => {
+            matches!(step, Step::Socket { .. })
+        }
         Reason::Undecided(_) => false,
     }
 }

@@ -11,7 +11,7 @@ use hopyard_net::{
 };
 use serde::Serialize;
 
-use crate::filter::{self, Kept, Level, Mark, Passed, Seen};
+use crate::filter::{self, Kept, Level, Mark, Passed, Seen, Stopped};
 use crate::forwarding::{forwards, not_forwarding};
 use crate::header::{Content, Frame};
 use crate::lookup::{self, Disbelief, Found, Question, known};
@@ -86,6 +86,14 @@ pub struct Hop {
     /// The switches that it crosses behind the node.
     #[serde(skip)]
     pub crossed: Vec<NsName>,
+}
+
+impl Hop {
+    /// Does it go on by a way that the node has learnt by a redirect, and no route of its tables has?
+    pub fn is_redirected(&self) -> bool {
+        let routes = self.route.as_ref().map_or(&[][..], FibRoute::next_hops);
+        self.next.as_ref().is_some_and(|next| !routes.is_empty() && !routes.contains(next))
+    }
 }
 
 /// How it ends.
@@ -206,6 +214,7 @@ pub(crate) fn walk_with(
         came: packet,
         frame: None,
         kept: Kept::default(),
+        shown: None,
     };
     walker.go(state, &mut budget)
 }
@@ -230,6 +239,7 @@ pub(crate) fn step(snapshot: &Snapshot, at: &NsName, by: &NextHop, dst: IpAddr) 
         came: packet,
         frame: None,
         kept: Kept::default(),
+        shown: None,
     };
     walker.deliver_frame(node, &state, by, link).map(|(end, _)| end)
 }
@@ -261,6 +271,8 @@ struct State {
     frame: Option<Frame>,
     /// What this node has put on it.
     kept: Kept,
+    /// As the chain saw it that has dropped it.
+    shown: Option<Packet>,
 }
 
 /// What a node does with a packet before it looks for the neighbour.
@@ -310,7 +322,7 @@ impl Walker<'_> {
             {
                 routed = self.route(node, &mut state);
             }
-            (hop.routed, hop.sent) = (state.packet, state.packet);
+            (hop.routed, hop.sent) = (state.packet, state.shown.unwrap_or(state.packet));
             if let Mark::Known(mark) = state.kept.mark {
                 hop.mark = mark;
             }
@@ -478,19 +490,27 @@ impl Walker<'_> {
     }
 
     /// The ways on that a packet may take here.
-    fn ways<'r>(&self, node: &NodeState, state: &State, route: &'r FibRoute) -> Vec<&'r NextHop> {
-        let hops = lookup::usable_hops(node, route);
-        match self.choices.get(&(state.at.clone(), state.packet.dst)) {
-            Some(chosen) if hops.contains(&chosen) => hops.into_iter().filter(|hop| *hop == chosen).collect(),
-            _ => hops,
+    fn ways<'r>(&self, node: &'r NodeState, state: &State, route: &'r FibRoute) -> Vec<&'r NextHop> {
+        let dst = state.packet.dst;
+        let learnt = |hop: &'r NextHop| -> &'r NextHop {
+            lookup::redirect(node, route, hop, dst).filter(|_| self.learns).unwrap_or(hop)
+        };
+        let mut hops = lookup::usable_hops(node, route);
+        if let Some(chosen) = self.choices.get(&(state.at.clone(), dst)) {
+            let is_chosen = |hop: &&'r NextHop| *hop == chosen || learnt(hop) == chosen;
+            if hops.iter().any(is_chosen) {
+                hops.retain(is_chosen);
+            }
         }
+        hops.into_iter().map(learnt).collect()
     }
 
     /// Sends it on by one way; the state is then at the next node.
     fn leave(&self, node: &NodeState, state: &mut State, mut hop: Hop, by: &NextHop) -> Result<(), Box<Walk>> {
         let stop = |state: &State, hop: Hop, reason: Reason| {
             let mut hops = state.hops.clone();
-            hops.push(Hop { end: Some(End::Dropped(reason)), ..hop });
+            let sent = state.shown.unwrap_or(hop.sent);
+            hops.push(Hop { end: Some(End::Dropped(reason)), sent, ..hop });
             let translations = state.translations.clone();
             Err(Box::new(Walk { packet: state.packet, hops, by_chance: false, translations }))
         };
@@ -509,7 +529,11 @@ impl Walker<'_> {
             hop.ttl = state.packet.ttl;
         } else {
             let route = hop.route.as_ref();
-            if let Some(limit) = route.and_then(|route| route.hop_limit) {
+            let usual = || match state.packet.family() {
+                Family::Ipv4 => node.habits.map(|habits| habits.ttl),
+                Family::Ipv6 => node.links.get(&by.dev).and_then(|link| link.ipv6.hop_limit),
+            };
+            if let Some(limit) = route.and_then(|route| route.hop_limit).or_else(usual) {
                 state.packet.ttl = limit;
                 hop.ttl = limit;
             }
@@ -523,16 +547,23 @@ impl Walker<'_> {
             }
             // Its source is known by now, whatever becomes of it.
             (hop.came, hop.routed) = (state.packet, state.packet);
+            let of_loopback = state.packet.src.is_some_and(|src| src.is_ipv4() && src.is_loopback());
+            if of_loopback && by.dev != IfName::LO {
+                return stop(state, hop, Reason::SourceAddress);
+            }
         }
         let Some(link) = node.links.get(&by.dev) else {
             return stop(state, hop, Reason::Undecided(format!("there is no interface {}", by.dev)));
         };
-        if state.packet.length > link.mtu && state.packet.may_fragment {
+        // What a route has is for what is sent on: a sender that looks for the size that gets through does not ask it.
+        let of_route = hop.route.as_ref().and_then(|route| route.mtu).filter(|_| state.input.is_some());
+        let mtu = of_route.map_or(link.mtu, |mtu| mtu.min(link.mtu));
+        if state.packet.length > mtu && state.packet.may_fragment {
             // The largest of its pieces.
-            state.packet.length = link.mtu;
+            state.packet.length = mtu;
         }
-        if state.packet.length > link.mtu {
-            let reason = self.too_long(state, by.dev, link.mtu);
+        if state.packet.length > mtu {
+            let reason = self.too_long(state, by.dev, mtu);
             return stop(state, hop, reason);
         }
         let hook = if state.input.is_some() { Hook::Forward } else { Hook::Output };
@@ -597,7 +628,8 @@ impl Walker<'_> {
         let walk = walk_with(self.snapshot, &state.at, error, Some(&sender.node), before, self.choices);
         match (walk.reason(), walk.last()) {
             (Some(why), Some(last)) if !walk.is_undecided() => {
-                Reason::PmtudBlackhole { dev, mtu, lost: last.node.clone(), why: Box::new(why.clone()) }
+                let (lost, why, error) = (last.node.clone(), Box::new(why.clone()), Box::new(last.sent));
+                Reason::PmtudBlackhole { dev, mtu, lost, why, error }
             }
             _ => told,
         }
@@ -640,7 +672,11 @@ impl Walker<'_> {
                 state.kept = kept;
                 None
             }
-            Err(reason) => Some(reason),
+            Err(stopped) => {
+                let Stopped { reason, packet } = *stopped;
+                state.shown = packet;
+                Some(reason)
+            }
         }
     }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hopyard_net::{Endpoint, Family, IfName, IpNet, Mtu, NodeState, NsName, Op, Snapshot, SysctlKey};
+use hopyard_net::{
+    Endpoint, Family, FibAction, FibRoute, IfName, IpNet, Mtu, NodeState, NsName, Op, Route, Snapshot, SysctlKey,
+};
 
 use super::routes::takes;
 use crate::forwarding::conf_key;
@@ -169,7 +171,10 @@ impl<'a> Context<'a> {
                     None => self.let_pass(by, why, &mut found),
                 }
             }
-            Reason::TooBig { dev, .. } | Reason::PmtudBlackhole { dev, .. } => self.widen(&[at(ns, *dev)], &mut found),
+            Reason::EchoIgnored { key } => push(&mut found, LOOSENING, vec![sysctl(ns, key.clone(), "0")]),
+            Reason::TooBig { dev, mtu } | Reason::PmtudBlackhole { dev, mtu, .. } => {
+                self.let_fit(ns, *dev, *mtu, &mut found);
+            }
             Reason::MtuMismatch { at, .. } => self.widen(std::slice::from_ref(at), &mut found),
             Reason::TtlExpired
             | Reason::Loop(_)
@@ -180,7 +185,21 @@ impl<'a> Context<'a> {
             | Reason::Undecided(_) => {}
         }
         self.straighten(&mut found);
+        self.forget_redirects(&mut found);
         found
+    }
+
+    /// Where a node has learnt the way by a redirect, that is forgotten.
+    fn forget_redirects(&self, found: &mut Vec<Proposal>) {
+        for hop in &self.walk.hops {
+            let flush = match Family::of(self.dst) {
+                Family::Ipv4 => SysctlKey::IPV4_FORGET,
+                Family::Ipv6 => SysctlKey::IPV6_FORGET,
+            };
+            if hop.is_redirected() {
+                plain(sysctl(&hop.node, flush, "1"), found);
+            }
+        }
     }
 
     /// Before all else what the nodes on the way should translate and do not: it shows elsewhere, as an address
@@ -291,6 +310,19 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Makes room for a packet at an interface, or on the route along it.
+    fn let_fit(&self, ns: &NsName, dev: IfName, mtu: u32, found: &mut Vec<Proposal>) {
+        let route = self.walk.last().and_then(|hop| hop.route.as_ref()).filter(|route| route.mtu == Some(mtu));
+        match route {
+            Some(FibRoute { key, action: FibAction::Route(kind), src, hop_limit, .. }) => {
+                // The same without it.
+                let route = Route { key: key.clone(), kind: kind.clone(), src: *src, hop_limit: *hop_limit };
+                push(found, INTRUSIVE, vec![Edit::set_route(self.snapshot, ns.clone(), route)]);
+            }
+            _ => self.widen(&[at(ns, dev)], found),
+        }
+    }
+
     /// Raises the MTU of interfaces to what the packet needs.
     fn widen(&self, ends: &[Endpoint], found: &mut Vec<Proposal>) {
         let mut edits = Vec::new();
@@ -306,23 +338,15 @@ impl<'a> Context<'a> {
 
     /// Lets a firewall pass what it drops, and nothing else: last of all.
     fn let_pass(&self, ns: &NsName, reason: &Reason, found: &mut Vec<Proposal>) {
-        let Reason::Firewall { family, table, chain, rule, certain, .. } = reason else { return };
         let Some(hop) = self.walk.last() else { return };
         // Where it is translated, the firewall sees it as one of these. Which one shows when it is tried.
         let flows: BTreeSet<Flow> = [hop.came, hop.routed, hop.sent].iter().filter_map(Flow::of).collect();
         if flows.is_empty() {
             return open(ns, reason, found);
         }
-        let place = rule.map_or(Place::End, Place::Before);
-        let mut places = vec![(place, LOOSENING)];
-        // The end is not reached behind a `goto` or a `return`; and an earlier rule may have done it as well.
-        if rule.is_none() || !certain {
-            places.push((Place::Start, LOOSENING + 1));
-        }
         for flow in flows {
-            for &(place, cost) in &places {
-                let (ns, family, table, chain) = (ns.clone(), family.clone(), table.clone(), chain.clone());
-                push(found, cost, vec![Edit::AcceptFlow { ns, family, table, chain, place, flow }]);
+            for (edit, more) in accepting(ns, reason, flow) {
+                push(found, LOOSENING + more, vec![edit]);
             }
         }
     }
@@ -337,6 +361,21 @@ impl<'a> Context<'a> {
             plain(Edit::Op(Op::SetUp { at: end.clone(), up: true }), found);
         }
     }
+}
+
+/// Rules that let a firewall pass a flow that it drops, and what each costs more than the first.
+pub(super) fn accepting(ns: &NsName, reason: &Reason, flow: Flow) -> Vec<(Edit, u32)> {
+    let Reason::Firewall { family, table, chain, rule, certain, .. } = reason else { return Vec::new() };
+    let mut places = vec![(rule.map_or(Place::End, Place::Before), 0)];
+    // The end is not reached behind a `goto` or a `return`; and an earlier rule may have done it as well.
+    if rule.is_none() || !certain {
+        places.push((Place::Start, 1));
+    }
+    let edit = |place| {
+        let (ns, family, table, chain) = (ns.clone(), family.clone(), table.clone(), chain.clone());
+        Edit::AcceptFlow { ns, family, table, chain, place, flow }
+    };
+    places.into_iter().map(|(place, more)| (edit(place), more)).collect()
 }
 
 /// An ordinary change, unless it restores what was declared and is proposed as that.

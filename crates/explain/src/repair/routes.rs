@@ -72,9 +72,21 @@ impl Context<'_> {
             if node.routes.iter().any(|it| it.derived && it.key == route.key) {
                 route.key.metric = 0;
             }
-            Edit::set_route(self.snapshot, ns.clone(), route)
+            if takes(node, &route) {
+                return Some(Edit::set_route(self.snapshot, ns.clone(), route));
+            }
+            // First the one to the network that its neighbour is on, which did not come with the address.
+            let own = node.links.get(&dev)?.addresses.iter().find(|own| own.net.contains(&via))?;
+            let beside = Route::unicast(own.net.trunc(), vec![NextHop { via: None, dev, weight: 1 }]);
+            Some(Edit::set_route(self.snapshot, ns.clone(), beside))
         };
-        ways.into_iter().map(route).collect()
+        let mut found: Vec<Edit> = Vec::new();
+        for edit in ways.into_iter().filter_map(route) {
+            if !found.contains(&edit) {
+                found.push(edit);
+            }
+        }
+        found
     }
 
     /// The network of an address: as the last router before it has it, rather than its owner, whose

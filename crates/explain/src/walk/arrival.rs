@@ -1,6 +1,6 @@
 //! What a node does with a packet that is for itself.
 
-use hopyard_net::{Family, Hook, IfName, NextHop, NodeState, NsName};
+use hopyard_net::{Family, Habits, Hook, IfName, NextHop, NodeState, NsName};
 
 use super::{State, Walker};
 use crate::filter::Level;
@@ -46,7 +46,16 @@ impl Walker<'_> {
         }
         self.filter(node, &mut state.clone(), Level::Ip, Hook::Input, state.input.or(Some(IfName::LO)), None)
             .or_else(|| listening(node, &state.packet))
+            .or_else(|| ignored(node, &state.packet))
     }
+}
+
+/// Is it a ping that the node is told not to answer?
+fn ignored(node: &NodeState, packet: &Packet) -> Option<Reason> {
+    let is_ping = packet.protocol == Protocol::Icmp && !packet.reply && !packet.too_big;
+    let family = packet.family();
+    let ignores = is_ping && node.habits.is_some_and(|habits| habits.ignores_echo_of(family));
+    ignores.then(|| Reason::EchoIgnored { key: Habits::echo_key(family) })
 }
 
 /// Does something wait for it? `None`: yes, or nobody looked.

@@ -78,6 +78,9 @@ impl Walker<'_> {
             },
         };
         let Some(way) = segment.ends.get(&end) else { return Ok((end, Vec::new())) };
+        if let Some(what) = &way.beyond {
+            return Err(Reason::Undecided(what.clone()));
+        }
         if let Some((mtu, at)) = &way.narrowest
             && state.packet.length > mtu + SPARE
         {
