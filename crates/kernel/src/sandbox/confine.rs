@@ -50,7 +50,7 @@ enum Groups {
 }
 
 /// No process of the sandbox signals one outside, nor connects to an abstract socket outside, by whatever socket it
-/// has (Landlock's scopes, landlock(7)). False: this kernel has no such thing, which came with Linux 6.12.
+/// has (Landlock's scopes, landlock(7)). False: this kernel has no such thing, which came with Linux 6.12, or no more.
 fn keep_signals_inside() -> io::Result<bool> {
     /// linux/landlock.h
     #[repr(C)]
@@ -83,10 +83,14 @@ fn keep_signals_inside() -> io::Result<bool> {
     // SAFETY: the call above has made this descriptor, and nobody else has it.
     let made = unsafe { OwnedFd::from_raw_fd(made) };
     // SAFETY: takes numbers.
-    if unsafe { libc::syscall(libc::SYS_landlock_restrict_self, made.as_raw_fd(), 0_u32) } != 0 {
-        return Err(io::Error::last_os_error());
+    if unsafe { libc::syscall(libc::SYS_landlock_restrict_self, made.as_raw_fd(), 0_u32) } == 0 {
+        return Ok(true);
     }
-    Ok(true)
+    match io::Error::last_os_error() {
+        // This process stands in as many of them as there can be.
+        error if error.raw_os_error() == Some(libc::E2BIG) => Ok(false),
+        error => Err(error),
+    }
 }
 
 fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
