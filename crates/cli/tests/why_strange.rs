@@ -240,13 +240,14 @@ const ROWS: &[Row] = &[
         "m=$(ip -n b -br link show e0 | awk '{print $3}'); in_ s bridge fdb replace $m dev pc master permanent", "open"),
 ];
 
+const THREADS: usize = 6;
+
 #[test]
 fn what_labs_do_not_have_is_followed_or_said_to_be_not_known() {
     if Command::new("ping").arg("-V").output().is_err() {
         println!("skipped: no ping to compare with");
         return;
     }
-    const THREADS: usize = 6;
     let only = std::env::var("STRANGE").ok();
     let wanted = |row: &&Row| only.as_ref().is_none_or(|only| row.name.contains(only.as_str()));
     let queue = Mutex::new(ROWS.iter().filter(wanted));

@@ -497,9 +497,10 @@ fn who_is_told_what_fits_sends_no_more_at_once() {
         assert!(stuck.as_ref().is_err_and(|text| text.starts_with("read: ")), "{}: {stuck:?}", row.name);
         let report = ask(&net, &row, Protocol::Icmp);
         let told = report.repair.and_then(|repair| repair.told).unwrap();
-        let (icmp, ip, told_to) = match row.to.1.contains(':') {
-            false => ("icmp type destination-unreachable icmp code frag-needed", "ip", ["10.0.1.1", "10.0.1.2"]),
-            true => ("icmpv6 type packet-too-big", "ip6", ["fd00:1::1", "fd00:1::2"]),
+        let (icmp, ip, told_to) = if row.to.1.contains(':') {
+            ("icmpv6 type packet-too-big", "ip6", ["fd00:1::1", "fd00:1::2"])
+        } else {
+            ("icmp type destination-unreachable icmp code frag-needed", "ip", ["10.0.1.1", "10.0.1.2"])
         };
         let [from, to] = told_to;
         let expected =
