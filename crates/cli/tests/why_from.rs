@@ -162,10 +162,10 @@ fn a_file_is_written_whole_and_never_over_another_one() {
     std::fs::write(&file, &written[..written.len() / 2]).unwrap();
     let said = place.fails(2, &["why", "--from", &file.display().to_string(), "a", "b"]);
     assert!(said.contains("snapshot.json:") && said.contains("help: the file ends too early"), "{said}");
-    let newer = written.replacen("\"version\": 2", "\"version\": 3", 1);
+    let newer = written.replacen("\"version\": 3", "\"version\": 4", 1);
     std::fs::write(&file, newer).unwrap();
     let said = place.fails(2, &["why", "--from", &file.display().to_string(), "a", "b"]);
-    assert!(said.contains("the recording is of version 3; this program reads up to 2"), "{said}");
+    assert!(said.contains("the recording is of version 4; this program reads up to 3"), "{said}");
     let readme = place.file("README.md", "# A file\n\nof another kind\n");
     let said = place.fails(2, &["why", "--from", &readme, "a", "b"]);
     assert!(said.contains("this is no recording: it is no JSON") && said.contains("`hop record` makes one"), "{said}");

@@ -82,6 +82,8 @@ codes! {
     NoListener = "no-listener";
     /// What waits for it has another address.
     WrongBindAddress = "wrong-bind-address";
+    /// It is a ping, and the node is told to answer none.
+    EchoIgnored = "echo-ignored";
     /// It comes to another node.
     WrongNode = "wrong-node";
     /// Its answer comes to another node.

@@ -8,6 +8,7 @@ use hopyard_net::{
 };
 use serde::Serialize;
 
+use crate::packet::is_link_local;
 use crate::{Flow, segment};
 
 /// A change to one node.
@@ -266,6 +267,20 @@ pub(crate) fn set_sysctl(node: &mut NodeState, key: &SysctlKey, value: &str) {
         *node.bridge_nf.get_or_insert_default().of_mut(family) = number != 0;
         return;
     }
+    let forgets = [(SysctlKey::IPV4_FORGET, Family::Ipv4), (SysctlKey::IPV6_FORGET, Family::Ipv6)];
+    if let Some((_, family)) = forgets.iter().find(|(forgets, _)| forgets == key) {
+        node.redirects.retain(|it| Family::of(it.dst) != *family);
+        return;
+    }
+    if [SysctlKey::IPV4_TTL, SysctlKey::IPV4_IGNORE_ECHO, SysctlKey::IPV6_IGNORE_ECHO].contains(key) {
+        let habits = node.habits.get_or_insert_default();
+        match key {
+            _ if *key == SysctlKey::IPV4_TTL => habits.ttl = number,
+            _ if *key == SysctlKey::IPV4_IGNORE_ECHO => habits.ignores_echo = number != 0,
+            _ => habits.ignores_echo_ipv6 = number != 0,
+        }
+        return;
+    }
     let Some(rest) = key.as_str().strip_prefix("net.ipv4.conf.") else { return };
     let Some((dev, what)) = rest.rsplit_once('.') else { return };
     let conf = if dev == "all" {
@@ -299,13 +314,14 @@ pub(crate) fn add_address(node: &mut NodeState, dev: IfName, net: IpNet) {
         return;
     }
     let secondary = link.addresses.iter().any(|own| own.net.trunc() == net.trunc());
-    link.addresses.push(IfAddress { net, secondary, usable: true, host_only: false });
+    link.addresses.push(IfAddress { secondary, ..IfAddress::new(net) });
     let up = link.up;
     node.routes.push(FibRoute {
         key: host_route(net),
         action: FibAction::Local,
         src: Some(net.addr()),
         hop_limit: None,
+        mtu: None,
         derived: true,
     });
     if up {
@@ -327,7 +343,7 @@ fn add_connected(node: &mut NodeState, dev: IfName, net: IpNet) {
     }
     let src = net.addr().is_ipv4().then_some(net.addr());
     let action = FibAction::Route(RouteKind::Unicast(vec![hop]));
-    node.routes.push(FibRoute { key, action, src, hop_limit: None, derived: true });
+    node.routes.push(FibRoute { key, action, src, hop_limit: None, mtu: None, derived: true });
 }
 
 fn del_address(node: &mut NodeState, dev: IfName, net: IpNet) {
@@ -402,13 +418,9 @@ fn write_op(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
 fn write_route(f: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
     match (&route.kind, route.src, route.hop_limit) {
         (RouteKind::Unicast(hops), None, None) if hops.len() == 1 => match hops[0].via {
-            Some(via) if !link_local(via) => write!(f, "{} via {via}", route.key),
+            Some(via) if !is_link_local(via) => write!(f, "{} via {via}", route.key),
             _ => write!(f, "{route}"),
         },
         _ => write!(f, "{route}"),
     }
-}
-
-fn link_local(addr: std::net::IpAddr) -> bool {
-    matches!(addr, std::net::IpAddr::V6(addr) if addr.is_unicast_link_local())
 }

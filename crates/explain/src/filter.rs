@@ -81,6 +81,14 @@ pub(crate) struct Passed {
     pub(crate) kept: Kept,
 }
 
+/// A packet that does not get through.
+#[derive(Clone, Debug)]
+pub(crate) struct Stopped {
+    pub(crate) reason: Reason,
+    /// As the chain saw it that decides: those before it may have translated it.
+    pub(crate) packet: Option<Packet>,
+}
+
 /// Whose chains are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
@@ -158,7 +166,7 @@ pub(crate) fn chains_of(
 }
 
 /// Runs the chains of a hook; returns the packet that goes on.
-pub(crate) fn check(level: Level, hook: Hook, seen: Seen<'_>) -> Result<Passed, Reason> {
+pub(crate) fn check(level: Level, hook: Hook, seen: Seen<'_>) -> Result<Passed, Box<Stopped>> {
     // Not to be confused with a firewall that has no rules.
     let mut packet = match seen.content {
         Content::Packet(packet) => Some(*packet),
@@ -167,7 +175,8 @@ pub(crate) fn check(level: Level, hook: Hook, seen: Seen<'_>) -> Result<Passed, 
     let Some(rules) = &seen.node.firewall else {
         // The packet that is asked for comes to it as well, and then that is said.
         let passed = Passed { packet, kept: seen.kept };
-        return if packet.is_some() { Err(Reason::Undecided(UNREAD.to_owned())) } else { Ok(passed) };
+        let unread = || Box::new(Stopped { reason: Reason::Undecided(UNREAD.to_owned()), packet });
+        return if packet.is_some() { Err(unread()) } else { Ok(passed) };
     };
     let mut to_be = seen.translated;
     let mut is_translated = false;
@@ -188,7 +197,7 @@ pub(crate) fn check(level: Level, hook: Hook, seen: Seen<'_>) -> Result<Passed, 
         if level == Level::Device && base.devices.is_empty() && decides {
             // In a recording of an earlier version.
             let what = format!("chain {} {} {} looks at frames", chain.family, chain.table, chain.name);
-            return Err(Reason::Undecided(what));
+            return Err(Box::new(Stopped { reason: Reason::Undecided(what), packet }));
         }
         let firewall = |chain: &Chain, rule: Option<&Rule>, rejects: bool, certain: bool| Reason::Firewall {
             hook,
@@ -215,10 +224,14 @@ pub(crate) fn check(level: Level, hook: Hook, seen: Seen<'_>) -> Result<Passed, 
         let outcome = run.chain(chain, 0, 0);
         let certain = run.certain;
         kept = run.kept;
+        let seen_packet = packet;
+        let stopped = |reason| Box::new(Stopped { reason, packet: seen_packet });
         match outcome {
-            Outcome::Drop { chain, rule, rejects } => return Err(firewall(chain, Some(rule), rejects, certain)),
-            Outcome::Beyond(what) => return Err(Reason::Undecided(what)),
-            Outcome::End if base.drops => return Err(firewall(chain, None, false, certain)),
+            Outcome::Drop { chain, rule, rejects } => {
+                return Err(stopped(firewall(chain, Some(rule), rejects, certain)));
+            }
+            Outcome::Beyond(what) => return Err(stopped(Reason::Undecided(what))),
+            Outcome::End if base.drops => return Err(stopped(firewall(chain, None, false, certain))),
             Outcome::Accept | Outcome::End => {}
             Outcome::Translated(translation) => {
                 // The source of such a packet was chosen for another destination, and it is routed again.
@@ -227,7 +240,7 @@ pub(crate) fn check(level: Level, hook: Hook, seen: Seen<'_>) -> Result<Passed, 
                 let Some(packet) = packet.as_mut().filter(|_| !own && level == Level::Ip) else {
                     let whose = if own { "the node's own packets" } else { "it" };
                     let what = format!("chain {} {} translates {whose}", chain.table, chain.name);
-                    return Err(Reason::Undecided(what));
+                    return Err(Box::new(Stopped { reason: Reason::Undecided(what), packet: seen_packet }));
                 };
                 is_translated = true;
                 translation.apply(packet);

@@ -21,6 +21,8 @@ pub struct Flow {
     pub port: u16,
     /// Is the port the one that they come from?
     pub answers: bool,
+    /// They are errors: that a packet was too long (RFC 1191, RFC 8201).
+    pub too_big: bool,
 }
 
 /// What is known of the headers (linux/netfilter/nf_tables.h, RFC 791, RFC 8200, RFC 9293).
@@ -28,8 +30,7 @@ const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 
 impl Flow {
-    /// That of a packet, as it is in one place. `None`: it has no source yet, or is no part of what is asked about,
-    /// but an error that a router sends.
+    /// That of a packet, as it is in one place. `None`: it has no source yet.
     pub(crate) fn of(packet: &Packet) -> Option<Self> {
         let Packet { src, dst, protocol, reply, too_big, .. } = *packet;
         let port = match (protocol, reply) {
@@ -37,7 +38,7 @@ impl Flow {
             (_, false) => packet.destination_port,
             (_, true) => packet.source_port,
         };
-        Some(Flow { src: src?, dst, protocol, port, answers: reply }).filter(|_| !too_big)
+        Some(Flow { src: src?, dst, protocol, port, answers: reply, too_big })
     }
 
     /// The steps of a rule that accepts it in a table of a family, as nft(8) makes them.
@@ -68,6 +69,14 @@ impl Flow {
         }
         steps.push(RuleStep::Load { register: 1, what: Loaded::Layer4Protocol });
         steps.push(RuleStep::equal(vec![self.protocol.number(family)]));
+        if self.too_big {
+            let (kind, code) = if family == Family::Ipv4 { (3, Some(4)) } else { (2, None) };
+            for (offset, value) in [(0, Some(kind)), (1, code)] {
+                let Some(value) = value else { continue };
+                steps.push(RuleStep::Payload { register: 1, base: TRANSPORT_HEADER, offset, length: 1 });
+                steps.push(RuleStep::equal(vec![value]));
+            }
+        }
         if self.protocol != Protocol::Icmp {
             let offset = if self.answers { 0 } else { 2 };
             steps.push(RuleStep::Payload { register: 1, base: TRANSPORT_HEADER, offset, length: 2 });
@@ -81,13 +90,15 @@ impl Flow {
 impl fmt::Display for Flow {
     /// What a rule says that matches it: nft(8).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Flow { src, dst, protocol, port, answers } = self;
+        let Flow { src, dst, protocol, port, answers, too_big } = self;
         let (ip, icmp) = match Family::of(*dst) {
             Family::Ipv4 => ("ip", "icmp"),
             Family::Ipv6 => ("ip6", "icmpv6"),
         };
         write!(f, "{ip} saddr {src} {ip} daddr {dst} ")?;
         match protocol {
+            _ if *too_big && dst.is_ipv4() => f.write_str("icmp type destination-unreachable icmp code frag-needed"),
+            _ if *too_big => f.write_str("icmpv6 type packet-too-big"),
             Protocol::Icmp => write!(f, "meta l4proto {icmp}"),
             _ => write!(f, "{} {} {port}", protocol.name(), if *answers { "sport" } else { "dport" }),
         }
@@ -114,8 +125,13 @@ mod tests {
             ("bridge", six),
             ("netdev", six),
         ] {
-            for (protocol, answers) in [(Protocol::Icmp, false), (Protocol::Tcp, false), (Protocol::Udp, true)] {
-                let flow = Flow { src, dst, protocol, port: 80, answers };
+            for (protocol, answers, too_big) in [
+                (Protocol::Icmp, false, false),
+                (Protocol::Tcp, false, false),
+                (Protocol::Udp, true, false),
+                (Protocol::Icmp, false, true),
+            ] {
+                let flow = Flow { src, dst, protocol, port: 80, answers, too_big };
                 let chain = Chain {
                     family: family.to_owned(),
                     table: "fw".to_owned(),
@@ -125,7 +141,10 @@ mod tests {
                 };
                 let text = Ruleset::default().text_of(&chain, &Rule { handle: 1, steps: flow.accept(family) });
                 // nft(8) takes both names, and lists the one of the protocol.
-                let text = text.replace("ipv6-icmp", "icmpv6");
+                let text = text.replace("ipv6-icmp", "icmpv6").replace("icmp code 4", "icmp code frag-needed");
+                // Which nft(8) says by itself.
+                let text =
+                    text.replace("meta l4proto icmp icmp ", "icmp ").replace("meta l4proto icmpv6 icmpv6 ", "icmpv6 ");
                 assert_eq!(text, format!("{flow} accept"), "{family}");
             }
         }

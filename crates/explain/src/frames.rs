@@ -113,7 +113,7 @@ impl Carried<'_> {
         let has_none = level == Level::Ip && matches!(hook, Hook::Output | Hook::Postrouting);
         let seen = Seen { input, output, ..Seen::frame(node, self.content, self.frame) };
         let seen = Seen { frame: seen.frame.filter(|_| !has_none), ..seen };
-        filter::check(level, hook, seen).map(drop).map_err(|why| Dropped::new(ns, why))
+        filter::check(level, hook, seen).map(drop).map_err(|stopped| Dropped::new(ns, stopped.reason))
     }
 
     /// Out of the interface, and over the bridges.
@@ -182,7 +182,7 @@ impl Inside<'_, '_> {
             kept: self.kept,
             ..Seen::frame(self.node, content, frame)
         };
-        let Passed { packet, kept } = filter::check(level, hook, seen)?;
+        let Passed { packet, kept } = filter::check(level, hook, seen).map_err(|stopped| stopped.reason)?;
         self.kept = kept;
         match (packet, content) {
             (Some(after), Content::Packet(before)) if after.ends() != before.ends() => {

@@ -11,6 +11,7 @@ mod derive;
 mod edit;
 mod filter;
 mod flow;
+mod forwarding;
 mod frames;
 mod header;
 mod hidden;

@@ -133,16 +133,21 @@ fn in_table<'a>(
 
 pub(crate) fn is_usable(node: &NodeState, route: &FibRoute, output: Option<IfName>) -> bool {
     match &route.action {
-        FibAction::Route(RouteKind::Unicast(hops)) => hops.iter().any(|hop| hop_is_usable(node, hop, output)),
+        FibAction::Route(RouteKind::Unicast(hops)) => {
+            hops.iter().any(|hop| hop_is_usable(node, route.key.family(), hop, output))
+        }
         // Of `lo`, so not through another interface.
         FibAction::Local => output.is_none_or(|dev| dev == IfName::LO),
         _ => true,
     }
 }
 
-fn hop_is_usable(node: &NodeState, hop: &NextHop, output: Option<IfName>) -> bool {
+fn hop_is_usable(node: &NodeState, family: Family, hop: &NextHop, output: Option<IfName>) -> bool {
     let skips = |link: &LinkState| {
-        let ignores = link.conf.ignore_routes_with_linkdown || node.all.ignore_routes_with_linkdown;
+        let ignores = match family {
+            Family::Ipv4 => link.conf.ignore_routes_with_linkdown || node.all.ignore_routes_with_linkdown,
+            Family::Ipv6 => link.ipv6.ignore_routes_with_linkdown,
+        };
         // Without an address an interface has no part in IPv4, and what led there is dead (`fib_disable_ip()`).
         let four = hop.via.is_some_and(|via| via.is_ipv4());
         let no_part = four && !link.addresses.iter().any(|own| own.net.addr().is_ipv4());
@@ -153,7 +158,15 @@ fn hop_is_usable(node: &NodeState, hop: &NextHop, output: Option<IfName>) -> boo
 
 /// The ways on of a route that can be used now.
 pub(crate) fn usable_hops<'a>(node: &NodeState, route: &'a FibRoute) -> Vec<&'a NextHop> {
-    route.next_hops().iter().filter(|hop| hop_is_usable(node, hop, None)).collect()
+    route.next_hops().iter().filter(|hop| hop_is_usable(node, route.key.family(), hop, None)).collect()
+}
+
+/// The way that the node has learnt for a destination, in the place of one that a route has.
+pub(crate) fn redirect<'a>(node: &'a NodeState, route: &FibRoute, hop: &NextHop, dst: IpAddr) -> Option<&'a NextHop> {
+    let is_it = |it: &&hopyard_net::Redirect| {
+        it.dst == dst && it.table == route.key.table && it.hop.dev == hop.dev && it.hop != *hop
+    };
+    node.redirects.iter().find(is_it).map(|it| &it.hop)
 }
 
 /// Is it an address of the node?
@@ -171,16 +184,17 @@ pub(crate) fn source(node: &NodeState, route: &FibRoute, hop: Option<&NextHop>, 
     }
     let hop = hop?;
     match Family::of(dst) {
-        Family::Ipv4 => source_v4(node, hop.dev, hop.via.unwrap_or(dst)),
+        Family::Ipv4 => source_v4(node, hop.dev, hop.via.unwrap_or(dst), hop.via.is_none()),
         Family::Ipv6 => source_v6(node, hop.dev, dst),
     }
 }
 
 /// The first address of the interface, one of the gateway's network rather than another; where it
-/// has none, the first one of another interface.
-pub(crate) fn source_v4(node: &NodeState, dev: IfName, towards: IpAddr) -> Option<IpAddr> {
+/// has none, the first one of another interface. `on_link`: for what is on the link, not behind a gateway.
+pub(crate) fn source_v4(node: &NodeState, dev: IfName, towards: IpAddr, on_link: bool) -> Option<IpAddr> {
     let candidates = |link: &LinkState| -> Vec<IpNet> {
         let fit = link.addresses.iter().filter(|own| own.net.addr().is_ipv4() && !own.secondary && !own.host_only);
+        let fit = fit.filter(|own| on_link || !own.link_only);
         fit.map(|own| own.net).collect()
     };
     let here = candidates(node.links.get(&dev)?);
@@ -193,13 +207,15 @@ pub(crate) fn source_v4(node: &NodeState, dev: IfName, towards: IpAddr) -> Optio
     others.into_iter().find_map(|link| candidates(link).first().map(IpNet::addr))
 }
 
-/// RFC 6724, section 5: scope, then the interface that it leaves by, then the label, then the
-/// longest common prefix; the first of equals.
+/// RFC 6724, section 5: scope, then whether it is still preferred, then the interface that it leaves by, then the label, then
+/// the longest common prefix; the first of equals.
 fn source_v6(node: &NodeState, dev: IfName, dst: IpAddr) -> Option<IpAddr> {
+    /// More is better, the first first.
+    type Rank = (bool, bool, bool, bool, u32);
     let IpAddr::V6(dst) = dst else { return None };
     let mut links: Vec<(&IfName, &LinkState)> = node.links.iter().filter(|(_, link)| link.up).collect();
     links.sort_by_key(|(_, link)| link.index);
-    let mut best: Option<((bool, bool, bool, u32), IpAddr)> = None;
+    let mut best: Option<(Rank, IpAddr)> = None;
     for (name, link) in links {
         for own in link.addresses.iter().filter(|own| own.usable && !own.host_only) {
             let IpAddr::V6(addr) = own.net.addr() else { continue };
@@ -208,7 +224,7 @@ fn source_v6(node: &NodeState, dev: IfName, dst: IpAddr) -> Option<IpAddr> {
                 continue;
             }
             let common = (u128::from(addr) ^ u128::from(dst)).leading_zeros().min(u32::from(own.net.prefix_len()));
-            let rank = (scope, *name == dev, label(addr) == label(dst), common);
+            let rank = (scope, !own.deprecated, *name == dev, label(addr) == label(dst), common);
             if best.is_none_or(|(other, _)| rank > other) {
                 best = Some((rank, addr.into()));
             }
@@ -289,4 +305,19 @@ pub(crate) fn check_source(
 pub(crate) fn main_route(node: &NodeState, to: IpAddr) -> Option<&FibRoute> {
     let routes = node.routes.iter().filter(|it| it.key.table == RouteKey::MAIN && it.key.prefix.contains(&to));
     routes.max_by_key(|it| (it.key.prefix.prefix_len(), Reverse(it.metric())))
+}
+
+/// The destinations of the table `main`.
+pub(crate) fn known(node: &NodeState, family: Family) -> Vec<IpNet> {
+    let main = node.routes.iter().filter(|route| {
+        let link_local = matches!(route.key.prefix, IpNet::V6(net) if net.network().is_unicast_link_local());
+        route.key.table == RouteKey::MAIN
+            && route.key.family() == family
+            && matches!(route.action, FibAction::Route(_))
+            && !link_local
+    });
+    let mut known: Vec<_> = main.map(|route| route.key.prefix).collect();
+    known.sort_unstable();
+    known.dedup();
+    known
 }

@@ -130,3 +130,7 @@ pub fn no_single_node(addr: IpAddr) -> Option<&'static str> {
         _ => None,
     }
 }
+
+pub(crate) fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
+}

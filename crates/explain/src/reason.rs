@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use hopyard_net::{Endpoint, FibRoute, Hook, IfName, IpNet, Listener, MacAddr, NsName, PolicyRule, SysctlKey};
 use serde::Serialize;
 
-use crate::Code;
+use crate::{Code, Packet};
 
 /// Why a packet ends at a node. [`code`](Reason::code) is stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -146,6 +146,8 @@ pub enum Reason {
         lost: NsName,
         /// Why it does.
         why: Box<Reason>,
+        /// The error, as it is where it ends.
+        error: Box<Packet>,
     },
     /// It is larger than the other end takes in, which drops it without a word.
     MtuMismatch {
@@ -167,6 +169,11 @@ pub enum Reason {
     WrongBindAddress {
         /// The socket.
         listener: Listener,
+    },
+    /// It is a ping, and the node is told to answer none.
+    EchoIgnored {
+        /// The switch.
+        key: SysctlKey,
     },
     /// It comes to another node than it should.
     WrongNode {
@@ -242,6 +249,7 @@ impl Reason {
             Reason::TtlExpired => Code::TtlExpired,
             Reason::NoListener { .. } => Code::NoListener,
             Reason::WrongBindAddress { .. } => Code::WrongBindAddress,
+            Reason::EchoIgnored { .. } => Code::EchoIgnored,
             Reason::WrongNode { .. } if back => Code::ReturnToWrongNode,
             Reason::WrongNode { .. } => Code::WrongNode,
             Reason::SourceAddress => Code::SourceAddress,

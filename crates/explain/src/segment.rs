@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use hopyard_net::{Endpoint, Family, FibAction, IfName, LinkKind, LinkState, MacAddr, NodeState, NsName, Snapshot};
+use hopyard_net::{
+    Endpoint, Family, FibAction, IfName, IpNet, LinkKind, LinkState, MacAddr, NodeState, NsName, Snapshot,
+};
 
 use crate::frames;
 use crate::header::Question;
@@ -17,7 +19,7 @@ pub(crate) struct Segment {
     pub(crate) ends: BTreeMap<Endpoint, Way>,
     /// Interfaces that would let them on and are down.
     pub(crate) down: Vec<Endpoint>,
-    /// Why it is not known whether frames get through.
+    /// Why it is not known who else gets frames.
     pub(crate) beyond: Option<String>,
     /// An interface by which they leave what is known.
     pub(crate) outside: Option<Endpoint>,
@@ -30,6 +32,8 @@ pub(crate) struct Way {
     pub(crate) narrowest: Option<(u32, Endpoint)>,
     /// The bridges that it crosses.
     pub(crate) crossings: Vec<Crossing>,
+    /// Why it is not known whether it gets through.
+    pub(crate) beyond: Option<String>,
 }
 
 /// A bridge that a frame crosses.
@@ -52,6 +56,12 @@ impl Way {
     pub(crate) fn back(&self) -> Vec<Crossing> {
         let turned = |it: &Crossing| Crossing { bridge: it.bridge.clone(), input: it.output, output: it.input };
         self.crossings.iter().rev().map(turned).collect()
+    }
+
+    /// By an interface or a bridge.
+    fn by(mut self, at: &Endpoint, link: &LinkState) -> Self {
+        self.beyond = self.beyond.or_else(|| link.beyond.as_ref().map(|what| format!("{at}: {what}")));
+        self
     }
 
     fn through(mut self, bridge: &Endpoint, input: Option<IfName>, output: Option<IfName>) -> Self {
@@ -80,8 +90,9 @@ pub(crate) fn segment(snapshot: &Snapshot, from: &Endpoint, as_wired: bool) -> S
     let mut seen = BTreeSet::from([from.clone()]);
     let mut todo: VecDeque<(Endpoint, Way)> = VecDeque::new();
     if start.kind == LinkKind::Bridge {
+        note_sharing(from, start, &mut found);
         for port in ports_of(snapshot, from) {
-            let way = Way::default().through(from, None, Some(port.dev));
+            let way = Way::default().by(from, start).through(from, None, Some(port.dev));
             leave(snapshot, &port, way, as_wired, &mut found, &mut todo);
         }
     } else {
@@ -96,7 +107,8 @@ pub(crate) fn segment(snapshot: &Snapshot, from: &Endpoint, as_wired: bool) -> S
             Some((bytes, _)) if *bytes <= link.mtu => way.narrowest.clone(),
             _ => Some((link.mtu, at.clone())),
         };
-        let way = Way { narrowest, ..way };
+        let way = Way { narrowest, ..way }.by(&at, link);
+        note_sharing(&at, link, &mut found);
         let Some(bridge) = link.master else {
             found.ends.insert(at, way);
             continue;
@@ -107,9 +119,8 @@ pub(crate) fn segment(snapshot: &Snapshot, from: &Endpoint, as_wired: bool) -> S
             found.down.push(bridge);
             continue;
         }
-        if let Some(what) = &state.beyond {
-            found.beyond.get_or_insert_with(|| format!("{bridge}: {what}"));
-        }
+        let way = way.by(&bridge, state);
+        note_sharing(&bridge, state, &mut found);
         if seen.insert(bridge.clone()) {
             for port in ports_of(snapshot, &bridge).into_iter().filter(|port| *port != at) {
                 let way = way.clone().through(&bridge, Some(at.dev), Some(port.dev));
@@ -122,6 +133,13 @@ pub(crate) fn segment(snapshot: &Snapshot, from: &Endpoint, as_wired: bool) -> S
     found
 }
 
+/// Frames that come to an interface come to those that stand on it as well, which nobody follows.
+fn note_sharing(at: &Endpoint, link: &LinkState, found: &mut Segment) {
+    if let Some(by) = &link.shared_by {
+        found.beyond.get_or_insert_with(|| format!("{by} stands on {at} and gets frames by it; that is not followed"));
+    }
+}
+
 /// A frame leaves by an interface, and comes to the other end of its cable.
 fn leave(
     snapshot: &Snapshot,
@@ -132,6 +150,8 @@ fn leave(
     todo: &mut VecDeque<(Endpoint, Way)>,
 ) {
     let Some(link) = link_at(snapshot, by) else { return };
+    let way = way.by(by, link);
+    note_sharing(by, link, found);
     let Some(peer) = peer_of(link) else {
         if !matches!(link.kind, LinkKind::Loopback) {
             found.beyond.get_or_insert_with(|| format!("{by} leads out of what is known"));
@@ -192,9 +212,9 @@ pub(crate) fn who_has(
                 Some(Err(refusal)) => answers.refusals.push((end.clone(), refusal)),
                 None => {}
             },
-            // Neighbour discovery speaks for the addresses of the interface alone.
+            // Neighbour discovery speaks for the interface alone.
             IpAddr::V6(_) => {
-                if link.addresses.iter().any(|own| own.usable && own.net.addr() == addr) {
+                if answers_for(node, end.dev, link, addr) {
                     // The answer is a packet of its own, and goes where the neighbour table says.
                     let wrong = node.neighbours.iter().find(|it| {
                         it.permanent
@@ -215,6 +235,15 @@ pub(crate) fn who_has(
     answers
 }
 
+/// `ndisc_recv_ns()`: an address of the interface; that of all routers of a network (RFC 4291, section 2.6.1; none of two
+/// addresses, RFC 6164); or one for which the node was told to answer.
+fn answers_for(node: &NodeState, dev: IfName, link: &LinkState, addr: IpAddr) -> bool {
+    let of_routers = |net: IpNet| net.prefix_len() < 127 && net.network() == addr;
+    let forwards = node.forwards_ipv6;
+    link.addresses.iter().any(|own| own.usable && (own.net.addr() == addr || forwards && of_routers(own.net)))
+        || forwards && link.ipv6.proxy_ndp && node.proxied.contains(&(dev, addr))
+}
+
 /// `arp_process()`: is a request answered? `None`: the address is not the node's.
 fn arp(
     node: &NodeState,
@@ -224,13 +253,16 @@ fn arp(
     asker: Option<IpAddr>,
 ) -> Option<Result<(), ArpRefusal>> {
     let question = Packet { src: asker, ..Packet::probe(addr, Protocol::Icmp, 0) };
-    let local = match lookup::find(node, &lookup::Question::of(&question, Some(dev))) {
-        Found::Route(route) => route.action == FibAction::Local,
-        _ => false,
+    let route = match lookup::find(node, &lookup::Question::of(&question, Some(dev))) {
+        Found::Route(route) => Some(route),
+        _ => None,
     };
-    if !local {
-        let proxy = link.conf.proxy_arp || node.all.proxy_arp;
-        return (proxy && link.conf.forwarding).then_some(Ok(()));
+    if route.is_none_or(|route| route.action != FibAction::Local) {
+        let told = link.conf.proxy_arp || node.all.proxy_arp || node.proxied.contains(&(dev, addr));
+        // For what is elsewhere, and for whom it believes.
+        let elsewhere = route?.next_hops().iter().find(|hop| hop.dev != dev)?;
+        let believes = lookup::check_source(node, &question, dev, Some(elsewhere.dev)).is_none();
+        return (told && link.conf.forwarding && believes).then_some(Ok(()));
     }
     match lookup::check_source(node, &question, dev, None) {
         Some(Disbelief::OwnAddress) => return Some(Err(ArpRefusal::OwnAddress)),

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use hopyard_net::{Endpoint, Family, FibRoute, Hook, IfName, MacAddr, NodeState, RouteKey, Snapshot, SysctlKey};
 
 use crate::filter::{Level, chains_of};
-use crate::walk::{End, Hop, Walk, forwarding_of};
+use crate::forwarding::forwarding_of;
+use crate::walk::{End, Hop, Walk};
 use crate::{Packet, Protocol, Reason};
 
 /// One thing that the kernel looks at.
@@ -306,7 +307,9 @@ fn is_end(step: &Step, reason: &Reason, part: Part) -> bool {
         Reason::TooBig { .. } | Reason::PmtudBlackhole { .. } => matches!(step, Step::Size { .. }),
         Reason::MtuMismatch { .. } => matches!(step, Step::Wire { .. }),
         Reason::Loop(_) | Reason::TtlExpired => matches!(step, Step::Ttl { .. }),
-        Reason::NoListener { .. } | Reason::WrongBindAddress { .. } => matches!(step, Step::Socket { .. }),
+        Reason::NoListener { .. } | Reason::WrongBindAddress { .. } | Reason::EchoIgnored { .. } => {
+            matches!(step, Step::Socket { .. })
+        }
         Reason::Undecided(_) => false,
     }
 }

@@ -1,20 +1,23 @@
 //! A packet's way, hop by hop, each with the thing that decides.
 
+mod arrival;
+mod next_hop;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    Endpoint, Family, FibAction, FibRoute, Hook, IfName, LinkState, NextHop, NodeState, NsName, RouteKey, RouteKind,
-    Snapshot, SysctlKey,
+    Endpoint, Family, FibAction, FibRoute, Hook, IfName, NextHop, NodeState, NsName, RouteKind, Snapshot,
 };
 use serde::Serialize;
 
-use crate::filter::{self, Kept, Level, Mark, Passed, Seen};
-use crate::frames::Carried;
+use crate::filter::{self, Kept, Level, Mark, Passed, Seen, Stopped};
+use crate::forwarding::{forwards, not_forwarding};
 use crate::header::{Content, Frame};
-use crate::lookup::{self, Disbelief, Found, Question};
-use crate::segment::{self, Segment};
-use crate::{Packet, Protocol, Reason, no_single_node};
+use crate::lookup::{self, Disbelief, Found, Question, known};
+use crate::packet::is_link_local;
+use crate::{Packet, Protocol, Reason, no_single_node, segment};
+use next_hop::learnt;
 
 /// A packet's way through the nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -85,6 +88,14 @@ pub struct Hop {
     pub crossed: Vec<NsName>,
 }
 
+impl Hop {
+    /// Does it go on by a way that the node has learnt by a redirect, and no route of its tables has?
+    pub fn is_redirected(&self) -> bool {
+        let routes = self.route.as_ref().map_or(&[][..], FibRoute::next_hops);
+        self.next.as_ref().is_some_and(|next| !routes.is_empty() && !routes.contains(next))
+    }
+}
+
 /// How it ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -93,24 +104,6 @@ pub enum End {
     Delivered,
     /// Somewhere else.
     Dropped(Reason),
-}
-
-/// What the node at the other end of a link learns when a packet is sent to it: where the address is
-/// from which it is asked for its own. Nothing, where nobody needs to ask.
-fn learnt(
-    snapshot: &Snapshot,
-    from: &NsName,
-    next: &NextHop,
-    packet: &Packet,
-    to: &Endpoint,
-) -> Option<((Endpoint, IpAddr), Endpoint)> {
-    let node = snapshot.nodes.get(from)?;
-    let addr = next.via.unwrap_or(packet.dst);
-    if node.neighbours.iter().any(|it| it.dev == next.dev && it.addr == addr) {
-        return None;
-    }
-    let asker = segment::asker(node, next.dev, packet, addr)?;
-    Some(((to.clone(), asker), Endpoint { ns: from.clone(), dev: next.dev }))
 }
 
 /// Which of several equal routes a node takes for a packet, as far as somebody has asked it.
@@ -221,6 +214,7 @@ pub(crate) fn walk_with(
         came: packet,
         frame: None,
         kept: Kept::default(),
+        shown: None,
     };
     walker.go(state, &mut budget)
 }
@@ -245,12 +239,10 @@ pub(crate) fn step(snapshot: &Snapshot, at: &NsName, by: &NextHop, dst: IpAddr) 
         came: packet,
         frame: None,
         kept: Kept::default(),
+        shown: None,
     };
     walker.deliver_frame(node, &state, by, link).map(|(end, _)| end)
 }
-
-/// What a veth end takes in beyond its MTU: room for a VLAN tag.
-const SPARE: u32 = 4;
 
 /// So many ways are tried where several are equal.
 pub(crate) const BRANCHES: usize = 512;
@@ -279,6 +271,8 @@ struct State {
     frame: Option<Frame>,
     /// What this node has put on it.
     kept: Kept,
+    /// As the chain saw it that has dropped it.
+    shown: Option<Packet>,
 }
 
 /// What a node does with a packet before it looks for the neighbour.
@@ -328,7 +322,7 @@ impl Walker<'_> {
             {
                 routed = self.route(node, &mut state);
             }
-            (hop.routed, hop.sent) = (state.packet, state.packet);
+            (hop.routed, hop.sent) = (state.packet, state.shown.unwrap_or(state.packet));
             if let Mark::Known(mark) = state.kept.mark {
                 hop.mark = mark;
             }
@@ -496,19 +490,27 @@ impl Walker<'_> {
     }
 
     /// The ways on that a packet may take here.
-    fn ways<'r>(&self, node: &NodeState, state: &State, route: &'r FibRoute) -> Vec<&'r NextHop> {
-        let hops = lookup::usable_hops(node, route);
-        match self.choices.get(&(state.at.clone(), state.packet.dst)) {
-            Some(chosen) if hops.contains(&chosen) => hops.into_iter().filter(|hop| *hop == chosen).collect(),
-            _ => hops,
+    fn ways<'r>(&self, node: &'r NodeState, state: &State, route: &'r FibRoute) -> Vec<&'r NextHop> {
+        let dst = state.packet.dst;
+        let learnt = |hop: &'r NextHop| -> &'r NextHop {
+            lookup::redirect(node, route, hop, dst).filter(|_| self.learns).unwrap_or(hop)
+        };
+        let mut hops = lookup::usable_hops(node, route);
+        if let Some(chosen) = self.choices.get(&(state.at.clone(), dst)) {
+            let is_chosen = |hop: &&'r NextHop| *hop == chosen || learnt(hop) == chosen;
+            if hops.iter().any(is_chosen) {
+                hops.retain(is_chosen);
+            }
         }
+        hops.into_iter().map(learnt).collect()
     }
 
     /// Sends it on by one way; the state is then at the next node.
     fn leave(&self, node: &NodeState, state: &mut State, mut hop: Hop, by: &NextHop) -> Result<(), Box<Walk>> {
         let stop = |state: &State, hop: Hop, reason: Reason| {
             let mut hops = state.hops.clone();
-            hops.push(Hop { end: Some(End::Dropped(reason)), ..hop });
+            let sent = state.shown.unwrap_or(hop.sent);
+            hops.push(Hop { end: Some(End::Dropped(reason)), sent, ..hop });
             let translations = state.translations.clone();
             Err(Box::new(Walk { packet: state.packet, hops, by_chance: false, translations }))
         };
@@ -527,7 +529,11 @@ impl Walker<'_> {
             hop.ttl = state.packet.ttl;
         } else {
             let route = hop.route.as_ref();
-            if let Some(limit) = route.and_then(|route| route.hop_limit) {
+            let usual = || match state.packet.family() {
+                Family::Ipv4 => node.habits.map(|habits| habits.ttl),
+                Family::Ipv6 => node.links.get(&by.dev).and_then(|link| link.ipv6.hop_limit),
+            };
+            if let Some(limit) = route.and_then(|route| route.hop_limit).or_else(usual) {
                 state.packet.ttl = limit;
                 hop.ttl = limit;
             }
@@ -541,16 +547,23 @@ impl Walker<'_> {
             }
             // Its source is known by now, whatever becomes of it.
             (hop.came, hop.routed) = (state.packet, state.packet);
+            let of_loopback = state.packet.src.is_some_and(|src| src.is_ipv4() && src.is_loopback());
+            if of_loopback && by.dev != IfName::LO {
+                return stop(state, hop, Reason::SourceAddress);
+            }
         }
         let Some(link) = node.links.get(&by.dev) else {
             return stop(state, hop, Reason::Undecided(format!("there is no interface {}", by.dev)));
         };
-        if state.packet.length > link.mtu && state.packet.may_fragment {
+        // What a route has is for what is sent on: a sender that looks for the size that gets through does not ask it.
+        let of_route = hop.route.as_ref().and_then(|route| route.mtu).filter(|_| state.input.is_some());
+        let mtu = of_route.map_or(link.mtu, |mtu| mtu.min(link.mtu));
+        if state.packet.length > mtu && state.packet.may_fragment {
             // The largest of its pieces.
-            state.packet.length = link.mtu;
+            state.packet.length = mtu;
         }
-        if state.packet.length > link.mtu {
-            let reason = self.too_long(state, by.dev, link.mtu);
+        if state.packet.length > mtu {
+            let reason = self.too_long(state, by.dev, mtu);
             return stop(state, hop, reason);
         }
         let hook = if state.input.is_some() { Hook::Forward } else { Hook::Output };
@@ -615,185 +628,11 @@ impl Walker<'_> {
         let walk = walk_with(self.snapshot, &state.at, error, Some(&sender.node), before, self.choices);
         match (walk.reason(), walk.last()) {
             (Some(why), Some(last)) if !walk.is_undecided() => {
-                Reason::PmtudBlackhole { dev, mtu, lost: last.node.clone(), why: Box::new(why.clone()) }
+                let (lost, why, error) = (last.node.clone(), Box::new(why.clone()), Box::new(last.sent));
+                Reason::PmtudBlackhole { dev, mtu, lost, why, error }
             }
             _ => told,
         }
-    }
-
-    /// From an interface to the one that takes the frame in, and over which switches.
-    fn deliver_frame(
-        &self,
-        node: &NodeState,
-        state: &State,
-        by: &NextHop,
-        link: &LinkState,
-    ) -> Result<(Endpoint, Vec<NsName>), Reason> {
-        let dev = by.dev;
-        let here = Endpoint { ns: state.at.clone(), dev };
-        let addr = by.via.unwrap_or(state.packet.dst);
-        if !link.up {
-            return Err(Reason::LinkDown(dev));
-        }
-        if !link.carrier {
-            return Err(Reason::NoCarrier { dev, peer: segment::peer_of(link).cloned() });
-        }
-        if dev == IfName::LO {
-            return Err(Reason::Undecided("it is sent to `lo`, and is no address of the node".to_owned()));
-        }
-        let segment = segment::segment(self.snapshot, &here, false);
-        let known = node.neighbours.iter().find(|it| it.dev == dev && it.addr == addr);
-        let end = match known {
-            Some(known) => {
-                let found = segment::end_with_mac(self.snapshot, &segment, known.mac);
-                let wrong = |leads_to| Reason::WrongNeighbour {
-                    addr,
-                    dev,
-                    mac: known.mac,
-                    permanent: known.permanent,
-                    leads_to,
-                };
-                match found {
-                    Some(end) => {
-                        let family = state.packet.family();
-                        let takes = |node: &NodeState| lookup::is_own(node, addr) || forwards(node, family, end.dev);
-                        // A router there sends on what it gets, for whomever it is.
-                        if known.permanent && !self.snapshot.nodes.get(&end.ns).is_some_and(takes) {
-                            return Err(wrong(Some(end)));
-                        }
-                        end
-                    }
-                    None if segment.beyond.is_some() => return Err(undecided(&segment)),
-                    // A frame to an address that no interface has is dropped by all that it comes to.
-                    None => {
-                        let behind = self.behind_mac(&here, known.mac);
-                        match behind {
-                            Some(down) if !known.permanent || segment::owners(self.snapshot, addr).contains(&down) => {
-                                let down = segment.down.first().cloned();
-                                return Err(Reason::NeighbourUnresolved { addr, dev, down });
-                            }
-                            _ => return Err(wrong(None)),
-                        }
-                    }
-                }
-            }
-            None => match state.learnt.get(&(here.clone(), addr)) {
-                Some(end) if segment.ends.contains_key(end) => end.clone(),
-                _ => self.resolve(node, state, dev, addr, by.via.is_none(), &segment)?,
-            },
-        };
-        let Some(way) = segment.ends.get(&end) else { return Ok((end, Vec::new())) };
-        if let Some((mtu, at)) = &way.narrowest
-            && state.packet.length > mtu + SPARE
-        {
-            return Err(Reason::MtuMismatch { at: at.clone(), mtu: *mtu });
-        }
-        let mac = segment::link_at(self.snapshot, &end).and_then(|link| link.mac);
-        let frame = Frame::between(link.mac, known.map(|known| known.mac).or(mac));
-        let knows = |ns: &NsName| self.before.nodes.contains(ns);
-        let content = Content::Packet(&state.packet);
-        Carried { snapshot: self.snapshot, content, frame, knows: &knows }.carry(&here, way)?;
-        Ok((end, way.switches().cloned().collect()))
-    }
-
-    /// Asks who has an address, as ARP and neighbour discovery do.
-    fn resolve(
-        &self,
-        node: &NodeState,
-        state: &State,
-        dev: IfName,
-        addr: IpAddr,
-        on_link: bool,
-        segment: &Segment,
-    ) -> Result<Endpoint, Reason> {
-        let asker = segment::asker(node, dev, &state.packet, addr);
-        let link = node.links.get(&dev);
-        if addr.is_ipv6() && asker.is_none() {
-            // Neighbour discovery needs an address to ask from (RFC 4861, section 7.2.2). A network that is only planned
-            // has none, and will have.
-            let own = link.into_iter().flat_map(|link| &link.addresses).map(|own| own.net.addr());
-            if let Some(own) = own.into_iter().find(|own| is_link_local(*own)) {
-                let what =
-                    format!("{own} on {dev} is not ready yet (tentative), and no neighbour is asked for until then");
-                return Err(Reason::Undecided(what));
-            }
-        }
-        let here = Endpoint { ns: state.at.clone(), dev };
-        let is_own = link.is_some_and(|link| link.addresses.iter().any(|own| own.net.addr() == addr));
-        if is_own && addr.is_ipv6() {
-            // Whoever says to have an own address is not believed.
-            return Err(Reason::NeighbourUnresolved { addr, dev, down: None });
-        }
-        let mut answers = segment::who_has(self.snapshot, &here, segment, addr, asker);
-        match (answers.owners.as_slice(), answers.refusals.first()) {
-            ([one], _) => Ok(one.clone()),
-            ([], _) if segment.beyond.is_some() => Err(undecided(segment)),
-            ([], _) if answers.beyond.is_some() => Err(Reason::Undecided(answers.beyond.unwrap_or_default())),
-            ([], None) if !answers.dropped.is_empty() => Err(answers.dropped.swap_remove(0)),
-            ([], Some((by, why))) => Err(Reason::ArpRefused { addr, dev, by: by.clone(), why: *why }),
-            ([], None) => {
-                let elsewhere = segment::owners(self.snapshot, addr);
-                let wired = segment::segment(self.snapshot, &here, true);
-                let on_this_segment = elsewhere.iter().any(|owner| wired.ends.contains_key(owner));
-                let net = link.and_then(|link| link.addresses.iter().find(|own| own.net.contains(&addr)));
-                match net {
-                    Some(own) if on_link && !elsewhere.is_empty() && !on_this_segment => {
-                        Err(Reason::WrongMask { addr, dev, net: own.net })
-                    }
-                    _ => {
-                        let down = segment.down.first().cloned();
-                        Err(Reason::NeighbourUnresolved { addr, dev, down })
-                    }
-                }
-            }
-            (owners, _) => Err(Reason::DuplicateAddress { addr, owners: owners.to_vec() }),
-        }
-    }
-
-    /// The interface with an Ethernet address that would be reached if all were up.
-    fn behind_mac(&self, from: &Endpoint, mac: hopyard_net::MacAddr) -> Option<Endpoint> {
-        segment::end_with_mac(self.snapshot, &segment::segment(self.snapshot, from, true), mac)
-    }
-
-    /// What the node does with what is for itself.
-    fn deliver(&self, node: &NodeState, state: &State) -> Option<Reason> {
-        // Who has the address may have sent it on to another node.
-        let sent_on =
-            |wanted: &NsName| state.translations.iter().any(|it| it.node == *wanted && it.before.dst != it.after.dst);
-        if let Some(wanted) = self.wanted
-            && *wanted != state.at
-            && !sent_on(wanted)
-        {
-            return Some(Reason::WrongNode { wanted: wanted.clone() });
-        }
-        if state.input.is_none() {
-            // From itself to itself, through `lo`.
-            let lo = node.links.get(&IfName::LO).is_some_and(|lo| lo.up);
-            if !lo {
-                return Some(Reason::LinkDown(IfName::LO));
-            }
-            let lo = IfName::LO;
-            let by = NextHop { via: None, dev: lo, weight: 1 };
-            let mut state = state.clone();
-            for (level, hook, input, output) in [
-                (Level::Ip, Hook::Output, None, Some(&by)),
-                (Level::Ip, Hook::Postrouting, None, Some(&by)),
-                (Level::Device, Hook::Egress, None, Some(&by)),
-                (Level::Device, Hook::Ingress, Some(lo), None),
-                (Level::Ip, Hook::Prerouting, Some(lo), None),
-            ] {
-                let before = state.packet;
-                let filtered = self.filter(node, &mut state, level, hook, input, output);
-                if filtered.is_some() {
-                    return filtered;
-                }
-                if state.packet != before {
-                    return Some(Reason::Undecided("it is translated on its way to the node itself".to_owned()));
-                }
-            }
-        }
-        self.filter(node, &mut state.clone(), Level::Ip, Hook::Input, state.input.or(Some(IfName::LO)), None)
-            .or_else(|| listening(node, &state.packet))
     }
 
     /// Runs the chains of a hook; the packet may be another one then.
@@ -833,7 +672,11 @@ impl Walker<'_> {
                 state.kept = kept;
                 None
             }
-            Err(reason) => Some(reason),
+            Err(stopped) => {
+                let Stopped { reason, packet } = *stopped;
+                state.shown = packet;
+                Some(reason)
+            }
         }
     }
 
@@ -864,39 +707,6 @@ impl Walker<'_> {
     }
 }
 
-/// `taken_for_it`: who sent it here took this node for the destination.
-pub(crate) fn not_forwarding(
-    node: &NodeState,
-    family: Family,
-    taken_for_it: bool,
-    dev: IfName,
-    by: Option<IfName>,
-) -> Reason {
-    if taken_for_it {
-        return Reason::NotAnOwner;
-    }
-    let elsewhere = node.links.iter().any(|(name, link)| *name != IfName::LO && link.conf.forwarding);
-    let key = match (family, elsewhere) {
-        (Family::Ipv4, true) => forwarding_of(dev).unwrap_or(SysctlKey::IPV4_FORWARD),
-        _ => family.forwarding_key(),
-    };
-    Reason::ForwardingOff { key, by }
-}
-
-/// `net.ipv4.conf.IF.forwarding`.
-pub(crate) fn forwarding_of(dev: IfName) -> Option<SysctlKey> {
-    conf_key(dev, "forwarding")
-}
-
-/// `net.ipv4.conf.IF.KEY`, with the dots of the name as sysctl(8) wants them.
-pub(crate) fn conf_key(dev: IfName, key: &str) -> Option<SysctlKey> {
-    format!("net.ipv4.conf.{}.{key}", dev.as_str().replace('.', "/")).parse().ok()
-}
-
-pub(crate) fn is_link_local(addr: IpAddr) -> bool {
-    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
-}
-
 /// Is it for another host at the bridge by which it came, now that it is translated? Then it does not come to the routing
 /// of a bridge that lets rules about packets see frames: `br_nf_pre_routing_finish()` (net/bridge/br_netfilter_hooks.c) gives
 /// it back to the bridge, which sends nothing out by the port that it came in by.
@@ -911,68 +721,12 @@ fn passes_on_by_itself(node: &NodeState, state: &State, dev: IfName, route: &Fib
         && node.links.get(&dev).is_some_and(sees)
 }
 
-pub(crate) fn forwards(node: &NodeState, family: Family, input: IfName) -> bool {
-    match family {
-        Family::Ipv4 => node.links.get(&input).is_some_and(|link| link.conf.forwarding),
-        Family::Ipv6 => node.forwards_ipv6,
-    }
-}
-
 fn disbelief(node: &NodeState, packet: &Packet, input: IfName, output: Option<IfName>) -> Option<Reason> {
     lookup::check_source(node, packet, input, output).map(|disbelief| match disbelief {
         Disbelief::OwnAddress => Reason::LocalSource,
         Disbelief::NoWayBack { strict, back_by } => Reason::RpFilter { strict, back_by },
         Disbelief::Beyond(what) => Reason::Undecided(what),
     })
-}
-
-/// The destinations of the table `main`.
-pub(crate) fn known(node: &NodeState, family: Family) -> Vec<hopyard_net::IpNet> {
-    let main = node.routes.iter().filter(|route| {
-        let link_local =
-            matches!(route.key.prefix, hopyard_net::IpNet::V6(net) if net.network().is_unicast_link_local());
-        route.key.table == RouteKey::MAIN
-            && route.key.family() == family
-            && matches!(route.action, FibAction::Route(_))
-            && !link_local
-    });
-    let mut known: Vec<_> = main.map(|route| route.key.prefix).collect();
-    known.sort_unstable();
-    known.dedup();
-    known
-}
-
-/// Does something wait for it? `None`: yes, or nobody looked.
-fn listening(node: &NodeState, packet: &Packet) -> Option<Reason> {
-    if packet.protocol == Protocol::Icmp || packet.reply {
-        return None;
-    }
-    let listeners = node.listeners.as_ref()?;
-    let tcp = packet.protocol == Protocol::Tcp;
-    let family = packet.family();
-    let takes_family = |it: &hopyard_net::Listener| {
-        it.family == family || family == Family::Ipv4 && !it.only_ipv6 && it.addr.is_none()
-    };
-    let same_port = listeners.iter().filter(|it| it.tcp == tcp && it.port == packet.destination_port);
-    let mut other = None;
-    for it in same_port {
-        if takes_family(it) && it.addr.is_none_or(|addr| addr == packet.dst) {
-            let beyond = || Reason::Undecided(format!("the socket at port {} is bound to an interface", it.port));
-            return it.bound_to_device.then(beyond);
-        }
-        other.get_or_insert(*it);
-    }
-    Some(match other {
-        Some(listener) => Reason::WrongBindAddress { listener },
-        None => Reason::NoListener { others: listeners.iter().filter(|it| it.tcp == tcp).copied().collect() },
-    })
-}
-
-fn undecided(segment: &Segment) -> Reason {
-    if let Some(by) = &segment.outside {
-        return Reason::LeavesKnown { by: by.clone() };
-    }
-    Reason::Undecided(segment.beyond.clone().unwrap_or_else(|| "the segment".to_owned()))
 }
 
 /// The nodes of the circle that closes here.

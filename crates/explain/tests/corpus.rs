@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use hopyard_explain::{Choices, End, Outcome, Packet, Protocol, Query, Repair, Verdict, Walk, explain, repair};
 use hopyard_formats::SourceFile;
-use hopyard_formats::recording::Recording;
+use hopyard_formats::recording::{Recording, VERSION};
 use hopyard_net::{Op, RouteKey, Snapshot};
 use proptest::prelude::*;
 
@@ -117,7 +117,8 @@ fn every_recorded_network_is_explained_as_expected() {
         let recording = recording(&case);
         // What is written of it is the file, to the byte; but for the version, of one that is older.
         let text = std::fs::read_to_string(case.join("snapshot.json")).unwrap();
-        let text = text.replacen("\n  \"version\": 1,", "\n  \"version\": 2,", 1);
+        let head = |version: u32| format!("\n  \"version\": {version},");
+        let text = (1..VERSION).fold(text, |text, older| text.replacen(&head(older), &head(VERSION), 1));
         assert!(recording.to_text().unwrap() == text, "{}: written anew it is another file", case.display());
         let query = question(&case, &recording);
         let verdict = explain(&recording.snapshot, &query, &Choices::new());

@@ -6,7 +6,8 @@ mod common;
 use common::{ask, at, chain, told, type_in};
 use hopyard_explain::{Choices, Outcome, Packet, Protocol, Query, repair};
 use hopyard_net::{
-    Family, FibAction, IfAddress, LinkState, NextHop, Op, PolicyRule, Route, RouteKey, RouteKind, RuleAction, Snapshot,
+    Family, FibAction, FibRoute, IfAddress, LinkState, NextHop, Op, PolicyRule, Redirect, Route, RouteKey, RouteKind,
+    RuleAction, Snapshot,
 };
 
 fn chain_with(faults: &[&str]) -> Snapshot {
@@ -196,7 +197,7 @@ fn firewalls_see_neighbour_discovery_and_not_arp() {
 #[test]
 fn who_has_no_address_to_ask_from_yet_is_not_blamed() {
     let mut net = chain();
-    let tentative = IfAddress { net: "fe80::1/64".parse().unwrap(), secondary: false, usable: false, host_only: false };
+    let tentative = IfAddress { usable: false, ..IfAddress::new("fe80::1/64".parse().unwrap()) };
     link(&mut net, "r1:rr").addresses.push(tentative);
     assert_eq!(says(&net, &ask("a", "fd00:3::2")), "? there r1 undecided");
     // Its own packets ask from their own address.
@@ -297,4 +298,147 @@ fn what_is_for_a_group_of_nodes_is_no_matter_of_routes() {
     for dst in ["224.0.0.1", "255.255.255.255", "0.0.0.0"] {
         assert_eq!(says(&net, &ask("h1", dst)), "? there h1 undecided", "{dst}");
     }
+}
+
+// ------------------------------------------------- what networks have that are no labs: crates/cli/tests/why_strange.rs
+
+#[test]
+fn a_redirect_takes_the_place_of_the_next_hop_until_it_is_forgotten() {
+    // c, d and e at one switch; e has 10.9.0.1, c sends to d, which has told it about e.
+    let mut net = segment();
+    for line in ["e addr 10.9.0.1/32 dev lo", "c route 10.9.0.0/24 via 10.0.0.2 dev eth0"] {
+        type_in(&mut net, line);
+    }
+    let query = ask("c", "10.9.0.1");
+    assert_eq!(says(&net, &query), "there d forwarding-off");
+    let dev = "eth0".parse().unwrap();
+    let hop = NextHop { via: Some("10.0.0.3".parse().unwrap()), dev, weight: 1 };
+    let redirect = |table| Redirect { table, dst: "10.9.0.1".parse().unwrap(), hop: hop.clone() };
+    net.nodes.get_mut("c").unwrap().redirects = vec![redirect(RouteKey::MAIN + 1)];
+    assert_eq!(says(&net, &query), "there d forwarding-off", "of another table");
+    net.nodes.get_mut("c").unwrap().redirects = vec![redirect(RouteKey::MAIN)];
+    assert_eq!(says(&net, &query), "");
+    let verdict = told(&net, &query);
+    assert!(verdict.there.hops[0].is_redirected() && !verdict.there.hops[1].is_redirected());
+    assert_eq!(verdict.there.nodes().map(ToString::to_string).collect::<Vec<_>>(), ["c", "e"]);
+    // To another destination it says nothing.
+    assert_eq!(says(&net, &ask("c", "10.9.0.2")), "there d forwarding-off");
+    // One that leads nowhere is forgotten, and it works again.
+    type_in(&mut net, "d sysctl net.ipv4.ip_forward 1");
+    type_in(&mut net, "d route 10.9.0.0/24 via 10.0.0.3 dev eth0");
+    let nobody = NextHop { via: Some("10.0.0.9".parse().unwrap()), ..hop };
+    let redirect = Redirect { hop: nobody, ..redirect(RouteKey::MAIN) };
+    net.nodes.get_mut("c").unwrap().redirects = vec![redirect];
+    assert_eq!(says(&net, &query), "there c neighbour-unresolved");
+    repairs(&net, &query, &[], &["c: sysctl -w net.ipv4.route.flush=1"]);
+}
+
+#[test]
+fn what_stands_on_an_interface_or_a_port_leaves_it_open() {
+    let query = ask("c", "10.0.0.2");
+    let mut net = segment();
+    link(&mut net, "sw:p1").beyond = Some("the port is isolated".to_owned());
+    assert_eq!(says(&net, &query), "? there c undecided");
+    assert_eq!(says(&net, &ask("c", "10.0.0.3")), "", "by other ports it goes on");
+    // Who has the address is known; who else gets frames does not matter then.
+    let mut net = segment();
+    link(&mut net, "d:eth0").shared_by = Some("the macvlan x:mv0".to_owned());
+    assert_eq!(says(&net, &query), "");
+    assert_eq!(says(&net, &ask("c", "10.0.0.9")), "? there c undecided");
+    let mac = hopyard_net::MacAddr::from_bytes([2, 0, 0, 0, 9, 9]);
+    type_in(&mut net, &format!("c neigh 10.0.0.2 {mac} dev eth0 learnt"));
+    assert_eq!(says(&net, &query), "? there c undecided");
+}
+
+#[test]
+fn a_ping_may_be_ignored_and_all_else_taken_in() {
+    let mut net = chain_with(&["b listen tcp 0.0.0.0 80", "b sysctl net.ipv4.icmp_echo_ignore_all 1"]);
+    assert_eq!(says(&net, &ask("a", "10.0.3.2")), "there b echo-ignored");
+    assert_eq!(says(&net, &ask("a", "fd00:3::2")), "");
+    assert_eq!(says(&net, &tcp("a", "10.0.3.2")), "");
+    assert_eq!(says(&net, &ask("b", "10.0.1.2")), "", "what it asks itself is answered");
+    repairs(&net, &ask("a", "10.0.3.2"), &[], &["b: sysctl -w net.ipv4.icmp_echo_ignore_all=0"]);
+    type_in(&mut net, "b sysctl net.ipv6.icmp.echo_ignore_all 1");
+    assert_eq!(says(&net, &ask("a", "fd00:3::2")), "there b echo-ignored");
+}
+
+#[test]
+fn hops_may_be_few_from_the_start() {
+    let mut net = chain_with(&["a sysctl net.ipv4.ip_default_ttl 2"]);
+    assert_eq!(says(&net, &ask("a", "10.0.3.2")), "there r2 ttl-expired");
+    assert_eq!(says(&net, &ask("a", "10.0.2.2")), "");
+    link(&mut net, "b:br").ipv6.hop_limit = Some(1);
+    assert_eq!(says(&net, &ask("a", "fd00:3::2")), "back r2 ttl-expired");
+}
+
+#[test]
+fn sources_are_chosen_as_their_scope_and_lifetime_allow() {
+    let source = |net: &Snapshot, to: &str| told(net, &ask("a", to)).there.packet.src.unwrap().to_string();
+    let mut net = chain_with(&["a addr 10.7.0.1/32 dev lo", "a addr fd00:1::3/64 dev ra"]);
+    assert_eq!((source(&net, "10.0.3.2").as_str(), source(&net, "fd00:3::2").as_str()), ("10.0.1.2", "fd00:1::2"));
+    for own in &mut link(&mut net, "a:ra").addresses {
+        (own.link_only, own.deprecated) = (own.net.addr().is_ipv4(), own.net.addr().to_string() == "fd00:1::2");
+    }
+    assert_eq!((source(&net, "10.0.3.2").as_str(), source(&net, "fd00:3::2").as_str()), ("10.7.0.1", "fd00:1::3"));
+    assert_eq!(source(&net, "10.0.1.1"), "10.0.1.2", "on the link");
+    let mut net = chain();
+    let route = net.nodes.get_mut("a").unwrap().routes.iter_mut().find(|it| it.key.prefix.to_string() == "0.0.0.0/0");
+    route.unwrap().src = Some("127.5.0.1".parse().unwrap());
+    assert_eq!(says(&net, &ask("a", "10.0.3.2")), "there a source-address");
+}
+
+#[test]
+fn a_route_may_take_less_than_its_interface() {
+    let mut net = chain();
+    let r1 = net.nodes.get_mut("r1").unwrap();
+    r1.routes.iter_mut().find(|it| it.key.prefix.to_string() == "10.0.3.0/24").unwrap().mtu = Some(1280);
+    let query = |length| Query { packet: Packet { length, ..ask("a", "10.0.3.2").packet }, ..ask("a", "10.0.3.2") };
+    assert_eq!(says(&net, &query(1280)), "");
+    assert_eq!(says(&net, &query(1281)), "there r1 mtu");
+    repairs(&net, &query(1281), &[], &["r1: ip route replace 10.0.3.0/24 via 10.0.2.2"]);
+}
+
+#[test]
+fn who_answers_for_another_has_a_way_to_it() {
+    // d answers for 10.0.0.9, which is behind it.
+    let mut net = segment();
+    for line in [
+        "node f",
+        "link d:f f:eth0",
+        "f addr 10.0.0.9/32 dev eth0",
+        "f route 10.0.0.0/24 dev eth0",
+        "d sysctl net.ipv4.ip_forward 1",
+    ] {
+        type_in(&mut net, line);
+    }
+    let query = ask("c", "10.0.0.9");
+    let open = |net: &Snapshot| says(net, &query);
+    assert_eq!(open(&net), "there c wrong-mask");
+    type_in(&mut net, "d sysctl net.ipv4.conf.eth0.proxy_arp 1");
+    assert_eq!(open(&net), "there c wrong-mask", "it has no way to it");
+    type_in(&mut net, "d route 10.0.0.9/32 dev f");
+    type_in(&mut net, "d sysctl net.ipv4.conf.f.proxy_arp 1");
+    assert_eq!(open(&net), "");
+    type_in(&mut net, "d sysctl net.ipv4.conf.eth0.proxy_arp 0");
+    assert_eq!(open(&net), "there c wrong-mask");
+    net.nodes.get_mut("d").unwrap().proxied = vec![("eth0".parse().unwrap(), "10.0.0.9".parse().unwrap())];
+    assert_eq!(open(&net), "");
+}
+
+#[test]
+fn all_routers_of_a_network_have_one_address() {
+    let mut net = chain();
+    // As a kernel has it that forwards.
+    let key = RouteKey { prefix: "fd00:1::/128".parse().unwrap(), table: FibRoute::LOCAL, metric: 0 };
+    let anycast = FibRoute { key, action: FibAction::Local, src: None, hop_limit: None, mtu: None, derived: true };
+    net.nodes.get_mut("r1").unwrap().routes.push(anycast);
+    assert_eq!(says(&net, &ask("a", "fd00:1::")), "");
+    let mut net = chain_with(&["r1 sysctl net.ipv6.conf.all.forwarding 0"]);
+    assert_eq!(says(&net, &ask("a", "fd00:1::")), "there a neighbour-unresolved");
+    // One may forward what comes in there alone.
+    assert_eq!(says(&net, &ask("a", "fd00:3::2")), "there r1 forwarding-off");
+    link(&mut net, "r1:ab").ipv6.force_forwarding = true;
+    assert_eq!(says(&net, &ask("a", "fd00:3::2")), "back r1 forwarding-off");
+    link(&mut net, "r1:rr").ipv6.force_forwarding = true;
+    assert_eq!(says(&net, &ask("a", "fd00:3::2")), "");
 }

@@ -448,7 +448,7 @@ fn a_broadcast_is_not_followed() {
     let mut net = chain();
     let key = hopyard_net::RouteKey { prefix: "10.0.1.255/32".parse().unwrap(), table: 255, metric: 0 };
     let action = hopyard_net::FibAction::Group;
-    let route = hopyard_net::FibRoute { key, action, src: None, hop_limit: None, derived: true };
+    let route = hopyard_net::FibRoute { key, action, src: None, hop_limit: None, mtu: None, derived: true };
     net.nodes.get_mut("a").unwrap().routes.push(route);
     assert_eq!(verdict(&net, &ask("a", "10.0.1.255")), "? there a undecided");
 }

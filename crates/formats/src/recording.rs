@@ -4,7 +4,7 @@
 //! ```json
 //! {
 //!   "format": "hopyard-snapshot",
-//!   "version": 2,
+//!   "version": 3,
 //!   "nodes": {
 //!     "home": {
 //!       "interfaces": {
@@ -35,8 +35,9 @@ use document::NodeDocument;
 /// What a file of this kind says of itself.
 pub const FORMAT: &str = "hopyard-snapshot";
 /// Grows when a file cannot be understood any more by who knows the one before. Since 2 a firewall has sets, its
-/// chains name their interfaces, and a bridge says whether the chains of IP see its frames.
-pub const VERSION: u32 = 2;
+/// chains name their interfaces, and a bridge says whether the chains of IP see its frames; since 3 there is what was learnt by
+/// redirects, for whom a node answers, how it sends and answers, and what stands on an interface.
+pub const VERSION: u32 = 3;
 /// The first one, which is read as well.
 const FIRST: u32 = 1;
 

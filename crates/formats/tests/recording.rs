@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use hopyard_formats::recording::{Declared, DeclaredNode, FORMAT, Recorded, Recording};
 use hopyard_formats::{SourceFile, render};
 use hopyard_net::{
-    BaseChain, BridgeNf, Chain, Comparison, Element, ElementValue, Endpoint, Family, FibAction, FibRoute, Hook,
-    IfAddress, IfName, IpNet, Ipv4Conf, LinkKind, LinkState, Listener, Loaded, MacAddr, Neighbour, NextHop, NodeState,
-    NsName, Op, PolicyRule, RouteKey, RouteKind, Rule, RuleAction, RuleStep, RuleVerdict, Ruleset, Set, Snapshot,
-    Stored,
+    BaseChain, BridgeNf, Chain, Comparison, Element, ElementValue, Endpoint, Family, FibAction, FibRoute, Habits, Hook,
+    IfAddress, IfName, IpNet, Ipv4Conf, Ipv6Conf, LinkKind, LinkState, Listener, Loaded, MacAddr, Neighbour, NextHop,
+    NodeState, NsName, Op, PolicyRule, Redirect, RouteKey, RouteKind, Rule, RuleAction, RuleStep, RuleVerdict, Ruleset,
+    Set, Snapshot, Stored,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -66,12 +66,41 @@ fn conf() -> impl Strategy<Value = Ipv4Conf> {
     )
 }
 
+fn conf6() -> impl Strategy<Value = Ipv6Conf> {
+    (any::<[bool; 3]>(), option::of(any::<u8>())).prop_map(
+        |([force_forwarding, ignore_routes_with_linkdown, proxy_ndp], hop_limit)| Ipv6Conf {
+            force_forwarding,
+            hop_limit,
+            ignore_routes_with_linkdown,
+            proxy_ndp,
+        },
+    )
+}
+
+fn habits() -> impl Strategy<Value = Habits> {
+    any::<(u8, bool, bool)>().prop_map(|(ttl, ignores_echo, ignores_echo_ipv6)| Habits {
+        ttl,
+        ignores_echo,
+        ignores_echo_ipv6,
+    })
+}
+
+fn redirect() -> impl Strategy<Value = Redirect> {
+    (prop_oneof![Just(RouteKey::MAIN), any::<u32>()], addr(), hop()).prop_map(|(table, dst, hop)| Redirect {
+        table,
+        dst,
+        hop,
+    })
+}
+
 fn address() -> impl Strategy<Value = IfAddress> {
-    (net(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(net, secondary, usable, host_only)| IfAddress {
+    (net(), any::<[bool; 5]>()).prop_map(|(net, [secondary, usable, host_only, link_only, deprecated])| IfAddress {
         net,
         secondary,
         usable,
         host_only,
+        link_only,
+        deprecated,
     })
 }
 
@@ -83,19 +112,24 @@ fn link() -> impl Strategy<Value = LinkState> {
         text().prop_map(LinkKind::Other),
     ];
     let parts = (any::<u32>(), option::of(mac()), any::<u32>(), option::of(dev()), any::<bool>(), any::<bool>());
-    (kind, parts, vec(address(), 0..4), conf(), bridge_nf(), option::of(text())).prop_map(
-        |(kind, (index, mac, mtu, master, up, carrier), addresses, conf, bridge_nf, beyond)| LinkState {
-            index,
-            kind,
-            mac,
-            mtu,
-            master,
-            up,
-            carrier,
-            addresses,
-            conf,
-            bridge_nf,
-            beyond,
+    let open = (option::of(text()), option::of(text()));
+    (kind, parts, vec(address(), 0..4), (conf(), conf6()), bridge_nf(), open).prop_map(
+        |(kind, (index, mac, mtu, master, up, carrier), addresses, (conf, ipv6), bridge_nf, (beyond, shared_by))| {
+            LinkState {
+                index,
+                kind,
+                mac,
+                mtu,
+                master,
+                up,
+                carrier,
+                addresses,
+                conf,
+                ipv6,
+                bridge_nf,
+                beyond,
+                shared_by,
+            }
         },
     )
 }
@@ -116,12 +150,14 @@ fn route() -> impl Strategy<Value = FibRoute> {
         any::<u8>().prop_map(FibAction::Other),
     ];
     let table = prop_oneof![Just(RouteKey::MAIN), any::<u32>()];
-    (net(), table, any::<u32>(), action, option::of(addr()), option::of(any::<u8>()), any::<bool>()).prop_map(
-        |(prefix, table, metric, action, src, hop_limit, derived)| FibRoute {
+    let metrics = (option::of(any::<u8>()), option::of(any::<u32>()));
+    (net(), table, any::<u32>(), action, option::of(addr()), metrics, any::<bool>()).prop_map(
+        |(prefix, table, metric, action, src, (hop_limit, mtu), derived)| FibRoute {
             key: RouteKey { prefix, table, metric },
             action,
             src,
             hop_limit,
+            mtu,
             derived,
         },
     )
@@ -279,8 +315,14 @@ fn node() -> impl Strategy<Value = NodeState> {
     let bridge_nf = option::of(bridge_nf());
     let tables = (vec(route(), 0..4), vec(policy_rule(), 0..3), vec(neighbour, 0..3));
     let rest = (conf(), any::<bool>(), option::of(vec(listener(), 0..3)), firewall, bridge_nf);
-    (btree_map(dev(), link(), 0..4), tables, rest).prop_map(
-        |(links, (routes, rules, neighbours), (all, forwards_ipv6, listeners, firewall, bridge_nf))| NodeState {
+    let beside = (vec(redirect(), 0..3), vec((dev(), addr()), 0..3), option::of(habits()));
+    (btree_map(dev(), link(), 0..4), tables, rest, beside).prop_map(
+        |(
+            links,
+            (routes, rules, neighbours),
+            (all, forwards_ipv6, listeners, firewall, bridge_nf),
+            (redirects, proxied, habits),
+        )| NodeState {
             links,
             routes,
             rules,
@@ -290,6 +332,9 @@ fn node() -> impl Strategy<Value = NodeState> {
             listeners,
             firewall,
             bridge_nf,
+            redirects,
+            proxied,
+            habits,
         },
     )
 }
@@ -406,11 +451,11 @@ help: `hop record` makes one",
 help: `hop record` makes one",
     );
     refused(
-        "{\n  \"format\": \"hopyard-snapshot\",\n  \"version\": 3,\n  \"flows\": {}\n}",
+        "{\n  \"format\": \"hopyard-snapshot\",\n  \"version\": 4,\n  \"flows\": {}\n}",
         "\
-[later-version] error: the recording is of version 3; this program reads up to 2
+[later-version] error: the recording is of version 4; this program reads up to 3
  --> x.json:3:3
-3 |   \"version\": 3,
+3 |   \"version\": 4,
   |   ^^^^^^^^^
 help: a newer hop reads it",
     );
@@ -418,8 +463,8 @@ help: a newer hop reads it",
     refused(
         &format!("{head}\"nodes\": {{\"a\": {{\"interfaces\": {{}}, \"colour\": 1}}}}}}"),
         "\
-[bad-recording] error: unknown field `colour`, expected one of `interfaces`, `routes`, `rules`, `neighbours`, \
-`ipv4_all`, `ipv6_forwarding`, `listeners`, `firewall`, `bridge_nf`
+[bad-recording] error: unknown field `colour`, expected one of `interfaces`, `routes`, `rules`, `neighbours`, `proxied`, `redirects`, \
+`ipv4_all`, `ipv6_forwarding`, `listeners`, `firewall`, `bridge_nf`, `habits`
  --> x.json:2:42
 2 | \"nodes\": {\"a\": {\"interfaces\": {}, \"colour\": 1}}}
   |                                          ^",

@@ -4,20 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    AltName, BridgeNf, Family, FibAction, FibRoute, IfName, IpNet, Ipv4Conf, MacAddr, Mtu, Neighbour, NextHop,
-    PolicyRule, Route, RouteKey, RouteKind, RuleAction,
+    AltName, BridgeNf, Family, FibAction, FibRoute, IfName, IpNet, Ipv4Conf, Ipv6Conf, MacAddr, Mtu, Neighbour,
+    NextHop, PolicyRule, Redirect, Route, RouteKey, RouteKind, RuleAction,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope};
 use netlink_packet_route::link::{
-    AfSpecInet, AfSpecUnspec, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
-    LinkMessage, Prop,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, Prop,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::nsid::NsidAttribute;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteType,
+    RouteVia,
 };
 use netlink_packet_route::rule::{RuleAttribute, RuleFlags, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -44,8 +45,12 @@ pub(crate) struct FoundLink {
     pub(crate) mtu_bytes: u32,
     /// `net.ipv4.conf.DEV`, as far as it decides about packets.
     pub(crate) conf: Ipv4Conf,
-    /// A bridge that looks at more than Ethernet addresses.
+    /// `net.ipv6.conf.DEV`, the same.
+    pub(crate) ipv6: Ipv6Conf,
+    /// What decides about its frames besides Ethernet addresses, and is not followed.
     pub(crate) beyond: Option<String>,
+    /// The interface that it stands on, and shares frames with, and the number of the namespace of that, if it is another one.
+    pub(crate) shares: Option<(IfIndex, Option<i32>)>,
     /// A bridge whose frames the chains of IP see.
     pub(crate) bridge_nf: BridgeNf,
 }
@@ -82,6 +87,7 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
     let mut kind = None;
     let mut peer = header.index;
     let mut namespace = None;
+    let mut port = None;
     let mut found = FoundLink {
         index: header.index,
         dev: IfName::LO,
@@ -95,7 +101,9 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
         carrier: header.flags.contains(LinkFlags::LowerUp),
         mtu_bytes: 0,
         conf: Ipv4Conf::default(),
+        ipv6: Ipv6Conf::default(),
         beyond: None,
+        shares: None,
         bridge_nf: BridgeNf::default(),
     };
     for attribute in attributes {
@@ -116,6 +124,7 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
                     _ => None,
                 });
                 found.beyond = infos.iter().find_map(bridge_beyond);
+                port = infos.iter().find_map(port_beyond);
                 found.bridge_nf = infos.iter().find_map(bridge_nf).unwrap_or_default();
             }
             LinkAttribute::PropList(properties) => {
@@ -125,6 +134,11 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
                 }));
             }
             LinkAttribute::AfSpecUnspec(families) => {
+                let ipv6 = families.iter().find_map(|family| match family {
+                    AfSpecUnspec::Inet6(parts) => parts.iter().find_map(ipv6_conf),
+                    _ => None,
+                });
+                found.ipv6 = ipv6.unwrap_or_default();
                 let parts = families.iter().filter_map(|family| match family {
                     AfSpecUnspec::Inet(parts) => Some(parts),
                     _ => None,
@@ -146,6 +160,13 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
         }
     }
     found.dev = dev?;
+    // A port takes a moment to work when it comes up, and does not while it is down.
+    let works = found.up && found.carrier;
+    found.beyond = found.beyond.or(port.filter(|_| works));
+    if header.flags.contains(LinkFlags::Noarp) && header.link_layer_type == LinkLayerType::Ether {
+        found.beyond.get_or_insert_with(|| "it asks and answers nobody for addresses (NOARP)".to_owned());
+    }
+    found.shares = kind.filter(|kind| shares_frames(kind)).map(|_| (peer, namespace));
     found.kind = match kind {
         Some(InfoKind::Veth) => FoundKind::Veth { peer, namespace },
         Some(InfoKind::Bridge) => FoundKind::Bridge,
@@ -177,6 +198,49 @@ fn bridge_beyond(info: &LinkInfo) -> Option<String> {
     filters.then(|| "the bridge filters VLANs".to_owned())
 }
 
+/// What decides in a port of a bridge besides Ethernet addresses, or in another thing that the interface is a part of.
+fn port_beyond(info: &LinkInfo) -> Option<String> {
+    let parts = match info {
+        LinkInfo::PortKind(InfoPortKind::Bridge) => return None,
+        LinkInfo::PortKind(kind) => return Some(format!("it is a part of a {kind} interface")),
+        LinkInfo::PortData(InfoPortData::BridgePort(parts)) => parts,
+        _ => return None,
+    };
+    let what = parts.iter().find_map(|part| match part {
+        InfoBridgePort::State(state) if *state != BridgePortState::Forwarding => {
+            Some("as a port it does not forward (spanning tree)")
+        }
+        InfoBridgePort::Isolated(true) => Some("the port is isolated"),
+        InfoBridgePort::Locked(true) => Some("the port is locked"),
+        InfoBridgePort::UnicastFlood(false)
+        | InfoBridgePort::BroadcastFlood(false)
+        | InfoBridgePort::MulticastFlood(false) => Some("the port does not get what is flooded"),
+        InfoBridgePort::Learning(false) => Some("the port does not learn"),
+        InfoBridgePort::ProxyARP(true) | InfoBridgePort::ProxyARPWifi(true) | InfoBridgePort::NeighSupress(true) => {
+            Some("the bridge answers for others at the port")
+        }
+        _ => None,
+    });
+    what.map(str::to_owned)
+}
+
+/// Does an interface of that kind get frames from the one that it stands on, by an Ethernet address of its own, or by more?
+fn shares_frames(kind: &InfoKind) -> bool {
+    matches!(kind, InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap)
+}
+
+/// What `net.ipv6.conf` says of an interface.
+fn ipv6_conf(part: &AfSpecInet6) -> Option<Ipv6Conf> {
+    let AfSpecInet6::DevConf(conf) = part else { return None };
+    let limit = u8::try_from(conf.hoplimit).ok();
+    Some(Ipv6Conf {
+        force_forwarding: conf.force_forwarding != 0,
+        hop_limit: limit.filter(|limit| *limit != Ipv6Conf::HOP_LIMIT),
+        ignore_routes_with_linkdown: conf.ignore_routes_with_linkdown != 0,
+        proxy_ndp: conf.proxy_ndp != 0,
+    })
+}
+
 /// Does a bridge show its frames to the chains of IP, whatever the sysctls say?
 fn bridge_nf(info: &LinkInfo) -> Option<BridgeNf> {
     let LinkInfo::Data(InfoData::Bridge(parts)) = info else { return None };
@@ -201,6 +265,10 @@ pub(crate) struct FoundAddr {
     pub(crate) usable: bool,
     /// For this machine alone.
     pub(crate) host_only: bool,
+    /// IPv4: for its own link alone.
+    pub(crate) link_only: bool,
+    /// Its preferred lifetime is over.
+    pub(crate) deprecated: bool,
 }
 
 /// An address, with the marks that tell whose it is.
@@ -232,6 +300,8 @@ pub(crate) fn address(message: &RouteNetlinkMessage) -> Option<FoundAddr> {
         automatic: from_kernel || !has(AddressFlags::Permanent),
         usable: addr.addr().is_ipv4() || !has(AddressFlags::Tentative) && !has(AddressFlags::Dadfailed),
         host_only: header.scope == AddressScope::Host,
+        link_only: addr.addr().is_ipv4() && header.scope == AddressScope::Link,
+        deprecated: addr.addr().is_ipv6() && has(AddressFlags::Deprecated),
     })
 }
 
@@ -248,7 +318,7 @@ pub(crate) fn is_own_accord(addr: IpNet, loopback: bool, mac: Option<MacAddr>) -
 /// A route that somebody added. `None`: the kernel's own, or one that [`RouteKey`] cannot tell from
 /// others (by type of service or source).
 pub(crate) fn route(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<Route> {
-    let Entry { route, by_more } = entry(message, names)?;
+    let Entry { route, by_more } = entry(in_table(message)?, names)?;
     match route.action {
         FibAction::Route(kind) if !route.derived && !by_more && route.key.table != FibRoute::LOCAL => {
             Some(Route { key: route.key, kind, src: route.src, hop_limit: route.hop_limit })
@@ -257,12 +327,29 @@ pub(crate) fn route(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfN
     }
 }
 
+/// A way that a router has told, which the kernel shows among the routes.
+pub(crate) fn redirect(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<Redirect> {
+    let RouteNetlinkMessage::NewRoute(route) = message else { return None };
+    if !route.header.flags.contains(RouteFlags::Cloned) || !is_redirected(&route.header) {
+        return None;
+    }
+    let Entry { route: FibRoute { key, action, .. }, .. } = entry(route, names)?;
+    let FibAction::Route(RouteKind::Unicast(hops)) = action else { return None };
+    Some(Redirect { table: key.table, dst: key.prefix.addr(), hop: hops.into_iter().next()? })
+}
+
+/// Was a way learnt by an ICMP redirect? (`RTCF_REDIRECTED` of linux/in_route.h; IPv6 has a protocol for it.)
+pub(crate) fn is_redirected(header: &RouteHeader) -> bool {
+    const REDIRECTED: u32 = 0x0004_0000;
+    header.flags.bits() & REDIRECTED != 0 || header.protocol == RouteProtocol::IcmpRedirect
+}
+
 /// An entry of any table. `None`: one that is copied from another for a single destination.
 pub(crate) fn fib_route(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<FibRoute> {
-    let RouteNetlinkMessage::NewRoute(RouteMessage { header, .. }) = message else { return None };
+    let message = in_table(message)?;
     let Entry { mut route, by_more } = entry(message, names)?;
     if by_more {
-        route.action = FibAction::Other(header.kind.into());
+        route.action = FibAction::Other(message.header.kind.into());
     }
     Some(route)
 }
@@ -270,15 +357,18 @@ pub(crate) fn fib_route(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex,
 /// A route as the kernel shows it.
 struct Entry {
     route: FibRoute,
-    /// It is not for all packets to its destination.
+    /// It is not for all packets to its destination, or does more with them.
     by_more: bool,
 }
 
-fn entry(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<Entry> {
-    let RouteNetlinkMessage::NewRoute(RouteMessage { header, attributes, .. }) = message else { return None };
-    if header.flags.contains(RouteFlags::Cloned) {
-        return None;
-    }
+/// `None`: it is copied from another for a single destination.
+fn in_table(message: &RouteNetlinkMessage) -> Option<&RouteMessage> {
+    let RouteNetlinkMessage::NewRoute(route) = message else { return None };
+    (!route.header.flags.contains(RouteFlags::Cloned)).then_some(route)
+}
+
+fn entry(message: &RouteMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<Entry> {
+    let RouteMessage { header, attributes, .. } = message;
     let family = match header.address_family {
         AddressFamily::Inet => Family::Ipv4,
         AddressFamily::Inet6 => Family::Ipv6,
@@ -289,9 +379,13 @@ fn entry(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Op
     let mut metric = 0;
     let mut src = None;
     let mut hop_limit = None;
+    let mut mtu = None;
     let mut dev = None;
     let mut gateway = None;
     let mut multipath = None;
+    // Into a tunnel or labels of another protocol.
+    let wraps = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::EncapType(_));
+    let mut is_wrapped = attributes.iter().any(wraps);
     for attribute in attributes {
         match attribute {
             RouteAttribute::Destination(to) => destination = ip(to)?,
@@ -300,8 +394,15 @@ fn entry(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Op
             RouteAttribute::PrefSource(addr) => src = ip(addr),
             RouteAttribute::Oif(index) => dev = Some(*index),
             RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => gateway = via(attribute),
-            RouteAttribute::MultiPath(hops) => multipath = Some(hops),
+            RouteAttribute::MultiPath(hops) => {
+                is_wrapped |= hops.iter().flat_map(|hop| &hop.attributes).any(wraps);
+                multipath = Some(hops);
+            }
             RouteAttribute::Metrics(metrics) => {
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(bytes) => Some(*bytes).filter(|bytes| *bytes != 0),
+                    _ => None,
+                });
                 hop_limit = metrics.iter().find_map(|metric| match metric {
                     RouteMetric::Hoplimit(limit) => u8::try_from(*limit).ok().filter(|&limit| limit != 0),
                     _ => None,
@@ -343,8 +444,8 @@ fn entry(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Op
     let prefix = IpNet::new(destination, header.destination_prefix_length).ok()?;
     let derived = matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::IcmpRedirect | RouteProtocol::Ra);
     Some(Entry {
-        route: FibRoute { key: RouteKey { prefix, table, metric }, action, src, hop_limit, derived },
-        by_more: header.tos != 0 || header.source_prefix_length != 0,
+        route: FibRoute { key: RouteKey { prefix, table, metric }, action, src, hop_limit, mtu, derived },
+        by_more: header.tos != 0 || header.source_prefix_length != 0 || is_wrapped,
     })
 }
 
@@ -434,10 +535,15 @@ pub(crate) fn neighbour(message: &RouteNetlinkMessage) -> Option<(IfIndex, IpAdd
 }
 
 /// A neighbour that packets are sent to: set by somebody, or learnt.
-pub(crate) fn any_neighbour(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<Neighbour> {
+/// `own`: the Ethernet address of an interface.
+pub(crate) fn any_neighbour(
+    message: &RouteNetlinkMessage,
+    names: &BTreeMap<IfIndex, IfName>,
+    own: impl Fn(IfName) -> Option<MacAddr>,
+) -> Option<Neighbour> {
     let RouteNetlinkMessage::NewNeighbour(NeighbourMessage { header, attributes, .. }) = message else { return None };
     let permanent = match header.state {
-        NeighbourState::Permanent => true,
+        NeighbourState::Permanent | NeighbourState::Noarp => true,
         NeighbourState::Reachable | NeighbourState::Stale | NeighbourState::Delay | NeighbourState::Probe => false,
         _ => return None,
     };
@@ -445,7 +551,43 @@ pub(crate) fn any_neighbour(message: &RouteNetlinkMessage, names: &BTreeMap<IfIn
         return None;
     }
     let (addr, mac) = neighbour_parts(attributes)?;
-    Some(Neighbour { dev: *names.get(&header.ifindex)?, addr, mac, permanent })
+    let dev = *names.get(&header.ifindex)?;
+    // Of groups the kernel has entries by itself, and of all that it does not ask for: at `lo`, and where nobody is asked.
+    if addr.is_multicast() || header.state == NeighbourState::Noarp && (mac.bytes() == [0; 6] || own(dev) == Some(mac))
+    {
+        return None;
+    }
+    Some(Neighbour { dev, addr, mac, permanent })
+}
+
+/// An Ethernet address of which somebody has said at which port of a bridge it is, so that the bridge does not learn it: the bridge,
+/// and the address. (An address of a port is there as well.)
+pub(crate) fn fixed_mac(message: &RouteNetlinkMessage) -> Option<(IfIndex, MacAddr)> {
+    let RouteNetlinkMessage::NewNeighbour(NeighbourMessage { header, attributes, .. }) = message else { return None };
+    let sticky = header.flags.contains(NeighbourFlags::Sticky);
+    if header.state != NeighbourState::Permanent && !(header.state == NeighbourState::Noarp && sticky) {
+        return None;
+    }
+    let bridge = attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Controller(index) => Some(*index),
+        _ => None,
+    });
+    let mac = attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok().map(MacAddr::from_bytes),
+        _ => None,
+    });
+    Some((bridge?, mac?)).filter(|(_, mac)| mac.bytes()[0] & 1 == 0)
+}
+
+/// An address for which a node answers, and on which link.
+pub(crate) fn proxied(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -> Option<(IfName, IpAddr)> {
+    let RouteNetlinkMessage::NewNeighbour(NeighbourMessage { header, attributes, .. }) = message else { return None };
+    let addr = attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some((*v4).into()),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some((*v6).into()),
+        _ => None,
+    });
+    header.flags.contains(NeighbourFlags::Proxy).then_some((*names.get(&header.ifindex)?, addr?))
 }
 
 fn neighbour_parts(attributes: &[NeighbourAttribute]) -> Option<(IpAddr, MacAddr)> {

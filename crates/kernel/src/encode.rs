@@ -10,7 +10,7 @@ use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask,
     LinkFlags, LinkInfo, LinkMessage, Prop,
 };
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
@@ -463,6 +463,20 @@ pub(crate) fn get_route_to(address: Ipv6Addr) -> RouteNetlinkMessage {
 /// A dump of all neighbours.
 pub(crate) fn get_neighbours() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default())
+}
+
+/// A dump of the Ethernet addresses that the bridges of the namespace know.
+pub(crate) fn get_macs_of_bridges() -> RouteNetlinkMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    RouteNetlinkMessage::GetNeighbour(message)
+}
+
+/// A dump of those for whom the namespace answers, which no other dump has.
+pub(crate) fn get_proxied() -> RouteNetlinkMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.flags = NeighbourFlags::Proxy;
+    RouteNetlinkMessage::GetNeighbour(message)
 }
 
 fn set_link(index: IfIndex, attribute: LinkAttribute) -> Request {

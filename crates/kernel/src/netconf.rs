@@ -13,6 +13,7 @@ const RTM_GETNETCONF: u16 = 82;
 const NETCONFA_IFINDEX: u16 = 1;
 const NETCONFA_FORWARDING: u16 = 2;
 const NETCONFA_RP_FILTER: u16 = 3;
+/// Of IPv4 `proxy_arp`, of IPv6 `proxy_ndp`.
 const NETCONFA_PROXY_NEIGH: u16 = 5;
 const NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 6;
 /// What `conf.all` is called here.
@@ -39,28 +40,52 @@ pub(crate) fn read_forwarding(socket: &RtSocket, family: Family, inbox: &mut Inb
     Ok(value.map(|value| value.to_string()))
 }
 
+/// `net.ipv6.conf.all`, as far as it decides about packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AllIpv6 {
+    pub(crate) forwarding: bool,
+    pub(crate) proxy_ndp: bool,
+}
+
+/// Nothing of it is on in a kernel without IPv6.
+pub(crate) fn read_all_ipv6(socket: &RtSocket, inbox: &mut Inbox) -> Result<AllIpv6, Refusal> {
+    let mut all = AllIpv6::default();
+    read(socket, Family::Ipv6, inbox, |kind, value| match kind {
+        NETCONFA_FORWARDING => all.forwarding = value != 0,
+        NETCONFA_PROXY_NEIGH => all.proxy_ndp = value != 0,
+        _ => {}
+    })?;
+    Ok(all)
+}
+
 /// `net.ipv4.conf.all`, as far as this socket tells it.
 pub(crate) fn read_all(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ipv4Conf, Refusal> {
-    let mut batch = Batch::default();
-    batch.push_bytes(1, RTM_GETNETCONF, 0, &request(Family::Ipv4));
     let mut conf = Ipv4Conf::default();
+    read(socket, Family::Ipv4, inbox, |kind, value| match kind {
+        NETCONFA_FORWARDING => conf.forwarding = value != 0,
+        NETCONFA_RP_FILTER => conf.rp_filter = decode::small(value),
+        NETCONFA_PROXY_NEIGH => conf.proxy_arp = value != 0,
+        NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN => conf.ignore_routes_with_linkdown = value != 0,
+        _ => {}
+    })?;
+    Ok(conf)
+}
+
+/// Each value of a family's `conf.all`, by the kernel's number for it.
+fn read(socket: &RtSocket, family: Family, inbox: &mut Inbox, mut take: impl FnMut(u16, i32)) -> Result<(), Refusal> {
+    let mut batch = Batch::default();
+    batch.push_bytes(1, RTM_GETNETCONF, 0, &request(family));
     socket.converse(&batch, 0, inbox, &mut |step| {
         let Step::Message(bytes) = step else { return Ok(()) };
         for answer in Answers(bytes).filter(|answer| answer.kind == RTM_NEWNETCONF) {
             for attribute in NlasIterator::new(answer.payload.get(4..).unwrap_or_default()).flatten() {
                 let Some(value) = attribute.value().first_chunk().copied().map(i32::from_ne_bytes) else { continue };
-                match attribute.kind() {
-                    NETCONFA_FORWARDING => conf.forwarding = value != 0,
-                    NETCONFA_RP_FILTER => conf.rp_filter = decode::small(value),
-                    NETCONFA_PROXY_NEIGH => conf.proxy_arp = value != 0,
-                    NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN => conf.ignore_routes_with_linkdown = value != 0,
-                    _ => {}
-                }
+                take(attribute.kind(), value);
             }
         }
         Ok(())
     })?;
-    Ok(conf)
+    Ok(())
 }
 
 /// `struct netconfmsg`, padded, and the interface.

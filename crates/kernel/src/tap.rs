@@ -431,7 +431,14 @@ impl Mark {
             (1 | 58, _) => {}
             // A link-local one would need its interface; the kernel chooses it again.
             (6, Some(IpAddr::V6(src))) if src.is_unicast_link_local() => {}
-            (6, src) => rustix::net::bind(&socket, &SocketAddr::new(src.unwrap_or(self.unspecified()), 0))?,
+            (6, src) => {
+                // A route may name one that the node has not any more; connect(2) does not mind.
+                match family {
+                    Family::Ipv4 => sockopt::set_ip_freebind(&socket, true)?,
+                    Family::Ipv6 => sockopt::set_ipv6_freebind(&socket, true)?,
+                }
+                rustix::net::bind(&socket, &SocketAddr::new(src.unwrap_or(self.unspecified()), 0))?;
+            }
             _ => {
                 sockopt::set_socket_reuseaddr(&socket, true)?;
                 rustix::net::bind(&socket, &SocketAddr::new(self.unspecified(), self.source_port))?;

@@ -58,7 +58,7 @@ fn a_snapshot_has_what_decides_about_packets() {
         let mut world = World::new(realm);
         three(&mut world);
         let listener = inside(&world, "b", || std::net::TcpListener::bind("10.0.0.2:4242").unwrap());
-        let scope = SnapshotScope { listeners: BTreeSet::from([parse("b")]) };
+        let scope = SnapshotScope { ends: BTreeSet::from([parse("b")]) };
         let snapshot = world.snapshot(&scope).unwrap();
         drop(listener);
         let (a, b) = (&snapshot.nodes["a"], &snapshot.nodes["b"]);
@@ -120,7 +120,7 @@ fn a_kernel_says_what_it_does_with_a_packet() {
             world.ask_route(&parse(ns), input.map(parse), (from, parse(to)), 1, None, 0).unwrap()
         };
         let via = Some(parse("10.0.0.2"));
-        let on = RouteAnswer::On { dev: parse("eth0"), via, src: Some(parse("10.0.0.1")) };
+        let on = RouteAnswer::On { dev: parse("eth0"), via, src: Some(parse("10.0.0.1")), redirected: false };
         assert_eq!(ask("a", None, None, "10.0.1.7"), on, "{how}");
         assert_eq!(ask("a", None, None, "10.0.0.1"), RouteAnswer::Local, "{how}");
         assert!(matches!(ask("a", None, None, "10.9.1.1"), RouteAnswer::Refused(_)), "{how}");

@@ -32,8 +32,8 @@ pub use ruleset::{
     RuleVerdict, Ruleset, Set, Stored,
 };
 pub use snapshot::{
-    BridgeNf, FibAction, FibRoute, IfAddress, Ipv4Conf, LinkState, Listener, Neighbour, NodeState, PolicyRule,
-    RuleAction, Snapshot,
+    BridgeNf, FibAction, FibRoute, Habits, IfAddress, Ipv4Conf, Ipv6Conf, LinkState, Listener, Neighbour, NodeState,
+    PolicyRule, Redirect, RuleAction, Snapshot,
 };
 pub use state::{NetState, NsState};
 pub use sysctl::{SysctlKey, SysctlKeyError};

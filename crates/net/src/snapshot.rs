@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{Family, IfName, LinkKind, MacAddr, NextHop, NsName, Route, RouteKey, RouteKind, Ruleset};
+use crate::{Family, IfName, LinkKind, MacAddr, NextHop, NsName, Route, RouteKey, RouteKind, Ruleset, SysctlKey};
 
 /// Namespaces at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,8 +28,12 @@ pub struct NodeState {
     pub routes: Vec<FibRoute>,
     /// Policy rules of both families, those of a family in the order in which they are tried.
     pub rules: Vec<PolicyRule>,
+    /// Ways that routers have told it, beside its tables.
+    pub redirects: Vec<Redirect>,
     /// Who is known to be where on a link.
     pub neighbours: Vec<Neighbour>,
+    /// For whom it answers, on which link (`ip neigh add proxy`).
+    pub proxied: Vec<(IfName, IpAddr)>,
     /// `net.ipv4.conf.all`.
     pub all: Ipv4Conf,
     /// `net.ipv6.conf.all.forwarding`.
@@ -40,6 +44,46 @@ pub struct NodeState {
     pub firewall: Option<Ruleset>,
     /// `net.bridge.bridge-nf-call-*`; `None`: nobody looked, because nothing here could depend on it.
     pub bridge_nf: Option<BridgeNf>,
+    /// How it sends and answers; `None`: nobody looked.
+    pub habits: Option<Habits>,
+}
+
+/// How a node sends packets of its own, and answers those that come to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Habits {
+    /// `net.ipv4.ip_default_ttl`.
+    pub ttl: u8,
+    /// `net.ipv4.icmp_echo_ignore_all`: no ping is answered.
+    pub ignores_echo: bool,
+    /// `net.ipv6.icmp.echo_ignore_all`.
+    pub ignores_echo_ipv6: bool,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Habits { ttl: Habits::TTL, ignores_echo: false, ignores_echo_ipv6: false }
+    }
+}
+
+impl Habits {
+    /// What Linux puts into a packet when nothing else is said.
+    pub const TTL: u8 = 64;
+
+    /// The switch by which no ping of a family is answered.
+    pub fn echo_key(family: Family) -> SysctlKey {
+        match family {
+            Family::Ipv4 => SysctlKey::IPV4_IGNORE_ECHO,
+            Family::Ipv6 => SysctlKey::IPV6_IGNORE_ECHO,
+        }
+    }
+
+    /// Is a ping of a family left without an answer?
+    pub fn ignores_echo_of(&self, family: Family) -> bool {
+        match family {
+            Family::Ipv4 => self.ignores_echo,
+            Family::Ipv6 => self.ignores_echo_ipv6,
+        }
+    }
 }
 
 /// Do the chains of IP see the frames that cross a bridge?
@@ -91,10 +135,15 @@ pub struct LinkState {
     pub addresses: Vec<IfAddress>,
     /// `net.ipv4.conf.IF`.
     pub conf: Ipv4Conf,
+    /// `net.ipv6.conf.IF`.
+    pub ipv6: Ipv6Conf,
     /// Of a bridge: `nf_call_iptables` and `nf_call_ip6tables` (ip-link(8)), beside the sysctls.
     pub bridge_nf: BridgeNf,
-    /// Something about it that is not understood, and may decide: a bridge that filters VLANs.
+    /// Something about it that is not understood, and may decide what comes through: a bridge that filters VLANs, a port
+    /// that is isolated.
     pub beyond: Option<String>,
+    /// Another interface that stands on it and gets frames by it, such as a macvlan: those are not followed.
+    pub shared_by: Option<String>,
 }
 
 impl LinkState {
@@ -110,14 +159,17 @@ impl LinkState {
             carrier: true,
             addresses: Vec::new(),
             conf: Ipv4Conf::default(),
+            ipv6: Ipv6Conf::default(),
             bridge_nf: BridgeNf::default(),
             beyond: None,
+            shared_by: None,
         }
     }
 }
 
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a mark of the kernel")]
 pub struct IfAddress {
     /// The address and the length of its network's prefix.
     pub net: IpNet,
@@ -127,6 +179,17 @@ pub struct IfAddress {
     pub usable: bool,
     /// Is it for this machine alone (`127.0.0.1`, `::1`)?
     pub host_only: bool,
+    /// IPv4: is it for its own link alone, as a source (ip-address(8), `scope link`)?
+    pub link_only: bool,
+    /// IPv6: its preferred lifetime is over; others are sent from, if there are any.
+    pub deprecated: bool,
+}
+
+impl IfAddress {
+    /// One that can be used, with nothing else to say of it.
+    pub fn new(net: IpNet) -> Self {
+        IfAddress { net, secondary: false, usable: true, host_only: false, link_only: false, deprecated: false }
+    }
 }
 
 /// What `net.ipv4.conf.IF` and `net.ipv4.conf.all` say.
@@ -147,6 +210,36 @@ pub struct Ipv4Conf {
     pub ignore_routes_with_linkdown: bool,
 }
 
+/// What `net.ipv6.conf.IF` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipv6Conf {
+    /// Are packets that come in here and are for others sent on, even if the node does not forward (since Linux 6.17)?
+    pub force_forwarding: bool,
+    /// The hop limit of the node's own packets that leave here, where it is not [the usual one](Self::HOP_LIMIT).
+    pub hop_limit: Option<u8>,
+    /// Are routes through here passed over while there is no signal?
+    pub ignore_routes_with_linkdown: bool,
+    /// Are questions answered for others ([`Neighbour`]s of proxy)?
+    pub proxy_ndp: bool,
+}
+
+impl Ipv6Conf {
+    /// The hop limit of packets where nothing else is said.
+    pub const HOP_LIMIT: u8 = 64;
+}
+
+/// A way that a node has learnt for one destination: the router that it sent to has told it a shorter one, by ICMP (RFC 792,
+/// RFC 4861 section 8). It stands beside the tables, and will be forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redirect {
+    /// In the place of the next hop of that table's route which leaves by the same interface.
+    pub table: u32,
+    /// For that destination.
+    pub dst: IpAddr,
+    /// The way on.
+    pub hop: NextHop,
+}
+
 /// An entry of a routing table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FibRoute {
@@ -158,6 +251,8 @@ pub struct FibRoute {
     pub src: Option<IpAddr>,
     /// The TTL or hop limit of the node's own packets along it.
     pub hop_limit: Option<u8>,
+    /// The largest packet that is sent along it, if that is not the interface's own.
+    pub mtu: Option<u32>,
     /// Did the kernel add it, with an address?
     pub derived: bool,
 }
@@ -170,6 +265,7 @@ impl From<&Route> for FibRoute {
             action: FibAction::Route(route.kind.clone()),
             src: route.src,
             hop_limit: route.hop_limit,
+            mtu: None,
             derived: false,
         }
     }

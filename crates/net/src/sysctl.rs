@@ -33,6 +33,16 @@ impl SysctlKey {
     pub const IPV4_FORWARD: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv4.ip_forward"));
     /// `net.ipv6.conf.all.forwarding`.
     pub const IPV6_FORWARD: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv6.conf.all.forwarding"));
+    /// `net.ipv4.icmp_echo_ignore_all`: no ping is answered.
+    pub const IPV4_IGNORE_ECHO: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv4.icmp_echo_ignore_all"));
+    /// `net.ipv6.icmp.echo_ignore_all`: the same.
+    pub const IPV6_IGNORE_ECHO: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv6.icmp.echo_ignore_all"));
+    /// `net.ipv4.route.flush`: what was learnt of single destinations is forgotten.
+    pub const IPV4_FORGET: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv4.route.flush"));
+    /// `net.ipv6.route.flush`: the same.
+    pub const IPV6_FORGET: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv6.route.flush"));
+    /// `net.ipv4.ip_default_ttl`.
+    pub const IPV4_TTL: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv4.ip_default_ttl"));
 
     /// `net.ipv4.conf.all.promote_secondaries`: the addresses of a subnet do not go with its first.
     pub const PROMOTE_SECONDARIES: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv4.conf.all.promote_secondaries"));

@@ -22,11 +22,12 @@ pub use recorded::{Network, computed, main_addresses, record};
 pub use witness::{Lost, Traced};
 
 use hopyard_explain::{
-    Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Trouble, Verdict, behind, explain, repair,
+    Choices, End, Hop, Outcome, Packet, Protocol, Query, Reason, Repair, Trouble, Verdict, Walk, behind, explain,
+    repair,
 };
 use hopyard_kernel::nftables::TraceStep;
 use hopyard_kernel::{RouteAnswer, SnapshotScope, World};
-use hopyard_net::{Family, NextHop, NsName, Op, Snapshot};
+use hopyard_net::{Family, NextHop, NsName, Op, Redirect, Snapshot};
 use hopyard_plan::Wanted;
 
 use crate::check::comes_through;
@@ -243,6 +244,9 @@ fn examine(
 ) -> Result<(Report, Choices), Error> {
     add_listeners(world, &mut snapshot, &query)?;
     let mut computed = compute(world, &snapshot, query)?;
+    while learn_redirects(&mut snapshot, &computed.verdict, &computed.asked) {
+        computed = compute(world, &snapshot, computed.query)?;
+    }
     let Computed { query, verdict, choices, .. } = &computed;
     let (target, choices) = (computed.target(), choices.clone());
     let mut seen = None;
@@ -326,7 +330,9 @@ fn mend(world: &World, report: &Report, choices: &Choices, drift: &[Op]) -> Resu
     if report.seen.is_some() {
         let mut now = world.snapshot(&SnapshotScope::default())?;
         for (name, node) in &mut now.nodes {
-            node.listeners = snapshot.nodes.get(name).and_then(|before| before.listeners.clone());
+            let Some(before) = snapshot.nodes.get(name) else { continue };
+            node.listeners.clone_from(&before.listeners);
+            node.habits = before.habits;
         }
         // It may work by chance, and not the next time.
         if explain(&now, query, choices).outcome() != Outcome::Yes {
@@ -336,8 +342,33 @@ fn mend(world: &World, report: &Report, choices: &Choices, drift: &[Op]) -> Resu
     Ok(repair(snapshot, query, choices, drift))
 }
 
-/// Adds who listens where the packet ends, if that matters.
+/// Notes the ways that kernels have learnt by redirects and only tell who asks for them: one that was not taken yet is not
+/// among the routes. Was there one?
+fn learn_redirects(snapshot: &mut Snapshot, verdict: &Verdict, asked: &[Asked]) -> bool {
+    let mut is_new = false;
+    for Asked { back, hop, answer } in asked {
+        let walk = if *back { verdict.back.as_ref() } else { Some(&verdict.there) };
+        let Some(hop) = walk.and_then(|walk| walk.hops.get(*hop)) else { continue };
+        let (Some(route), Some(node)) = (&hop.route, snapshot.nodes.get_mut(&hop.node)) else { continue };
+        let RouteAnswer::On { dev, via, redirected: true, .. } = answer else { continue };
+        let hop_on = NextHop { via: *via, dev: *dev, weight: 1 };
+        let redirect = Redirect { table: route.key.table, dst: hop.routed.dst, hop: hop_on };
+        if hop.next.as_ref() != Some(&redirect.hop) && !node.redirects.contains(&redirect) {
+            // The last one counts.
+            node.redirects.retain(|it| (it.table, it.dst, it.hop.dev) != (redirect.table, redirect.dst, *dev));
+            node.redirects.push(redirect);
+            is_new = true;
+        }
+    }
+    is_new
+}
+
+/// Adds how the nodes send and answer between which the packet goes; and who listens where it ends, if that matters.
 fn add_listeners(world: &World, snapshot: &mut Snapshot, query: &Query) -> Result<(), Error> {
+    let ends: BTreeSet<NsName> = query.owner(snapshot).into_iter().chain([query.from.clone()]).collect();
+    for (name, habits) in world.habits(&ends)? {
+        snapshot.nodes.entry(name).or_default().habits = Some(habits);
+    }
     if query.packet.protocol == Protocol::Icmp {
         return Ok(());
     }
@@ -380,22 +411,37 @@ fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verd
     /// More equal routes on one path than any lab has.
     const QUESTIONS: usize = 255;
     let mut choices = Choices::new();
+    let mut momentary = BTreeSet::new();
     for _ in 0..QUESTIONS {
         let verdict = explain(snapshot, query, &choices);
         let walks = std::iter::once((&verdict.there, false)).chain(verdict.back.iter().map(|back| (back, true)));
         let mut open = walks.flat_map(|(walk, back)| walk.hops.iter().map(move |hop| (hop.routed, hop, back)));
         let open = open.find(|(packet, hop, _)| {
-            is_known_choice(hop, packet) && !choices.contains_key(&(hop.node.clone(), packet.dst))
+            let key = (hop.node.clone(), packet.dst);
+            is_known_choice(hop, packet) && !choices.contains_key(&key) && !momentary.contains(&key)
         });
         let Some((packet, hop, back)) = open else { return Ok((verdict, choices)) };
         let answer = ask_hop(world, &packet, hop, back)?;
         let hops = hop.route.iter().flat_map(hopyard_net::FibRoute::next_hops);
-        let taken =
-            |it: &&NextHop| matches!(&answer, RouteAnswer::On { dev, via, .. } if (*dev, *via) == (it.dev, it.via));
+        let taken = |it: &&NextHop| matches!(&answer, RouteAnswer::On { dev, via, redirected, .. } if *dev == it.dev && (*via == it.via || *redirected));
         // An answer that is none of them shows as a disagreement.
         let chosen = hops.clone().find(taken).or(hops.clone().next()).cloned();
         let Some(chosen) = chosen else { return Ok((verdict, choices)) };
-        choices.insert((hop.node.clone(), packet.dst), chosen);
+        let key = (hop.node.clone(), packet.dst);
+        choices.insert(key.clone(), chosen);
+        // IPv6 passes over a way whose neighbour has not answered, for as long as that is known: this is no answer for the
+        // next packet.
+        let fails_here = |walk: &Walk| {
+            let unanswered =
+                matches!(walk.reason(), Some(Reason::NeighbourUnresolved { .. } | Reason::ArpRefused { .. }));
+            unanswered && walk.last().is_some_and(|last| last.node == key.0)
+        };
+        let verdict = explain(snapshot, query, &choices);
+        let walk = if back { verdict.back.as_ref() } else { Some(&verdict.there) };
+        if packet.family() == Family::Ipv6 && walk.is_some_and(fails_here) {
+            choices.remove(&key);
+            momentary.insert(key);
+        }
     }
     Ok((explain(snapshot, query, &choices), choices))
 }
@@ -446,8 +492,10 @@ fn ask(world: &mut World, verdict: &Verdict, disagreements: &mut Vec<Disagreemen
                 Some(packet) => ask_hop(world, &packet, hop, back)?,
                 None => answer.clone(),
             };
+            let is_open = hop.next.is_none() && matches!(&hop.end, Some(End::Dropped(Reason::Undecided(_))));
             if let (RouteAnswer::On { src: Some(kernel), .. }, None, false) = (&chooses, hop.input, back)
                 && Some(*kernel) != hop.routed.src
+                && !is_open
                 && !(hop.routed.protocol == Protocol::Tcp && several(hop))
             {
                 disagreements.push(Disagreement::Source { model: hop.routed.src, kernel: *kernel });
@@ -494,7 +542,7 @@ fn agrees(hop: &Hop, answer: &RouteAnswer, packet: &Packet) -> bool {
             let hops = hop.route.iter().flat_map(hopyard_net::FibRoute::next_hops);
             let is =
                 |it: &NextHop| matches!(answer, RouteAnswer::On { dev, via, .. } if (*dev, *via) == (it.dev, it.via));
-            hops.into_iter().any(is)
+            hops.into_iter().chain(&hop.next).any(is)
         }
         (_, Some(next)) => {
             matches!(answer, RouteAnswer::On { dev, via, .. } if *dev == next.dev && *via == next.via)

@@ -9,7 +9,7 @@ use hopyard::net::{Family, NsName};
 use hopyard::runtime::{Home, Running};
 
 use super::Suite;
-use crate::labs::case::{Ending, case};
+use crate::labs::case::{Ending, Faults, case};
 use crate::measure::As;
 use crate::report::Target;
 use crate::sample::Sample;
@@ -93,7 +93,7 @@ impl Suite<'_> {
         let mut wrong = Vec::new();
         for seed in 1..=cases {
             let started = Instant::now();
-            match case(seed) {
+            match case(seed, Faults::Usual) {
                 Ok((ending, _)) => *endings.entry(ending).or_default() += 1,
                 Err(_) => wrong.push(seed),
             }

@@ -457,7 +457,7 @@ impl<'a, 's> Machine<'a, 's> {
         let link = self.seen.input.and_then(|dev| self.seen.node.links.get(&dev));
         let all = link.into_iter().flat_map(|link| &link.addresses).filter(|own| own.usable && !own.secondary);
         let mut own = all.map(|own| own.net.addr()).filter(|addr| Family::of(*addr) == family);
-        let Some(address) = own.find(|addr| !crate::walk::is_link_local(*addr)) else {
+        let Some(address) = own.find(|addr| !crate::packet::is_link_local(*addr)) else {
             return unknown("the interface has no address to redirect to".to_owned());
         };
         translated(Translation { destination: true, address: Some(address), port })
@@ -516,7 +516,7 @@ fn address_of(seen: &Seen<'_>) -> Option<IpAddr> {
     let family = seen.content.family()?;
     let usable = |own: &&hopyard_net::IfAddress| {
         let addr = own.net.addr();
-        Family::of(addr) == family && !own.secondary && !own.host_only && !crate::walk::is_link_local(addr)
+        Family::of(addr) == family && !own.secondary && !own.host_only && !crate::packet::is_link_local(addr)
     };
     let near = |own: &&hopyard_net::IfAddress| seen.next.is_some_and(|next| own.net.contains(&next));
     let all = || link.addresses.iter().filter(usable);

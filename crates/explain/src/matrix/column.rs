@@ -8,8 +8,9 @@ use hopyard_net::{Family, FibRoute};
 use super::net::{Asked, Door, Net, number};
 use super::stops::{Ending, Stops};
 use super::tables::{self, Edge, Hop, Source, Tables, Way};
-use crate::Reason;
-use crate::walk::{self, BRANCHES};
+use crate::forwarding::not_forwarding;
+use crate::walk::BRANCHES;
+use crate::{Reason, lookup};
 
 /// What is known of a node's own packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,7 +270,7 @@ impl<'n, 'a> Painter<'n, 'a> {
         };
         let family = net.family;
         let state = net.nodes[node as usize];
-        Ending::Stop(self.stops.no_route(node, down, || Reason::NoRoute { known: walk::known(state, family), down }))
+        Ending::Stop(self.stops.no_route(node, down, || Reason::NoRoute { known: lookup::known(state, family), down }))
     }
 
     /// Where a way leads, and what is done there before a packet is treated as the node's own.
@@ -308,7 +309,7 @@ impl<'n, 'a> Painter<'n, 'a> {
         let (state, dev) = (self.net.nodes[node as usize], self.net.ifaces[to as usize].dev);
         // The first hop, usable or not.
         let by = self.route(node).and_then(|route| route.next_hops().first()).map(|next| next.dev);
-        let reason = || walk::not_forwarding(state, family, taken_for_it, dev, by);
+        let reason = || not_forwarding(state, family, taken_for_it, dev, by);
         Entered::Ends(Ending::Stop(self.stops.off(self.net, to, taken_for_it, by, reason)))
     }
 

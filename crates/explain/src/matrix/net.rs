@@ -7,8 +7,9 @@ use hopyard_net::{
     Family, FibAction, FibRoute, IfName, LinkKind, LinkState, MacAddr, NodeState, NsName, RuleAction, Snapshot,
 };
 
+use crate::forwarding::forwards;
+use crate::packet::is_link_local;
 use crate::segment::peer_of;
-use crate::walk::{self, is_link_local};
 
 /// No probe is longer, so that whatever lets this many bytes through lets all of them through.
 pub(super) const PROBE_BYTES: u32 = 64;
@@ -124,7 +125,7 @@ impl<'a> Net<'a> {
                 segment: 0,
                 wired: 0,
             }));
-            let door = |dev| Door { node: number(node), forwards: walk::forwards(state, family, dev) };
+            let door = |dev| Door { node: number(node), forwards: forwards(state, family, dev) };
             doors.extend(state.links.keys().map(|dev| door(*dev)));
             first.push(number(ifaces.len()));
         }
@@ -258,18 +259,26 @@ impl<'a> Net<'a> {
             let hides = four && confs().any(|conf| conf.arp_ignore != 0);
             let strict = four && confs().any(|conf| conf.rp_filter == 1);
             let loose = four && confs().any(|conf| conf.rp_filter > 1);
-            let proxies = four && confs().any(|conf| conf.proxy_arp);
+            let proxies = four && confs().any(|conf| conf.proxy_arp)
+                || state.proxied.iter().any(|(_, addr)| Family::of(*addr) == self.family);
+            let told = state.redirects.iter().any(|it| Family::of(it.dst) == self.family);
+            let short = !four && self.ifaces[range.clone()].iter().any(|it| it.link.ipv6.hop_limit.is_some());
+            let of_loopback = |route: &FibRoute| {
+                matches!(route.action, FibAction::Route(_)) && route.src.is_some_and(|src| src.is_loopback())
+            };
+            let inside = four && state.routes.iter().any(of_loopback);
             let wrong = |it: &hopyard_net::Neighbour| {
                 let here = self.having.get(&it.addr).into_iter().flatten();
                 it.permanent && here.into_iter().any(|at| self.ifaces[*at as usize].link.mac != Some(it.mac))
             };
             self.misled[at] = !four && state.neighbours.iter().any(wrong);
-            self.odd[at] = filters || conditions || greedy || hides || strict;
+            self.odd[at] = filters || conditions || greedy || hides || strict || told || short || inside;
             self.doubts[at] = loose;
             for iface in range {
                 let it = &self.ifaces[iface];
                 let segment = it.segment as usize;
                 let beyond = it.link.beyond.is_some()
+                    || it.link.shared_by.is_some()
                     || !matches!(
                         it.link.kind,
                         LinkKind::Veth { peer: Some(_) } | LinkKind::Bridge | LinkKind::Loopback
@@ -307,8 +316,8 @@ impl<'a> Net<'a> {
             if prefix.prefix_len() == prefix.max_prefix_len() {
                 let has = self.owners.get(&prefix.addr()).is_some_and(|nodes| nodes.contains(&node));
                 if !has {
-                    // Of IPv6, the anycast address of a router is for packets alone, not for questions.
-                    more |= self.family == Family::Ipv4;
+                    // Of IPv6, the anycast address of routers is asked for by those alone who want all of them.
+                    more |= self.family == Family::Ipv4 || self.having.contains_key(&prefix.addr());
                     add(&mut self.owners, prefix.addr(), node);
                 }
             } else {

@@ -8,7 +8,7 @@ use hopyard_net::{FibAction, FibRoute, IfName, NextHop, RouteKind};
 
 use super::net::{Asked, Net, PROBE_BYTES, number};
 use super::stops::Stops;
-use crate::walk::is_link_local;
+use crate::packet::is_link_local;
 use crate::{lookup, walk};
 
 /// Where a way comes to.
@@ -314,7 +314,7 @@ fn source(net: &Net<'_>, by: u32, next: &NextHop) -> Option<IpAddr> {
     let it = &net.ifaces[by as usize];
     let state = net.nodes[it.node as usize];
     match (net.family, next.via) {
-        (hopyard_net::Family::Ipv4, Some(via)) => lookup::source_v4(state, it.dev, via),
+        (hopyard_net::Family::Ipv4, Some(via)) => lookup::source_v4(state, it.dev, via, false),
         (hopyard_net::Family::Ipv4, None) => {
             let mut own = it.link.addresses.iter().filter(|own| own.net.addr().is_ipv4() && !own.secondary);
             let first = own.next().filter(|own| !own.host_only)?;
@@ -322,6 +322,10 @@ fn source(net: &Net<'_>, by: u32, next: &NextHop) -> Option<IpAddr> {
         }
         (hopyard_net::Family::Ipv6, _) => {
             let usable = it.link.addresses.iter().filter(|own| own.usable && !own.host_only);
+            // Before one whose time is over, any other is taken.
+            if usable.clone().any(|own| own.deprecated) {
+                return None;
+            }
             let mut own = usable.map(|own| own.net.addr()).filter(|addr| addr.is_ipv6() && !is_link_local(*addr));
             let first = own.next()?;
             (it.link.up && it.dev != IfName::LO && own.next().is_none()).then_some(first)

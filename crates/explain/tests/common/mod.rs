@@ -119,6 +119,10 @@ pub(crate) fn type_in(net: &mut Snapshot, line: &str) {
             let hop = NextHop { via: Some(parse(via)), dev: parse(dev), weight: 1 };
             op(net, Op::SetRoute { ns: parse(ns), route: Route::unicast(parse(prefix), vec![hop]) });
         }
+        [ns, "route", prefix, "dev", dev] => {
+            let hop = NextHop { via: None, dev: parse(dev), weight: 1 };
+            op(net, Op::SetRoute { ns: parse(ns), route: Route::unicast(parse(prefix), vec![hop]) });
+        }
         [ns, "route", prefix, kind @ ("blackhole" | "unreachable" | "prohibit")] => {
             let kind = match *kind {
                 "blackhole" => RouteKind::Blackhole,

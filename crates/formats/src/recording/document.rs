@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use hopyard_net::{
-    BridgeNf, Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, Ipv4Conf, LinkKind, LinkState, Listener,
-    MacAddr, Neighbour, NextHop, NodeState, PolicyRule, RouteKey, RouteKind, RuleAction, Ruleset,
+    BridgeNf, Endpoint, Family, FibAction, FibRoute, Habits, IfAddress, IfName, IpNet, Ipv4Conf, Ipv6Conf, LinkKind,
+    LinkState, Listener, MacAddr, Neighbour, NextHop, NodeState, PolicyRule, Redirect, RouteKey, RouteKind, RuleAction,
+    Ruleset,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -93,6 +94,11 @@ pub(super) struct NodeDocument {
     rules: Vec<Rule>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     neighbours: Vec<NeighbourDocument>,
+    /// For whom it answers, on which link.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    proxied: Vec<(IfName, IpAddr)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    redirects: Vec<RedirectDocument>,
     /// `net.ipv4.conf.all`.
     #[serde(default, skip_serializing_if = "is_default")]
     ipv4_all: Conf,
@@ -108,6 +114,32 @@ pub(super) struct NodeDocument {
     /// `net.bridge.bridge-nf-call-*`. Left out: nobody looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bridge_nf: Option<BridgeNf>,
+    /// Left out: nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    habits: Option<HabitsDocument>,
+}
+
+/// As [`Habits`]: what is left out is as usual.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HabitsDocument {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl: Option<u8>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    ignores_echo: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    ignores_echo_ipv6: bool,
+}
+
+/// As [`Redirect`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RedirectDocument {
+    to: IpAddr,
+    /// Left out: `main`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    table: Option<u32>,
+    hop: HopDocument,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,11 +159,16 @@ struct Interface {
     /// `net.ipv4.conf.IF`.
     #[serde(default, skip_serializing_if = "is_default")]
     ipv4: Conf,
+    /// `net.ipv6.conf.IF`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    ipv6: Conf6,
     /// `nf_call_iptables` and `nf_call_ip6tables` of a bridge.
     #[serde(default, skip_serializing_if = "is_default")]
     bridge_nf: BridgeNf,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     beyond: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shared_by: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -147,6 +184,7 @@ enum Kind {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a mark of the kernel")]
 struct Address {
     net: IpNet,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -156,6 +194,24 @@ struct Address {
     tentative: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     host_only: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    link_only: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    deprecated: bool,
+}
+
+/// As [`Ipv6Conf`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Conf6 {
+    #[serde(default, skip_serializing_if = "is_false")]
+    force_forwarding: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hop_limit: Option<u8>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    ignore_routes_with_linkdown: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    proxy_ndp: bool,
 }
 
 /// As [`Ipv4Conf`].
@@ -195,6 +251,8 @@ struct Route {
     src: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hop_limit: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mtu: Option<u32>,
     #[serde(default, skip_serializing_if = "is_false")]
     derived: bool,
 }
@@ -289,18 +347,62 @@ struct ListenerDocument {
 impl From<&NodeState> for NodeDocument {
     fn from(node: &NodeState) -> Self {
         // Taken apart, so that a part that is added is not forgotten here.
-        let NodeState { links, routes, rules, neighbours, all, forwards_ipv6, listeners, firewall, bridge_nf } = node;
+        let NodeState {
+            links,
+            routes,
+            rules,
+            redirects,
+            neighbours,
+            proxied,
+            all,
+            forwards_ipv6,
+            listeners,
+            firewall,
+            bridge_nf,
+            habits,
+        } = node;
         NodeDocument {
             interfaces: links.iter().map(|(dev, link)| (*dev, link.into())).collect(),
             routes: routes.iter().map(Route::from).collect(),
             rules: rules.iter().map(Rule::from).collect(),
             neighbours: neighbours.iter().map(NeighbourDocument::from).collect(),
+            proxied: proxied.clone(),
+            redirects: redirects.iter().map(RedirectDocument::from).collect(),
             ipv4_all: (*all).into(),
             ipv6_forwarding: *forwards_ipv6,
             listeners: listeners.as_ref().map(|all| all.iter().map(ListenerDocument::from).collect()),
             firewall: firewall.clone(),
             bridge_nf: *bridge_nf,
+            habits: habits.map(HabitsDocument::from),
         }
+    }
+}
+
+impl From<Habits> for HabitsDocument {
+    fn from(habits: Habits) -> Self {
+        let Habits { ttl, ignores_echo, ignores_echo_ipv6 } = habits;
+        HabitsDocument { ttl: Some(ttl).filter(|ttl| *ttl != Habits::TTL), ignores_echo, ignores_echo_ipv6 }
+    }
+}
+
+impl From<HabitsDocument> for Habits {
+    fn from(habits: HabitsDocument) -> Self {
+        let HabitsDocument { ttl, ignores_echo, ignores_echo_ipv6 } = habits;
+        Habits { ttl: ttl.unwrap_or(Habits::TTL), ignores_echo, ignores_echo_ipv6 }
+    }
+}
+
+impl From<&Redirect> for RedirectDocument {
+    fn from(redirect: &Redirect) -> Self {
+        let Redirect { table, dst, hop } = redirect;
+        RedirectDocument { to: *dst, table: Some(*table).filter(|table| *table != RouteKey::MAIN), hop: hop.into() }
+    }
+}
+
+impl From<RedirectDocument> for Redirect {
+    fn from(redirect: RedirectDocument) -> Self {
+        let RedirectDocument { to, table, hop } = redirect;
+        Redirect { table: table.unwrap_or(RouteKey::MAIN), dst: to, hop: hop.into() }
     }
 }
 
@@ -310,19 +412,36 @@ impl From<NodeDocument> for NodeState {
             links: node.interfaces.into_iter().map(|(dev, link)| (dev, link.into())).collect(),
             routes: node.routes.into_iter().map(FibRoute::from).collect(),
             rules: node.rules.into_iter().map(PolicyRule::from).collect(),
+            redirects: node.redirects.into_iter().map(Redirect::from).collect(),
             neighbours: node.neighbours.into_iter().map(Neighbour::from).collect(),
+            proxied: node.proxied,
             all: node.ipv4_all.into(),
             forwards_ipv6: node.ipv6_forwarding,
             listeners: node.listeners.map(|all| all.into_iter().map(Listener::from).collect()),
             firewall: node.firewall,
             bridge_nf: node.bridge_nf,
+            habits: node.habits.map(Habits::from),
         }
     }
 }
 
 impl From<&LinkState> for Interface {
     fn from(link: &LinkState) -> Self {
-        let LinkState { index, kind, mac, mtu, master, up, carrier, addresses, conf, bridge_nf, beyond } = link;
+        let LinkState {
+            index,
+            kind,
+            mac,
+            mtu,
+            master,
+            up,
+            carrier,
+            addresses,
+            conf,
+            ipv6,
+            bridge_nf,
+            beyond,
+            shared_by,
+        } = link;
         Interface {
             index: *index,
             kind: match kind {
@@ -339,8 +458,10 @@ impl From<&LinkState> for Interface {
             carrier: *carrier,
             addresses: addresses.iter().map(Address::from).collect(),
             ipv4: (*conf).into(),
+            ipv6: (*ipv6).into(),
             bridge_nf: *bridge_nf,
             beyond: beyond.clone(),
+            shared_by: shared_by.clone(),
         }
     }
 }
@@ -363,23 +484,39 @@ impl From<Interface> for LinkState {
             carrier: link.carrier,
             addresses: link.addresses.into_iter().map(IfAddress::from).collect(),
             conf: link.ipv4.into(),
+            ipv6: link.ipv6.into(),
             bridge_nf: link.bridge_nf,
             beyond: link.beyond,
+            shared_by: link.shared_by,
         }
     }
 }
 
 impl From<&IfAddress> for Address {
     fn from(address: &IfAddress) -> Self {
-        let IfAddress { net, secondary, usable, host_only } = *address;
-        Address { net, secondary, tentative: !usable, host_only }
+        let IfAddress { net, secondary, usable, host_only, link_only, deprecated } = *address;
+        Address { net, secondary, tentative: !usable, host_only, link_only, deprecated }
     }
 }
 
 impl From<Address> for IfAddress {
     fn from(address: Address) -> Self {
-        let Address { net, secondary, tentative, host_only } = address;
-        IfAddress { net, secondary, usable: !tentative, host_only }
+        let Address { net, secondary, tentative, host_only, link_only, deprecated } = address;
+        IfAddress { net, secondary, usable: !tentative, host_only, link_only, deprecated }
+    }
+}
+
+impl From<Ipv6Conf> for Conf6 {
+    fn from(conf: Ipv6Conf) -> Self {
+        let Ipv6Conf { force_forwarding, hop_limit, ignore_routes_with_linkdown, proxy_ndp } = conf;
+        Conf6 { force_forwarding, hop_limit, ignore_routes_with_linkdown, proxy_ndp }
+    }
+}
+
+impl From<Conf6> for Ipv6Conf {
+    fn from(conf: Conf6) -> Self {
+        let Conf6 { force_forwarding, hop_limit, ignore_routes_with_linkdown, proxy_ndp } = conf;
+        Ipv6Conf { force_forwarding, hop_limit, ignore_routes_with_linkdown, proxy_ndp }
     }
 }
 
@@ -399,7 +536,7 @@ impl From<Conf> for Ipv4Conf {
 
 impl From<&FibRoute> for Route {
     fn from(route: &FibRoute) -> Self {
-        let FibRoute { key: RouteKey { prefix, table, metric }, action, src, hop_limit, derived } = route;
+        let FibRoute { key: RouteKey { prefix, table, metric }, action, src, hop_limit, mtu, derived } = route;
         let (kind, hops) = match action {
             FibAction::Route(RouteKind::Unicast(hops)) => (None, hops.as_slice()),
             FibAction::Route(RouteKind::Blackhole) => (Some(RouteType::Blackhole), &[][..]),
@@ -418,6 +555,7 @@ impl From<&FibRoute> for Route {
             hops: hops.iter().map(HopDocument::from).collect(),
             src: *src,
             hop_limit: *hop_limit,
+            mtu: *mtu,
             derived: *derived,
         }
     }
@@ -439,6 +577,7 @@ impl From<Route> for FibRoute {
             },
             src: route.src,
             hop_limit: route.hop_limit,
+            mtu: route.mtu,
             derived: route.derived,
         }
     }

@@ -14,6 +14,7 @@ use hopyard::runtime::why::{Report, why};
 
 use super::Dice;
 use super::breaks::{Break, breaks, wide_topology};
+use super::strange::strange;
 
 /// How a case ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,9 +78,18 @@ fn type_in(net: &Network, node: &NsName, command: &str) -> Result<(), String> {
     if output.status.success() { Ok(()) } else { Err(format!("{node}: {command}: {error}")) }
 }
 
+/// What may be wrong in a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Faults {
+    /// What people do to labs.
+    Usual,
+    /// Also what is in other networks.
+    Strange,
+}
+
 /// Breaks a random lab. `Err`: model, kernels and packets differ, or a repair does not help. Beside the ending stands what
 /// to look at.
-pub(crate) fn case(seed: u64) -> Result<(Ending, Option<String>), String> {
+pub(crate) fn case(seed: u64, may: Faults) -> Result<(Ending, Option<String>), String> {
     let mut dice = Dice(seed);
     let declared = dice.roll(2) == 0;
     let mut shape = Dice(seed ^ 0x5555);
@@ -117,7 +127,13 @@ pub(crate) fn case(seed: u64) -> Result<(Ending, Option<String>), String> {
     let path: Vec<NsName> = ways.cloned().collect();
     let mut faults = Vec::new();
     for number in 0..=dice.roll(5) {
-        for one in breaks(&mut dice, &wanted, &path, (target, source), number) {
+        let ends = (target, source);
+        let some = if may == Faults::Strange && dice.roll(3) > 0 {
+            strange(&mut dice, &wanted, &path, ends, number)
+        } else {
+            breaks(&mut dice, &wanted, &path, ends, number)
+        };
+        for one in some {
             // One fault may have removed what another is about.
             let done = match &one {
                 Break::Op(op) => world.apply(std::slice::from_ref(op), &mut |_| {}).is_ok(),

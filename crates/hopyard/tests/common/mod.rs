@@ -1,14 +1,46 @@
 //! Random labs and random faults: for tests, and for the benchmark.
 #![allow(dead_code, reason = "not every user uses all of it")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "what cannot be is a failed case, as in a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "what cannot be is a failed case, as in a test"
+)]
 
 pub(crate) mod breaks;
 pub(crate) mod case;
+pub(crate) mod strange;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use hopyard::net::{Endpoint, IfName, IpNet, LinkKind, NetState, NextHop, NsName, Op, Route, RouteKind};
+
+/// How often the machine's neighbour tables, which all its namespaces share, were full: who needs a neighbour then gets none.
+/// Somebody else may fill them.
+fn overflows() -> u64 {
+    let of = |table: &str| {
+        let text = std::fs::read_to_string(format!("/proc/net/stat/{table}_cache")).unwrap_or_default();
+        let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let at = lines.next().and_then(|head| head.iter().position(|name| *name == "table_fulls"));
+        // A line a processor.
+        let values = lines.filter_map(|line| u64::from_str_radix(line.get(at?)?, 16).ok());
+        values.sum::<u64>()
+    };
+    of("arp") + of("ndisc")
+}
+
+/// Does it once more where a failure may come of that.
+pub(crate) fn once_more<T>(name: &str, what: impl Fn() -> Result<T, String>) -> Result<T, String> {
+    let before = overflows();
+    what().or_else(|text| {
+        if overflows() == before {
+            return Err(text);
+        }
+        println!("{name}: once more, because the machine's neighbour table was full");
+        what()
+    })
+}
 
 /// SplitMix64: the same on every machine.
 pub(crate) struct Dice(pub(crate) u64);

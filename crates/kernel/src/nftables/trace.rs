@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, RuleStep, RuleVerdict, Ruleset};
+use hopyard_net::{BaseChain, Chain, Family, Hook, Loaded, RuleStep, RuleVerdict, Ruleset};
 use rustix::net::sockopt;
 use rustix::thread::LinkNameSpaceType;
 
@@ -252,16 +252,18 @@ fn add_table(transaction: &mut Transaction, table: &TableName, signatures: &[Sig
 
 /// `meta l4proto PROTOCOL @th,AT,LENGTH BYTES goto PART`.
 fn steps(signature: &Signature) -> Vec<RuleStep> {
+    // Which `RuleStep::equal` compares.
     const REGISTER: u32 = 1;
     const TRANSPORT: u32 = 2;
-    let equal = |with: &[u8]| RuleStep::Compare { register: REGISTER, how: Comparison::Equal, with: with.to_vec() };
-    let mut steps =
-        vec![RuleStep::Load { register: REGISTER, what: Loaded::Layer4Protocol }, equal(&[signature.protocol])];
+    let mut steps = vec![
+        RuleStep::Load { register: REGISTER, what: Loaded::Layer4Protocol },
+        RuleStep::equal(vec![signature.protocol]),
+    ];
     for (at, bytes) in &signature.bytes {
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let (offset, length) = (number(*at), number(bytes.len()));
         steps.push(RuleStep::Payload { register: REGISTER, base: TRANSPORT, offset, length });
-        steps.push(equal(bytes));
+        steps.push(RuleStep::equal(bytes.clone()));
     }
     steps.push(RuleStep::Verdict(RuleVerdict::Goto(signature.part.name().to_owned())));
     steps

@@ -60,6 +60,33 @@ impl World {
         Ok(pairs)
     }
 
+    /// Interfaces whose frames others get as well, which stand on them.
+    pub(super) fn find_shared(spaces: &[Space<'_>]) -> Result<Vec<(Endpoint, String)>, Refusal> {
+        let mut found = Vec::new();
+        if spaces.iter().flat_map(|space| &space.links).all(|link| link.shares.is_none()) {
+            return Ok(found);
+        }
+        let mut inbox = Inbox::default();
+        let finder = Finder::new(spaces);
+        for (here, space) in spaces.iter().enumerate() {
+            for link in &space.links {
+                let Some((below, namespace)) = link.shares else { continue };
+                let FoundKind::Other(kind) = &link.kind else { continue };
+                for (there, other) in spaces.iter().enumerate() {
+                    let is_it = match namespace {
+                        None => there == here,
+                        Some(number) => finder.number_of(here, there, &mut inbox)? == Some(number),
+                    };
+                    if let Some(&dev) = finder.names[there].get(&below).filter(|_| is_it) {
+                        let at = Endpoint { ns: other.name.clone(), dev };
+                        found.push((at, format!("the {kind} {}:{}", space.name, link.dev)));
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// All namespaces in order, each with its interfaces.
     pub(super) fn read_all_links(&self) -> Result<Vec<Space<'_>>, Refusal> {
         let spaces: Vec<(&NsName, &Netns)> = self.spaces.iter().collect();

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    BridgeNf, Family, IfAddress, IfName, LinkKind, LinkState, Listener, NodeState, NsName, Ruleset, Snapshot, SysctlKey,
+    BridgeNf, Family, Habits, IfAddress, IfName, LinkKind, LinkState, Listener, NodeState, NsName, Ruleset, Snapshot,
+    SysctlKey,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteType, RouteVia};
@@ -13,7 +14,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteType, Route
 use super::observe::{DUMP, kind_of};
 use super::peers::{Pairs, Space};
 use super::{World, in_parallel, visit};
-use crate::decode::{self, FoundLink};
+use crate::decode::{self, FoundKind, FoundLink};
 use crate::encode::{self, RouteQuestion};
 use crate::error::Refusal;
 use crate::links::IfIndex;
@@ -23,8 +24,8 @@ use crate::{Errno, KernelError, listeners, namespace, netconf, nftables, rights}
 /// What of a network is read.
 #[derive(Clone, Debug, Default)]
 pub struct SnapshotScope {
-    /// The nodes whose waiting sockets are read: dear, and only wanted where a packet ends.
-    pub listeners: BTreeSet<NsName>,
+    /// The nodes of which is read what matters where packets begin and end: waiting sockets, habits. That is dear.
+    pub ends: BTreeSet<NsName>,
 }
 
 /// What a node's kernel does with a packet, as it says itself.
@@ -40,6 +41,8 @@ pub enum RouteAnswer {
         via: Option<IpAddr>,
         /// The source that the node would give it.
         src: Option<IpAddr>,
+        /// Has it learnt that by an ICMP redirect?
+        redirected: bool,
     },
     /// It is refused, with that error number.
     Refused(Errno),
@@ -74,8 +77,16 @@ impl World {
         for result in results {
             snapshot.nodes.extend(result?);
         }
+        for (at, by) in Self::find_shared(&spaces).map_err(links)? {
+            if let Some(link) = snapshot.nodes.get_mut(&at.ns).and_then(|node| node.links.get_mut(&at.dev)) {
+                link.shared_by.get_or_insert(by);
+            }
+        }
         drop(spaces);
         self.read_settings_of_all(&mut snapshot)?;
+        for (name, habits) in self.habits(&scope.ends)? {
+            snapshot.nodes.entry(name).or_default().habits = Some(habits);
+        }
         Ok(snapshot)
     }
 
@@ -95,6 +106,28 @@ impl World {
         };
         let doing = |refusal: Refusal| refusal.while_doing("read who listens in the nodes");
         visit(&self.realm, read).map_err(doing)?.map_err(doing)
+    }
+
+    /// Reads how nodes send and answer, of these nodes alone.
+    ///
+    /// # Errors
+    /// They could not be read.
+    pub fn habits(&self, nodes: &BTreeSet<NsName>) -> Result<BTreeMap<NsName, Habits>, KernelError> {
+        let keys = BTreeSet::from([SysctlKey::IPV4_TTL, SysctlKey::IPV4_IGNORE_ECHO, SysctlKey::IPV6_IGNORE_ECHO]);
+        let wanted = nodes.iter().map(|name| (name.clone(), keys.clone())).collect();
+        let mut found = BTreeMap::new();
+        for (name, values) in self.sysctls(&wanted)? {
+            // One that is not there, as in a kernel without IPv6, does nothing.
+            let number = |key: &SysctlKey| values.get(key).and_then(|value| value.parse::<u8>().ok());
+            let is_on = |key: &SysctlKey| number(key).is_some_and(|value| value != 0);
+            let habits = Habits {
+                ttl: number(&SysctlKey::IPV4_TTL).unwrap_or(Habits::TTL),
+                ignores_echo: is_on(&SysctlKey::IPV4_IGNORE_ECHO),
+                ignores_echo_ipv6: is_on(&SysctlKey::IPV6_IGNORE_ECHO),
+            };
+            found.insert(name, habits);
+        }
+        Ok(found)
     }
 
     /// The values of `net.ipv4.conf.all` that no socket tells, and of `net.bridge` where they decide.
@@ -189,7 +222,10 @@ fn answer_of(message: &RouteNetlinkMessage, names: &BTreeMap<IfIndex, IfName>) -
     }
     Some(match route.header.kind {
         RouteType::Local | RouteType::Anycast => RouteAnswer::Local,
-        RouteType::Unicast => dev.map_or(RouteAnswer::Other, |dev| RouteAnswer::On { dev, via, src }),
+        RouteType::Unicast => {
+            let redirected = decode::is_redirected(&route.header);
+            dev.map_or(RouteAnswer::Other, |dev| RouteAnswer::On { dev, via, src, redirected })
+        }
         RouteType::BlackHole => RouteAnswer::Refused(Errno::from_raw(libc::EINVAL)),
         RouteType::Unreachable => RouteAnswer::Refused(Errno::from_raw(libc::EHOSTUNREACH)),
         RouteType::Prohibit => RouteAnswer::Refused(Errno::ACCES),
@@ -208,32 +244,56 @@ fn ip(addr: &RouteAddress) -> Option<IpAddr> {
 fn read_node(space: &Space<'_>, pairs: &Pairs, scope: &SnapshotScope, inbox: &mut Inbox) -> Result<NodeState, Refusal> {
     let socket = &space.netns.socket;
     let names: BTreeMap<IfIndex, IfName> = space.links.iter().map(|link| (link.index, link.dev)).collect();
-    let links = space.links.iter().map(|link| (link.dev, state_of(space.name, link, pairs, &names)));
+    let bridges: BTreeSet<IfIndex> =
+        space.links.iter().filter(|link| link.kind == FoundKind::Bridge).map(|link| link.index).collect();
+    let links = space.links.iter().map(|link| {
+        let mut state = state_of(space.name, link, pairs, &names);
+        // What else interfaces may be parts of, is not followed.
+        state.master = state.master.filter(|_| link.master.is_some_and(|index| bridges.contains(&index)));
+        (link.dev, state)
+    });
     let mut node = NodeState { links: links.collect(), ..NodeState::default() };
     for found in socket.ask(encode::get_addresses(None), DUMP, inbox)?.iter().filter_map(decode::address) {
         let Some(link) = names.get(&found.index).and_then(|dev| node.links.get_mut(dev)) else { continue };
-        let decode::FoundAddr { addr, secondary, usable, host_only, .. } = found;
-        link.addresses.push(IfAddress { net: addr, secondary, usable, host_only });
+        let decode::FoundAddr { addr, secondary, usable, host_only, link_only, deprecated, .. } = found;
+        link.addresses.push(IfAddress { net: addr, secondary, usable, host_only, link_only, deprecated });
     }
     // Asked for those of IPv6, a kernel without it answers with those of IPv4.
     let has_ipv6 = rights::has_ipv6();
     for family in Family::BOTH.into_iter().filter(|family| has_ipv6 || *family == Family::Ipv4) {
         let messages = socket.ask(encode::get_routes(family), DUMP, inbox)?;
         node.routes.extend(messages.iter().filter_map(|message| decode::fib_route(message, &names)));
+        node.redirects.extend(messages.iter().filter_map(|message| decode::redirect(message, &names)));
         // A kernel without policy rules has the tables alone.
         let rules = socket.ask(encode::get_rules(family), DUMP, inbox)?;
         node.rules.extend(rules.iter().filter_map(decode::rule));
     }
     for message in socket.ask(encode::get_neighbours(), DUMP, inbox)? {
-        node.neighbours.extend(decode::any_neighbour(&message, &names));
+        let own = |dev: IfName| node.links.get(&dev).and_then(|link| link.mac);
+        node.neighbours.extend(decode::any_neighbour(&message, &names, own));
     }
+    if !bridges.is_empty() {
+        let own: BTreeSet<_> = space.links.iter().filter_map(|link| link.mac).collect();
+        let known = socket.ask(encode::get_macs_of_bridges(), DUMP, inbox)?;
+        for (bridge, mac) in known.iter().filter_map(decode::fixed_mac).filter(|(_, mac)| !own.contains(mac)) {
+            let link = names.get(&bridge).and_then(|dev| node.links.get_mut(dev));
+            let what = || format!("somebody has said at which port {mac} is (bridge fdb), and that is not followed");
+            link.map(|link| link.beyond.get_or_insert_with(what));
+        }
+    }
+    let proxied = socket.ask(encode::get_proxied(), DUMP, inbox)?;
+    node.proxied = proxied.iter().filter_map(|message| decode::proxied(message, &names)).collect();
     node.all = netconf::read_all(socket, inbox)?;
     if has_ipv6 {
-        node.forwards_ipv6 = netconf::read_forwarding(socket, Family::Ipv6, inbox)?.is_some_and(|value| value != "0");
+        let ipv6 = netconf::read_all_ipv6(socket, inbox)?;
+        node.forwards_ipv6 = ipv6.forwarding;
+        if ipv6.proxy_ndp {
+            node.links.values_mut().for_each(|link| link.ipv6.proxy_ndp = true);
+        }
     }
     namespace::enter(socket.namespace()?)?;
     node.firewall = read_firewall(inbox)?;
-    if scope.listeners.contains(space.name) {
+    if scope.ends.contains(space.name) {
         node.listeners = listeners::read(inbox)?;
     }
     Ok(node)
@@ -258,6 +318,7 @@ fn state_of(ns: &NsName, found: &FoundLink, pairs: &Pairs, names: &BTreeMap<IfIn
         up: found.up,
         carrier: found.carrier,
         conf: found.conf,
+        ipv6: found.ipv6,
         bridge_nf: found.bridge_nf,
         beyond: found.beyond.clone(),
         ..LinkState::new(kind_of(ns, found, pairs))

@@ -53,8 +53,13 @@ pub(crate) fn examine_all(
     Ok(())
 }
 
-/// Adds who listens anywhere, if that matters: all of it at once takes less time than once for each question.
+/// Adds how the nodes send and answer that are asked about, and who listens anywhere, if that matters: all of it at once takes less time than once for each question.
 pub(super) fn with_listeners(world: &World, mut snapshot: Snapshot, questions: &[Query]) -> Result<Snapshot, Error> {
+    let owners = questions.iter().filter_map(|query| query.owner(&snapshot));
+    let ends: BTreeSet<NsName> = questions.iter().map(|query| query.from.clone()).chain(owners).collect();
+    for (name, habits) in world.habits(&ends)? {
+        snapshot.nodes.entry(name).or_default().habits = Some(habits);
+    }
     if questions.iter().any(|query| query.packet.protocol != Protocol::Icmp) {
         let all: BTreeSet<NsName> = world.names().cloned().collect();
         for (name, listeners) in world.listeners(&all)? {

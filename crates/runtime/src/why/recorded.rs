@@ -31,7 +31,7 @@ pub fn record(running: &Running) -> Result<Network, Error> {
 
 /// All that a network shows.
 pub(super) fn read_all(world: &World) -> Result<Snapshot, Error> {
-    let scope = SnapshotScope { listeners: world.names().cloned().collect() };
+    let scope = SnapshotScope { ends: world.names().cloned().collect() };
     Ok(world.snapshot(&scope)?)
 }
 

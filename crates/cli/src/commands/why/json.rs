@@ -256,6 +256,9 @@ struct Fix<'a> {
     verified: &'static str,
     /// The changes, in the order in which their need shows.
     edits: Vec<JsonEdit<'a>>,
+    /// Of `pmtud-blackhole`, another way out: senders are told what fits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    told: Option<JsonEdit<'a>>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -354,6 +357,12 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), C
                     file: scene.file.as_ref().filter(|_| !declared).and_then(|file| file.edit(edit)),
                 })
                 .collect(),
+            told: repair.told.as_ref().map(|edit| JsonEdit {
+                node: edit.node(),
+                cmd: scene.command(edit),
+                declared: false,
+                file: None,
+            }),
         }),
         forbidden: report.forbidden.by.and_then(|at| line(scene, at)),
         comes_through: report.comes_through(),

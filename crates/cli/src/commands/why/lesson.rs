@@ -290,7 +290,7 @@ fn lesson(code: Code) -> Lesson {
             "ip-sysctl (kernel documentation): accept_local; RFC 1812 section 5.3.8",
         ),
         Code::SourceAddress => (
-            "A packet needs an address to come from that its answer can be sent to. Without one it is not sent; and what comes from a link-local address is never sent on to another link.",
+            "A packet needs an address to come from that its answer can be sent to. Without one it is not sent, nor from one that is not the node's own any more, nor from one of the loopback; and what comes from a link-local address is never sent on to another link.",
             "RFC 6724 section 5; RFC 4291 section 2.5.6",
         ),
         Code::LinkDown => (
@@ -360,6 +360,10 @@ fn lesson(code: Code) -> Lesson {
         Code::WrongBindAddress => (
             "A socket that is bound to one address gets nothing that is for another, also if both are of the same node. Bound to 127.0.0.1, a server serves its own node alone; bound to 0.0.0.0, all.",
             "bind(2), ip(7); ss(8)",
+        ),
+        Code::EchoIgnored => (
+            "Pings are answered by the kernel itself, unless it is told not to; then a node is silent to them and works otherwise. That hides it from nobody who tries a port.",
+            "ip-sysctl (kernel documentation): icmp_echo_ignore_all, icmp/echo_ignore_all; RFC 1122 section 3.2.2.6",
         ),
         Code::WrongNode => (
             "Routes and addresses are as they should be for some node, and it is not the one that was asked for: another one has the address as well, or a route leads to that one.",

@@ -198,7 +198,7 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
         Reason::TooBig { dev, mtu } => {
             format!("{} bytes do not fit through {node}'s {dev}, whose MTU is {mtu}", walk.packet.length)
         }
-        Reason::PmtudBlackhole { dev, mtu, lost, why } => {
+        Reason::PmtudBlackhole { dev, mtu, lost, why, .. } => {
             let code = why.code(true);
             format!(
                 "{} bytes do not fit through {node}'s {dev} (MTU {mtu}), and the ICMP error about it ends at {lost} ({code})",
@@ -233,6 +233,10 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
         }
         Reason::WrongNode { wanted } if trouble.back => format!("the answer to {dst} ends at {node}, not at {wanted}"),
         Reason::WrongNode { wanted } => format!("{dst} leads to {node}, not to {wanted}"),
+        Reason::EchoIgnored { key } => format!("{node} is told not to answer pings ({key} = 1)"),
+        Reason::SourceAddress if walk.packet.src.is_some() && walk.last().is_some_and(|hop| hop.input.is_none()) => {
+            format!("{node} may not send from {src}, which its route says is the source")
+        }
         Reason::SourceAddress if walk.packet.src.is_some() => {
             format!("{node} does not forward it, because it comes from the link-local address {src}")
         }
@@ -438,6 +442,7 @@ pub(super) fn decision(hop: &Hop) -> String {
         Reason::TtlExpired => "no hop left".to_owned(),
         Reason::NoListener { .. } => "nothing listens".to_owned(),
         Reason::WrongBindAddress { .. } => "listens on another address".to_owned(),
+        Reason::EchoIgnored { key } => format!("answers no ping: {key} = 1"),
         Reason::WrongNode { wanted } => format!("should be {wanted}"),
         Reason::SourceAddress => "no address to come from".to_owned(),
         Reason::LeavesKnown { by } => format!("leaves what is known by {}", by.dev),
@@ -472,7 +477,12 @@ fn route_text(route: &FibRoute, hop: &Hop) -> String {
     let RouteKey { table, .. } = route.key;
     let key = RouteKey { metric: 0, ..route.key.clone() };
     let by = hop.next.as_ref().map_or_else(String::new, |next| format!(" {next}"));
-    let why = if route.derived && table == RouteKey::MAIN { " (connected)" } else { "" };
+    let told = route.next_hops().first().and_then(|hop| hop.via).filter(|_| hop.is_redirected());
+    let why = match told {
+        Some(by) => format!(" (learnt by a redirect from {by})"),
+        None if route.derived && table == RouteKey::MAIN => " (connected)".to_owned(),
+        None => String::new(),
+    };
     format!("{key}{by}{why}")
 }
 
@@ -623,6 +633,11 @@ fn changes(report: &Report, repair: &Repair, scene: &Scene) -> Vec<String> {
     for (at, [node, command, place]) in rows.iter().enumerate() {
         let line = format!(" {} {node:first$}  {command:second$}  {place}", at + 1);
         lines.push(line.trim_end().to_owned());
+    }
+    if let Some(edit) = &repair.told {
+        let text = "Instead, senders could be told what fits; those that listen then send no more at once:";
+        lines.push(text.to_owned());
+        lines.push(format!("   {}  {}", edit.node(), scene.command(edit)));
     }
     lines.extend(later(report, repair));
     lines.extend(repair.after.trouble().map(|rest| format!("Then {}.", sentence(&repair.after, &rest))));
