@@ -158,7 +158,7 @@ impl Machine {
     /// The same, for a server at that address.
     fn seen_at(&self, server: &str, lab: &str, node: &str) -> Result<IpAddr, String> {
         self.seen_by(server, |port| {
-            let script = format!("exec 3<>/dev/tcp/{server}/{port} && read line <&3 && echo $line");
+            let script = format!("exec 3<>/dev/tcp/{server}/{port} && echo >&3 && read line <&3 && echo $line");
             self.output(&["exec", "-l", lab, node, "timeout", "5", "bash", "-c", &script])
         })
     }
@@ -173,8 +173,11 @@ impl Machine {
                 listener.set_nonblocking(true).unwrap();
                 until(|| listener.accept().ok()).map(|(mut stream, peer)| {
                     stream.set_nonblocking(false).unwrap();
-                    stream.write_all(b"hello\n").unwrap();
-                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                    // Who speaks first to a busy `pasta` may not be heard: one connection of thousands hangs.
+                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    stream.read_exact(&mut [0]).ok();
+                    stream.write_all(b"hello\n").ok();
+                    stream.shutdown(std::net::Shutdown::Write).ok();
                     stream.read_to_end(&mut Vec::new()).ok();
                     peer.ip()
                 })
@@ -654,7 +657,7 @@ fn every_node_has_ipv6_outside_where_the_host_has_and_the_host_becomes_no_router
     }
     let seen = machine.seen_by("2001:db8:80::80", |port| {
         let (net, open) = (format!("{name}/far"), format!("[2001:db8:80::80]:{port}"));
-        let script = format!("read line </dev/tcp/2001:db8:80::80/{port} && echo $line");
+        let script = format!("exec 3<>/dev/tcp/2001:db8:80::80/{port} && echo >&3 && read line <&3 && echo $line");
         machine.output(&["sandbox", "--net", &net, "--allow", &open, "--", "timeout", "5", "bash", "-c", &script])
     });
     assert_eq!(seen, Ok("2001:db8:77::2".parse().unwrap()), "a sandbox in the lab");
