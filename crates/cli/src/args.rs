@@ -1,6 +1,11 @@
 //! The command line: what can be typed. Help texts are the doc comments of each command's struct.
 
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue};
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use hopyard::model::nearest;
 
 use crate::commands;
 
@@ -65,7 +70,26 @@ impl Args {
             // What is to be said may be about any of them.
             let mut all = Self::command();
             all.build();
-            Self::from_arg_matches(&all.try_get_matches()?)
+            let words: Vec<OsString> = std::env::args_os().collect();
+            let matches = all.try_get_matches_from_mut(&words).map_err(|error| with_nearest(error, &all, &words))?;
+            Self::from_arg_matches(&matches)
         })
     }
+}
+
+/// Names the command that was meant. Clap's own measure looks for the letters of a name in their places, and of a short
+/// one in which two are swapped it finds none.
+fn with_nearest(mut error: clap::Error, all: &clap::Command, words: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    if error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return error;
+    }
+    // The commands that lead to it were understood.
+    let understood = words.iter().skip(1).take_while(|word| word.as_os_str() != typed.as_str());
+    let above = understood.fold(all, |above, word| above.find_subcommand(word).unwrap_or(above));
+    let commands = above.get_subcommands().flat_map(clap::Command::get_name_and_visible_aliases);
+    if let Some(near) = nearest(typed, commands) {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::String(near.to_owned()));
+    }
+    error
 }

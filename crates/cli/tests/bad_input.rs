@@ -94,6 +94,23 @@ fn a_wrong_command_line_is_status_two() {
 }
 
 #[test]
+fn a_mistyped_command_finds_its_name() {
+    let place = Place::new();
+    for (typed, meant) in [
+        (&["wyh", "a", "b"][..], "'why'"),
+        (&["sl"], "'ls'"),
+        (&["--color", "never", "shwo"], "'show'"),
+        (&["ns", "adl", "x"], "'add'"),
+        (&["boot", "stpo"], "'stop'"),
+        (&["xyz"], ""),
+    ] {
+        let said = place.fails(2, typed);
+        let tip = said.lines().find(|line| line.contains("tip:")).unwrap_or_default();
+        assert!(tip.contains(meant) && tip.is_empty() == meant.is_empty(), "{said}");
+    }
+}
+
+#[test]
 fn a_pool_that_is_too_small_is_the_files_fault() {
     let said = refused("name: x\naddressing: { ipv4: 10.0.0.0/30 }\nlinks: [a -- b, b -- c, c -- d, d -- e]\n");
     assert!(said.contains("10.0.0.0/30"), "{said}");

@@ -128,6 +128,14 @@ fn radios(machine: &Machine, count: usize) {
     machine.sh(&format!("modprobe mac80211_hwsim radios={count}; udevadm settle"));
 }
 
+/// One radio with two interfaces, wlan0 and wlan0b, and what they have.
+fn radio_of_two(machine: &Machine) -> [String; 2] {
+    radios(machine, 1);
+    machine.sh("iw dev wlan0 interface add wlan0b type managed; udevadm settle
+        ip address add 203.0.113.1/24 dev wlan0; ip address add 203.0.113.129/25 dev wlan0b; ip link set wlan0 up");
+    ["wlan0", "wlan0b"].map(|dev| machine.state(dev))
+}
+
 /// Joins an interface to a network of the air, without an access point.
 fn join(machine: &Machine, inside: &str, dev: &str) {
     machine.sh(&format!(
@@ -164,10 +172,7 @@ fn a_wireless_interface_moves_with_its_radio_and_what_it_has() {
 fn all_interfaces_of_a_radio_move_together() {
     let Some(machine) = Machine::new() else { return };
     let _tidy = Tidy(&machine);
-    radios(&machine, 1);
-    machine.sh("iw dev wlan0 interface add wlan0b type managed; udevadm settle
-        ip address add 203.0.113.1/24 dev wlan0; ip address add 203.0.113.129/25 dev wlan0b; ip link set wlan0 up");
-    let before = [machine.state("wlan0"), machine.state("wlan0b")];
+    let before = radio_of_two(&machine);
     machine.hop(&["ns", "add", "air"]);
     // Nobody is renamed in silence.
     machine.sh("ip -n air link add wlan0 type veth peer name other");
@@ -190,10 +195,7 @@ fn all_interfaces_of_a_radio_move_together() {
 fn a_lab_is_lent_a_radio_whole() {
     let Some(machine) = Machine::new() else { return };
     let _tidy = Tidy(&machine);
-    radios(&machine, 1);
-    machine.sh("iw dev wlan0 interface add wlan0b type managed; udevadm settle
-        ip address add 203.0.113.1/24 dev wlan0; ip address add 203.0.113.129/25 dev wlan0b; ip link set wlan0 up");
-    let before = [machine.state("wlan0"), machine.state("wlan0b")];
+    let before = radio_of_two(&machine);
     let lab = |web: &str, db: &str| {
         format!("nodes:\n  web: {{ interfaces: [{web}] }}\n  db: {{ interfaces: [{db}] }}\nlinks: [web -- db]\n")
     };

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::process::Command;
+
 use common::{Place, is_root, text, unique};
 
 const THREE: &str = "\
@@ -35,8 +37,14 @@ fn a_lab_comes_up_is_measured_and_goes() {
     assert!(place.hop(&["ping", "home", "10.9.0.1"]).starts_with("home reaches 10.9.0.1 in "));
     let routes = place.hop(&["exec", "home", "--", "ip", "route"]);
     assert!(routes.contains("default via "), "{routes}");
+    // A slip of the finger is no error, for nothing tells it from a lab that is down; but it is told.
+    let slip = place.output(&["down", &format!("{name}x")]);
+    assert!(slip.status.success());
+    assert_eq!(text(&slip.stdout), format!("{name}x was not running\n"));
+    assert_eq!(text(&slip.stderr), format!("hint: `{name}` is running; did you mean that?\n"));
     assert_eq!(place.hop(&["down"]), format!("{name} is down\n"));
-    assert_eq!(place.hop(&["down", &name]), format!("{name} was not running\n"));
+    let again = place.output(&["down", &name]);
+    assert_eq!((text(&again.stdout), text(&again.stderr)), (format!("{name} was not running\n"), String::new()));
     assert!(!place.records().exists(), "the directory of records is left");
 }
 
@@ -259,6 +267,36 @@ fn two_labs_do_not_meet() {
     assert_eq!(place.output(&["ping", "-l", &one, "a", "b", "-W", "300"]).status.code(), Some(1));
     place.hop(&["down", &one]);
     assert!(place.hop(&["ping", "--all"]).contains("4 of 4"));
+}
+
+#[test]
+fn a_keeper_without_room_for_all_new_nodes_keeps_none_of_them() {
+    let place = Place::new();
+    let (name, file) = three(&place);
+    place.hop(&["up", &file]);
+    let record = std::fs::read(place.records().join(&name).join("record.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let keeper = record["keeper"]["pid"].as_u64().unwrap();
+    let of_networks = || {
+        let fds = std::fs::read_dir(format!("/proc/{keeper}/fd")).unwrap();
+        let targets = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("net:[")).count()
+    };
+    let before = of_networks();
+    // Room for all that are handed over first and some of the next; then for some of the first.
+    let more: String = (0..300).map(|n| format!("  n{n}:\n")).collect();
+    let text = std::fs::read_to_string(&file).unwrap().replace("  home:\n", &format!("  home:\n{more}"));
+    let larger = place.file("larger.hop.yaml", &text);
+    for room in [330, 200] {
+        let limit = format!("--nofile={room}");
+        let limited = Command::new("prlimit").args(["--pid", &keeper.to_string(), &limit]).status().unwrap();
+        assert!(limited.success());
+        let said = place.fails(1, &["up", &larger]);
+        assert!(said.contains("(EMFILE)"), "{said}");
+        assert_eq!(of_networks(), before, "with room for {room}");
+    }
+    place.hop(&["up", &file]);
+    assert!(place.hop(&["ping", "--all"]).contains("12 of 12 requests answered"));
 }
 
 #[test]

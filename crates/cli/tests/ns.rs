@@ -308,6 +308,18 @@ fn an_add_that_is_killed_leaves_no_dead_name() {
 }
 
 #[test]
+fn no_zombie_is_left_where_process_1_waits_for_none() {
+    let Some(machine) = Machine::new() else { return };
+    let zombies = "grep -c 'State:.*Z' /proc/[0-9]*/status | grep -c ':1$' || true";
+    assert_eq!(machine.sh("cat /proc/1/comm"), "cat\n");
+    for n in 0..3 {
+        machine.ns(&["add", &format!("n{n}")]);
+        machine.ns(&["delete", &format!("n{n}")]);
+    }
+    assert_eq!(machine.sh(zombies), "0\n");
+}
+
+#[test]
 fn what_a_killed_add_has_left_is_cleared_away() {
     let Some(machine) = Machine::new() else { return };
     machine.ns(&["add", "a"]);
@@ -636,7 +648,8 @@ ip -6 route add default via fd01::fe
 ip route add 10.5.0.0/16 via 10.6.0.1 onlink dev v0 proto 77 metric 5
 ip route add 10.6.0.0/16 via 10.5.0.1
 ip route add 172.16.0.0/12 dev v0 table 99
-ip neigh add 10.1.0.254 lladdr 02:00:00:00:00:99 dev v0 nud permanent";
+ip neigh add 10.1.0.254 lladdr 02:00:00:00:00:99 dev v0 nud permanent
+ip link property add dev v0 altname a-second-and-longer-name";
 
 /// What an interface has; what the kernel gives it by itself is left out, and what passes.
 fn properties(machine: &Machine, ns: Option<&str>, dev: &str) -> BTreeSet<String> {
@@ -648,6 +661,7 @@ fn properties(machine: &Machine, ns: Option<&str>, dev: &str) -> BTreeSet<String
     let link = ip(&["-o", "link", "show", "dev", dev]);
     found.extend(["mtu 1400", ",UP,LOWER_UP>"].map(|word| format!("{word}: {}", link.contains(word))));
     found.extend(link.split_once("link/ether ").map(|(_, mac)| mac[..17].to_owned()));
+    found.extend(link.split_once("altname ").map(|(_, name)| name.trim_end().to_owned()));
     for args in [
         &["-o", "addr", "show", "dev", dev][..],
         &["-4", "route", "show", "table", "all", "dev", dev],
@@ -694,7 +708,7 @@ fn an_interface_keeps_what_it_has_when_it_moves() {
     // As `ip link set` does it.
     quietly(&["--bare", "v0", "a"]);
     let bare = properties(&machine, Some("a"), "v0");
-    assert!(bare.contains(",UP,LOWER_UP>: false") && bare.len() == 3, "{bare:?}");
+    assert!(bare.contains(",UP,LOWER_UP>: false") && bare.len() == 4, "{bare:?}");
 }
 
 #[test]
@@ -711,6 +725,49 @@ fn what_an_interface_loses_when_it_moves_is_told() {
     assert!(lost.contains("v0 has lost the route to 10.10.0.0/16: Invalid argument (EINVAL)"), "{lost}");
     assert_eq!(lost.lines().count(), 2, "{lost}");
     assert_eq!(said(&["p0", "a"]), "warning: p0 has lost its place in br0\n");
+}
+
+#[test]
+fn the_rules_that_name_an_interface_go_with_it() {
+    /// As `ip rule` shows them, without those that every namespace has.
+    fn rules(machine: &Machine, ns: Option<&str>) -> BTreeSet<String> {
+        let within = ns.map_or(vec![], |ns| vec!["-n", ns]);
+        let shown = ["-4", "-6"].map(|family| machine.run("ip", &[&within[..], &[family, "rule"]].concat()));
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let own = |line: &&str| {
+            !["lookup local", "lookup main", "lookup default"].iter().any(|end| line.trim_end().ends_with(end))
+        };
+        shown.iter().flat_map(|family| family.lines()).filter(own).map(words).collect()
+    }
+    let Some(machine) = Machine::new() else { return };
+    machine.sh(LINK);
+    machine.ns(&["add", "a", "b"]);
+    let stays = set(&["90: from 10.9.0.0/16 lookup 99", "91: from all iif v1 lookup 99"]);
+    machine.sh("ip rule add from 10.9.0.0/16 lookup 99 prio 90; ip rule add iif v1 lookup 99 prio 91
+        ip rule add iif v0 lookup 99 prio 100
+        ip rule add not from 10.1.0.0/24 oif v0 fwmark 3/7 ipproto tcp dport 80-90 prohibit prio 101
+        ip rule add iif v0 goto 101 prio 99
+        ip -6 rule add iif v0 to fd09::/16 lookup 99 suppress_prefixlength 0 prio 102");
+    let before = rules(&machine, None);
+    let moved: BTreeSet<String> = before.difference(&stays).cloned().collect();
+    assert_eq!((before.len(), moved.len()), (6, 4), "{before:?}");
+    machine.ns(&["move", "v0", "a"]);
+    assert_eq!((rules(&machine, None), rules(&machine, Some("a"))), (stays.clone(), moved.clone()));
+    machine.ns(&["move", "v0", "--from", "a", "b"]);
+    assert_eq!((rules(&machine, Some("a")), rules(&machine, Some("b"))), (set(&[]), moved));
+    machine.ns(&["delete", "b"]);
+    assert_eq!(rules(&machine, None), before);
+    // It has no rules of its own there, and those that it has here wait for it.
+    machine.ns(&["move", "--bare", "v0", "a"]);
+    assert_eq!((rules(&machine, None), rules(&machine, Some("a"))), (stays, set(&[])));
+    machine.ns(&["delete", "a"]);
+    assert_eq!(rules(&machine, None), before);
+    // One that is about another interface too stays with that one.
+    machine.sh("ip rule add iif v0 oif v1 lookup 99 prio 103");
+    machine.ns(&["add", "a"]);
+    let said = text(&machine.output(HOP, &["ns", "move", "v0", "a"]).stderr);
+    assert_eq!(said, "warning: v0 has lost its part in the rule 103, which names v1 too\n");
+    assert!(rules(&machine, None).contains("103: from all iif v0 [detached] oif v1 lookup 99"));
 }
 
 #[test]

@@ -37,17 +37,46 @@ pub(crate) fn run<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<R> {
 static LEFT: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 /// The same, but does not wait until the kernel has freed what the process alone had: of a mount
-/// namespace that takes a millisecond. It is waited for when the next one is run, or by whoever inherits orphans.
+/// namespace that takes a millisecond. It is waited for when the next one is run, or by whoever inherits orphans;
+/// where that one may not do it, here and now.
 ///
 /// # Errors
 /// As for [`run`].
 pub(crate) fn run_and_leave<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<R> {
     let (result, child) = start(work)?;
+    if !orphans_are_waited_for() {
+        while !has_ended(&child, WaitIdOptions::empty())? {}
+        return result;
+    }
     let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
     // One that somebody else has waited for is an error, and gone as well.
     left.retain(|child| has_ended(child, WaitIdOptions::NOHANG).is_ok_and(|ended| !ended));
     left.push(child);
     result
+}
+
+/// Does the process that inherits orphans wait for them, so that they do not stay as zombies? That of the machine does;
+/// that of a container may be any program, and is known to if it cares for the signal that tells of it.
+fn orphans_are_waited_for() -> bool {
+    /// `PID_NS_INIT_INO` (linux/nsfs.h): the pid namespace of the machine.
+    const MACHINE: u64 = 0xEFFF_FFFC;
+    let namespace_of = |process: &str| rustix::fs::stat(format!("/proc/{process}/ns/pid")).map(|stat| stat.st_ino);
+    let Ok(own) = namespace_of("self") else { return false };
+    // /proc may be that of another namespace.
+    own == MACHINE || (namespace_of("1") == Ok(own) && cares_for_children(1))
+}
+
+/// Has the process a way to learn that a child has ended: a handler, a signalfd(2) or sigwait(3)? Or does it have the
+/// kernel do it all?
+fn cares_for_children(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let bit = 1_u64 << (libc::SIGCHLD - 1);
+    // proc_pid_status(5): masks in hexadecimal.
+    let masks = status.lines().filter_map(|line| {
+        let (key, mask) = line.split_once(":\t")?;
+        matches!(key, "SigBlk" | "SigIgn" | "SigCgt").then_some(mask)
+    });
+    masks.filter_map(|mask| u64::from_str_radix(mask, 16).ok()).any(|mask| mask & bit != 0)
 }
 
 /// Returns when the child is done with the memory of this process: what it returned, and the child.

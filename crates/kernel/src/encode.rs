@@ -16,7 +16,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
     RouteProtocol, RouteScope, RouteType, RouteVia,
 };
-use netlink_packet_route::rule::RuleMessage;
+use netlink_packet_route::rule::{RuleFlags, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::links::IfIndex;
@@ -166,6 +166,23 @@ pub(crate) fn set_again(shown: &RouteMessage, index: IfIndex) -> Request {
         }
     }
     (RouteNetlinkMessage::NewRoute(message), NEW)
+}
+
+/// A policy rule as the kernel has shown it.
+pub(crate) fn add_rule_again(shown: &RuleMessage) -> Request {
+    (RouteNetlinkMessage::NewRule(as_typed(shown)), NEW)
+}
+
+/// Takes away a policy rule that the kernel has shown.
+pub(crate) fn del_rule(shown: &RuleMessage) -> Request {
+    (RouteNetlinkMessage::DelRule(as_typed(shown)), 0)
+}
+
+/// Without what says how the rule was doing.
+fn as_typed(shown: &RuleMessage) -> RuleMessage {
+    let mut message = shown.clone();
+    message.header.flags &= RuleFlags::Invert;
+    message
 }
 
 /// The kernel shall give the interface no link-local address, and so send nothing of its own accord:

@@ -5,7 +5,8 @@
 //! network namespaces. When it ends, by whatever cause, the kernel frees all of them: there is
 //! nothing that a crash could leave behind.
 //!
-//! It is deliberately dumb: it holds what it is handed, reaps orphans, and knows no network. It is
+//! It is deliberately dumb: it holds what it is handed, reaps orphans, and knows no network, but for the interfaces of
+//! the machine that it brings back when it ends by itself: the kernel would destroy a virtual one. It is
 //! a fork of the process that starts it, so no second program has to be found.
 #![allow(unsafe_code)]
 
@@ -23,12 +24,15 @@ use rustix::net::{
 };
 use rustix::thread::UnshareFlags;
 
+use hopyard_net::IfName;
+
 use crate::Failure;
 use crate::etc;
 use crate::failure::Doing;
 use crate::leash::{self, IdMaps};
+use crate::moving::Space;
 use crate::pidfd::Process;
-use crate::pin::NSFS;
+use crate::pin::{self, NSFS};
 use crate::realm::Realm;
 
 /// What a keeper needs to start.
@@ -185,27 +189,34 @@ pub const FIRST_HELD: u32 = 64;
 /// Hands descriptors to the keeper that listens in `dir`; returns their numbers there, in order.
 ///
 /// # Errors
-/// The keeper is gone, or has no room for more descriptors (`EMFILE`).
+/// The keeper is gone, or has no room for more descriptors (`EMFILE`). Then it holds none of them.
 pub fn hold(dir: &Path, fds: &[BorrowedFd<'_>]) -> Result<Vec<u32>, Failure> {
-    const DOING: &str = "hand the namespaces to the lab's keeper";
     let control = connect(&dir.join(CONTROL))?;
     let mut numbers = Vec::with_capacity(fds.len());
-    for chunk in fds.chunks(FDS_PER_MESSAGE) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PER_MESSAGE))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !ancillary.push(SendAncillaryMessage::ScmRights(chunk)) {
-            return Err(io::Error::other("the message does not hold them")).doing(DOING);
-        }
-        rustix::net::sendmsg(&control, &[IoSlice::new(b"H")], &mut ancillary, SendFlags::NOSIGNAL).doing(DOING)?;
-        let mut reply = [0; 4 * FDS_PER_MESSAGE];
-        let (_, len) = rustix::net::recv(&control, &mut reply[..], RecvFlags::empty()).doing(DOING)?;
-        numbers.extend(decode_numbers(&reply[..len]));
-        if len != 4 * chunk.len() {
-            // The kernel installs as many descriptors as there is room for.
-            return Err(io::Error::from_raw_os_error(libc::EMFILE)).doing(DOING);
-        }
+    let handed = fds.chunks(FDS_PER_MESSAGE).try_for_each(|chunk| hand_over(&control, chunk, &mut numbers));
+    if handed.is_err() {
+        // One that is gone holds nothing.
+        drop_held(dir, &numbers).ok();
     }
-    Ok(numbers)
+    handed.map(|()| numbers).doing("hand the namespaces to the lab's keeper")
+}
+
+/// Hands over as many as go into a message.
+fn hand_over(control: &OwnedFd, fds: &[BorrowedFd<'_>], numbers: &mut Vec<u32>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PER_MESSAGE))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("the message does not hold them"));
+    }
+    rustix::net::sendmsg(control, &[IoSlice::new(b"H")], &mut ancillary, SendFlags::NOSIGNAL)?;
+    let mut reply = [0; 4 * FDS_PER_MESSAGE];
+    let (_, len) = rustix::net::recv(control, &mut reply[..], RecvFlags::empty())?;
+    numbers.extend(decode_numbers(&reply[..len]));
+    if len != 4 * fds.len() {
+        // The kernel installs as many descriptors as there is room for.
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
+    Ok(())
 }
 
 /// Asks the keeper that listens in `dir` to close descriptors of those numbers.
@@ -222,6 +233,23 @@ pub fn drop_held(dir: &Path, numbers: &[u32]) -> Result<(), Failure> {
         rustix::net::recv(&control, &mut [0][..], RecvFlags::empty()).doing(DOING)?;
     }
     Ok(())
+}
+
+/// Tells the keeper that listens in `dir` that an interface of the network that it was started in is about to be in a
+/// namespace that it holds, by that number. When the keeper ends by itself, because its starter has or because it is asked
+/// to, it brings the interface back first.
+///
+/// # Errors
+/// The keeper is gone.
+pub fn lend(dir: &Path, to: u32, dev: IfName) -> Result<(), Failure> {
+    const DOING: &str = "tell the lab's keeper of an interface that is lent";
+    let control = connect(&dir.join(CONTROL))?;
+    let message = [b"L", &to.to_ne_bytes()[..], dev.as_str().as_bytes()].concat();
+    rustix::net::send(&control, &message, SendFlags::NOSIGNAL).doing(DOING)?;
+    match rustix::net::recv(&control, &mut [0][..], RecvFlags::empty()).doing(DOING)? {
+        (_, 1..) => Ok(()),
+        _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof)).doing(DOING),
+    }
 }
 
 /// Ends the keeper that listens in `dir`, and waits until it has ended; says whether there was one.
@@ -349,13 +377,35 @@ fn keep(spec: &KeeperSpec<'_>, listener: &OwnedFd, leash: OwnedFd) -> ! {
             // Before it says that it is ready: a first process loses the signals that it does not wait for.
             let signals = leash::close_everything_but([listener, &leash]).and_then(|()| wanted_signals());
             let started = signals.ok().filter(|_| rustix::net::send(&leash, b"R", SendFlags::NOSIGNAL).is_ok());
-            if started.is_none_or(|signals| serve(listener, leash, &signals)) {
+            let mut loans = Vec::new();
+            if started.is_none_or(|signals| serve(listener, leash, &signals, &mut loans)) {
+                loans.iter().for_each(Loan::bring_back);
                 home.remove_files();
             }
         }
     }
     // SAFETY: as the first process of its pid namespace it takes all others with it.
     unsafe { libc::_exit(0) }
+}
+
+/// An interface of the machine, and the descriptor of the namespace that it may be in.
+struct Loan {
+    to: RawFd,
+    dev: IfName,
+}
+
+impl Loan {
+    /// Back to the network that the keeper is in. Nobody can be told if that fails; what the interface had is on record.
+    fn bring_back(&self) {
+        if !is_namespace(self.to) {
+            return;
+        }
+        // SAFETY: it is open, and nothing else in this process of one thread closes it meanwhile.
+        let namespace = unsafe { BorrowedFd::borrow_raw(self.to) };
+        if let (Ok(mut there), Ok(home)) = (Space::open(namespace), pin::own_network()) {
+            there.send(self.dev, home.as_fd()).ok();
+        }
+    }
 }
 
 /// What a keeper that was abandoned takes away with it.
@@ -487,7 +537,7 @@ pub fn raise_descriptor_limit() -> u64 {
 
 /// Serves until the starter is gone without having released the keeper, or until somebody asks it to
 /// end by SIGTERM; says whether its files go with it.
-fn serve(listener: &OwnedFd, leash: OwnedFd, children: &OwnedFd) -> bool {
+fn serve(listener: &OwnedFd, leash: OwnedFd, children: &OwnedFd, loans: &mut Vec<Loan>) -> bool {
     let mut leash = Some(leash);
     let mut clients: Vec<OwnedFd> = Vec::new();
     loop {
@@ -511,7 +561,7 @@ fn serve(listener: &OwnedFd, leash: OwnedFd, children: &OwnedFd) -> bool {
             }
         }
         let mut answered = ready[2..].iter();
-        clients.retain(|client| !answered.next().is_some_and(|&ready| ready) || answer(client).is_some());
+        clients.retain(|client| !answered.next().is_some_and(|&ready| ready) || answer(client, loans).is_some());
         if ready[1]
             && let Ok(client) = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)
         {
@@ -521,7 +571,7 @@ fn serve(listener: &OwnedFd, leash: OwnedFd, children: &OwnedFd) -> bool {
 }
 
 /// Answers one request; `None`: the client is done.
-fn answer(client: &OwnedFd) -> Option<()> {
+fn answer(client: &OwnedFd, loans: &mut Vec<Loan>) -> Option<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_PER_MESSAGE))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [0; 1 + 4 * FDS_PER_MESSAGE];
@@ -544,14 +594,20 @@ fn answer(client: &OwnedFd) -> Option<()> {
         }
         [b'D', numbers @ ..] => {
             for number in decode_numbers(numbers) {
-                if let Ok(number) = RawFd::try_from(number)
-                    && (is_namespace(number) || is_netlink(number))
-                {
+                let Ok(number) = RawFd::try_from(number) else { continue };
+                // Another one may have the number then.
+                loans.retain(|loan| loan.to != number);
+                if is_namespace(number) || is_netlink(number) {
                     // SAFETY: only descriptors that a request handed over are namespaces or sockets of
                     // netlink, and only requests name them.
                     drop(unsafe { OwnedFd::from_raw_fd(number) });
                 }
             }
+            vec![b'K']
+        }
+        [b'L', a, b, c, d, dev @ ..] => {
+            let to = i32::from_ne_bytes([*a, *b, *c, *d]);
+            loans.push(Loan { to, dev: std::str::from_utf8(dev).ok()?.parse().ok()? });
             vec![b'K']
         }
         // SAFETY: ends this process, and with it the lab; nothing in it has to be tidied up.

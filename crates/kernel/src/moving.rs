@@ -1,7 +1,8 @@
 //! An interface on its way to another namespace, and what the kernel takes from it.
 //!
 //! It keeps its name, its Ethernet address, its MTU and its second names. It goes down, and loses addresses,
-//! routes, permanent neighbours and its place in a bridge. All but the last is given to it again, as the
+//! routes, permanent neighbours and its place in a bridge. The policy rules that name it stay where they are, without
+//! an effect. All but the place in a bridge is given to it again, as the
 //! kernel itself has told it: the messages of its tables are kept and sent, as `ip route save` does.
 //! A wireless one moves with its radio, and so do all others of that.
 
@@ -13,6 +14,7 @@ use hopyard_net::{Family, IfName, MacAddr};
 use netlink_packet_core::{NLM_F_DUMP, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol};
+use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::decode::{self, FoundLink};
@@ -37,6 +39,8 @@ pub struct Settings {
     addresses: Vec<AddressMessage>,
     routes: Vec<RouteMessage>,
     neighbours: Vec<(IpAddr, MacAddr)>,
+    /// Those that name it and no other one.
+    rules: Vec<RuleMessage>,
     lost: Vec<Lost>,
 }
 
@@ -129,7 +133,34 @@ impl Space {
                 settings.neighbours.push((address, mac));
             }
         }
+        for rule in self.rules_naming(dev)? {
+            match rule {
+                Naming::Alone(rule) => settings.rules.push(rule),
+                Naming::AndOther(rule, other) => settings.lost.push(Lost {
+                    what: format!("its part in {}, which names {other} too", rule_text(&rule)),
+                    why: None,
+                }),
+            }
+        }
         Ok(settings)
+    }
+
+    /// The policy rules that name an interface.
+    fn rules_naming(&mut self, dev: IfName) -> Result<Vec<Naming>, KernelError> {
+        let reading = |refusal: Refusal| refusal.while_doing(format!("read the rules that name {dev}"));
+        let mut found = Vec::new();
+        for family in Family::BOTH {
+            let messages = match self.socket.ask(encode::get_rules(family), NLM_F_DUMP, &mut self.inbox) {
+                // A kernel without policy rules has the tables alone.
+                Err(refusal) if refusal.errno.is_unsupported() => continue,
+                messages => messages.map_err(reading)?,
+            };
+            found.extend(messages.into_iter().filter_map(|message| match message {
+                RouteNetlinkMessage::NewRule(rule) => naming(rule, dev),
+                _ => None,
+            }));
+        }
+        Ok(found)
     }
 
     /// The interfaces that move when this one does: itself, and if it is wireless all of its radio.
@@ -145,18 +176,30 @@ impl Space {
     }
 
     /// Moves an interface and its [companions](Self::companions) to another namespace, where they are down and have
-    /// nothing.
+    /// nothing. The rules that name none but one of them go.
     ///
     /// # Errors
     /// `EEXIST`: there is one of that name. `EINVAL`: it is of a kind that cannot leave, as `lo` or a bridge.
     /// `EOPNOTSUPP`: the driver of its radio cannot.
     pub fn send(&mut self, dev: IfName, to: BorrowedFd<'_>) -> Result<(), KernelError> {
         let links = self.links()?;
-        let moved = send(&self.socket, &mut self.inbox, find(&links, dev)?, to);
-        moved.map_err(|refusal| {
+        let link = find(&links, dev)?;
+        let mut rules = Vec::new();
+        for dev in self.companions(dev)? {
+            rules.extend(self.rules_naming(dev)?);
+        }
+        send(&self.socket, &mut self.inbox, link, to).map_err(|refusal| {
             let doing = refusal.doing.clone().unwrap_or_else(|| format!("move the interface {dev}"));
             refusal.while_doing(doing)
-        })
+        })?;
+        for rule in rules {
+            if let Naming::Alone(rule) = rule {
+                let (request, flags) = encode::del_rule(&rule);
+                // Somebody else may have done it. One that stays names nothing.
+                self.carry_out(request, flags).ok();
+            }
+        }
+        Ok(())
     }
 
     /// Gives an interface what it had elsewhere; returns what it cannot have.
@@ -209,6 +252,12 @@ impl Space {
                 note(format!("the neighbour {address}"), refusal);
             }
         }
+        for rule in &settings.rules {
+            let (request, flags) = encode::add_rule_again(rule);
+            if let Err(refusal) = self.carry_out(request, flags) {
+                note(rule_text(rule), refusal);
+            }
+        }
         if settings.up {
             // One without a carrier has nothing to be activated for.
             settle::activate(&self.socket, dev).ok();
@@ -245,7 +294,8 @@ impl Settings {
         let addresses = self.addresses.iter().cloned().map(RouteNetlinkMessage::NewAddress);
         let routes = self.routes.iter().cloned().map(RouteNetlinkMessage::NewRoute);
         let neighbours = self.neighbours.iter().map(|&(address, mac)| encode::set_neigh(0, address, mac).0);
-        for message in addresses.chain(routes).chain(neighbours) {
+        let rules = self.rules.iter().cloned().map(RouteNetlinkMessage::NewRule);
+        for message in addresses.chain(routes).chain(neighbours).chain(rules) {
             batch.push(0, 0, message);
         }
         [&[u8::from(self.up)], batch.bytes()].concat()
@@ -263,6 +313,7 @@ impl Settings {
                 Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(message))) => {
                     settings.routes.push(message);
                 }
+                Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRule(message))) => settings.rules.push(message),
                 Ok(NetlinkPayload::InnerMessage(other)) => {
                     settings.neighbours.extend(decode::neighbour(&other).map(|(_, address, mac)| (address, mac)));
                 }
@@ -348,6 +399,34 @@ fn leads_over(message: &RouteMessage, index: IfIndex) -> Way {
         }
     }
     Way::Elsewhere
+}
+
+/// A policy rule that names an interface.
+enum Naming {
+    Alone(RuleMessage),
+    /// Packets come in by one of them and leave by the other.
+    AndOther(RuleMessage, String),
+}
+
+fn naming(rule: RuleMessage, dev: IfName) -> Option<Naming> {
+    let named = rule.attributes.iter().filter_map(|attribute| match attribute {
+        RuleAttribute::Iifname(name) | RuleAttribute::Oifname(name) => Some(name),
+        _ => None,
+    });
+    let (own, others): (Vec<&String>, Vec<&String>) = named.partition(|name| *name == dev.as_str());
+    match (own.is_empty(), others.first().map(|other| (*other).clone())) {
+        (true, _) => None,
+        (false, None) => Some(Naming::Alone(rule)),
+        (false, Some(other)) => Some(Naming::AndOther(rule, other)),
+    }
+}
+
+fn rule_text(rule: &RuleMessage) -> String {
+    let priority = rule.attributes.iter().find_map(|attribute| match attribute {
+        RuleAttribute::Priority(priority) => Some(*priority),
+        _ => None,
+    });
+    format!("the rule {}", priority.unwrap_or(0))
 }
 
 fn address_text(message: &AddressMessage) -> String {

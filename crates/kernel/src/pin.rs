@@ -188,7 +188,7 @@ pub fn pin(namespace: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &OsStr) -> io::
 /// Takes back what [`pin`] has made, where there is no way [`behind`].
 pub fn unpin(path: &Path) {
     // Somebody else may have done it.
-    rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).ok();
+    rustix::mount::unmount(path, ALONE).ok();
     rustix::fs::unlink(path).ok();
 }
 
@@ -326,11 +326,21 @@ impl Backstage {
 fn take_off(points: impl IntoIterator<Item = PathBuf>) -> bool {
     let mut any = false;
     for point in points {
-        while rustix::mount::unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {
+        while put_aside(&point).or_else(|_| rustix::mount::unmount(&point, ALONE)).is_ok() {
             any = true;
         }
     }
     any
+}
+
+/// Unmounts what is there, even if it is in use, and not what a link leads to.
+const ALONE: UnmountFlags = UnmountFlags::DETACH.union(UnmountFlags::NOFOLLOW);
+
+/// Mounts what is mounted on a file on another one, which is always there: before it is through with an unmount the
+/// kernel waits for all processors, and that takes longer than all the rest.
+fn put_aside(point: &Path) -> rustix::io::Result<()> {
+    let here = rustix::fs::CWD;
+    rustix::mount::move_mount(here, point, here, "/dev/null", MoveMountFlags::empty())
 }
 
 /// The mount points of these names, wherever they are; none, where the table of mounts is out of reach.

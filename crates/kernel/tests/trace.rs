@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,7 @@ fn tables(world: &World, ns: &str) -> String {
 fn begin(world: &World, ns: &str, mark: &Mark) -> Tracer {
     let fd = world.ns_fd(&parse(ns)).unwrap();
     let rules = world.firewall(&parse(ns)).unwrap().unwrap();
-    Tracer::open_all(world.realm(), &[(fd.as_fd(), &rules)], mark).unwrap().remove(0).unwrap()
+    Tracer::open_all(world.realm(), &[(fd.as_fd(), &rules)], &[*mark]).unwrap().remove(0).unwrap()
 }
 
 /// Sends a probe from a, and returns what r has decided, in a line each, until `last` has been decided.
@@ -74,7 +75,7 @@ fn trace(world: &World, mark: &Mark, last: impl Fn(&TraceStep) -> bool) -> Vec<S
     let _socket = mark.send(world.realm(), source.as_fd()).unwrap();
     let mut steps = Vec::new();
     let done = until(Duration::from_secs(5), || {
-        steps.extend(tracer.read().unwrap());
+        steps.extend(tracer.read().unwrap().steps.into_iter().map(|(_, step)| step));
         steps.iter().any(&last)
     });
     let line = |step: &TraceStep| {
@@ -95,20 +96,24 @@ fn has_nft() -> bool {
     has
 }
 
-/// `nft -a` numbers chains and rules of a table from 1.
-#[test]
-fn the_rule_that_decides_is_named_there_and_back() {
+/// Tests `r` with rules, as everybody who can be here; where rules can be loaded.
+fn with_rules(rules: &str, test: impl Fn(&str, World)) {
     if !has_nft() {
         return;
     }
     for (how, realm) in realms() {
         let world = three(realm);
-        nft(
-            &world,
-            "r",
-            "table inet fw { chain more { meta l4proto { 1, 58 } accept; }; \
-             chain forward { type filter hook forward priority 0; policy drop; counter; jump more; ct state established accept; }; }",
-        );
+        nft(&world, "r", rules);
+        test(how, world);
+    }
+}
+
+/// `nft -a` numbers chains and rules of a table from 1.
+#[test]
+fn the_rule_that_decides_is_named_there_and_back() {
+    let rules = "table inet fw { chain more { meta l4proto { 1, 58 } accept; }; \
+             chain forward { type filter hook forward priority 0; policy drop; counter; jump more; ct state established accept; }; }";
+    with_rules(rules, |how, world| {
         let passed =
             |part| move |step: &TraceStep| step.part == part && step.chain == "more" && step.decided == Decided::Accept;
         for (protocol, dst) in [(1, "10.1.0.2"), (58, "fd01::2")] {
@@ -130,31 +135,19 @@ fn the_rule_that_decides_is_named_there_and_back() {
             assert_eq!(lines.last().unwrap(), "packet inet fw forward policy Drop", "{how} {protocol}: {lines:?}");
         }
         assert_eq!(tables(&world, "r"), "table inet fw\n", "{how}");
-    }
+    });
 }
 
 /// The kernel's number for a packet does not depend on its addresses.
 #[test]
 fn a_packet_is_followed_through_its_translation_and_an_error_about_it_too() {
-    if !has_nft() {
-        return;
-    }
-    for (how, realm) in realms() {
-        let world = three(realm);
-        nft(
-            &world,
-            "r",
-            "table ip nat { chain prerouting { type nat hook prerouting priority dstnat; ip daddr 10.9.9.9 dnat to 10.1.0.2; }; \
+    let rules = "table ip nat { chain prerouting { type nat hook prerouting priority dstnat; ip daddr 10.9.9.9 dnat to 10.1.0.2; }; \
              chain forward { type filter hook forward priority 0; icmp type destination-unreachable drop; }; \
-             chain postrouting { type nat hook postrouting priority srcnat; masquerade; }; }",
-        );
-        let world = {
-            let mut world = world;
-            let hop = NextHop { via: Some(parse("10.0.0.2")), dev: parse("eth0"), weight: 1 };
-            let route = Route::unicast(parse("10.9.9.9/32"), vec![hop]);
-            apply(&mut world, &[Op::SetRoute { ns: parse("a"), route }]);
-            world
-        };
+             chain postrouting { type nat hook postrouting priority srcnat; masquerade; }; }";
+    with_rules(rules, |how, mut world| {
+        let hop = NextHop { via: Some(parse("10.0.0.2")), dev: parse("eth0"), weight: 1 };
+        let route = Route::unicast(parse("10.9.9.9/32"), vec![hop]);
+        apply(&mut world, &[Op::SetRoute { ns: parse("a"), route }]);
         let back = |step: &TraceStep| step.part == Part::Reply && step.chain == "forward";
         for protocol in [1, 6] {
             let mark = mark(protocol, "10.9.9.9");
@@ -171,17 +164,13 @@ fn a_packet_is_followed_through_its_translation_and_an_error_about_it_too() {
         let lines =
             trace(&world, &mark(17, "10.9.9.9"), |step| step.part == Part::Error && step.decided == Decided::Drop);
         assert!(lines.last().unwrap().starts_with("error ip nat forward rule "), "{how}: {lines:?}");
-    }
+    });
 }
 
 #[test]
 fn several_at_once_see_their_own_packets_and_nobody_reads_their_tables() {
-    if !has_nft() {
-        return;
-    }
-    for (how, realm) in realms() {
-        let world = three(realm);
-        nft(&world, "r", "table inet fw { chain forward { type filter hook forward priority 0; accept; }; }");
+    let rules = "table inet fw { chain forward { type filter hook forward priority 0; accept; }; }";
+    with_rules(rules, |how, world| {
         let before = world.snapshot(&SnapshotScope::default()).unwrap().nodes["r"].firewall.clone();
         let marks = [mark(1, "10.1.0.2"), mark(1, "10.1.0.2")];
         let mut tracers = marks.map(|mark| begin(&world, "r", &mark));
@@ -201,15 +190,65 @@ fn several_at_once_see_their_own_packets_and_nobody_reads_their_tables() {
         let _socket = marks[0].send(world.realm(), source.as_fd()).unwrap();
         let mut first = Vec::new();
         until(Duration::from_secs(5), || {
-            first.extend(tracers[0].read().unwrap());
+            first.extend(tracers[0].read().unwrap().steps);
             first.len() == 2
         });
-        let parts: Vec<Part> = first.iter().map(|step| step.part).collect();
+        let parts: Vec<Part> = first.iter().map(|(_, step)| step.part).collect();
         assert_eq!(parts, [Part::Packet, Part::Reply], "{how}: {first:?}");
         // It has heard of them by now.
-        assert_eq!(tracers[1].read().unwrap(), [], "{how}");
+        assert_eq!(tracers[1].read().unwrap().steps, [], "{how}");
         drop(tracers);
         assert_eq!(tables(&world, "r"), "table inet fw\n", "{how}");
+    });
+}
+
+/// One table for all of them.
+#[test]
+fn of_several_probes_each_is_told_for_itself() {
+    if !has_nft() {
+        return;
+    }
+    for (how, realm) in realms() {
+        let world = three(realm);
+        nft(
+            &world,
+            "r",
+            "table inet fw { chain forward { type filter hook forward priority 0; tcp dport 81 drop; }; }",
+        );
+        let marks: Vec<Mark> = (0..20)
+            .map(|number| {
+                let mut mark = mark([1, 6, 17][usize::from(number) % 3], "10.1.0.2");
+                mark.token[3] = number;
+                (mark.source_port, mark.destination_port) = (0x9000 + u16::from(number), 80 + u16::from(number) % 2);
+                mark.becomes.1 = mark.destination_port;
+                mark
+            })
+            .collect();
+        let fd = world.ns_fd(&parse("r")).unwrap();
+        let rules = world.firewall(&parse("r")).unwrap().unwrap();
+        let mut tracer = Tracer::open_all(world.realm(), &[(fd.as_fd(), &rules)], &marks).unwrap().remove(0).unwrap();
+        let source = world.ns_fd(&parse("a")).unwrap();
+        let (mut met, mut dropped, mut sockets) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        let is_dropped = |at: &usize| marks[*at].protocol == 6 && marks[*at].destination_port == 81;
+        let wanted: BTreeSet<usize> = (0..marks.len()).filter(is_dropped).collect();
+        let mut hear = |met: &mut BTreeSet<usize>| {
+            let heard = tracer.read().unwrap();
+            met.extend(heard.met.into_iter().filter(|(_, part)| *part == Part::Packet).map(|(at, _)| at));
+            let drops = heard.steps.into_iter().filter(|(_, step)| step.decided == Decided::Drop);
+            dropped.extend(drops.map(|(at, _)| at));
+            dropped.clone()
+        };
+        for mark in &marks {
+            sockets.push(mark.send(world.realm(), source.as_fd()).unwrap());
+            hear(&mut met);
+        }
+        let mut dropped = BTreeSet::new();
+        let done = until(Duration::from_secs(5), || {
+            dropped = hear(&mut met);
+            met.len() == marks.len() && dropped.len() >= wanted.len()
+        });
+        assert!(done, "{how}: {met:?} {dropped:?}");
+        assert_eq!(dropped, wanted, "{how}");
     }
 }
 
@@ -240,7 +279,7 @@ fn the_machines_own_network_is_left_alone() {
     let own = pin::own_network().unwrap();
     for realm in [Some(Realm::host()), support::user_realm()].into_iter().flatten() {
         let mut refused =
-            Tracer::open_all(&realm, &[(own.as_fd(), &Ruleset::default())], &mark(1, "127.0.0.1")).unwrap();
+            Tracer::open_all(&realm, &[(own.as_fd(), &Ruleset::default())], &[mark(1, "127.0.0.1")]).unwrap();
         let error = refused.remove(0).unwrap_err();
         assert_eq!(error.errno(), Errno::PERM);
         assert_eq!(error.answer(), "Operation not permitted (EPERM): hop or the machine itself runs in it");

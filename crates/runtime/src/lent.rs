@@ -1,14 +1,15 @@
 //! Interfaces of the machine that a lab's nodes are lent, and their way back.
 //!
 //! What an interface has is written down before it moves. It comes back before its namespace ends: the kernel
-//! would give a device of hardware back by itself, bare, and destroy a virtual one.
+//! would give a device of hardware back by itself, bare, and destroy a virtual one. Where whoever makes the lab is
+//! killed, the keeper brings it back.
 
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
 use hopyard_kernel::moving::{Settings, Space};
-use hopyard_kernel::{Errno, Process, Realm, World, cleanup, pin};
+use hopyard_kernel::{Errno, Process, Realm, World, cleanup, keeper, pin};
 use hopyard_model::Lab;
 use hopyard_net::{Endpoint, IfName, LinkKind, NetState, NsName, Op};
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,11 @@ impl Loans {
             self.0.push(Loan { node: ns.clone(), dev: *dev, from, settings });
         }
         self.write(dir)
+    }
+
+    /// Is nothing lent?
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Refuses to part the interfaces of a radio: they move together, and one that nobody asked for would vanish.
@@ -277,6 +283,16 @@ impl Loan {
         }
         Ok(())
     }
+}
+
+/// Has the keeper bring back what the steps take, should it end by itself. It has to hold the nodes already.
+pub(crate) fn entrust(dir: &Path, steps: &[Op], held: &Held) -> Result<(), Error> {
+    for Endpoint { ns, dev } in steps.iter().filter_map(taken) {
+        if let Some((_, number)) = held.nodes.iter().find(|(name, _)| name == ns) {
+            keeper::lend(dir, *number, *dev)?;
+        }
+    }
+    Ok(())
 }
 
 /// Brings back what a lab was lent, before its keeper ends. The rest is in no namespace that the keeper holds: it is

@@ -120,11 +120,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// The lab cannot be planned, or the running one not be looked at.
 pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
-    let mut wanted = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let mut wanted = crate::wanted::desired(lab).map_err(Error::Plan)?;
     let (found, uplinks, host, running) = match Running::find(home, lab.name()) {
         Ok(running) => {
-            let (mut found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
             let attached = Attachments::read(&home.dir_of(lab.name()))?;
+            attached.prepare(&mut wanted.state);
+            let (mut found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
             attached.set_aside(&mut found, &mut wanted.state)?;
             attached.forget_ended(&mut found)?;
             (found, uplinks, uplink::host::of_keeper(running.keeper()), true)
@@ -166,7 +167,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         links: home.netns_dir(),
     })?;
     let plan =
-        hopyard_plan::desired(lab).map(|wanted| (hopyard_plan::diff(&NetState::default(), &wanted.state), wanted));
+        crate::wanted::desired(lab).map(|wanted| (hopyard_plan::diff(&NetState::default(), &wanted.state), wanted));
     let keeper = keeper.ready()?;
     record.keeper = Some(KeeperId::of(keeper.process()));
     record.write(dir.path())?;
@@ -174,19 +175,31 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     let mut world = World::new(keeper.realm().clone());
     let mut loans = Loans::default();
     loans.note(dir.path(), &steps, &world)?;
+    // Whatever ends this process ends the namespaces that it alone holds, and with them what is lent to them. So the
+    // keeper holds these first.
+    let (made, early) = if loans.are_none() {
+        (0, None)
+    } else {
+        let made = spaces(&steps);
+        apply(&mut world, &steps, 0..made, &origins, false)?;
+        let held = hold(dir.path(), &world, state.namespaces.keys())?;
+        held.write(dir.path())?;
+        lent::entrust(dir.path(), &steps, &held)?;
+        (made, Some(held))
+    };
     // The names need no more than the numbers, and while links are made a processor is idle.
     let expected = Held { nodes: state.namespaces.keys().cloned().zip(keeper::FIRST_HELD..).collect() };
     std::thread::scope(|scope| {
         let names = scope.spawn(|| link_names(home, lab.name(), keeper.process(), &expected));
-        let applied = apply(&mut world, &steps, 0..steps.len(), &origins, false);
+        let applied = apply(&mut world, &steps, made..steps.len(), &origins, false);
         let named = names.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         applied.and(named)
     })
     .and_then(|()| loans.settle(dir.path(), &steps, &world, &state))
     // Before the keeper ends, and the namespaces with it.
     .inspect_err(|_| loans.bring_back(&mut world).unwrap_or_default())?;
-    let mut finish = || -> Result<Vec<HostStep>, Error> {
-        let held = hold(dir.path(), &world, state.namespaces.keys())?;
+    let finish = || -> Result<Vec<HostStep>, Error> {
+        let held = early.map_or_else(|| hold(dir.path(), &world, state.namespaces.keys()), Ok)?;
         held.write(dir.path())?;
         if held != expected {
             link_names(home, lab.name(), keeper.process(), &held)?;
@@ -238,11 +251,12 @@ fn connect(
 }
 
 fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, source: &str) -> Result<Up, Error> {
-    let Wanted { mut state, origins, hosts, mut warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let Wanted { mut state, origins, hosts, mut warnings, .. } = crate::wanted::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
     let mut attached = Attachments::read(dir.path())?;
     warnings.extend(attached.release_gone(dir.path(), running.realm(), running.keeper(), &state)?);
     attached.check(lab)?;
+    attached.prepare(&mut state);
     let mut world = running.world()?;
     let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
     attached.set_aside(&mut found, &mut state)?;
@@ -266,11 +280,11 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         let leaving = leaving.map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
         let mut loans = Loans::read(dir.path())?;
         loans.note(dir.path(), &steps, &world)?;
-        attached.note(dir.path(), &state, false)?;
+        attached.note(dir.path(), &found, &state)?;
         let old = Held::read(dir.path())?;
         let mut new = Held::default();
         let mut carry_out = || -> Result<Held, Error> {
-            let made = steps.iter().rposition(|op| matches!(op, Op::AddNs(_))).map_or(0, |last| last + 1);
+            let made = spaces(&steps);
             apply(&mut world, &steps, 0..made, &origins, true)?;
             // Before anything is lent to a new node: whatever ends this process would end a namespace that it alone
             // holds, and with that an interface which is not of hardware.
@@ -279,9 +293,10 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
             let mut all = Held { nodes: [&old.nodes[..], &new.nodes[..]].concat() };
             all.nodes.sort();
             all.write(dir.path())?;
+            lent::entrust(dir.path(), &steps, &all)?;
             apply(&mut world, &steps, made..steps.len(), &origins, true)?;
             loans.settle(dir.path(), &steps, &world, &state)?;
-            attached.note(dir.path(), &state, true)?;
+            attached.note_done(dir.path(), &state)?;
             // A node that goes takes its processes with it; they would hold its namespace, unseen.
             for namespace in &leaving {
                 let doing = || "end the processes of a node that is no more".to_owned();
@@ -332,6 +347,11 @@ pub(crate) fn change_locked(home: &Home, dir: &LabDir, record: Record, lab: &Lab
     change(home, dir, record, keeper, lab, source)
 }
 
+/// How many steps it takes to make the namespaces: they come first.
+fn spaces(steps: &[Op]) -> usize {
+    steps.iter().rposition(|op| matches!(op, Op::AddNs(_))).map_or(0, |last| last + 1)
+}
+
 /// Does some of the steps; those before them are done.
 fn apply(
     world: &mut World,
@@ -349,18 +369,25 @@ fn apply(
     })
 }
 
-/// Hands namespaces to the keeper, a few at a time: each needs a second descriptor meanwhile.
+/// Hands namespaces to the keeper, a few at a time: each needs a second descriptor meanwhile. All of them, or none.
 fn hold<'a>(dir: &Path, world: &World, names: impl Iterator<Item = &'a NsName>) -> Result<Held, Error> {
     const AT_ONCE: usize = 250;
     let names: Vec<&NsName> = names.collect();
     let mut held = Held::default();
-    for names in names.chunks(AT_ONCE) {
+    let mut hand_over = |names: &[&NsName]| -> Result<(), Error> {
         let fds = names.iter().map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
         let borrowed: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
         let numbers = keeper::hold(dir, &borrowed)?;
         held.nodes.extend(names.iter().map(|&name| name.clone()).zip(numbers));
+        Ok(())
+    };
+    let handed = names.chunks(AT_ONCE).try_for_each(&mut hand_over);
+    if handed.is_err() {
+        let numbers: Vec<u32> = held.nodes.iter().map(|(_, number)| *number).collect();
+        // The first error is the one to tell.
+        keeper::drop_held(dir, &numbers).unwrap_or_default();
     }
-    Ok(held)
+    handed.map(|()| held)
 }
 
 /// Names the namespaces `LAB.NODE` for `ip netns`, by links that cost no mount each.

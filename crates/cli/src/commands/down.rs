@@ -10,7 +10,7 @@ use crate::ui::Ui;
 
 /// Take labs down: their processes end, nothing of them is left.
 ///
-/// It is no error that a lab is down already.
+/// It is no error that a lab is down already, or never was up; where one of almost that name runs, it is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The labs; not needed where only one runs, or none, and one has crashed.
@@ -52,6 +52,12 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
                     (false, false) => "was not running",
                 };
                 ui.line(format_args!("{lab} {word}"))?;
+                if !down.was_running
+                    && !down.had_remains
+                    && let Some(near) = near_to(&lab, &home)?
+                {
+                    ui.hint(format_args!("`{near}` is running; did you mean that?"));
+                }
                 if down.was_running && boot::is_enabled(&manager, &lab) {
                     ui.hint(format_args!("it is enabled, and comes up again; `hop disable {lab}` ends that"));
                 }
@@ -70,6 +76,15 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     // What a killed hop may have left beside its lab.
     home.tidy();
     failed.map_or(Ok(0), Err)
+}
+
+/// A lab that runs and whose name is much like this one's. Nothing tells a lab that is down already from one that never
+/// was, so a slip of the finger is no error either.
+fn near_to(lab: &LabName, home: &Home) -> Result<Option<LabName>, CliError> {
+    let (running, _unreadable) = Running::all(home)?;
+    let names = running.iter().map(|lab| lab.name().as_str());
+    let near = hopyard::model::nearest(lab.as_str(), names);
+    Ok(running.iter().map(Running::name).find(|name| Some(name.as_str()) == near).cloned())
 }
 
 /// The lab that runs, if it is one; where none does, the one of which there are remains.

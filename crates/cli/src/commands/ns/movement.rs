@@ -11,9 +11,9 @@ use crate::ui::Ui;
 
 /// Move an interface into a namespace, or back, with what the kernel would take from it on the way.
 ///
-/// It keeps its name, its Ethernet address and its MTU, and is given again that it is up, its addresses,
-/// routes and permanent neighbours. What it cannot be given is told, as its place in a bridge. Queueing
-/// disciplines and sysctls of the interface are not kept.
+/// It keeps its name, its second names, its Ethernet address and its MTU, and is given again that it is up, its
+/// addresses, routes and permanent neighbours. Policy rules that name it (`iif`, `oif`) go with it. What it cannot be
+/// given is told, as its place in a bridge. Queueing disciplines and sysctls of the interface are not kept.
 ///
 /// A wireless interface moves with its radio, and with all other interfaces of that: they keep the same, and lose their
 /// connection to an access point.
