@@ -235,7 +235,7 @@ fn uplink_hint(error: &runtime::UplinkError) -> Option<String> {
         }
         UplinkError::HostRecord { path, .. } => Some(format!(
             "take the labs with a way out down, set back what the host had (`sysctl -w net.ipv4.ip_forward=0`, if it did \
-             not forward), and remove {}",
+             not forward, and `net.ipv6.conf.DEV.force_forwarding=0` of its interfaces), and remove {}",
             path.display()
         )),
         UplinkError::NoAddresses { .. } => None,

@@ -62,6 +62,9 @@ links:
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How timeout(1) ends.
+const TIMED_OUT: &str = "exit status: 124";
+
 /// A machine with an internet, and the records of the labs that run on it.
 struct Machine {
     net: Network,
@@ -157,10 +160,18 @@ impl Machine {
 
     /// The same, for a server at that address.
     fn seen_at(&self, server: &str, lab: &str, node: &str) -> Result<IpAddr, String> {
-        self.seen_by(server, |port| {
-            let script = format!("exec 3<>/dev/tcp/{server}/{port} && read line <&3 && echo $line");
-            self.output(&["exec", "-l", lab, node, "timeout", "3", "bash", "-c", &script])
-        })
+        let once = || {
+            self.seen_by(server, |port| {
+                let script = format!("exec 3<>/dev/tcp/{server}/{port} && read line <&3 && echo $line");
+                self.output(&["exec", "-l", lab, node, "timeout", "5", "bash", "-c", &script])
+            })
+        };
+        match once() {
+            // On a busy machine `pasta` (of 2023) connects to the server and tells the node nothing: one connection of some
+            // thousands, of either family, straight from its own node as well. It is asked once more.
+            Err(why) if self.user.is_some() && why.starts_with(TIMED_OUT) => once(),
+            seen => seen,
+        }
     }
 
     /// Whom it sees when a command connects to its port, and prints what it says.
@@ -173,8 +184,8 @@ impl Machine {
                 listener.set_nonblocking(true).unwrap();
                 until(|| listener.accept().ok()).map(|(mut stream, peer)| {
                     stream.set_nonblocking(false).unwrap();
-                    stream.write_all(b"hello\n").unwrap();
-                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                    stream.write_all(b"hello\n").ok();
+                    stream.shutdown(std::net::Shutdown::Write).ok();
                     stream.read_to_end(&mut Vec::new()).ok();
                     peer.ip()
                 })
@@ -184,7 +195,7 @@ impl Machine {
             if text(&asked.stdout) == "hello\n" {
                 seen.ok_or("nobody came".to_owned())
             } else {
-                Err(text(&asked.stderr))
+                Err(format!("{}, {seen:?} came: {}", asked.status, text(&asked.stderr)))
             }
         })
     }
@@ -588,7 +599,7 @@ fn an_ordinary_user_has_a_way_out_by_pasta() {
 
     // It is a process of the lab, and ends with it.
     let running = || machine.host("ps ax -o comm").lines().filter(|line| line.starts_with("pas")).count();
-    assert_eq!(running(), 1);
+    assert!(until(|| (running() == 1).then_some(())).is_some(), "the first one has ended, or will");
     let pid = keeper(&machine, &name);
     machine.on("host", &format!("kill -9 {pid}"));
     assert!(until(|| (running() == 0).then_some(())).is_some());
@@ -652,6 +663,12 @@ fn every_node_has_ipv6_outside_where_the_host_has_and_the_host_becomes_no_router
         let (status, why) = machine.why(&name, "far", server);
         assert!(status == Some(3) && why.contains("it leaves what is known, by gate:uplink"), "{server}: {why}");
     }
+    let seen = machine.seen_by("2001:db8:80::80", |port| {
+        let (net, open) = (format!("{name}/far"), format!("[2001:db8:80::80]:{port}"));
+        let script = format!("exec 3<>/dev/tcp/2001:db8:80::80/{port} && read line <&3 && echo $line");
+        machine.output(&["sandbox", "--net", &net, "--allow", &open, "--", "timeout", "5", "bash", "-c", &script])
+    });
+    assert_eq!(seen, Ok("2001:db8:77::2".parse().unwrap()), "a sandbox in the lab");
 
     assert!(machine.hop(&["up", &file]).contains("is up already; nothing to change"));
     assert!(machine.hop(&["diff", "-l", &name]).contains("is as declared"));
@@ -746,6 +763,8 @@ fn a_kernel_without_the_switch_leads_out_by_ipv4_and_says_why_and_the_way_out() 
     assert!(warned.contains("the host has IPv6 and does not forward it"), "{warned}");
     assert!(warned.contains("accept_ra=2"), "{warned}");
     assert_eq!(machine.seen_from(&name, "far"), Ok("192.168.77.2".parse().unwrap()));
+    let (status, why) = machine.why(&name, "far", "2001:db8:80::80");
+    assert!(status == Some(1) && why.contains("gate has no route"), "{status:?} {why}");
     // A node is told at once, and does not wait for what will not come.
     let asked = machine.output(&[
         "exec",
