@@ -651,8 +651,19 @@ ip route add 172.16.0.0/12 dev v0 table 99
 ip neigh add 10.1.0.254 lladdr 02:00:00:00:00:99 dev v0 nud permanent
 ip link property add dev v0 altname a-second-and-longer-name";
 
-/// What an interface has; what the kernel gives it by itself is left out, and what passes.
+/// What an interface has; what the kernel gives it by itself is left out, and what passes. The local route of an IPv6
+/// address comes a moment after the address.
 fn properties(machine: &Machine, ns: Option<&str>, dev: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    wait_until("its addresses can be reached", || {
+        found = properties_now(machine, ns, dev);
+        let has = |start: &str| found.iter().any(|line| line.starts_with(start));
+        !has(",UP,LOWER_UP>: true") || !has(&format!("{dev} inet6 fd01::1")) || has("local fd01::1 ")
+    });
+    found
+}
+
+fn properties_now(machine: &Machine, ns: Option<&str>, dev: &str) -> BTreeSet<String> {
     let ip = |args: &[&str]| {
         let within = ns.map_or(vec![], |ns| vec!["-n", ns]);
         machine.run("ip", &[&within[..], args].concat())
