@@ -707,7 +707,8 @@ fn an_interface_keeps_what_it_has_when_it_moves() {
     // Packets cross.
     machine.sh("ip addr add 10.1.0.2/24 dev v1");
     if Command::new("ping").arg("-V").output().is_ok_and(|output| output.status.success()) {
-        machine.sh("ping -c 1 -W 5 10.1.0.9 >/dev/null");
+        // The other end has been without a carrier, and the kernel sends by it again a moment later.
+        wait_until("a packet crosses", || machine.output("ping", &["-c", "1", "-W", "5", "10.1.0.9"]).status.success());
     } else {
         println!("skipped: packets to an interface that was moved: there is no ping here");
     }
