@@ -1,7 +1,5 @@
 //! The one place where an error of the library becomes words, a hint and an exit status.
 
-use std::process::ExitCode;
-
 use hopyard::formats::{self, SourceFile};
 use hopyard::kernel::Errno;
 use hopyard::model::Problem;
@@ -32,6 +30,8 @@ pub(crate) enum CliError {
     Failure { message: String, hint: Option<String> },
     /// A command could not be started: its exit status by the convention of the shell.
     Command { message: String, status: u8, hint: Option<String> },
+    /// A question was not answered: the status where a failure would read as an answer.
+    Unanswered { error: Box<CliError>, status: u8 },
     /// Whoever read the output has stopped reading.
     BrokenPipe,
 }
@@ -64,9 +64,9 @@ impl CliError {
     }
 
     /// Prints it and says how the program ends.
-    pub(crate) fn report(self, ui: &mut Ui) -> ExitCode {
+    pub(crate) fn report(self, ui: &mut Ui) -> u8 {
         let message = |ui: &mut Ui, text: &str| ui.note(format_args!("{ERROR}error{ERROR:#}: {text}"));
-        let status = match self {
+        match self {
             CliError::Topology { problems, source } => {
                 report_problems(ui, &problems, &source);
                 let errors = problems.iter().filter(|problem| problem.is_error()).count();
@@ -91,9 +91,17 @@ impl CliError {
                 status
             }
             CliError::Runtime { error, source } => report_runtime(ui, &error, source.as_deref()),
+            CliError::Unanswered { error, status } => match error.report(ui) {
+                FAILURE => status,
+                other => other,
+            },
             CliError::BrokenPipe => FAILURE,
-        };
-        ExitCode::from(status)
+        }
+    }
+
+    /// A question that is not answered, where a failure would read as the answer "no".
+    pub(crate) fn unanswered(self, status: u8) -> Self {
+        CliError::Unanswered { error: Box::new(self), status }
     }
 }
 
@@ -195,6 +203,10 @@ pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
             _ if *was_running => Some("`hop diff` shows what is left to do, `hop up` again finishes it".to_owned()),
             errno => resource_hint(errno.raw()),
         },
+        Error::CannotProbe(_) => Some(
+            "`--no-probe` sends none, and goes by what is computed and asked; to probe takes root, or the rights of whose network it is"
+                .to_owned(),
+        ),
         Error::Ns(error) => ns_hint(error),
         Error::Boot(error) => boot_hint(error),
         Error::Attach(error) => attach_hint(error),

@@ -31,6 +31,6 @@ fn main() -> ExitCode {
     let result = commands::run(args.command, &mut ui).and_then(|status| ui.finish().map(|()| status));
     match result {
         Ok(status) => ExitCode::from(status),
-        Err(error) => error.report(&mut ui),
+        Err(error) => ExitCode::from(error.report(&mut ui)),
     }
 }

@@ -93,6 +93,38 @@ fn a_container_is_a_node_until_it_is_detached() {
 }
 
 #[test]
+fn a_container_without_ipv6_has_it_as_long_as_it_is_a_node() {
+    let Some(machine) = machine() else { return };
+    // As Docker sets up one whose network has none; and it forwards, of its own accord, IPv4 alone.
+    let container = Container::new(
+        &machine,
+        "ip link set lo up; sysctl -q -w net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 net.ipv4.ip_forward=1",
+    );
+    let show = "ip -br address; sysctl net.ipv6.conf.all.disable_ipv6 net.ipv6.conf.default.disable_ipv6 \
+        net.ipv6.conf.lo.disable_ipv6 net.ipv4.ip_forward net.ipv6.conf.all.forwarding";
+    let before = container.sh(show);
+    // With an address of IPv6 on `lo` as well, and as a router.
+    machine.sh("sed -i 's/home: , /home: { loopback: fd00:9::1, forward: true }, /; s/home --/home:lab0 --/' /run/att.hop.yaml");
+    machine.run(HOP, &["up", "/run/att.hop.yaml"]);
+    machine.run(HOP, &["attach", "home", "--pid", &container.pid]);
+    all_answer(&machine);
+    machine.run(HOP, &["exec", "far", "--", "ping", "-6", "-c1", "-W5", "fd00:9::1"]);
+    assert!(container.sh("ip -6 address show dev lab0").contains("inet6 fd"));
+    assert_eq!(container.sh("sysctl -n net.ipv6.conf.all.forwarding"), "1\n");
+    assert!(machine.run(HOP, &["up", "/run/att.hop.yaml"]).contains("nothing to change"));
+    assert_eq!(machine.run(HOP, &["diff"]), "");
+    // It is turned off by another one, and on again.
+    container.sh("sysctl -q -w net.ipv6.conf.all.disable_ipv6=1");
+    let differs = text(&machine.output(HOP, &["diff"]).stdout);
+    assert!(differs.contains("net.ipv6.conf.lab0.disable_ipv6=0"), "{differs}");
+    machine.run(HOP, &["up", "/run/att.hop.yaml"]);
+    all_answer(&machine);
+    machine.run(HOP, &["detach", "att/home"]);
+    assert_eq!(container.sh(show), before, "something is left in the container");
+    all_answer(&machine);
+}
+
+#[test]
 fn what_the_container_has_of_its_own_stays() {
     let Some(machine) = machine() else { return };
     let own = "ip link add eth0 type veth peer name peer; ip link set lo up; ip link set eth0 up; ip link set peer up

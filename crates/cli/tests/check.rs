@@ -62,6 +62,27 @@ fn what_one_family_lacks_is_told_by_its_cause() {
 
 /// A fault that no snapshot tells: all packets are lost on the wire.
 #[test]
+fn where_there_is_no_pair_nothing_is_said_to_be_well() {
+    let place = Place::new();
+    let name = unique("four");
+    let yaml = format!("name: {name}\nlinks: [a -- b]\naddressing: {{ ipv6: none }}\n");
+    place.hop(&["up", &place.file("four.hop.yaml", &yaml)]);
+    assert_eq!(check(&place, &["-6"]), ("nothing was checked: no node has an IPv6 address\n".to_owned(), Some(3)));
+    let (said, status) = check(&place, &["-6", "--json"]);
+    assert_eq!(
+        (status, serde_json::from_str::<serde_json::Value>(&said).unwrap()["pairs"].as_u64()),
+        (Some(3), Some(0))
+    );
+    assert_eq!(check(&place, &["-4"]).1, Some(0));
+    place.hop(&["down"]);
+    let name = unique("one");
+    place.hop(&["up", &place.file("one.hop.yaml", &format!("name: {name}\nnodes: [a]\n"))]);
+    let (said, status) = check(&place, &[]);
+    assert!(said.ends_with("nothing was checked: a pair takes two nodes\n"), "{said}");
+    assert_eq!(status, Some(3));
+}
+
+#[test]
 fn a_contradiction_is_shown() {
     let place = Place::new();
     routed(&place);

@@ -208,7 +208,9 @@ fn where_the_model_does_not_know_the_trace_decides() {
     place.hop(&["exec", "b", "--", "sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=0"]);
     let said = place.hop(&["why", "a", "b"]);
     assert!(said.starts_with("YES a -> "), "{said}");
-    assert!(said.contains("forwarded, ttl 63; traced: rule 2 of inet fw forward accepts it\n"), "{said}");
+    assert!(said.contains("; traced: handle 2 of inet fw forward accepts it: meta l4proto"), "{said}");
+    let said = place.hop(&["why", "a", "b", "--no-trace"]);
+    assert!(said.contains("forwarded, ttl 63\n") && !said.contains("traced"), "{said}");
     place.hop(&["exec", "r", "--", "nft", "flush chain inet fw forward"]);
     let rule = "add rule inet fw forward meta l4proto icmp quota over 1 bytes reject";
     place.hop(&["exec", "r", "--", "nft", rule]);
@@ -222,7 +224,7 @@ fn where_the_model_does_not_know_the_trace_decides() {
     );
     let words = verdict["text"].as_str().unwrap();
     assert!(
-        words.starts_with("the firewall of r rejects it: rule ")
+        words.starts_with("the firewall of r rejects it: the rule with handle ")
             && words.ends_with(" of chain inet fw forward (forward)"),
         "{words}"
     );
@@ -246,7 +248,7 @@ fn a_switch_that_drops_frames_is_named() {
         (
             "bridge",
             "meta l4proto icmp drop",
-            "rule 2 of chain bridge fw forward",
+            "the rule with handle 2 of chain bridge fw forward",
             "net.bridge.bridge-nf-call-iptables=0",
         ),
     ];
@@ -283,7 +285,7 @@ fn what_a_node_sends_to_itself_is_traced_twice() {
         let output = place.output(&["why", "a", to]);
         let said = text(&output.stdout);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("traced: rule 2 of inet fw input drops it"), "{said}");
+        assert!(said.contains("traced: handle 2 of inet fw input drops it"), "{said}");
     }
 }
 

@@ -255,6 +255,101 @@ fn a_rule_that_is_not_understood_keeps_a_packet_out_if_it_was_seen_to() {
     assert_eq!(status, Some(3), "{said}");
 }
 
+/// More than one byte numbers, through a router whose rules let some pass, drop some, and are not understood for others.
+#[test]
+fn ports_are_tried_many_at_a_time_and_none_is_taken_for_another() {
+    let place = Place::new();
+    let name = unique("volley");
+    let links: Vec<String> = (1..=12).map(|number| format!("  - n{number} -- hub\n")).collect();
+    let expect =
+        "  - all -x-> n1:80\n  - all -> n2:81\n  - n3 -x-> all:82/udp\n  - all -x-> all:83\n  - all -x-> all:84/udp\n";
+    let yaml = format!("name: {name}\nlinks:\n{}expect:\n{expect}", links.concat());
+    place.hop(&["up", &place.file("volley.hop.yaml", &yaml)]);
+    place.hop(&[
+        "exec",
+        "hub",
+        "--",
+        "nft",
+        "table inet fw { chain forward { type filter hook forward priority 0; \
+         tcp dport 80 drop; udp dport 82 numgen inc mod 2 >= 0 drop; tcp dport 83 drop; udp dport 84 drop; }; }",
+    ]);
+    let started = std::time::Instant::now();
+    let found = json(&place, &[]);
+    println!("in {:?}", started.elapsed());
+    // One after the other, those that are dropped alone would take a quarter of a second each.
+    assert!(started.elapsed() < std::time::Duration::from_mins(1), "{:?}", started.elapsed());
+    let counted: Vec<[u64; 3]> = found["expectations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| ["pairs", "broken", "unknown"].map(|key| line[key].as_u64().unwrap()))
+        .collect();
+    // hub is asked past its own rules for what it forwards, and asks so; by IPv4 and IPv6.
+    let expected = [[24, 2, 0], [24, 24, 0], [24, 2, 0], [2 * 13 * 12, 2 * 12 * 2, 0], [2 * 13 * 12, 2 * 12 * 2, 0]];
+    assert_eq!(counted, expected, "{found:#}");
+    let tables = text(&place.output(&["exec", "hub", "--", "nft", "list", "tables"]).stdout);
+    assert_eq!(tables, "table inet fw\n", "nothing is left of the tracing");
+}
+
+#[test]
+fn hop_why_says_what_the_file_forbids_and_proposes_nothing_against_it() {
+    let place = Place::new();
+    let name = unique("forbid");
+    let yaml = format!(
+        "name: {name}\nnodes:\n  web:\n  db: {{ routes: prohibit 10.0.3.0/24 }}\n  guest:\n  gate:\nlinks:\n  \
+         - {{ endpoints: [web, gate], ipv4: 10.0.1.0/24 }}\n  - {{ endpoints: [db, gate], ipv4: 10.0.2.0/24 }}\n  \
+         - {{ endpoints: [guest, gate], ipv4: 10.0.3.0/24 }}\naddressing: {{ ipv6: none }}\nexpect:\n  \
+         - guest -x-> web, db\n  - guest -x-> db:80\n"
+    );
+    let file = place.file("forbid.hop.yaml", &yaml);
+    place.hop(&["up", &file]);
+    let why = |args: &[&str]| {
+        let output = place.output(&[&["why"], args].concat());
+        (text(&output.stdout), output.status.code())
+    };
+    for args in [&["guest", "db"][..], &["guest", "db", "--fix"], &["guest", "db", "--no-probe"]] {
+        let (said, status) = why(args);
+        let line = "\nIt is meant to be so, and nothing is to be changed: forbid.hop.yaml:13: guest -x-> web, db\n";
+        assert!(said.ends_with(line), "{said}");
+        assert!(!said.contains("ip route del"), "{said}");
+        assert_eq!(status, Some(1));
+    }
+    let (said, status) = why(&["guest", "web"]);
+    assert!(said.ends_with("\nIt should not come through: forbid.hop.yaml:13: guest -x-> web, db\n"), "{said}");
+    assert_eq!(status, Some(0));
+    // What would help this pair would open what is forbidden.
+    for args in [&["db", "guest"][..], &["db", "guest", "--fix"]] {
+        let (said, status) = why(args);
+        let lines = "\n forbid.hop.yaml:13: guest -x-> web, db\n forbid.hop.yaml:14: guest -x-> db:80/tcp\n";
+        assert!(said.contains("\nNo change is proposed: ") && said.ends_with(lines), "{said}");
+        assert_eq!(status, Some(1));
+    }
+    let (said, _) = why(&["db", "guest", "--json"]);
+    let found: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&found["fix"], &found["forbidden"]), (&Value::Null, &Value::Null));
+    assert_eq!(found["would_break"][1]["line"], 14);
+    let routes = || text(&place.output(&["exec", "db", "--", "ip", "route"]).stdout);
+    assert!(routes().contains("prohibit 10.0.3.0/24"), "{}", routes());
+    // Who is to be answered gets the changes, and is told.
+    place.file("forbid.hop.yaml", &format!("{yaml}  - db -> guest\n"));
+    place.hop(&["up", &file]);
+    let (said, _) = why(&["db", "guest"]);
+    assert!(said.contains("\n 1 db  ip route delete 10.0.3.0/24  forbid.hop.yaml:4"), "{said}");
+    assert!(
+        said.contains("\nThat also lets through what is forbidden here:\n forbid.hop.yaml:13: guest -x-> web, db\n"),
+        "{said}"
+    );
+    // Without those lines there is nothing against it.
+    place.file(
+        "forbid.hop.yaml",
+        &yaml.replace("expect:\n  - guest -x-> web, db\n  - guest -x-> db:80", "expect: web -> db"),
+    );
+    place.hop(&["up", &file]);
+    let (said, status) = why(&["db", "guest", "--fix"]);
+    assert!(said.contains("\n 1 db  ip route delete 10.0.3.0/24  forbid.hop.yaml:4"), "{said}");
+    assert_eq!(status, Some(0), "{said}");
+}
+
 #[test]
 fn a_lab_is_checked_from_within_hop_run() {
     let place = Place::new();

@@ -44,7 +44,7 @@ fn state(machine: &Machine) -> String {
 }
 
 fn answers(machine: &Machine, address: &str) -> bool {
-    machine.output("ip", &["netns", "exec", "outside", "ping", "-c1", "-W1", address]).status.success()
+    machine.output("ip", &["netns", "exec", "outside", "ping", "-c1", "-w5", address]).status.success()
 }
 
 #[test]

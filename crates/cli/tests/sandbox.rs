@@ -109,6 +109,13 @@ fn acting(place: &Place, args: &[String], act: &[&str]) -> Command {
     command
 }
 
+/// A shell in which `hop` has its records in that place.
+fn shell(place: &Place, script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).env("HOPYARD_DIR", place.records()).env_remove("HOP_LAB").stdin(Stdio::null());
+    shell
+}
+
 /// What [`acts_in_a_sandbox`] has said, without what surrounds a test.
 fn said(output: &Output) -> String {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -134,6 +141,8 @@ fn acts_in_a_sandbox() {
             listener.incoming().count().to_string()
         }),
         ["answer", port] => answer(port.parse().unwrap()),
+        ["echo", addr, port] => echo(addr, port.parse().unwrap()),
+        ["mtu", to] => mtu(to),
         ["serve", port] => serve(port.parse().unwrap()),
         ["abstract", name] => {
             let addr = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
@@ -203,6 +212,40 @@ fn answer(port: u16) -> std::io::Result<String> {
     stream.write_all(b"inside heard ")?;
     stream.write_all(heard.as_bytes())?;
     Ok(heard)
+}
+
+/// A server of the sandbox for datagrams, which takes its time.
+fn echo(addr: &str, port: u16) -> std::io::Result<String> {
+    println!("\nsaid: ready");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    let socket = UdpSocket::bind((addr, port))?;
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let (length, from) = socket.recv_from(&mut buffer)?;
+        socket.send_to(&[b"inside heard ", &buffer[..length]].concat(), from)?;
+    }
+}
+
+/// What a program that never has its datagrams cut finds out about the way.
+fn mtu(to: &str) -> std::io::Result<String> {
+    /// ip(7), ipv6(7): never fragment; what is known of the way.
+    const SCRIPT: &str = r#"
+        use IO::Socket::IP; use Socket;
+        my ($host, $port) = $ARGV[0] =~ /^\[?(.*?)\]?:(\d+)$/;
+        my $socket = IO::Socket::IP->new(Proto => "udp", PeerHost => $host, PeerPort => $port) or die $@;
+        my ($level, $discover, $mtu) = $host =~ /:/ ? (41, 23, 24) : (0, 10, 14);
+        setsockopt($socket, $level, $discover, pack("i", 2)) or die $!;
+        alarm 20;
+        until ($!{EMSGSIZE}) { $! = 0; $socket->send("x" x 1350); select(undef, undef, undef, 0.02) unless $!; }
+        my $known = unpack("i", getsockopt($socket, $level, $mtu));
+        # What is still pending is of one of those.
+        until ($socket->send("x" x 1200)) { die $! unless $!{EMSGSIZE} }
+        my $heard = "";
+        $socket->recv($heard, 65536) until length $heard;
+        print "$known, heard ", length($heard) - length("heard ");
+    "#;
+    let output = Command::new("perl").args(["-MErrno", "-e", SCRIPT, to]).output()?;
+    Ok(text(&output.stdout) + &text(&output.stderr))
 }
 
 /// A server of the sandbox, for many clients at once.
@@ -303,6 +346,37 @@ fn names_are_those_outside_and_only_those_that_are_allowed() {
 }
 
 #[test]
+fn names_have_many_addresses_or_those_of_one_family_or_none_outside() {
+    let lab = Lab::new();
+    let addresses = lab.addresses("far");
+    let server = lab.tcp_server(addresses[1]);
+    let port = server.port();
+    // More than an answer has room for; one of IPv6 alone; a name that leads to the loopback outside.
+    let many: Vec<String> = (1..=200).map(|number| format!("10.77.0.{number}\tmany\n")).collect();
+    let hosts = format!("{}{}\tsix a.six.test\n127.0.0.1\tnear.test\n", many.concat(), addresses[1]);
+    lab.place.hop(&["exec", "home", "sh", "-c", &format!("printf '%s' '{hosts}' >> /etc/hosts")]);
+    let by_name = |name: &str| format!("{name}:{port}");
+    assert_eq!(lab.says(&["--allow", &by_name("six")], &["tcp", &by_name("six")]), "heard hello");
+    // All are open, and have no way outside.
+    assert_eq!(lab.says(&["--allow", "many:80"], &["tcp", "10.77.0.200:80"]), NO_ROUTE);
+    assert_eq!(lab.says(&["--allow", "many:80"], &["tcp", "10.77.0.201:80"]), FORBIDDEN[0]);
+    let resolved = ["--allow", "many", "--", "getent", "ahosts", "many"];
+    let net = format!("{}/home", lab.name);
+    let known = lab.place.hop(&[&["sandbox", "--net", &net], &resolved[..]].concat());
+    assert!(known.lines().count() > 20, "{known}");
+    let host = lab.inside("home", || TcpListener::bind("127.0.0.1:0").unwrap());
+    let loopback = format!("near.test:{}", host.local_addr().unwrap().port());
+    assert_eq!(lab.says(&["--allow", "near.test"], &["tcp", &loopback]), REFUSED);
+    host.set_nonblocking(true).unwrap();
+    assert!(host.accept().is_err(), "nobody came");
+    // Names below one.
+    let below = ["--allow", &format!("*.six.test:{port}")];
+    assert_eq!(lab.says(&below, &["tcp", &by_name("a.six.test")]), "heard hello");
+    assert_eq!(lab.says(&below, &["tcp", &server.to_string()]), FORBIDDEN[1], "nobody has asked for the name");
+    assert!(lab.says(&below, &["tcp", &by_name("six")]).contains("Name or service not known"));
+}
+
+#[test]
 fn a_record_says_what_was_tried_and_its_line_lets_it() {
     let lab = Lab::new();
     let server = lab.tcp_server(lab.addresses("far")[0]);
@@ -389,7 +463,7 @@ fn a_published_port_leads_inside_from_the_loopback_outside_alone() {
     let _taken = lab.inside("home", || TcpListener::bind("127.0.0.1:8080").unwrap());
     let output = lab.act(&["--publish", "8080"], &["answer", "80"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("cannot listen on 127.0.0.1:8080 outside"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("cannot listen on 127.0.0.1:8080/tcp outside"), "{}", text(&output.stderr));
 }
 
 /// Waits until an actor has said that it is ready.
@@ -587,6 +661,50 @@ fn a_socket_is_covered_by_whatever_name_it_has() {
 }
 
 #[test]
+fn a_socket_is_covered_wherever_its_file_system_is_mounted() {
+    let place = Place::new();
+    let hop = env!("CARGO_BIN_EXE_hop");
+    let own = std::env::current_exe().unwrap();
+    // In mounts of the test's own: a directory that is mounted once more, and /run; and a /var/run that is no link.
+    let connect = format!("{} --exact acts_in_a_sandbox --nocapture --quiet", own.display());
+    let (a, b) = (place.path().join("a"), place.path().join("b"));
+    let var_run = std::fs::symlink_metadata("/var/run").is_ok_and(|meta| meta.is_symlink());
+    for dir in [&a, &b] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let _agent = UnixListener::bind(a.join("agent")).unwrap();
+    let (a, b) = (a.display(), b.display());
+    let script = format!(
+        "mount --bind {a} {b} || exit; export SANDBOX_ACT='unix {b} agent'; {connect}; {hop} sandbox -- {connect}; \
+         mount -t tmpfs none /var && mkdir /var/run && export SANDBOX_ACT='unix /var/run service' || exit; \
+         (SANDBOX_ACT='bind /var/run service' exec {connect}) > {b}/log & until grep -q ready {b}/log; do :; done; \
+         {connect}; {hop} sandbox -- {connect}; kill $!"
+    );
+    let options = if is_root() { "-m" } else { "-Urm" };
+    let mut command = Command::new("unshare");
+    command.args([options, "sh", "-c", &script]).env("HOPYARD_DIR", place.records()).stdin(Stdio::null());
+    let said = said(&command.output().unwrap());
+    let covered = format!("connected; {}", FORBIDDEN[1]);
+    let wanted = if var_run { format!("{covered}; {covered}") } else { covered };
+    assert_eq!(said, wanted);
+}
+
+#[test]
+fn what_is_in_sys_is_not_changed_from_inside() {
+    let place = Place::new();
+    let table = place.hop(&["sandbox", "cat", "/proc/self/mounts"]);
+    // What was mounted last at a place is what is there.
+    let mounts: std::collections::BTreeMap<&str, &str> =
+        table.lines().map(|line| line.split(' ').collect::<Vec<_>>()).map(|fields| (fields[1], fields[3])).collect();
+    let has = |options: &str, option: &str| options.split(',').any(|one| one == option);
+    for (point, options) in mounts {
+        // Control groups, too: whoever may write to one kills all that is in it, outside of the sandbox as well.
+        assert!(has(options, "ro") || !point.starts_with("/sys"), "{point} {options}");
+        assert!(has(options, "nosuid"), "{point} {options}");
+    }
+}
+
+#[test]
 fn a_directory_that_is_covered_is_not_entered_by_the_back_door() {
     let place = Place::new();
     let runtime = place.path().join("runtime");
@@ -598,7 +716,48 @@ fn a_directory_that_is_covered_is_not_entered_by_the_back_door() {
     };
     assert!(!run(&runtime).status.success(), "what the working directory was is covered");
     let output = place.command(&["sandbox", "true"]).stdin(std::fs::File::open("/run").unwrap()).output().unwrap();
-    assert!(text(&output.stderr).contains("a directory into the sandbox"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("standard input is a directory"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_standard_stream_is_no_way_out() {
+    let place = Place::new();
+    let run = |stdin: OwnedFd| place.command(&["sandbox", "cat"]).stdin(stdin).output().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (datagrams, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    // Each could be connected anew: the first two to any host outside, the last to an abstract socket.
+    for socket in [OwnedFd::from(connected), UdpSocket::bind("127.0.0.1:0").unwrap().into(), datagrams.into()] {
+        let output = run(socket);
+        assert_eq!(output.status.code(), Some(1));
+        let said = text(&output.stderr);
+        assert!(said.contains("standard input is a socket of the network outside"), "{said}");
+        assert!(said.contains("hint: a file or a pipe passes"), "{said}");
+    }
+    // As an ssh server gives one to a command that has no terminal.
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    ours.write_all(b"passes").unwrap();
+    ours.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(text(&run(theirs.into()).stdout), "passes");
+}
+
+#[test]
+fn a_signal_to_the_group_stays_inside() {
+    let place = Place::new();
+    let hop = env!("CARGO_BIN_EXE_hop");
+    // In one group: the outer shell, a process beside the sandbox, hop, and the command.
+    let script = format!(
+        "sleep 1000 & beside=$!; {hop} sandbox sh -c 'trap \"echo caught; exit 5\" TERM; kill -TERM 0; sleep 10'; \
+         echo $?; kill $beside && echo alive"
+    );
+    let output = shell(&place, &script).process_group(0).output().unwrap();
+    let said = text(&output.stdout);
+    // Where the kernel cannot keep such a signal inside, there is none (`Operation not permitted`).
+    assert!(["caught\n5\nalive\n", "0\nalive\n"].contains(&said.as_str()), "{said}{}", text(&output.stderr));
+    // A group of the sandbox's own gets it as well.
+    let own = "setsid sh -c 'trap \"exit 3\" TERM; kill 0; sleep 10'; echo $?";
+    let said = place.hop(&["sandbox", "sh", "-c", own]);
+    assert!(["3\n", "0\n"].contains(&said.as_str()), "{said}");
 }
 
 #[test]
@@ -671,6 +830,9 @@ fn the_terminals_signals_end_the_command_and_not_the_relay() {
     let mut command = place.command(&[
         "sandbox",
         "--record",
+        // In the background of a script it is ignored, and then no shell may trap it.
+        "env",
+        "--default-signal=INT",
         "sh",
         "-c",
         "trap 'exit 9' INT; echo ready; while :; do sleep 0.1; done",
@@ -783,20 +945,256 @@ fn what_cannot_be_is_said_before_anything_runs() {
 fn what_a_program_has_by_its_file_is_no_right_in_here() {
     let place = Place::new();
     // Root makes such a program; an ordinary user has ping, where the machine has it like that.
-    let program = if is_root() {
+    let (program, arguments) = if is_root() {
         let copy = place.path().join("capable");
-        std::fs::copy("/bin/true", &copy).unwrap();
+        std::fs::copy("/bin/grep", &copy).unwrap();
         let set = Command::new("setcap").arg("cap_net_raw=ep").arg(&copy).status();
         assert!(set.is_ok_and(|status| status.success()), "setcap, of libcap2-bin");
-        copy.to_str().unwrap().to_owned()
+        (copy.to_str().unwrap().to_owned(), ["CapEff", "/proc/self/status"])
     } else {
-        "/usr/bin/ping".to_owned()
+        ("/usr/bin/ping".to_owned(), ["-c1", "127.0.0.1"])
     };
     let capabilities = Command::new("getcap").arg(&program).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").output();
     if !capabilities.is_ok_and(|output| text(&output.stdout).contains("cap_net_raw")) {
         println!("skipped: {program} has no file capabilities here");
         return;
     }
-    let said = place.fails(126, &["sandbox", &program, "-c1", "127.0.0.1"]);
-    assert!(said.contains("hint: a program with file capabilities or set-user-id gets no rights"), "{said}");
+    let said = place.hop(&[&["sandbox", &program][..], &arguments].concat());
+    assert!(said.contains("CapEff:\t0000000000000000") || said.contains(" 0% packet loss"), "{said}");
+}
+
+impl Lab {
+    /// `ping` in a sandbox that has `home` outside: what it says, and what hop says beside that.
+    fn ping(&self, options: &[&str], arguments: &[&str]) -> (String, String) {
+        let net = format!("{}/home", self.name);
+        let args = [&["sandbox", "--net", &net], options, &["--", "ping", "-W5"], arguments].concat();
+        let output = self.place.output(&args);
+        (text(&output.stdout), text(&output.stderr))
+    }
+}
+
+/// How many echoes ping has had. A busy machine may lose one.
+fn received(said: &str) -> u32 {
+    let line = said.lines().find_map(|line| line.split_once(" packets transmitted, ")).unwrap_or_default().1;
+    line.split_once(' ').unwrap_or_default().0.parse().unwrap_or_else(|_| panic!("{said}"))
+}
+
+#[test]
+fn ping_passes_where_no_port_is_named() {
+    let lab = Lab::new();
+    // Without `multi on` in host.conf(5) a name has the first of its addresses alone.
+    let named = lab.place.hop(&["exec", "home", "getent", "ahosts", "far"]);
+    for addr in lab.addresses("far") {
+        let to = addr.to_string();
+        let net = format!("{addr}/{}", if addr.is_ipv4() { 24 } else { 64 });
+        let by_name = if named.contains(&to) { "far" } else { &to };
+        for allow in [&to, &net, "any", by_name, &format!("{to}/icmp")] {
+            let (said, _) = lab.ping(&["--allow", allow], &["-c3", "-i0.2", &to]);
+            assert!(received(&said) >= 1, "{allow}: {said}");
+            // Of the far end's 64 one router has taken one.
+            assert!(said.contains(" ttl=63 "), "{said}");
+        }
+        for options in [&[][..], &["--allow", &format!("[{to}]:80")], &["--allow", "near"], &["--allow", "any/tcp"]] {
+            let (said, _) = lab.ping(&[options, &["--record"]].concat(), &["-c1", &to]);
+            assert_eq!(received(&said), 0, "{options:?}: {said}");
+        }
+        let (said, _) = lab.ping(&["--allow", "any", "--deny", &net], &["-c1", &to]);
+        assert_eq!(received(&said), 0, "{said}");
+    }
+    let (said, _) = lab.ping(&["--allow", "far"], &["-c3", "-i0.2", "far"]);
+    assert!(received(&said) >= 1, "{said}");
+    // The loopback is the sandbox's own, also where nothing else is there.
+    assert!(lab.place.hop(&["sandbox", "ping", "-c1", "127.0.0.1"]).contains("1 received"));
+    assert!(lab.place.hop(&["sandbox", "ping", "-c1", "::1"]).contains("1 received"));
+}
+
+#[test]
+fn ping_goes_out_by_whatever_socket_there_is() {
+    let lab = Lab::new();
+    let net = format!("{}/home", lab.name);
+    let sockets = |table: &str| lab.place.hop(&["exec", "home", "cat", table]).lines().count() - 1;
+    // A network that nobody has set up for it lets no group have the second kind.
+    for (set_up, table) in [("true", "/proc/net/raw"), ("sysctl -qw net.ipv4.ping_group_range='0 0'", "/proc/net/icmp")]
+    {
+        lab.place.hop(&["exec", "home", "sh", "-c", set_up]);
+        assert_eq!(sockets(table), 0);
+        let args = ["sandbox", "--net", &net, "--allow", "far", "--", "ping", "-4", "-i0.2", "far"];
+        let mut ping = lab.place.command(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut heard = Vec::new();
+        while text(&heard).matches(" ttl=63 ").count() < 3 {
+            let mut bytes = [0; 256];
+            let length = ping.stdout.as_mut().unwrap().read(&mut bytes).unwrap();
+            assert_ne!(length, 0, "{}", text(&heard));
+            heard.extend(&bytes[..length]);
+        }
+        assert_eq!(sockets(table), 1, "{table}");
+        ping.kill().unwrap();
+        ping.wait().unwrap();
+        wait_until("it has ended with hop", || sockets(table) == 0);
+    }
+}
+
+#[test]
+fn a_record_tells_of_ping_and_its_line_lets_it() {
+    let lab = Lab::new();
+    let (said, report) = lab.ping(&["--record"], &["-c2", "-i0.2", "far"]);
+    assert!(said.contains("Packet filtered") && said.contains("0 received"), "{said}");
+    // That ping asks by the way for the name of an address is no attempt to reach anything.
+    let line = format!("hop sandbox --net {}/home --allow far/icmp -- ping -W5 -c2 -i0.2 far", lab.name);
+    assert_eq!(report, format!("it tried to reach:\n  far/icmp  blocked 2 times\nto allow just that:\n  {line}\n"));
+    let pasted = line.replacen("hop ", &format!("{} ", env!("CARGO_BIN_EXE_hop")), 1);
+    let output = shell(&lab.place, &pasted).output().unwrap();
+    assert!(received(&text(&output.stdout)) >= 1, "{}", text(&output.stdout));
+    let (_, report) = lab.ping(&["--record", "--allow", "any"], &["-c3", "-i0.2", "far"]);
+    assert!(report.contains("  far/icmp  answered\n"), "{report}");
+    let (said, report) = lab.ping(&["--record", "--allow", "any"], &["-c1", "192.0.2.1"]);
+    assert!(said.contains("Net Unreachable"), "{said}");
+    assert!(report.contains("  192.0.2.1/icmp  unreachable outside\n"), "{report}");
+}
+
+#[test]
+fn errors_on_the_way_come_back_to_ping() {
+    let lab = Lab::new();
+    let near: Vec<String> = lab.addresses("near").iter().map(ToString::to_string).collect();
+    for addr in lab.addresses("far") {
+        let to = addr.to_string();
+        // The first router is asked to pass it on no further.
+        let (said, _) = lab.ping(&["--allow", "any"], &["-n", "-c1", "-t1", &to]);
+        let from = said.lines().find_map(|line| line.strip_prefix("From ")?.split_once(' ')).unwrap_or_default().0;
+        assert!(near.iter().any(|near| near == from) && said.contains("exceeded"), "{said}");
+        // As much as fits into a packet goes there and back in fragments, after the first has told the size.
+        let (said, _) = lab.ping(&["--allow", "any"], &["-c5", "-i0.2", "-s60000", &to]);
+        assert!(said.contains("mtu") && received(&said) >= 1, "{said}");
+    }
+}
+
+/// Where the link behind the first router takes shorter packets than the one before.
+fn narrow(lab: &Lab) {
+    let far = lab.addresses("far")[0].to_string();
+    let route = lab.place.hop(&["exec", "near", "ip", "route", "get", &far]);
+    let dev = route.split_whitespace().skip_while(|&word| word != "dev").nth(1).unwrap();
+    lab.place.hop(&["exec", "near", "ip", "link", "set", dev, "mtu", "1300"]);
+}
+
+#[test]
+fn the_size_of_a_path_gets_in() {
+    let lab = Lab::new();
+    narrow(&lab);
+    for addr in lab.addresses("far") {
+        let to = addr.to_string();
+        // First, for what `home` knows of the way it uses, and asks nobody. A program that minds the size of its
+        // datagrams (IP_MTU_DISCOVER) is told.
+        let server = lab.udp_server(addr).to_string();
+        assert_eq!(lab.says(&["--allow", "any"], &["mtu", &server]), "1300, heard 1200");
+        lab.place.hop(&["exec", "home", "sh", "-c", "ip route flush cache; ip -6 route flush cache"]);
+        let (said, beside) = lab.ping(&["--allow", "any"], &["-Mdo", "-c2", "-i0.2", "-s1350", &to]);
+        assert!(said.contains("mtu = 1300") || said.contains("mtu=1300"), "{said}{beside}");
+        assert!(beside.contains("message too long"), "the second is not even sent: {said}{beside}");
+        let (said, beside) = lab.ping(&["--allow", "any"], &["-Mdo", "-c3", "-i0.2", "-s1200", &to]);
+        assert!(received(&said) >= 1, "{said}{beside}");
+    }
+}
+
+#[test]
+fn who_may_not_ping_outside_is_told_the_way_out() {
+    if is_root() {
+        println!("skipped: root may");
+        return;
+    }
+    let place = Place::new();
+    // A network in which nobody may, and no right to change that.
+    let hop = env!("CARGO_BIN_EXE_hop");
+    let script =
+        format!("unshare -U --map-current-user -n {hop} sandbox --record --allow 192.0.2.1 -- ping -c1 -W5 192.0.2.1");
+    let output = shell(&place, &script).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(said.contains("192.0.2.1/icmp  not permitted outside"), "{said}");
+    assert!(said.contains("warning: no ping was passed on") && said.contains("net.ipv4.ping_group_range"), "{said}");
+}
+
+#[test]
+fn what_is_denied_stays_closed() {
+    let lab = Lab::new();
+    for (addr, forbidden) in lab.addresses("far").into_iter().zip(FORBIDDEN) {
+        let (tcp, udp) = (lab.tcp_server(addr).to_string(), lab.udp_server(addr).to_string());
+        let net = format!("{addr}/{}", if addr.is_ipv4() { 24 } else { 64 });
+        let by_name = format!("far:{}", tcp.rsplit_once(':').unwrap().1);
+        for allow in ["any", &tcp, &by_name] {
+            assert_eq!(lab.says(&["--allow", allow], &["tcp", &tcp]), "heard hello");
+            assert_eq!(lab.says(&["--allow", allow, "--deny", &net], &["tcp", &tcp]), forbidden);
+        }
+        assert_eq!(lab.says(&["--allow", "any", "--deny", "any/udp"], &["udp", &udp]), forbidden);
+        assert_eq!(lab.says(&["--allow", "any", "--deny", "any/udp"], &["tcp", &tcp]), "heard hello");
+    }
+}
+
+#[test]
+fn a_published_port_of_udp_leads_inside() {
+    let lab = Lab::new();
+    let home = lab.addresses("home");
+    let ask = |node: &str, to: SocketAddr| lab.inside(node, || udp(&to.to_string(), b"hello"));
+    // A server listens on either loopback.
+    for inner in ["127.0.0.1", "::1"] {
+        let publish = ["5353:53/udp", "0.0.0.0:5354:53/udp", "[::]:5354:53/udp", "5353:80"];
+        let options: Vec<&str> = publish.iter().flat_map(|publish| ["--publish", publish]).collect();
+        let inside = lab.act(&options, &["echo", inner, "53"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut inside = ready(inside.unwrap());
+        // A client that goes on asking finds a server that is not there from the beginning.
+        let early = lab.inside("home", || UdpSocket::bind("127.0.0.1:0").unwrap());
+        early.connect("127.0.0.1:5353").unwrap();
+        early.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let mut heard = [0; 64];
+        early.send(b"early").unwrap();
+        assert!(early.recv(&mut heard).is_err(), "nobody is there yet");
+        drop(inside.stdin.take());
+        wait_until("the server is there", || early.send(b"early").is_ok() && early.recv(&mut heard).is_ok());
+        for loopback in ["127.0.0.1:5353", "[::1]:5353"] {
+            assert_eq!(ask("home", loopback.parse().unwrap()).unwrap(), "inside heard hello");
+        }
+        for &addr in &home {
+            // The client is connected, so an answer from another address would not be heard.
+            assert_eq!(ask("far", (addr, 5354).into()).unwrap(), "inside heard hello");
+            assert_eq!(ask("far", (addr, 5353).into()).unwrap_err().to_string(), REFUSED, "on the loopback alone");
+        }
+        // Many at once, each with its own answer.
+        let right = lab.inside("far", || {
+            let sockets: Vec<UdpSocket> = (0..200).map(|_| UdpSocket::bind(("0.0.0.0", 0)).unwrap()).collect();
+            for (number, socket) in sockets.iter().enumerate() {
+                socket.connect((home[0], 5354)).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                socket.send(number.to_string().as_bytes()).unwrap();
+            }
+            let answer = |socket: &UdpSocket| {
+                let mut heard = [0; 64];
+                let length = socket.recv(&mut heard).unwrap();
+                text(&heard[..length])
+            };
+            sockets.iter().enumerate().filter(|(at, socket)| answer(socket) == format!("inside heard {at}")).count()
+        });
+        assert_eq!(right, 200);
+        // With hop the port goes, however that ends.
+        inside.kill().unwrap();
+        inside.wait().unwrap();
+        wait_until("nobody listens", || {
+            ask("home", "127.0.0.1:5353".parse().unwrap()).is_err_and(|error| error.to_string() == REFUSED)
+        });
+    }
+}
+
+#[test]
+fn a_port_that_cannot_be_had_is_told_with_the_way_out() {
+    let lab = Lab::new();
+    let net = format!("{}/home", lab.name);
+    let fails = |publish: &str| lab.place.fails(1, &["sandbox", "--net", &net, "--publish", publish, "true"]);
+    let _taken = lab.inside("home", || UdpSocket::bind("127.0.0.1:5353").unwrap());
+    let said = fails("5353:53/udp");
+    assert!(said.contains("cannot listen on 127.0.0.1:5353/udp outside: Address already in use"), "{said}");
+    assert!(said.contains("`--publish OTHER:PORT/udp`"), "{said}");
+    // The same port of the other protocol is another one.
+    lab.place.hop(&["sandbox", "--net", &net, "--publish", "5353:53", "true"]);
+    assert!(fails("192.0.2.1:5353:53/udp").contains("has to be one of this host or node"));
+    if !is_root() {
+        let said = lab.place.fails(1, &["sandbox", "--publish", "53/udp", "true"]);
+        assert!(said.contains("Permission denied") && said.contains("`--publish 8053:PORT/udp`"), "{said}");
+    }
 }

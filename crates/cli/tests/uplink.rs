@@ -4,6 +4,7 @@
 //!   lab (inner)              lab (outer, this test's)
 //!   far -- near -- gate ═══ host ──────── internet
 //!                  uplink   192.168.77.2  192.168.77.1, 203.0.113.80
+//!                        2001:db8:77::2  2001:db8:77::1, 2001:db8:80::80, where it has IPv6
 //! ```
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test says what is wrong by failing")]
 
@@ -28,6 +29,27 @@ links:
   - { endpoints: [host:wan, internet], ipv4: [192.168.77.2/24, 192.168.77.1/24], ipv6: none }
 ";
 
+const HOST_OF_BOTH: &str = "\
+nodes:
+  host: { forward: false }
+  internet: { loopback: [203.0.113.80/32, 2001:db8:80::80/128] }
+links:
+  - endpoints: [host:wan, internet]
+    ipv4: [192.168.77.2/24, 192.168.77.1/24]
+    ipv6: [2001:db8:77::2/64, 2001:db8:77::1/64]
+";
+
+const HOST_OF_IPV6: &str = "\
+nodes:
+  host: { forward: false, loopback: none }
+  internet: { loopback: 2001:db8:80::80/128 }
+links:
+  - { endpoints: [host:wan, internet], ipv4: none, ipv6: [2001:db8:77::2/64, 2001:db8:77::1/64] }
+";
+
+/// Who the lab is outside, and whom it asks there.
+const INTERNET: [(&str, &str); 2] = [("203.0.113.80", "192.168.77.2"), ("2001:db8:80::80", "2001:db8:77::2")];
+
 const LAB: &str = "\
 name: NAME
 nodes:
@@ -51,18 +73,26 @@ struct Machine {
 
 impl Machine {
     fn new() -> Machine {
-        let net = Network::start(HOST).unwrap();
+        Machine::of(HOST)
+    }
+
+    fn of(topology: &str) -> Machine {
+        let net = Network::start(topology).unwrap();
         let machine = Machine { net, dir: tempfile::tempdir().unwrap(), user: None };
         assert!(machine.on("host", "echo 'nameserver 203.0.113.80' > /etc/resolv.conf").status.success());
         machine
     }
 
     fn of_ordinary_user() -> Machine {
-        let mut machine = Machine::new();
+        Machine::new().for_ordinary_user()
+    }
+
+    fn for_ordinary_user(mut self) -> Machine {
+        let machine = &mut self;
         let mut shell = machine.net.node("host").unwrap().command("unshare");
         shell.args(["--user", "--map-user=1000", "--map-group=1000", "sh"]).stdin(Stdio::piped());
         machine.user = Some(Mutex::new(shell.spawn().unwrap()));
-        machine
+        self
     }
 
     fn on(&self, node: &str, script: &str) -> Output {
@@ -115,14 +145,28 @@ impl Machine {
     /// All that a lab may leave on the host.
     fn marks(&self) -> String {
         self.host(
-            "ip -o link | sed 's/^[0-9]*: \\([^:@]*\\).*/\\1/'; ip -4 route; nft list ruleset; \
-             sysctl -a 2>/dev/null | grep -E 'forward|redirects' | grep -v hop",
+            "ip -o link | sed 's/^[0-9]*: \\([^:@]*\\).*/\\1/'; ip -4 route; ip -6 route; ip -o -6 address; nft list ruleset; \
+             sysctl -a 2>/dev/null | grep -E 'forward|redirects|accept_ra|disable_ipv6' | grep -v hop",
         )
     }
 
     /// Whom a server of the internet sees when a node connects to it.
     fn seen_from(&self, lab: &str, node: &str) -> Result<IpAddr, String> {
-        let listener = self.net.node("internet").unwrap().run(|| TcpListener::bind("203.0.113.80:0")).unwrap().unwrap();
+        self.seen_at(INTERNET[0].0, lab, node)
+    }
+
+    /// The same, for a server at that address.
+    fn seen_at(&self, server: &str, lab: &str, node: &str) -> Result<IpAddr, String> {
+        self.seen_by(server, |port| {
+            let script = format!("exec 3<>/dev/tcp/{server}/{port} && read line <&3 && echo $line");
+            self.output(&["exec", "-l", lab, node, "timeout", "3", "bash", "-c", &script])
+        })
+    }
+
+    /// Whom it sees when a command connects to its port, and prints what it says.
+    fn seen_by(&self, server: &str, ask: impl FnOnce(u16) -> Output) -> Result<IpAddr, String> {
+        let bind = || TcpListener::bind((server, 0));
+        let listener = self.net.node("internet").unwrap().run(bind).unwrap().unwrap();
         let port = listener.local_addr().unwrap().port();
         std::thread::scope(|scope| {
             let server = scope.spawn(move || {
@@ -135,8 +179,7 @@ impl Machine {
                     peer.ip()
                 })
             });
-            let script = format!("exec 3<>/dev/tcp/203.0.113.80/{port} && read line <&3 && echo $line");
-            let asked = self.output(&["exec", "-l", lab, node, "timeout", "3", "bash", "-c", &script]);
+            let asked = ask(port);
             let seen = server.join().unwrap();
             if text(&asked.stdout) == "hello\n" {
                 seen.ok_or("nobody came".to_owned())
@@ -144,6 +187,27 @@ impl Machine {
                 Err(text(&asked.stderr))
             }
         })
+    }
+
+    /// All nodes get out by both families, under the host's addresses.
+    #[track_caller]
+    fn assert_out_by_both(&self, lab: &str, when: &str) {
+        for (server, host) in INTERNET {
+            for node in ["gate", "far"] {
+                assert_eq!(self.seen_at(server, lab, node), Ok(host.parse().unwrap()), "{node} to {server}, {when}");
+            }
+        }
+    }
+
+    /// What `hop why` says, and its exit status.
+    fn why(&self, lab: &str, from: &str, to: &str) -> (Option<i32>, String) {
+        let output = self.output(&["why", "-l", lab, from, to]);
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    }
+
+    #[track_caller]
+    fn assert_marks(&self, before: &str) {
+        assert!(until(|| (self.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", self.marks());
     }
 }
 
@@ -176,7 +240,7 @@ fn until<T>(mut found: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// Answers one question for a name with an address of IPv4 (RFC 1035).
+/// Answers questions for a name with an address of IPv4 (RFC 1035).
 fn serve_dns(socket: &UdpSocket, address: [u8; 4]) {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut question = [0; 512];
@@ -199,13 +263,17 @@ fn serve_dns(socket: &UdpSocket, address: [u8; 4]) {
 
 /// The name of a host of the internet, as a node of a lab finds it.
 fn resolve(machine: &Machine, lab: &str) -> String {
-    let bind = || UdpSocket::bind("203.0.113.80:53");
-    let socket = machine.net.node("internet").unwrap().run(bind).unwrap().unwrap();
+    resolve_at(INTERNET[0].0, machine, lab)
+}
+
+/// The same, by a resolver at that address.
+fn resolve_at(resolver: &str, machine: &Machine, lab: &str) -> String {
+    let socket = machine.net.node("internet").unwrap().run(|| UdpSocket::bind((resolver, 53))).unwrap().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| serve_dns(&socket, [203, 0, 113, 80]));
         let found = machine.output(&["exec", "-l", lab, "far", "getent", "ahostsv4", "www.example"]);
         // What is no question ends it.
-        let stop = || UdpSocket::bind("203.0.113.80:0")?.send_to(b"", "203.0.113.80:53");
+        let stop = || UdpSocket::bind((resolver, 0))?.send_to(b"", (resolver, 53));
         machine.net.node("internet").unwrap().run(stop).unwrap().unwrap();
         text(&found.stdout)
     })
@@ -535,4 +603,285 @@ fn without_the_program_an_ordinary_user_is_told_what_to_install() {
     assert!(!output.status.success());
     assert!(said.contains("needs the program `pasta`") && said.contains("install the package `passt`"), "{said}");
     assert!(machine.hop(&["ls"]).contains("no lab is running"));
+}
+
+/// Has the kernel a switch by which single interfaces forward IPv6 (Linux 6.17)?
+fn kernel_has_switch() -> bool {
+    let has = std::path::Path::new("/proc/sys/net/ipv6/conf/all/force_forwarding").exists();
+    if !has {
+        println!("skipped: before Linux 6.17 a host forwards IPv6 by all interfaces or none");
+    }
+    has
+}
+
+#[test]
+fn every_node_has_ipv6_outside_where_the_host_has_and_the_host_becomes_no_router() {
+    if !kernel_has_switch() {
+        return;
+    }
+    let machine = Machine::of(HOST_OF_BOTH);
+    let before = machine.marks();
+    for line in ["net.ipv6.conf.all.forwarding = 0\n", "net.ipv6.conf.wan.force_forwarding = 0\n"] {
+        assert!(before.contains(line), "{before}");
+    }
+    let (name, file) = machine.file(LAB);
+    let plan = machine.hop(&["plan", &file]);
+    for line in [
+        "sysctl -w net.ipv6.conf.wan.force_forwarding=1\n",
+        "/30 masquerade; ip6 saddr fd68:6f70:7570:",
+        "::/64 masquerade; }; }'\n",
+        ".force_forwarding=1\n",
+        ".accept_ra=0\n",
+        "ip -n gate -6 route replace default via fd68:6f70:7570:",
+    ] {
+        assert!(plan.contains(line), "no {line} in\n{plan}");
+    }
+    assert_eq!(machine.marks(), before, "a plan changes nothing");
+
+    let said = machine.hop(&["up", &file]);
+    assert!(!said.contains("warning"), "{said}");
+    machine.assert_out_by_both(&name, "after up");
+    let now = machine.marks();
+    for line in ["net.ipv6.conf.all.forwarding = 0\n", "net.ipv6.conf.wan.accept_ra = 1\n"] {
+        assert!(before.contains(line) && now.contains(line), "{now}");
+    }
+    let of_lab = machine.host("sysctl -a 2>/dev/null | grep -E 'hop.*accept_ra '");
+    assert!(of_lab.trim().ends_with(" = 0"), "{of_lab}");
+    assert!(machine.hop(&["ping", "-l", &name, "far", "2001:db8:80::80"]).contains("far reaches 2001:db8:80::80"));
+    for (server, _) in INTERNET {
+        let (status, why) = machine.why(&name, "far", server);
+        assert!(status == Some(3) && why.contains("it leaves what is known, by gate:uplink"), "{server}: {why}");
+    }
+
+    assert!(machine.hop(&["up", &file]).contains("is up already; nothing to change"));
+    assert!(machine.hop(&["diff", "-l", &name]).contains("is as declared"));
+    machine.hop(&["down", "--wait", &name]);
+    machine.assert_marks(&before);
+}
+
+#[test]
+fn a_resolver_is_asked_by_ipv6() {
+    if !kernel_has_switch() {
+        return;
+    }
+    for is_root in [true, false] {
+        if !is_root && !tun() {
+            return;
+        }
+        let machine = Machine::of(HOST_OF_BOTH);
+        let machine = if is_root { machine } else { machine.for_ordinary_user() };
+        machine.host("echo 'nameserver 2001:db8:80::80' > /etc/resolv.conf");
+        let (name, file) = machine.file(LAB);
+        let said = machine.hop(&["up", &file]);
+        assert!(!said.contains("warning"), "{said}");
+        assert!(resolve_at("2001:db8:80::80", &machine, &name).contains("203.0.113.80"), "root: {is_root}");
+    }
+}
+
+#[test]
+fn switches_of_ipv6_come_back_with_the_last_lab_also_when_it_is_killed() {
+    if !kernel_has_switch() {
+        return;
+    }
+    let machine = Machine::of(HOST_OF_BOTH);
+    // IPv4 is forwarded already, so of that nothing is on record.
+    machine.host("sysctl -qw net.ipv4.ip_forward=1");
+    machine.host("sysctl -qw net.ipv4.ip_forward=0");
+    let with_ipv4_off = machine.marks();
+    machine.host("sysctl -qw net.ipv4.ip_forward=1");
+    let [(one, first), (two, second), (_, third)] = [machine.file(LAB), machine.file(LAB), machine.file(LAB)];
+    let off = std::fs::read_to_string(&first).unwrap() + "addressing: { ipv6: none }\n";
+    std::fs::write(&first, off).unwrap();
+    let plan = machine.hop(&["plan", &first]);
+    assert!(!plan.contains("force_forwarding") && !plan.contains("ip6 saddr"), "{plan}");
+    machine.hop(&["up", &first]);
+    assert_eq!(machine.seen_at("2001:db8:80::80", &one, "far").ok(), None);
+    // The second lab is the first one that needs the switch, and IPv4 has been switched off meanwhile.
+    machine.host("sysctl -qw net.ipv4.ip_forward=0");
+    machine.hop(&["up", &second]);
+    machine.assert_out_by_both(&two, "beside one without IPv6");
+    machine.hop(&["up", &third]);
+    let kill = |lab: &str| {
+        assert!(machine.on("host", &format!("kill -9 {}", keeper(&machine, lab))).status.success());
+    };
+    machine.hop(&["down", &one]);
+    kill(&two);
+    machine.hop(&["ls"]);
+    assert_eq!(machine.host("sysctl -n net.ipv6.conf.wan.force_forwarding"), "1\n", "the third one needs it");
+    let third = std::path::Path::new(&third).file_name().unwrap().to_str().unwrap().replace(".hop.yaml", "");
+    machine.assert_out_by_both(&third, "when another one was killed");
+    kill(&third);
+    assert!(until(|| (!machine.host("nft list ruleset; ip link").contains("hop")).then_some(())).is_some());
+    assert_eq!(machine.host("sysctl -n net.ipv6.conf.wan.force_forwarding"), "1\n", "nobody was there to set it back");
+    machine.hop(&["ls"]);
+    machine.assert_marks(&with_ipv4_off);
+}
+
+#[test]
+fn where_the_host_forwards_ipv6_nothing_of_it_is_told_to() {
+    let machine = Machine::of(HOST_OF_BOTH);
+    machine.host("sysctl -qw net.ipv6.conf.all.forwarding=1");
+    let before = machine.marks();
+    let (name, file) = machine.file(LAB);
+    let plan = machine.hop(&["plan", &file]);
+    assert!(plan.contains("ip6 saddr") && !plan.contains("force_forwarding"), "{plan}");
+    machine.hop(&["up", &file]);
+    machine.assert_out_by_both(&name, "after up");
+    machine.hop(&["down", "--wait", &name]);
+    machine.assert_marks(&before);
+}
+
+#[test]
+fn a_kernel_without_the_switch_leads_out_by_ipv4_and_says_why_and_the_way_out() {
+    let machine = Machine::of(HOST_OF_BOTH);
+    let (name, file) = machine.file(LAB);
+    let dir = machine.dir.path().display();
+    let hop = format!("HOPYARD_DIR={dir}/records HOP_LAB= '{}'", env!("CARGO_BIN_EXE_hop"));
+    // What a kernel of before 6.17 has of the interface: less.
+    let hide = if kernel_has_switch() { "mount -t tmpfs none /proc/sys/net/ipv6/conf/wan &&" } else { "" };
+    let script = format!("unshare -m sh -c {}", quote(&format!("{hide} {hop} up {file} && {hop} up {file}")));
+    let output = machine.on("host", &script);
+    let (said, warned) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && said.contains("nothing to change"), "{said}{warned}");
+    assert!(warned.contains("the host has IPv6 and does not forward it"), "{warned}");
+    assert!(warned.contains("accept_ra=2"), "{warned}");
+    assert_eq!(machine.seen_from(&name, "far"), Ok("192.168.77.2".parse().unwrap()));
+    // A node is told at once, and does not wait for what will not come.
+    let asked = machine.output(&[
+        "exec",
+        "-l",
+        &name,
+        "far",
+        "timeout",
+        "3",
+        "bash",
+        "-c",
+        "exec 3<>/dev/tcp/2001:db8:80::80/9",
+    ]);
+    assert!(text(&asked.stderr).contains("unreachable"), "{}", text(&asked.stderr));
+
+    // The way out that was named.
+    machine.host("sysctl -qw net.ipv6.conf.all.forwarding=1");
+    machine.hop(&["up", &file]);
+    machine.assert_out_by_both(&name, "after what was said was done");
+}
+
+#[test]
+fn a_host_without_ipv6_is_told_nothing_of_it() {
+    let machine = Machine::new();
+    let (_, file) = machine.file(LAB);
+    let plan = machine.hop(&["plan", &file]);
+    let said = machine.hop(&["up", &file]);
+    assert!(!plan.contains("ip6 saddr") && !plan.contains("force_forwarding"), "{plan}");
+    assert!(!said.contains("warning"), "{said}");
+}
+
+#[test]
+fn what_is_lost_of_ipv6_is_a_difference_and_comes_back() {
+    if !kernel_has_switch() {
+        return;
+    }
+    let machine = Machine::of(HOST_OF_BOTH);
+    let before = machine.marks();
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    let dev = "$(ip -o link | grep -o 'hop[0-9a-f]*' | head -n 1)";
+    let inside = ["ip -6 address flush dev uplink scope global", "ip -6 route delete default dev uplink"];
+    for script in inside {
+        machine.hop(&["exec", "-l", &name, "gate", "sh", "-c", script]);
+        repair(&machine, &name, &file, script);
+        machine.assert_out_by_both(&name, script);
+    }
+    let on_host = [
+        "sysctl -qw net.ipv6.conf.wan.force_forwarding=0".to_owned(),
+        // The kernel takes the switches of all interfaces back.
+        "sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv6.conf.all.forwarding=0".to_owned(),
+        format!("ip -6 address flush dev {dev} scope global"),
+    ];
+    for script in on_host {
+        assert!(machine.on("host", &script).status.success(), "{script}");
+        let steps = repair(&machine, &name, &file, &script);
+        assert_eq!(!steps.contains("ip link"), script.starts_with("sysctl"), "{script}: {steps}");
+        machine.assert_out_by_both(&name, &script);
+    }
+    // A host that has lost its own way may find it again; a lab keeps its own.
+    let route = machine.host("ip -6 route show default");
+    machine.host("ip -6 route flush default; ip -6 address flush dev wan scope global");
+    assert!(machine.hop(&["up", &file]).contains("nothing to change"));
+    machine.host(&format!("ip -6 address add 2001:db8:77::2/64 dev wan nodad; ip -6 route add {}", route.trim()));
+    machine.assert_out_by_both(&name, "when the host has its route again");
+    machine.hop(&["down", "--wait", &name]);
+    machine.assert_marks(&before);
+}
+
+#[test]
+fn a_host_that_has_got_ipv6_gives_it_to_its_labs() {
+    if !kernel_has_switch() {
+        return;
+    }
+    let machine = Machine::of(HOST_OF_BOTH);
+    let route = machine.host("ip -6 route show default");
+    machine.host("ip -6 route flush default; ip -6 address flush dev wan scope global");
+    let (name, file) = machine.file(LAB);
+    let said = machine.hop(&["up", &file]);
+    assert!(!said.contains("warning"), "{said}");
+    // As a router advertisement has it (proto ra), which is how most hosts get one.
+    let address = "ip -6 address add 2001:db8:77::2/64 dev wan nodad";
+    machine.host(&format!(
+        "{address}; ip -6 route add {} proto ra expires 1000",
+        route.replace("proto static", "").trim()
+    ));
+    assert!(machine.hop(&["up", &file]).contains("ip -n gate link delete dev uplink"));
+    machine.assert_out_by_both(&name, "after a second up");
+}
+
+#[test]
+fn a_firewall_of_ipv6_that_drops_what_is_forwarded_is_named() {
+    let machine = Machine::of(HOST_OF_BOTH);
+    machine.host("sysctl -qw net.ipv6.conf.all.forwarding=1");
+    machine.host("nft 'table ip6 filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }'");
+    let (name, file) = machine.file(LAB);
+    let said = machine.hop(&["up", &file]);
+    assert!(said.contains("chain ip6 filter FORWARD has the policy `drop`, so nothing of IPv6 may pass"), "{said}");
+    assert_eq!(machine.seen_from(&name, "far"), Ok("192.168.77.2".parse().unwrap()));
+    assert!(machine.seen_at("2001:db8:80::80", &name, "far").is_err());
+    machine.host(
+        "dev=$(ip -o link | grep -o 'hop[0-9a-f]*' | head -n 1); nft add rule ip6 filter FORWARD iifname $dev accept; \
+         nft add rule ip6 filter FORWARD oifname $dev accept",
+    );
+    machine.assert_out_by_both(&name, "when it is let through");
+    assert!(!machine.hop(&["up", &file]).contains("policy"));
+}
+
+#[test]
+fn an_ordinary_user_has_ipv6_outside_by_pasta() {
+    if !tun() {
+        return;
+    }
+    let machine = Machine::of(HOST_OF_BOTH).for_ordinary_user();
+    let before = machine.marks();
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    machine.assert_out_by_both(&name, "after up");
+    assert_eq!(machine.marks(), before, "nothing of the host is changed");
+    assert!(machine.hop(&["up", &file]).contains("is up already; nothing to change"));
+    assert!(machine.hop(&["diff", "-l", &name]).contains("is as declared"));
+    machine.hop(&["exec", "-l", &name, "gate", "ip", "-6", "address", "flush", "dev", "uplink", "scope", "global"]);
+    assert!(text(&machine.output(&["diff", "-l", &name]).stdout).contains("pasta --config-net"));
+    machine.hop(&["up", &file]);
+    machine.assert_out_by_both(&name, "after a second up");
+}
+
+#[test]
+fn an_ordinary_user_of_a_host_with_ipv6_alone_has_that() {
+    if !tun() {
+        return;
+    }
+    let machine = Machine::of(HOST_OF_IPV6).for_ordinary_user();
+    machine.host("echo 'nameserver 2001:db8:80::80' > /etc/resolv.conf");
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    assert_eq!(machine.seen_at("2001:db8:80::80", &name, "far"), Ok("2001:db8:77::2".parse().unwrap()));
+    assert!(resolve_at("2001:db8:80::80", &machine, &name).contains("203.0.113.80"));
+    assert!(machine.hop(&["up", &file]).contains("is up already; nothing to change"));
 }

@@ -461,11 +461,23 @@ fn a_port_without_a_listener_says_what_does_listen() {
 #[test]
 fn what_cannot_be_asked_is_said() {
     let place = Place::new();
-    let yaml = format!("name: {}\nlinks: [a -- b]\n", unique("ask"));
+    let yaml =
+        format!("name: {}\nlinks:\n  - {{ endpoints: [a, b], ipv4: [10.0.0.1/24, 10.0.0.2/24] }}\n", unique("ask"));
     place.hop(&["up", &place.file("ask.hop.yaml", &yaml)]);
     assert!(place.fails(2, &["why", "a", "c"]).contains("has no node `c`"));
     assert!(place.fails(2, &["why", "c", "a"]).contains("has no node `c`"));
-    assert!(place.fails(2, &["why", "a", "b:http"]).contains("`b:http` is no target"));
+    for (words, hint) in [
+        (&["a", "b:http"][..], "`http` is no port in `b:http`\nhint: a port is a number"),
+        (&["a", "b:80/sctp"], "hint: allowed are `tcp` and `udp`"),
+        (&["a:80", "b"], "hint: write `a`: the port from which it sends"),
+        (&["10.0.0.1", "b"], "hint: 10.0.0.1 is an address of a: write that name"),
+        (&["a", "b/80"], "hint: write `b:80` for a port"),
+        (&["a", "10.0.0.2/24"], "hint: write `10.0.0.2`: a packet goes to one address"),
+        (&["a", "[b]:80"], "hint: write `b:80` if that is a node"),
+    ] {
+        let said = place.fails(2, &[&["why"], words].concat());
+        assert!(said.contains(hint), "{words:?}: {said}");
+    }
     let output = place.output(&["why", "a", "192.0.2.1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("No node has the address 192.0.2.1."), "{}", text(&output.stdout));
@@ -598,7 +610,7 @@ fn the_firewall_is_followed_rule_by_rule() {
             hook("input", "accept", "icmp type echo-request reject"),
             &["a", "b"],
             1,
-            "the firewall of b rejects it: rule",
+            "the firewall of b rejects it: the rule with handle ",
         ),
         (
             "b",
@@ -643,15 +655,18 @@ fn the_firewall_is_followed_rule_by_rule() {
     filter(&place, "r", &hook("forward", "accept", "limit rate 1/hour burst 2 packets accept\ndrop"));
     let first = text(&place.output(&["why", "a", "b"]).stdout);
     assert!(
-        first.starts_with("YES") && first.contains("the probe was answered; not known what r does: rule"),
+        first.starts_with("YES") && first.contains("the probe was answered; not known what r does: handle "),
         "{first}"
     );
     let output = place.output(&["why", "a", "b"]);
     let second = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{second}");
     assert!(second.starts_with("NO ") && second.contains("`limit` depends on more than the packet"), "{second}");
-    assert!(second.contains("the firewall of r drops it: rule 3 of chain inet fw forward (forward)\n"), "{second}");
-    assert!(second.contains("; traced: rule 3 of inet fw forward drops it"), "{second}");
+    assert!(
+        second.contains("the firewall of r drops it: the rule with handle 3 of chain inet fw forward (forward)\n"),
+        "{second}"
+    );
+    assert!(second.contains("; traced: handle 3 of inet fw forward drops it"), "{second}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use common::machine::Machine;
-use common::{is_root, text};
+use common::{Place, is_root, text};
 
 const HOP: &str = env!("CARGO_BIN_EXE_hop");
 
@@ -137,8 +137,11 @@ fn the_hosts_own_network_is_looked_at_and_never_changed() {
     );
     let (status, said, _) = why(&machine, &["a", "host"]);
     assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains("the firewall of host drops it: rule 2 of chain inet fw input (input)"), "{said}");
-    assert!(said.contains("traced: rule 2 of inet fw forward accepts it"), "{said}");
+    assert!(
+        said.contains("the firewall of host drops it: the rule with handle 2 of chain inet fw input (input)"),
+        "{said}"
+    );
+    assert!(said.contains("traced: handle 2 of inet fw forward accepts it"), "{said}");
     let refused = "not traced: Operation not permitted (EPERM): hop or the machine itself runs in it";
     assert!(said.contains(refused), "{said}");
 }
@@ -184,8 +187,8 @@ fn a_firewall_that_may_not_be_read_is_not_taken_for_none() {
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("host has no route to 10.9.9.9"), "{said}");
     let (status, said) = powerless(&["a", "10.2.0.1"]);
-    assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains("cannot enter node a"), "{said}");
+    assert_eq!(status, Some(3), "{said}");
+    assert!(said.contains("cannot enter node a") && said.contains("hint: as root it can be entered"), "{said}");
 }
 
 /// As with a container engine that needs no root: the namespaces belong to a user namespace of the caller's.
@@ -230,8 +233,9 @@ fn what_cannot_be_asked_is_said() {
         (&["pid:0", "a"], 2, "`pid:` wants the number of a process"),
         (&["pid:999999", "a"], 2, "there is no process 999999"),
         (&["/etc/passwd", "a"], 2, "that is no file of a network namespace"),
-        (&["/no/such", "a"], 1, "cannot open /no/such"),
-        (&["a", "a:http"], 2, "is no target"),
+        (&["/no/such", "a"], 2, "cannot open /no/such"),
+        (&["a", "a:http"], 2, "`http` is no port in `a:http`"),
+        (&["a", "a:80/sctp"], 2, "`sctp` is no protocol with ports"),
         (&["a", "224.0.0.1"], 2, "224.0.0.1 is for a group of nodes"),
         (&["a", "0.0.0.0:80"], 2, "0.0.0.0 is no node's address"),
         (&["-6", "a", "r"], 2, "`r` has no IPv6 address"),
@@ -325,4 +329,21 @@ fn pairs_of_namespaces_are_checked_as_those_of_a_lab() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
         assert!(text(&output.stderr).contains(wanted), "{args:?}: {}", text(&output.stderr));
     }
+}
+
+/// Who may look at a network need not have the right to watch it.
+#[test]
+fn who_may_not_probe_is_told_how_to_ask_without() {
+    if is_root() {
+        return;
+    }
+    let place = Place::new();
+    let output = place.output(&["why", "--ns", "host", "127.0.0.1", "--probe"]);
+    let said = text(&output.stderr);
+    assert!(said.starts_with("error: no probe can be sent and watched: cannot "), "{said}");
+    assert!(said.contains("\nhint: `--no-probe` sends none"), "{said}");
+    // A failure is not the answer "no".
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    let output = place.output(&["why", "--ns", "host", "127.0.0.1", "--no-probe"]);
+    assert!(text(&output.stdout).contains("host -> 127.0.0.1"), "{}", text(&output.stderr));
 }

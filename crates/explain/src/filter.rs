@@ -398,7 +398,7 @@ impl<'a> Run<'a, '_> {
 
 fn beyond<'a>(chain: &Chain, rule: &Rule, what: &str) -> Outcome<'a> {
     let Chain { family, table, name, .. } = chain;
-    Outcome::Beyond(format!("rule {} of {family} {table} {name}: {what}", rule.handle))
+    Outcome::Beyond(format!("handle {} of {family} {table} {name}: {what}", rule.handle))
 }
 
 /// Does a rule of the node mark connections?

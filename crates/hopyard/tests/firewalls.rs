@@ -338,12 +338,15 @@ table ip nat {
         ("a 10.0.2.2 tcp 22", "yes"),
         ("a 10.0.2.2 tcp 80", "yes"),
         ("a 10.0.1.1 tcp 80", "yes"),
-        ("a 10.0.1.1 tcp 8080", "undecided at r: rule 4 of ip nat p: which port of 70-90 `dnat` gives it is not known"),
-        ("a 10.0.1.1 udp 80", "undecided at r: rule 5 of ip nat p: which port of 70-90 `dnat` gives it is not known"),
-        ("a 10.0.1.1 tcp 8081", "undecided at r: rule 6 of ip nat p: `dnat` is not understood"),
+        (
+            "a 10.0.1.1 tcp 8080",
+            "undecided at r: handle 4 of ip nat p: which port of 70-90 `dnat` gives it is not known",
+        ),
+        ("a 10.0.1.1 udp 80", "undecided at r: handle 5 of ip nat p: which port of 70-90 `dnat` gives it is not known"),
+        ("a 10.0.1.1 tcp 8081", "undecided at r: handle 6 of ip nat p: `dnat` is not understood"),
         (
             "a 10.0.2.2 udp 22",
-            "undecided at r: rule 9 of ip nat q: which port of 1000-1010 `masquerade` gives it is not known",
+            "undecided at r: handle 9 of ip nat q: which port of 1000-1010 `masquerade` gives it is not known",
         ),
     ]);
 }
@@ -641,7 +644,7 @@ table inet filter {
         ("r 10.0.2.2", "yes"),
         ("a 10.0.2.2 tcp 22", "yes"),
         ("a 10.0.2.2 tcp 81", "no-listener at b"),
-        ("a 10.0.2.2 tcp 82", "undecided at b: rule 9 of inet filter input: `limit` depends on more than the packet"),
+        ("a 10.0.2.2 tcp 82", "undecided at b: handle 9 of inet filter input: `limit` depends on more than the packet"),
     ]);
     let told = lab.verdict("a 10.0.2.2 tcp 80");
     assert!(told.ends_with("packets fill the set slow"), "{told}");

@@ -17,7 +17,7 @@ use rustix::net::{
 use crate::Failure;
 use crate::failure::Doing;
 use crate::leash;
-use crate::sandbox::address_in;
+use crate::sandbox::{address_in, open_echo_client};
 use crate::tie::Tie;
 
 /// An agent, seen from its starter. Ends when this is dropped.
@@ -34,6 +34,22 @@ pub enum Kind {
     Stream,
     /// UDP.
     Datagram,
+    /// Echo requests of ICMP. Where the network has no such sockets for the caller, a raw one.
+    Echo,
+}
+
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::Stream, Kind::Datagram, Kind::Echo];
+
+    fn open(self, family: Family) -> rustix::io::Result<OwnedFd> {
+        let kind = match self {
+            Kind::Stream => SocketType::STREAM,
+            Kind::Datagram => SocketType::DGRAM,
+            Kind::Echo => return open_echo_client(family),
+        };
+        let domain = if family == Family::Ipv4 { AddressFamily::INET } else { AddressFamily::INET6 };
+        rustix::net::socket_with(domain, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+    }
 }
 
 /// What is known of a name.
@@ -50,8 +66,8 @@ pub enum Found {
 const START: &str = "start a process in the other network";
 /// So many names are looked up at a time; the others wait.
 const LOOKUPS: usize = 4;
-/// As many addresses of a name as fit into a message.
-const MOST_ADDRESSES: usize = 64;
+/// Of a name that has more addresses, the others stay closed.
+const MOST_ADDRESSES: usize = 512;
 const MESSAGE_BYTES: usize = 5 + 17 * MOST_ADDRESSES;
 
 impl Agent {
@@ -89,7 +105,7 @@ impl Agent {
     /// # Errors
     /// Those of socket(2) there, or the agent is gone (`ECONNRESET`).
     pub fn socket(&self, family: Family, kind: Kind) -> io::Result<OwnedFd> {
-        let request = [u8::from(family == Family::Ipv6), u8::from(kind == Kind::Datagram)];
+        let request = [u8::from(family == Family::Ipv6), kind as u8];
         rustix::net::send(&self.sockets, &request, SendFlags::NOSIGNAL)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -234,10 +250,9 @@ fn open_sockets(control: &OwnedFd) {
             Err(rustix::io::Errno::INTR) => continue,
             _ => return,
         }
-        let domain = if request[0] == 0 { AddressFamily::INET } else { AddressFamily::INET6 };
-        let kind = if request[1] == 0 { SocketType::STREAM } else { SocketType::DGRAM };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let sent = match rustix::net::socket_with(domain, kind, flags, None) {
+        let family = if request[0] == 0 { Family::Ipv4 } else { Family::Ipv6 };
+        let Some(kind) = Kind::ALL.get(usize::from(request[1])) else { return };
+        let sent = match kind.open(family) {
             Ok(socket) => {
                 let fds = [socket.as_fd()];
                 let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -74,6 +74,8 @@ impl Errno {
     pub const NFILE: Errno = Errno(libc::ENFILE);
     /// A limit on namespaces is reached (`user.max_net_namespaces`).
     pub const NOSPC: Errno = Errno(libc::ENOSPC);
+    /// No room in a queue or a table.
+    pub const NOBUFS: Errno = Errno(libc::ENOBUFS);
     /// A message that the kernel sent cannot be understood.
     pub const BADMSG: Errno = Errno(libc::EBADMSG);
 

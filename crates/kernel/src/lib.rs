@@ -27,6 +27,7 @@ mod listeners;
 mod memory_files;
 pub mod moving;
 mod namespace;
+pub mod neighbours;
 mod netconf;
 mod netlink;
 pub mod nftables;

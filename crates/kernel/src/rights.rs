@@ -1,5 +1,6 @@
-//! What the caller may do.
+//! What the caller may do, and the kernel can.
 
+use std::net::{Ipv6Addr, UdpSocket};
 use std::path::Path;
 
 use rustix::fs::Access;
@@ -10,6 +11,13 @@ use rustix::thread::CapabilitySet;
 pub fn is_privileged() -> bool {
     rustix::thread::capabilities(None)
         .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN))
+}
+
+/// Has the kernel IPv6? It has none where it was started with `ipv6.disable=1`, or lacks the module.
+pub fn has_ipv6() -> bool {
+    let is_there = || Path::new("/proc/sys/net/ipv6").exists();
+    // To ask for a socket loads the module.
+    is_there() || (UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() | is_there())
 }
 
 /// The caller's effective user id.

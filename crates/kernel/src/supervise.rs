@@ -178,7 +178,14 @@ pub(crate) fn wait_and_forward(child: i32, children: Children) -> io::Result<i32
             continue;
         }
         // SAFETY: written by the call above, which returned a signal.
-        let from_kernel = unsafe { info.assume_init() }.si_code > 0;
+        let info = unsafe { info.assume_init() };
+        let from_kernel = info.si_code > 0;
+        // To the first process of a pid namespace somebody outside has no number. Those inside reach the command by
+        // themselves; one that signals its group has done so already.
+        // SAFETY: of a signal that a process has sent, this field is the sender.
+        if children == Children::All && !from_kernel && unsafe { info.si_pid() } != 0 {
+            continue;
+        }
         // What the terminal sends, the kernel sends to the whole foreground group, the command included;
         // but the end of the terminal it tells only the leader of the session, which this may be.
         if !(from_kernel && matches!(signal, libc::SIGINT | libc::SIGQUIT)) {

@@ -114,11 +114,12 @@ impl Tap {
         })?
     }
 
-    /// Takes the next packet that belongs to a probe, if one is there.
+    /// Takes the next packet that belongs to one of the probes, if one is there, and says to which. A question for a
+    /// neighbour, or the answer to one, belongs to none.
     ///
     /// # Errors
     /// Those of recv(2), but for `EAGAIN`.
-    pub fn next(&self, mark: &Mark) -> io::Result<Option<Sighting>> {
+    pub fn next(&self, marks: &[Mark]) -> io::Result<Option<(Option<usize>, Sighting)>> {
         let mut buffer = [0_u8; SNAP_BYTES];
         loop {
             // SAFETY: all zero is a valid `sockaddr_ll`, which consists of numbers.
@@ -150,15 +151,20 @@ impl Tap {
                 continue;
             }
             let packet = &buffer[..length.min(SNAP_BYTES)];
+            let of_probe = |(at, ttl, what)| (Some(at), ttl, what);
             let found = match u16::from_be(from.sll_protocol) {
-                ETH_P_IP => recognise(mark, Family::Ipv4, packet),
-                ETH_P_IPV6 => recognise(mark, Family::Ipv6, packet).or_else(|| discovery(packet)),
-                ETH_P_ARP => arp(packet).map(|what| (0, what)),
+                ETH_P_IP => recognise(marks, Family::Ipv4, packet).map(of_probe),
+                ETH_P_IPV6 => {
+                    let of_none = || discovery(packet).map(|(ttl, what)| (None, ttl, what));
+                    recognise(marks, Family::Ipv6, packet).map(of_probe).or_else(of_none)
+                }
+                ETH_P_ARP => arp(packet).map(|what| (None, 0, what)),
                 _ => continue,
             };
-            if let Some((ttl, what)) = found {
+            if let Some((whose, ttl, what)) = found {
                 let index = from.sll_ifindex.cast_unsigned();
-                return Ok(Some(Sighting { index, out: from.sll_pkttype == PACKET_OUTGOING, ttl, what }));
+                let out = from.sll_pkttype == PACKET_OUTGOING;
+                return Ok(Some((whose, Sighting { index, out, ttl, what })));
             }
         }
     }
@@ -227,11 +233,15 @@ fn parts(family: Family, packet: &[u8]) -> Option<Parts<'_>> {
     }
 }
 
-/// Which packet of a probe, or about it, this is, and its TTL. It begins with its IP header.
-pub(crate) fn recognise(mark: &Mark, family: Family, packet: &[u8]) -> Option<(u8, Sight)> {
+/// Of which of the probes this is a packet, or about which; its TTL, and what it is. It begins with its IP header.
+pub(crate) fn recognise(marks: &[Mark], family: Family, packet: &[u8]) -> Option<(usize, u8, Sight)> {
     let parts = parts(family, packet)?;
-    if let Some(what) = known(mark, family, &parts) {
-        return Some((parts.ttl, what));
+    let of_one = |parts: &Parts<'_>| {
+        let known = |(at, mark)| Some((at, known(mark, family, parts)?));
+        marks.iter().enumerate().find_map(known)
+    };
+    if let Some((at, what)) = of_one(&parts) {
+        return Some((at, parts.ttl, what));
     }
     let (is_icmp, errors) = match family {
         Family::Ipv4 => (parts.protocol == 1, [3, 5, 11, 12]),
@@ -241,9 +251,9 @@ pub(crate) fn recognise(mark: &Mark, family: Family, packet: &[u8]) -> Option<(u
     if !is_icmp || !errors.contains(&kind) {
         return None;
     }
-    let quoted = self::parts(family, parts.rest.get(8..)?)?;
-    let about_reply = known(mark, family, &quoted)? != Sight::Request;
-    Some((parts.ttl, Sight::Error { by: parts.src, kind, code, about_reply }))
+    let (at, quoted) = of_one(&self::parts(family, parts.rest.get(8..)?)?)?;
+    let about_reply = quoted != Sight::Request;
+    Some((at, parts.ttl, Sight::Error { by: parts.src, kind, code, about_reply }))
 }
 
 /// RFC 826, for IPv4 over Ethernet.
@@ -338,23 +348,41 @@ impl Mark {
     /// # Errors
     /// The kernel's: `ENETUNREACH` where there is no route, `EPERM` where the firewall drops it.
     pub fn send(&self, realm: &Realm, namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        let socket = Self::open_all(realm, &[(namespace, *self)])?.pop();
+        let socket = socket.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))?;
+        self.send_by(socket.as_fd())?;
+        Ok(socket)
+    }
+
+    /// Opens the sockets by which probes are sent, in order, each inside of its namespace. The inner error: that one is
+    /// refused. Of ICMP and TCP one socket serves all probes of a namespace that come from one address.
+    ///
+    /// # Errors
+    /// A namespace cannot be entered.
+    pub fn open_all(realm: &Realm, wanted: &[(BorrowedFd<'_>, Mark)]) -> io::Result<Vec<io::Result<OwnedFd>>> {
         realm.outside()?.run(|| {
-            rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
-            self.send_here()
+            let open = |&(namespace, mark): &(BorrowedFd<'_>, Mark)| {
+                rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+                Ok(mark.open_here())
+            };
+            wanted.iter().map(open).collect()
         })?
     }
 
-    /// Has an answer come through to the socket that [`send`](Self::send) returned? A tap sees it before
-    /// the firewall does.
+    /// Which of the probes that a socket has sent has been answered, and the answer come through to it? The next one, if
+    /// there is one. A tap sees it before the firewall does.
     ///
     /// # Errors
     /// Those of recv(2), but for `EAGAIN`.
-    pub fn is_answered(&self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+    pub fn next_answer<'m>(
+        socket: BorrowedFd<'_>,
+        marks: &(impl Iterator<Item = (usize, &'m Mark)> + Clone),
+    ) -> io::Result<Option<usize>> {
         let mut buffer = [0_u8; SNAP_BYTES];
         loop {
             let length = match rustix::net::recv(socket, &mut buffer, RecvFlags::empty()) {
                 Ok((length, _)) => length,
-                Err(rustix::io::Errno::AGAIN) => return Ok(false),
+                Err(rustix::io::Errno::AGAIN) => return Ok(None),
                 // An ICMP error about the probe, or a signal.
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::HOSTUNREACH | rustix::io::Errno::NETUNREACH) => {
                     continue;
@@ -363,28 +391,34 @@ impl Mark {
                 Err(errno) => return Err(errno.into()),
             };
             let packet = &buffer[..length.min(SNAP_BYTES)];
-            let what = match Family::of(self.dst) {
-                Family::Ipv4 => parts(Family::Ipv4, packet).and_then(|parts| known(self, Family::Ipv4, &parts)),
-                // A raw socket of IPv6 gives no IP header.
-                Family::Ipv6 => {
-                    let parts = Parts { ttl: 0, protocol: self.protocol, src: self.dst, rest: packet };
-                    known(self, Family::Ipv6, &parts)
-                }
+            let answers = |mark: &Mark| {
+                let what = match Family::of(mark.dst) {
+                    Family::Ipv4 => parts(Family::Ipv4, packet).and_then(|parts| known(mark, Family::Ipv4, &parts)),
+                    // A raw socket of IPv6 gives no IP header.
+                    Family::Ipv6 => {
+                        let parts = Parts { ttl: 0, protocol: mark.protocol, src: mark.dst, rest: packet };
+                        known(mark, Family::Ipv6, &parts)
+                    }
+                };
+                matches!(what, Some(Sight::Reply | Sight::Reset))
             };
-            if matches!(what, Some(Sight::Reply | Sight::Reset)) {
-                return Ok(true);
+            if let Some((at, _)) = marks.clone().find(|(_, mark)| answers(mark)) {
+                return Ok(Some(at));
             }
         }
     }
 
-    fn send_here(&self) -> io::Result<OwnedFd> {
+    fn unspecified(&self) -> IpAddr {
+        match self.dst {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    fn open_here(&self) -> io::Result<OwnedFd> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let family = Family::of(self.dst);
         let domain = if family == Family::Ipv4 { AddressFamily::INET } else { AddressFamily::INET6 };
-        let unspecified: IpAddr = match family {
-            Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
-        };
         let (kind, protocol) = match self.protocol {
             1 => (SocketType::RAW, ipproto::ICMP),
             58 => (SocketType::RAW, ipproto::ICMPV6),
@@ -393,25 +427,32 @@ impl Mark {
         };
         let socket = rustix::net::socket_with(domain, kind, flags, Some(protocol))?;
         forbid_fragments(socket.as_fd(), family)?;
+        match (self.protocol, self.src) {
+            (1 | 58, _) => {}
+            // A link-local one would need its interface; the kernel chooses it again.
+            (6, Some(IpAddr::V6(src))) if src.is_unicast_link_local() => {}
+            (6, src) => rustix::net::bind(&socket, &SocketAddr::new(src.unwrap_or(self.unspecified()), 0))?,
+            _ => {
+                sockopt::set_socket_reuseaddr(&socket, true)?;
+                rustix::net::bind(&socket, &SocketAddr::new(self.unspecified(), self.source_port))?;
+            }
+        }
+        Ok(socket)
+    }
+
+    /// Sends the probe by a socket that [`open_all`](Self::open_all) has opened for it, or for one like it.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_by(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let (packet, port) = match self.protocol {
             1 => (self.echo(8), 0),
             58 => (self.echo(128), 0),
-            6 => {
-                let src = self.src.unwrap_or(unspecified);
-                // A link-local one would need its interface; the kernel chooses it again.
-                if !matches!(src, IpAddr::V6(src) if src.is_unicast_link_local()) {
-                    rustix::net::bind(&socket, &SocketAddr::new(src, 0))?;
-                }
-                (self.first_segment(src), 0)
-            }
-            _ => {
-                sockopt::set_socket_reuseaddr(&socket, true)?;
-                rustix::net::bind(&socket, &SocketAddr::new(unspecified, self.source_port))?;
-                (self.filled(self.token.to_vec(), 8), self.destination_port)
-            }
+            6 => (self.first_segment(self.src.unwrap_or(self.unspecified())), 0),
+            _ => (self.filled(self.token.to_vec(), 8), self.destination_port),
         };
-        rustix::net::sendto(&socket, &packet, SendFlags::empty(), &SocketAddr::new(self.dst, port))?;
-        Ok(socket)
+        rustix::net::sendto(socket, &packet, SendFlags::empty(), &SocketAddr::new(self.dst, port))?;
+        Ok(())
     }
 
     fn echo(&self, kind: u8) -> Vec<u8> {
@@ -495,19 +536,21 @@ mod tests {
     fn a_probe_its_answer_and_errors_about_it_are_known() {
         let icmp = mark(1);
         let request = ipv4(1, [10, 0, 0, 1], [10, 0, 0, 2], &icmp.echo(8));
-        assert_eq!(recognise(&icmp, Family::Ipv4, &request), Some((61, Sight::Request)));
+        assert_eq!(recognise(&[icmp], Family::Ipv4, &request), Some((0, 61, Sight::Request)));
         let mut reply = request.clone();
         reply[20] = 0;
-        assert_eq!(recognise(&icmp, Family::Ipv4, &reply), Some((61, Sight::Reply)));
+        assert_eq!(recognise(&[icmp], Family::Ipv4, &reply), Some((0, 61, Sight::Reply)));
         let error = ipv4(1, [10, 0, 0, 9], [10, 0, 0, 1], &[&[3, 1, 0, 0, 0, 0, 0, 0], &request[..]].concat());
         let by = "10.0.0.9".parse().unwrap();
         let what = Sight::Error { by, kind: 3, code: 1, about_reply: false };
-        assert_eq!(recognise(&icmp, Family::Ipv4, &error), Some((61, what)));
+        assert_eq!(recognise(&[icmp], Family::Ipv4, &error), Some((0, 61, what)));
         let other = Mark { token: *b"\x01\x02\x03\x04xxxx", ..icmp };
-        assert_eq!(recognise(&other, Family::Ipv4, &request), None);
+        assert_eq!(recognise(&[other], Family::Ipv4, &request), None);
+        // Of many, the one that it is of.
+        assert_eq!(recognise(&[other, icmp], Family::Ipv4, &error), Some((1, 61, what)));
         for length in 0..error.len() {
             // Cut anywhere, it is known or not, and no panic.
-            recognise(&icmp, Family::Ipv4, &error[..length]);
+            recognise(&[icmp], Family::Ipv4, &error[..length]);
         }
     }
 
@@ -540,7 +583,7 @@ mod tests {
         let tcp = mark(6);
         let segment = tcp.first_segment(tcp.src.unwrap());
         let request = ipv4(6, [10, 0, 0, 1], [10, 0, 0, 2], &segment);
-        assert_eq!(recognise(&tcp, Family::Ipv4, &request), Some((61, Sight::Request)));
+        assert_eq!(recognise(&[tcp], Family::Ipv4, &request), Some((0, 61, Sight::Request)));
         let answer = |flags: u8| {
             let mut segment = [80_u16.to_be_bytes(), 4000_u16.to_be_bytes()].concat();
             segment.extend([0; 4]);
@@ -548,7 +591,7 @@ mod tests {
             segment.extend([0x50, flags]);
             ipv4(6, [10, 0, 0, 2], [10, 0, 0, 1], &segment)
         };
-        assert_eq!(recognise(&tcp, Family::Ipv4, &answer(0x12)), Some((61, Sight::Reply)));
-        assert_eq!(recognise(&tcp, Family::Ipv4, &answer(0x14)), Some((61, Sight::Reset)));
+        assert_eq!(recognise(&[tcp], Family::Ipv4, &answer(0x12)), Some((0, 61, Sight::Reply)));
+        assert_eq!(recognise(&[tcp], Family::Ipv4, &answer(0x14)), Some((0, 61, Sight::Reset)));
     }
 }

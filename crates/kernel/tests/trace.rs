@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,7 @@ fn tables(world: &World, ns: &str) -> String {
 fn begin(world: &World, ns: &str, mark: &Mark) -> Tracer {
     let fd = world.ns_fd(&parse(ns)).unwrap();
     let rules = world.firewall(&parse(ns)).unwrap().unwrap();
-    Tracer::open_all(world.realm(), &[(fd.as_fd(), &rules)], mark).unwrap().remove(0).unwrap()
+    Tracer::open_all(world.realm(), &[(fd.as_fd(), &rules)], &[*mark]).unwrap().remove(0).unwrap()
 }
 
 /// Sends a probe from a, and returns what r has decided, in a line each, until `last` has been decided.
@@ -74,7 +75,7 @@ fn trace(world: &World, mark: &Mark, last: impl Fn(&TraceStep) -> bool) -> Vec<S
     let _socket = mark.send(world.realm(), source.as_fd()).unwrap();
     let mut steps = Vec::new();
     let done = until(Duration::from_secs(5), || {
-        steps.extend(tracer.read().unwrap());
+        steps.extend(tracer.read().unwrap().steps.into_iter().map(|(_, step)| step));
         steps.iter().any(&last)
     });
     let line = |step: &TraceStep| {
@@ -189,16 +190,66 @@ fn several_at_once_see_their_own_packets_and_nobody_reads_their_tables() {
         let _socket = marks[0].send(world.realm(), source.as_fd()).unwrap();
         let mut first = Vec::new();
         until(Duration::from_secs(5), || {
-            first.extend(tracers[0].read().unwrap());
+            first.extend(tracers[0].read().unwrap().steps);
             first.len() == 2
         });
-        let parts: Vec<Part> = first.iter().map(|step| step.part).collect();
+        let parts: Vec<Part> = first.iter().map(|(_, step)| step.part).collect();
         assert_eq!(parts, [Part::Packet, Part::Reply], "{how}: {first:?}");
         // It has heard of them by now.
-        assert_eq!(tracers[1].read().unwrap(), [], "{how}");
+        assert_eq!(tracers[1].read().unwrap().steps, [], "{how}");
         drop(tracers);
         assert_eq!(tables(&world, "r"), "table inet fw\n", "{how}");
     });
+}
+
+/// One table for all of them.
+#[test]
+fn of_several_probes_each_is_told_for_itself() {
+    if !has_nft() {
+        return;
+    }
+    for (how, realm) in realms() {
+        let world = three(realm);
+        nft(
+            &world,
+            "r",
+            "table inet fw { chain forward { type filter hook forward priority 0; tcp dport 81 drop; }; }",
+        );
+        let marks: Vec<Mark> = (0..20)
+            .map(|number| {
+                let mut mark = mark([1, 6, 17][usize::from(number) % 3], "10.1.0.2");
+                mark.token[3] = number;
+                (mark.source_port, mark.destination_port) = (0x9000 + u16::from(number), 80 + u16::from(number) % 2);
+                mark.becomes.1 = mark.destination_port;
+                mark
+            })
+            .collect();
+        let fd = world.ns_fd(&parse("r")).unwrap();
+        let rules = world.firewall(&parse("r")).unwrap().unwrap();
+        let mut tracer = Tracer::open_all(world.realm(), &[(fd.as_fd(), &rules)], &marks).unwrap().remove(0).unwrap();
+        let source = world.ns_fd(&parse("a")).unwrap();
+        let (mut met, mut dropped, mut sockets) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+        let is_dropped = |at: &usize| marks[*at].protocol == 6 && marks[*at].destination_port == 81;
+        let wanted: BTreeSet<usize> = (0..marks.len()).filter(is_dropped).collect();
+        let mut hear = |met: &mut BTreeSet<usize>| {
+            let heard = tracer.read().unwrap();
+            met.extend(heard.met.into_iter().filter(|(_, part)| *part == Part::Packet).map(|(at, _)| at));
+            let drops = heard.steps.into_iter().filter(|(_, step)| step.decided == Decided::Drop);
+            dropped.extend(drops.map(|(at, _)| at));
+            dropped.clone()
+        };
+        for mark in &marks {
+            sockets.push(mark.send(world.realm(), source.as_fd()).unwrap());
+            hear(&mut met);
+        }
+        let mut dropped = BTreeSet::new();
+        let done = until(Duration::from_secs(5), || {
+            dropped = hear(&mut met);
+            met.len() == marks.len() && dropped.len() >= wanted.len()
+        });
+        assert!(done, "{how}: {met:?} {dropped:?}");
+        assert_eq!(dropped, wanted, "{how}");
+    }
 }
 
 #[test]
@@ -228,7 +279,7 @@ fn the_machines_own_network_is_left_alone() {
     let own = pin::own_network().unwrap();
     for realm in [Some(Realm::host()), support::user_realm()].into_iter().flatten() {
         let mut refused =
-            Tracer::open_all(&realm, &[(own.as_fd(), &Ruleset::default())], &mark(1, "127.0.0.1")).unwrap();
+            Tracer::open_all(&realm, &[(own.as_fd(), &Ruleset::default())], &[mark(1, "127.0.0.1")]).unwrap();
         let error = refused.remove(0).unwrap_err();
         assert_eq!(error.errno(), Errno::PERM);
         assert_eq!(error.answer(), "Operation not permitted (EPERM): hop or the machine itself runs in it");

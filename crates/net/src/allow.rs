@@ -1,4 +1,4 @@
-//! What a process in a sandbox may reach: `example.org:443`, `10.0.0.0/8`, `[fd00::1]:53/udp`, `any`.
+//! What a process in a sandbox may reach: `example.org:443`, `10.0.0.0/8`, `[fd00::1]:53/udp`, `far/icmp`, `any`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,10 +16,40 @@ use crate::Transport;
 pub struct Allow {
     /// Which hosts.
     pub hosts: Hosts,
-    /// Which port; `None`: all.
+    /// Which port; `None`: all, and what has none.
     pub port: Option<u16>,
-    /// Over which protocol; `None`: both.
-    pub transport: Option<Transport>,
+    /// Over which protocol; `None`: all. Of ICMP there is no port.
+    pub protocol: Option<Protocol>,
+}
+
+/// A protocol that passes the fence of a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// Of ICMP, in either family, the echo (ping) and the errors that it meets.
+    Icmp,
+}
+
+impl From<Transport> for Protocol {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp => Protocol::Udp,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Icmp => "icmp",
+        })
+    }
 }
 
 /// Hosts, by address or by name.
@@ -31,6 +61,8 @@ pub enum Hosts {
     Net(IpNet),
     /// The one of that name, in lower case, whatever its addresses are at the time.
     Name(String),
+    /// Those whose names end in this one and have more in front of it: `*.example.org`.
+    Below(String),
 }
 
 /// Why a text names no destinations.
@@ -52,10 +84,26 @@ pub enum AllowError {
         port: String,
     },
     /// No protocol.
-    #[error("`{transport}` is neither a prefix length nor a protocol; protocols are `tcp` and `udp`")]
-    Transport {
+    #[error("`{protocol}` is neither a prefix length nor a protocol; protocols are `tcp`, `udp` and `icmp`")]
+    Protocol {
         /// What was given for one.
-        transport: String,
+        protocol: String,
+    },
+    /// A port of ICMP.
+    #[error("ICMP has no ports, so `{text}` names nothing; write `{host}/icmp`")]
+    PortOfIcmp {
+        /// What was given.
+        text: String,
+        /// The host in it.
+        host: String,
+    },
+    /// A star that is not all of the first part of a name.
+    #[error(
+        "`{host}` is no pattern; a star stands for names below one, as in `*.example.org`, and for all hosts is `any`"
+    )]
+    Pattern {
+        /// What was given.
+        host: String,
     },
     /// Neither an address nor a name.
     #[error("`{host}` is neither a host name nor an address")]
@@ -87,16 +135,20 @@ impl FromStr for Allow {
         if text.contains("://") {
             return Err(AllowError::Url { text: text.to_owned() });
         }
-        let (rest, transport) = match text.rsplit_once('/') {
-            Some((rest, "tcp")) => (rest, Some(Transport::Tcp)),
-            Some((rest, "udp")) => (rest, Some(Transport::Udp)),
+        let (rest, protocol) = match text.rsplit_once('/') {
+            Some((rest, "tcp")) => (rest, Some(Protocol::Tcp)),
+            Some((rest, "udp")) => (rest, Some(Protocol::Udp)),
+            Some((rest, "icmp")) => (rest, Some(Protocol::Icmp)),
             // Of a network the prefix length, perhaps with a port behind it.
             Some((_, length)) if length.starts_with(|c: char| c.is_ascii_digit()) => (text, None),
-            Some((_, transport)) => return Err(AllowError::Transport { transport: transport.to_owned() }),
+            Some((_, protocol)) => return Err(AllowError::Protocol { protocol: protocol.to_owned() }),
             None => (text, None),
         };
         let (host, port) = split_port(rest)?;
-        Ok(Allow { hosts: hosts(host)?, port, transport })
+        if protocol == Some(Protocol::Icmp) && port.is_some() {
+            return Err(AllowError::PortOfIcmp { text: text.to_owned(), host: host.to_owned() });
+        }
+        Ok(Allow { hosts: hosts(host)?, port, protocol })
     }
 }
 
@@ -141,6 +193,13 @@ fn hosts(host: &str) -> Result<Hosts, AllowError> {
             _ => Ok(Hosts::Net(net)),
         };
     }
+    if host.contains('*') {
+        let below = host.strip_prefix("*.").map(|below| below.strip_suffix('.').unwrap_or(below).to_ascii_lowercase());
+        return match below {
+            Some(below) if is_host_name(&below) => Ok(Hosts::Below(below)),
+            _ => Err(AllowError::Pattern { host: host.to_owned() }),
+        };
+    }
     let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     if name == "localhost" || name.ends_with(".localhost") {
         return Err(AllowError::Loopback { host: host.to_owned() });
@@ -178,7 +237,16 @@ pub fn is_outside(addr: IpAddr) -> bool {
 impl Allow {
     /// Is that port of that protocol in it?
     pub fn has_port(&self, port: u16, transport: Transport) -> bool {
-        self.port.is_none_or(|own| own == port) && self.transport.is_none_or(|own| own == transport)
+        self.port.is_none_or(|own| own == port) && self.has_protocol(transport.into())
+    }
+
+    /// Is the echo of ICMP in it? Who may reach one port may not see more of the host.
+    pub fn has_echo(&self) -> bool {
+        self.port.is_none() && self.has_protocol(Protocol::Icmp)
+    }
+
+    fn has_protocol(&self, protocol: Protocol) -> bool {
+        self.protocol.is_none_or(|own| own == protocol)
     }
 
     /// The name, if it is one.
@@ -189,12 +257,22 @@ impl Allow {
         }
     }
 
+    /// Is a host of that name, in lower case, in it?
+    pub fn has_name(&self, name: &str) -> bool {
+        match &self.hosts {
+            Hosts::Any => true,
+            Hosts::Net(_) => false,
+            Hosts::Name(own) => own == name,
+            Hosts::Below(end) => name.strip_suffix(end.as_str()).is_some_and(|front| front.ends_with('.')),
+        }
+    }
+
     /// Is the address in it by its number?
     pub fn has_address(&self, addr: IpAddr) -> bool {
         match &self.hosts {
             Hosts::Any => true,
             Hosts::Net(net) => net.contains(&addr),
-            Hosts::Name(_) => false,
+            Hosts::Name(_) | Hosts::Below(_) => false,
         }
     }
 }
@@ -208,7 +286,7 @@ impl fmt::Display for Allow {
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
         }
-        self.transport.map_or(Ok(()), |transport| write!(f, "/{transport}"))
+        self.protocol.map_or(Ok(()), |protocol| write!(f, "/{protocol}"))
     }
 }
 
@@ -219,7 +297,51 @@ impl fmt::Display for Hosts {
             Hosts::Net(net) if net.prefix_len() == net.max_prefix_len() => write!(f, "{}", net.addr()),
             Hosts::Net(net) => write!(f, "{net}"),
             Hosts::Name(name) => f.write_str(name),
+            Hosts::Below(name) => write!(f, "*.{name}"),
         }
+    }
+}
+
+/// Destinations that stay closed, whatever is allowed: the words are those of [`Allow`], without names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Deny(Allow);
+
+/// Why a text names nothing that could be denied.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DenyError {
+    /// It names no destinations.
+    #[error(transparent)]
+    Destination(#[from] AllowError),
+    /// A name. Who is denied a name would find another one of the same host.
+    #[error("`{name}` is a name, and only addresses, networks and `any` can be denied: a host may have other names")]
+    Name {
+        /// The name.
+        name: String,
+    },
+}
+
+impl FromStr for Deny {
+    type Err = DenyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let destinations: Allow = text.parse()?;
+        match &destinations.hosts {
+            Hosts::Name(_) | Hosts::Below(_) => Err(DenyError::Name { name: destinations.hosts.to_string() }),
+            Hosts::Any | Hosts::Net(_) => Ok(Deny(destinations)),
+        }
+    }
+}
+
+impl Deny {
+    /// The destinations.
+    pub fn destinations(&self) -> &Allow {
+        &self.0
+    }
+}
+
+impl fmt::Display for Deny {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -241,6 +363,10 @@ mod tests {
             "10.0.0.0/8:443",
             "10.0.0.0/8:443/tcp",
             "10.0.0.0/8/udp",
+            "far/icmp",
+            "10.0.0.0/8/icmp",
+            "fd00::1/icmp",
+            "any/icmp",
             "fd00::1",
             "fd00::/8",
             "[fd00::1]:53/udp",
@@ -248,6 +374,8 @@ mod tests {
             "0.0.0.0/0",
             "::/0",
             "_dmarc.example.org",
+            "*.example.org:443",
+            "*.example.org/icmp",
         ] {
             let allow: Allow = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(allow.to_string(), text);
@@ -267,6 +395,7 @@ mod tests {
             ("example.org:http", "`http` is no port"),
             ("example.org:65536", "`65536` is no port"),
             ("example.org/sctp", "`sctp` is neither"),
+            ("far:80/icmp", "ICMP has no ports"),
             ("10.0.0.0/33", "neither a host name nor an address"),
             ("10.0.0.256:80", "neither a host name nor an address"),
             ("[fd00::1", "neither a host name nor an address"),
@@ -274,6 +403,11 @@ mod tests {
             ("a b:80", "neither a host name nor an address"),
             ("-x:80", "neither a host name nor an address"),
             ("$(id)", "neither a host name nor an address"),
+            ("*", "is no pattern"),
+            ("*:80", "is no pattern"),
+            ("x*.example.org", "is no pattern"),
+            ("*.*.example.org", "is no pattern"),
+            ("*.10", "is no pattern"),
             ("127.0.0.1:80", "own loopback"),
             ("::1", "own loopback"),
             ("[::ffff:127.0.0.1]:80", "own loopback"),
@@ -288,6 +422,26 @@ mod tests {
     }
 
     #[test]
+    fn names_below_one_are_those_with_more_in_front() {
+        let allow: Allow = "*.Example.org:443".parse().unwrap();
+        for (name, is_in) in
+            [("a.example.org", true), ("a.b.example.org", true), ("example.org", false), ("badexample.org", false)]
+        {
+            assert_eq!(allow.has_name(name), is_in, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_has_a_number_is_denied() {
+        for text in ["10.0.0.0/8", "any:25/tcp", "[fd00::1]:53", "192.0.2.7/icmp"] {
+            assert_eq!(text.parse::<Deny>().unwrap().to_string(), text);
+        }
+        let error = "example.org:443".parse::<Deny>().unwrap_err().to_string();
+        assert!(error.contains("`example.org` is a name"), "{error}");
+        assert!("10.0.0.0/8:x".parse::<Deny>().unwrap_err().to_string().contains("`x` is no port"));
+    }
+
+    #[test]
     fn addresses_and_ports_are_in_it_or_not() {
         let allow: Allow = "10.0.0.0/8:443/tcp".parse().unwrap();
         assert!(allow.has_address("10.9.9.9".parse().unwrap()));
@@ -295,6 +449,23 @@ mod tests {
         assert!(allow.has_port(443, Transport::Tcp));
         assert!(!allow.has_port(443, Transport::Udp));
         assert!(!allow.has_port(80, Transport::Tcp));
+    }
+
+    #[test]
+    fn the_echo_is_in_what_names_no_port_and_no_other_protocol() {
+        for (text, has_echo) in [
+            ("far", true),
+            ("far/icmp", true),
+            ("any", true),
+            ("10.0.0.0/8", true),
+            ("far:80", false),
+            ("far/tcp", false),
+            ("any:53/udp", false),
+        ] {
+            assert_eq!(text.parse::<Allow>().unwrap().has_echo(), has_echo, "{text}");
+        }
+        let allow: Allow = "far/icmp".parse().unwrap();
+        assert!(!allow.has_port(80, Transport::Tcp) && !allow.has_port(80, Transport::Udp));
     }
 
     #[test]

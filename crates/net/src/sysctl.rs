@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::Family;
+use crate::{Family, IfName};
 
 /// A sysctl of a network namespace, such as `net.ipv4.ip_forward`.
 ///
@@ -43,6 +43,16 @@ impl SysctlKey {
             Family::Ipv4 => "net.bridge.bridge-nf-call-iptables",
             Family::Ipv6 => "net.bridge.bridge-nf-call-ip6tables",
         }))
+    }
+
+    /// `net.ipv6.conf.DEV.disable_ipv6`: an interface for which it is 1 takes no address of IPv6.
+    pub fn disable_ipv6(dev: IfName) -> SysctlKey {
+        SysctlKey(Cow::Owned(format!("net.ipv6.conf.{}.disable_ipv6", dev.as_str().replace('.', "/"))))
+    }
+
+    /// Does it say whether an interface takes addresses?
+    pub fn is_disable_ipv6(&self) -> bool {
+        self.0.ends_with(".disable_ipv6")
     }
 
     /// The name as sysctl(8) writes it.

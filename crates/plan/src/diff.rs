@@ -10,7 +10,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hopyard_net::{Endpoint, Family, IfName, Link, LinkKind, Mtu, NetState, NsName, NsState, Op, Route, VethEnd};
+use hopyard_net::{
+    Endpoint, Family, IfName, Link, LinkKind, Mtu, NetState, NsName, NsState, Op, Route, SysctlKey, VethEnd,
+};
 
 /// The operations that make `found` into `wanted`; empty where they agree.
 ///
@@ -36,7 +38,7 @@ pub fn diff(found: &NetState, wanted: &NetState) -> Vec<Op> {
         wanted.namespaces.iter().map(|(ns, want)| Side::new(ns, found.namespaces.get(ns), want, &doomed)).collect();
     // Before any interface: a new one takes its settings from the namespace.
     for side in &sides {
-        side.set_sysctls(false, &mut ops);
+        side.set_sysctls(|key| key.interface().is_none(), &mut ops);
     }
     for side in &sides {
         side.add_bridges(&mut ops);
@@ -213,14 +215,10 @@ impl<'a> Side<'a> {
         self.have.and_then(|have| have.links.get(&dev)).filter(|_| !self.is_doomed(dev))
     }
 
-    /// Sets those of the namespace, or those of its interfaces.
-    fn set_sysctls(&self, of_interfaces: bool, ops: &mut Vec<Op>) {
-        for (key, value) in &self.want.sysctls {
-            let interface = key.interface();
-            if interface.is_some() != of_interfaces {
-                continue;
-            }
-            let reset = interface.and_then(|name| name.parse().ok()).is_some_and(|dev| self.is_doomed(dev));
+    /// Sets those that are picked.
+    fn set_sysctls(&self, pick: impl Fn(&SysctlKey) -> bool, ops: &mut Vec<Op>) {
+        for (key, value) in self.want.sysctls.iter().filter(|(key, _)| pick(key)) {
+            let reset = key.interface().and_then(|name| name.parse().ok()).is_some_and(|dev| self.is_doomed(dev));
             let have = self.have.and_then(|have| have.sysctls.get(key)).filter(|_| !reset);
             if have != Some(value) {
                 ops.push(Op::SetSysctl { ns: self.ns.clone(), key: key.clone(), value: value.clone() });
@@ -271,8 +269,10 @@ impl<'a> Side<'a> {
         {
             ops[first..=first + at].rotate_right(1);
         }
+        let (first, later) = (SysctlKey::is_disable_ipv6, |key: &SysctlKey| !key.is_disable_ipv6());
+        self.set_sysctls(|key| key.interface().is_some() && first(key), ops);
         self.add_addresses(&mut lost, ops);
-        self.set_sysctls(true, ops);
+        self.set_sysctls(|key| key.interface().is_some() && later(key), ops);
         self.set_neighbours(&lost, ops);
         self.set_routes(&lost, ops);
     }

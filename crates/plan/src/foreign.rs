@@ -1,6 +1,35 @@
 //! A node whose namespace is somebody else's, a container's: what is there, and is not the lab's.
 
-use hopyard_net::{IfName, NsState};
+use hopyard_net::{IfName, NsState, SysctlKey};
+
+/// Has the interfaces take the addresses of IPv6 that they shall have. In a container they may not: Docker turns IPv6 off
+/// there, for all interfaces to come, where the container's network has none.
+pub fn take_ipv6(wanted: &mut NsState) {
+    let of_ipv6 = wanted.links.iter().filter(|(_, link)| link.addresses.iter().any(|net| net.addr().is_ipv6()));
+    for dev in of_ipv6.map(|(dev, _)| *dev) {
+        wanted.sysctls.entry(SysctlKey::disable_ipv6(dev)).or_insert_with(|| "0".to_owned());
+    }
+}
+
+/// The settings of `found` that the lab is about to change, as they are: for when it leaves. Those of an interface which the
+/// lab has made go with that.
+pub fn settings_before<'a>(
+    found: &'a NsState,
+    ours: &'a NsState,
+    wanted: &'a NsState,
+) -> impl Iterator<Item = (SysctlKey, String)> + 'a {
+    let is_ours = |key: &SysctlKey| {
+        let dev = key.interface().and_then(|name| name.parse::<IfName>().ok());
+        dev.is_some_and(|dev| dev != IfName::LO && ours.links.contains_key(&dev))
+    };
+    let changes = |(key, value): &(&SysctlKey, &String)| wanted.sysctls.get(*key).is_some_and(|want| want != *value);
+    found
+        .sysctls
+        .iter()
+        .filter(changes)
+        .filter(move |(key, _)| !is_ours(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+}
 
 /// Leaves out of `found` what is neither in `ours`, which is what the lab has made there, nor wanted; and out of
 /// `wanted` the routes for which the other has one of its own, for those stand. What is left is compared as ever.
@@ -80,6 +109,28 @@ mod tests {
         // The route that somebody has added over our interface is compared, and goes.
         assert_eq!(found, with(&["lab0"], &[("10.1.0.0/16", "lab0"), ("10.9.0.0/16", "lab0")]));
         assert_eq!(wanted, with(&["lab0", "lab1"], &[("10.1.0.0/16", "lab0")]));
+    }
+
+    #[test]
+    fn where_ipv6_is_off_it_is_turned_on_and_off_again() {
+        let value = |on: &str| on.to_owned();
+        let mut wanted = with(&["lab0", "lab1"], &[]);
+        wanted.links.get_mut(&dev("lab0")).unwrap().addresses.insert("fd00::1/64".parse().unwrap());
+        wanted.links.get_mut(&IfName::LO).unwrap().addresses.insert("fd00::2/128".parse().unwrap());
+        take_ipv6(&mut wanted);
+        let keys = [IfName::LO, dev("lab0")].map(SysctlKey::disable_ipv6);
+        assert_eq!(wanted.sysctls.keys().collect::<Vec<_>>(), [&keys[1], &keys[0]], "lab1 needs none");
+        // Before the first change the container has `lo` alone, later also what is the lab's.
+        let mut found = with(&[], &[]);
+        found.sysctls.extend(keys.clone().map(|key| (key, value("1"))));
+        let before = |ours| settings_before(&found, ours, &wanted).collect::<Vec<_>>();
+        assert_eq!(before(&wanted), [(keys[0].clone(), value("1"))]);
+        let ops = crate::diff(
+            &hopyard_net::NetState { namespaces: [("n".parse().unwrap(), found.clone())].into() },
+            &hopyard_net::NetState { namespaces: [("n".parse().unwrap(), wanted.clone())].into() },
+        );
+        let at = |text: &str| ops.iter().position(|op| op.to_string().contains(text)).unwrap();
+        assert!(at("lo.disable_ipv6=0") < at("fd00::2/128"), "{ops:?}");
     }
 
     #[test]

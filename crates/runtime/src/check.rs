@@ -9,6 +9,7 @@ use std::time::Duration;
 use hopyard_explain::{
     Cell, Choices, Matrix, Outcome, Packet, Protocol, Query, Reason, Target, Verdict, explain, matrix,
 };
+use hopyard_kernel::neighbours::times_full;
 use hopyard_kernel::{Realm, SnapshotScope};
 use hopyard_model::Lab;
 use hopyard_net::{Family, NsName, Snapshot};
@@ -20,6 +21,7 @@ use crate::why::{Elsewhere, Place, Probing, main_addresses};
 use expected::Rules;
 
 pub use expected::{Expected, Judged, Tried};
+pub(crate) use expected::{Question, comes_through, questions};
 
 /// All pairs of a network.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Checked {
     pub differing: Vec<usize>,
     /// What became of the packets that lines about ports and addresses are about, in the order of the lines.
     pub tried: Vec<Tried>,
+    /// The families of which the machine's table of neighbours was full meanwhile, so that packets were lost.
+    pub crowded: Vec<Family>,
     rules: Rules,
 }
 
@@ -48,7 +52,8 @@ impl Checked {
     /// Predicts all pairs; nothing is sent.
     fn predict(snapshot: Snapshot, nodes: &[NsName], targets: &[Target], rules: Rules) -> Self {
         let matrix = matrix(&snapshot, nodes, targets);
-        Checked { snapshot, matrix, observed: Vec::new(), differing: Vec::new(), tried: Vec::new(), rules }
+        let (observed, differing, tried, crowded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Checked { snapshot, matrix, observed, differing, tried, crowded, rules }
     }
 
     /// Does a pair reach each other, as far as is known? `at` is its place in the order of [`Matrix::pairs`].
@@ -120,13 +125,15 @@ pub fn check(running: &Running, families: &[Family], patience: Option<Duration>)
     let snapshot = world.snapshot(&SnapshotScope::default())?;
     let rules = Rules::of(lab, owners)?;
     let mut checked = Checked::predict(snapshot, &nodes, &targets, rules);
+    let room = Room::now();
     if let Some(patience) = patience {
         let namespaces: BTreeMap<NsName, OwnedFd> = running.namespaces()?.into_iter().collect();
         let prober = Prober { realm: running.realm(), namespaces: &namespaces, patience };
         prober.try_all(&mut checked, |_, _| true, || Ok(world.snapshot(&SnapshotScope::default())?))?;
     }
     let probing = patience.is_some();
-    checked.tried = expected::try_all(running, &mut world, &checked.snapshot, &checked.rules, families, probing)?;
+    checked.tried = expected::try_all(running, &mut world, &checked.snapshot, families, probing)?;
+    checked.crowded = room.was_missing();
     Ok(checked)
 }
 
@@ -155,9 +162,25 @@ pub fn check_elsewhere(
             }));
             probing == Probing::Always || elsewhere.places().get(from) != Some(&Place::Host) && !leaves
         };
+        let room = Room::now();
         prober.try_all(&mut checked, may, || elsewhere.read())?;
+        checked.crowded = room.was_missing();
     }
     Ok(checked)
+}
+
+/// What the machine had no room for.
+struct Room([(Family, Option<u64>); 2]);
+
+impl Room {
+    fn now() -> Self {
+        Room(Family::BOTH.map(|family| (family, times_full(family))))
+    }
+
+    /// The families of which a neighbour has found no room since.
+    fn was_missing(self) -> Vec<Family> {
+        self.0.into_iter().filter(|(family, before)| times_full(*family) > *before).map(|(family, _)| family).collect()
+    }
 }
 
 /// The same of a network that is not here: by the model alone. `addresses`: by which a node is asked.
@@ -215,7 +238,7 @@ impl Prober<'_> {
             }
         }
         checked.observed = vec![None; matrix.pairs().count()];
-        for (at, outcome) in places.into_iter().zip(self.observe(matrix, &pairs)?) {
+        for (at, outcome) in places.into_iter().zip(self.observe(matrix, &pairs).map_err(Error::of_probe)?) {
             checked.observed[at] = Some(outcome);
         }
         checked.differing = differing(&checked.matrix, &checked.observed);

@@ -34,7 +34,7 @@ pub struct Finding {
 pub enum Verdict {
     /// As labs need it.
     Good,
-    /// Enough for small labs.
+    /// Enough for small labs, or for most.
     Limited,
     /// No lab can run.
     Bad,
@@ -114,7 +114,15 @@ fn trial(home: &Home) -> Vec<Finding> {
     let mut findings =
         vec![found("a lab", Verdict::Good, format!("two nodes, a link and a switch came up in {took} ms"), None)];
     findings.push(match reach(&lab.running, &lab.hosts) {
-        Ok(true) => found("packets", Verdict::Good, "IPv4 and IPv6 cross a link and a switch".to_owned(), None),
+        Ok(true) if rights::has_ipv6() => {
+            found("packets", Verdict::Good, "IPv4 and IPv6 cross a link and a switch".to_owned(), None)
+        }
+        Ok(true) => found(
+            "packets",
+            Verdict::Limited,
+            "IPv4 crosses a link and a switch; this kernel has no IPv6".to_owned(),
+            Some("start it without `ipv6.disable=1`, or load the module `ipv6`".to_owned()),
+        ),
         Ok(false) => found("packets", Verdict::Bad, "not every echo request was answered".to_owned(), Some("sysctl net.ipv6.conf.all.disable_ipv6 must be 0 for IPv6; a host firewall with bridge-nf-call-iptables = 1 may drop frames".to_owned())),
         Err(error) => found("packets", Verdict::Bad, error.to_string(), remedy(&error)),
     });
@@ -145,6 +153,7 @@ fn sandbox() -> Finding {
     const SUBJECT: &str = "sandbox";
     let wanted = Wanted {
         allow: Vec::new(),
+        deny: Vec::new(),
         publish: Vec::new(),
         outside: Outside::Here,
         records: true,

@@ -7,7 +7,7 @@ use hopyard_explain::{Cell, Matrix, Target, derive, matrix};
 use hopyard_kernel::SnapshotScope;
 use hopyard_model::Lab;
 use hopyard_net::{Family, NetState, NsName, Snapshot};
-use hopyard_plan::{Wanted, desired};
+use hopyard_plan::Wanted;
 
 use crate::error::Error;
 use crate::home::Home;
@@ -64,7 +64,7 @@ pub fn effect(home: &Home, lab: &Lab) -> Result<Result<Effect, NotSaid>, Error> 
     if lab.nodes().len().max(running.contents()?.lab.nodes().len()) > MOST_NODES {
         return Ok(Err(NotSaid::TooLarge));
     }
-    let Wanted { state, hosts, .. } = desired(lab).map_err(Error::Plan)?;
+    let Wanted { state, hosts, .. } = crate::wanted::desired(lab).map_err(Error::Plan)?;
     let mut world = running.world()?;
     let found = running.observe(&mut world, &state)?;
     let translates = |state: &NetState| -> BTreeMap<NsName, _> {

@@ -51,6 +51,10 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The nodes cannot be watched, or no packet be sent from them: who may look at a network need not have a right to
+    /// that.
+    #[error("no probe can be sent and watched: {0}")]
+    CannotProbe(Box<Error>),
     /// A directory that must be the caller's alone is not.
     #[error("{} is not a directory that only you can write to", .path.display())]
     NotPrivate {
@@ -174,5 +178,17 @@ pub(crate) trait IoContext<T> {
 impl<T> IoContext<T> for io::Result<T> {
     fn context(self, doing: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|source| Error::Io { doing: doing(), source })
+    }
+}
+
+impl Error {
+    /// The same, where it is a right that is missing to probe.
+    pub(crate) fn of_probe(self) -> Self {
+        match self {
+            Error::Io { ref source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Error::CannotProbe(Box::new(self))
+            }
+            other => other,
+        }
     }
 }

@@ -22,6 +22,7 @@ mod running;
 pub mod sandbox;
 pub mod uplink;
 mod view;
+mod wanted;
 pub mod whole_file;
 pub mod why;
 

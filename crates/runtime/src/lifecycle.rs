@@ -120,11 +120,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// The lab cannot be planned, or the running one not be looked at.
 pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
-    let mut wanted = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let mut wanted = crate::wanted::desired(lab).map_err(Error::Plan)?;
     let (found, uplinks, host, running) = match Running::find(home, lab.name()) {
         Ok(running) => {
-            let (mut found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
             let attached = Attachments::read(&home.dir_of(lab.name()))?;
+            attached.prepare(&mut wanted.state);
+            let (mut found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
             attached.set_aside(&mut found, &mut wanted.state)?;
             attached.forget_ended(&mut found)?;
             (found, uplinks, uplink::host::of_keeper(running.keeper()), true)
@@ -166,7 +167,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         links: home.netns_dir(),
     })?;
     let plan =
-        hopyard_plan::desired(lab).map(|wanted| (hopyard_plan::diff(&NetState::default(), &wanted.state), wanted));
+        crate::wanted::desired(lab).map(|wanted| (hopyard_plan::diff(&NetState::default(), &wanted.state), wanted));
     let keeper = keeper.ready()?;
     record.keeper = Some(KeeperId::of(keeper.process()));
     record.write(dir.path())?;
@@ -250,11 +251,12 @@ fn connect(
 }
 
 fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, source: &str) -> Result<Up, Error> {
-    let Wanted { mut state, origins, hosts, mut warnings, .. } = hopyard_plan::desired(lab).map_err(Error::Plan)?;
+    let Wanted { mut state, origins, hosts, mut warnings, .. } = crate::wanted::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
     let mut attached = Attachments::read(dir.path())?;
     warnings.extend(attached.release_gone(dir.path(), running.realm(), running.keeper(), &state)?);
     attached.check(lab)?;
+    attached.prepare(&mut state);
     let mut world = running.world()?;
     let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
     attached.set_aside(&mut found, &mut state)?;
@@ -278,7 +280,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         let leaving = leaving.map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
         let mut loans = Loans::read(dir.path())?;
         loans.note(dir.path(), &steps, &world)?;
-        attached.note(dir.path(), &state, false)?;
+        attached.note(dir.path(), &found, &state)?;
         let old = Held::read(dir.path())?;
         let mut new = Held::default();
         let mut carry_out = || -> Result<Held, Error> {
@@ -294,7 +296,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
             lent::entrust(dir.path(), &steps, &all)?;
             apply(&mut world, &steps, made..steps.len(), &origins, true)?;
             loans.settle(dir.path(), &steps, &world, &state)?;
-            attached.note(dir.path(), &state, true)?;
+            attached.note_done(dir.path(), &state)?;
             // A node that goes takes its processes with it; they would hold its namespace, unseen.
             for namespace in &leaving {
                 let doing = || "end the processes of a node that is no more".to_owned();

@@ -5,15 +5,19 @@ use std::fs;
 use std::io;
 
 use hopyard_kernel::{Errno, rights};
-use hopyard_net::Op;
+use hopyard_net::{Family, Op};
 
 use crate::error::Error;
 use crate::sandbox::RunError;
+use crate::wanted::NO_IPV6;
 
 /// What to do about an error, where the machine is to blame and it is known how.
 pub fn remedy(error: &Error) -> Option<String> {
     if let Some(modules) = missing_modules(error) {
         return Some(load(modules));
+    }
+    if is_of_ipv6(error) && !rights::has_ipv6() {
+        return Some(NO_IPV6.to_owned());
     }
     let errno = match error {
         Error::Step { error, .. } => error.errno(),
@@ -68,6 +72,17 @@ fn missing_modules(error: &Error) -> Option<&'static str> {
         // mount(2): a file system that the kernel does not have. The keeper mounts tmpfs, proc and this one.
         Error::System(failure) if failure.errno() == Some(Errno::NODEV) => Some("overlay"),
         _ => None,
+    }
+}
+
+/// Was it a step that takes IPv6?
+fn is_of_ipv6(error: &Error) -> bool {
+    let Error::Step { op, .. } = error else { return false };
+    match &**op {
+        Op::AddAddr { addr, .. } => addr.addr().is_ipv6(),
+        Op::SetRoute { route, .. } => Family::of(route.key.prefix.addr()) == Family::Ipv6,
+        Op::SetSysctl { key, .. } => key.as_str().starts_with("net.ipv6."),
+        _ => false,
     }
 }
 

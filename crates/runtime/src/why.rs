@@ -3,15 +3,20 @@
 
 mod elsewhere;
 mod fix;
+mod forbidden;
+mod many;
 mod probe;
 mod recorded;
+mod volley;
 mod witness;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use elsewhere::{Elsewhere, Place, Probing};
 pub use fix::{Fixed, fix};
+pub use forbidden::Forbidden;
 pub use probe::{Asking, Passing, Seen, SeenAt};
 pub use recorded::{Network, computed, main_addresses, record};
 pub use witness::{Lost, Traced};
@@ -22,11 +27,13 @@ use hopyard_explain::{
 use hopyard_kernel::nftables::TraceStep;
 use hopyard_kernel::{RouteAnswer, SnapshotScope, World};
 use hopyard_net::{Family, NextHop, NsName, Op, Snapshot};
-use hopyard_plan::{Wanted, desired};
+use hopyard_plan::Wanted;
 
+use crate::check::comes_through;
 use crate::error::Error;
 use crate::running::Running;
-pub(crate) use probe::Prepared;
+pub(crate) use many::examine_all;
+use probe::Prepared;
 
 /// What a node's kernel says of one hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,12 +105,14 @@ pub struct Report {
     pub seen: Option<Seen>,
     /// Where they differ.
     pub disagreements: Vec<Disagreement>,
-    /// What makes it work; `None` where nothing is wrong, or nothing was found.
+    /// What makes it work; `None` where nothing is wrong, nothing was found, or what the file forbids would come of it.
     pub repair: Option<Repair>,
+    /// What the lab's file forbids of it.
+    pub forbidden: Forbidden,
     /// The node that has the destination address.
     pub owner: Option<NsName>,
     /// What all of it was computed from.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
 }
 
 impl Report {
@@ -117,6 +126,11 @@ impl Report {
             // That it did not arrive once does not say that it never does.
             (outcome, _) => outcome,
         }
+    }
+
+    /// Does the packet come through, whether or not something waits for it? `None`: not known.
+    pub fn comes_through(&self) -> Option<bool> {
+        comes_through(&self.query, &self.verdict, self.outcome(), false).filter(|_| self.disagreements.is_empty())
     }
 
     /// Does a probe that has arrived show what the model leaves open? A datagram is seen no further than the interface by
@@ -139,8 +153,31 @@ impl Report {
     }
 }
 
-/// Looks into it. `by_probe`: also sends one packet, and watches it. The port that it comes from is chosen anew
-/// each time, as that of a client is.
+/// What is done beside computing and asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// Nothing.
+    Nothing,
+    /// One packet is sent, and watched.
+    Probe,
+    /// The same, but no firewall tells of it: that takes a table in each node that has one, for a moment.
+    Untraced,
+}
+
+/// `true`: a probe, with all that tell of it.
+impl From<bool> for Sending {
+    fn from(probe: bool) -> Self {
+        if probe { Sending::Probe } else { Sending::Nothing }
+    }
+}
+
+impl Sending {
+    fn prepare(self, packet: &Packet) -> Option<Prepared> {
+        (self != Sending::Nothing).then(|| Prepared::start(packet, self == Sending::Probe))
+    }
+}
+
+/// Looks into it. The port that a packet comes from is chosen anew each time, as that of a client is.
 ///
 /// # Errors
 /// [`Error::NoSuchNode`], [`Error::IsSwitch`], or the lab cannot be read.
@@ -149,13 +186,25 @@ pub fn why(
     from: &str,
     packet: Packet,
     wanted: Option<NsName>,
-    by_probe: bool,
+    sending: impl Into<Sending>,
 ) -> Result<Report, Error> {
     let query = question(running.node(from)?, packet, wanted);
-    let probe = by_probe.then(|| Prepared::start(&query.packet));
+    let probe = sending.into().prepare(&query.packet);
     let mut world = running.world()?;
     let snapshot = world.snapshot(&SnapshotScope::default())?;
-    look_into(&mut world, snapshot, query, |_| probe, |world| drift(running, world))
+    let (mut report, choices) = examine(&mut world, snapshot, query, |_| probe)?;
+    let expected = forbidden::line(&running.contents()?.lab, &report);
+    report.forbidden.by = expected.filter(|(_, reaches)| !reaches).map(|(at, _)| at);
+    if report.forbidden.by.is_none() && report.verdict.outcome() != Outcome::Yes {
+        let drift = drift(running, &mut world)?;
+        report.repair = mend(&world, &report, &choices, &drift)?;
+        if let Some(repair) = &report.repair {
+            report.forbidden.spoilt = forbidden::spoilt(running, &world, &report.snapshot, repair)?;
+        }
+        let may_spoil = report.forbidden.spoilt.is_empty() || expected.is_some();
+        report.repair = report.repair.filter(|_| may_spoil);
+    }
+    Ok(report)
 }
 
 /// A question from a port of those that Linux gives to clients, and not that of the question before: where its answer was
@@ -170,51 +219,89 @@ pub(crate) fn question(from: NsName, mut packet: Packet, wanted: Option<NsName>)
     Query { from, packet, wanted }
 }
 
-/// The same in any namespaces. `probe` says whether a packet may be sent, when it is known where it would
-/// go; `drift`, what would have to be done to make the network as it was declared.
+/// The same in any namespaces, of which nothing was declared. `probe` says whether a packet may be sent, when it is known
+/// where it would go.
 fn look_into(
     world: &mut World,
     snapshot: Snapshot,
     query: Query,
     probe: impl FnOnce(&Verdict) -> Option<Prepared>,
-    drift: impl FnOnce(&mut World) -> Result<Vec<Op>, Error>,
 ) -> Result<Report, Error> {
     let (mut report, choices) = examine(world, snapshot, query, probe)?;
     if report.verdict.outcome() != Outcome::Yes {
-        let drift = drift(world)?;
-        report.repair = mend(world, &report.snapshot, &report.query, &choices, report.seen.is_some(), &drift)?;
+        report.repair = mend(world, &report, &choices, &[])?;
     }
     Ok(report)
 }
 
-/// The same without a repair. The snapshot in what it returns may serve for the next question.
-pub(crate) fn examine(
+/// The same without a repair.
+fn examine(
     world: &mut World,
     mut snapshot: Snapshot,
-    mut query: Query,
+    query: Query,
     probe: impl FnOnce(&Verdict) -> Option<Prepared>,
 ) -> Result<(Report, Choices), Error> {
     add_listeners(world, &mut snapshot, &query)?;
-    query.packet.src = source(world, &snapshot, &query)?;
-    let (verdict, choices) = follow(world, &snapshot, &query)?;
-    let mut disagreements = Vec::new();
-    let asked = ask(world, &verdict, &mut disagreements)?;
-    let owner = query.owner(&snapshot);
+    let mut computed = compute(world, &snapshot, query)?;
+    let Computed { query, verdict, choices, .. } = &computed;
+    let (target, choices) = (computed.target(), choices.clone());
     let mut seen = None;
-    if let Some(prepared) = probe(&verdict) {
-        let target = verdict.there.last().filter(|_| verdict.there.arrives()).map(|hop| &hop.node).or(owner.as_ref());
-        let is_watched = prepared.is_watched();
-        let mut probed = probe::probe(world, &snapshot, &query, &verdict, target, prepared)?;
-        let mut differ = probe::compare(&query, &verdict, target, &probed);
-        if !differ.is_empty() && was_given_up(&snapshot, &verdict, &probed) {
-            let again = if is_watched { Prepared::start(&query.packet) } else { Prepared::plain() };
-            probed = probe::probe(world, &snapshot, &query, &verdict, target, again)?;
-            differ = probe::compare(&query, &verdict, target, &probed);
+    if let Some(prepared) = probe(verdict) {
+        let trace = prepared.trace;
+        let send = |prepared| probe::probe(world, &snapshot, query, verdict, target, prepared).map_err(Error::of_probe);
+        let mut probed = send(prepared)?;
+        let mut differ = probe::compare(query, verdict, target, &probed);
+        if !differ.is_empty() && was_given_up(&snapshot, verdict, &probed) {
+            probed = send(Prepared::start(&query.packet, trace))?;
+            differ = probe::compare(query, verdict, target, &probed);
         }
-        disagreements.extend(differ);
+        computed.disagreements.extend(differ);
         seen = Some(probed);
     }
-    Ok((Report { query, verdict, asked, seen, disagreements, repair: None, owner, snapshot }, choices))
+    Ok((computed.report(seen, Arc::new(snapshot)), choices))
+}
+
+/// What can be said before a packet is sent.
+struct Computed {
+    query: Query,
+    verdict: Verdict,
+    choices: Choices,
+    asked: Vec<Asked>,
+    disagreements: Vec<Disagreement>,
+    owner: Option<NsName>,
+}
+
+/// Walks the packet, and asks the nodes' kernels.
+fn compute(world: &mut World, snapshot: &Snapshot, mut query: Query) -> Result<Computed, Error> {
+    query.packet.src = source(world, snapshot, &query)?;
+    let (verdict, choices) = follow(world, snapshot, &query)?;
+    let mut disagreements = Vec::new();
+    let asked = ask(world, &verdict, &mut disagreements)?;
+    let owner = query.owner(snapshot);
+    Ok(Computed { query, verdict, choices, asked, disagreements, owner })
+}
+
+impl Computed {
+    /// Where the packet should arrive.
+    fn target(&self) -> Option<&NsName> {
+        let there = &self.verdict.there;
+        there.last().filter(|_| there.arrives()).map(|hop| &hop.node).or(self.owner.as_ref())
+    }
+
+    fn report(self, seen: Option<Seen>, snapshot: Arc<Snapshot>) -> Report {
+        let Computed { query, verdict, choices: _, asked, disagreements, owner } = self;
+        Report {
+            query,
+            verdict,
+            asked,
+            seen,
+            disagreements,
+            repair: None,
+            forbidden: Forbidden::default(),
+            owner,
+            snapshot,
+        }
+    }
 }
 
 /// Did the probe end where a node had to ask for a neighbour, and did not? When it has asked in vain, it gives up three
@@ -234,15 +321,9 @@ fn was_given_up(snapshot: &Snapshot, verdict: &Verdict, seen: &Seen) -> bool {
 }
 
 /// Looks for a repair of the network as it is now: from a probe, nodes have learnt who has which address.
-fn mend(
-    world: &World,
-    snapshot: &Snapshot,
-    query: &Query,
-    choices: &Choices,
-    probed: bool,
-    drift: &[Op],
-) -> Result<Option<Repair>, Error> {
-    if probed {
+fn mend(world: &World, report: &Report, choices: &Choices, drift: &[Op]) -> Result<Option<Repair>, Error> {
+    let Report { snapshot, query, .. } = report;
+    if report.seen.is_some() {
         let mut now = world.snapshot(&SnapshotScope::default())?;
         for (name, node) in &mut now.nodes {
             node.listeners = snapshot.nodes.get(name).and_then(|before| before.listeners.clone());
@@ -275,7 +356,7 @@ fn add_listeners(world: &World, snapshot: &mut Snapshot, query: &Query) -> Resul
 /// What would have to be done to make the network as it was declared.
 fn drift(running: &Running, world: &mut World) -> Result<Vec<Op>, Error> {
     // A topology that came up can be planned.
-    let Wanted { state, .. } = desired(&running.contents()?.lab).map_err(Error::Plan)?;
+    let Wanted { state, .. } = crate::wanted::desired(&running.contents()?.lab).map_err(Error::Plan)?;
     let found = running.observe(world, &state)?;
     Ok(hopyard_plan::diff(&found, &state))
 }

@@ -887,7 +887,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__sandbox)
-            opts="-a -p -r -C -h --color --net --allow --publish --record --cwd --help"
+            opts="-a -p -r -C -h --color --net --allow --deny --publish --record --cwd --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -906,6 +906,10 @@ _hop() {
                     return 0
                     ;;
                 -a)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deny)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1091,7 +1095,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__why)
-            opts="-l -4 -6 -h --color --lab --ipv4-only --ipv6-only --size --ns --from --no-probe --probe --fix --explain --json --help"
+            opts="-l -4 -6 -h --color --lab --ipv4-only --ipv6-only --size --ns --from --no-probe --no-trace --probe --fix --explain --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

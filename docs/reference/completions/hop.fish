@@ -124,8 +124,9 @@ complete -c hop -n "__fish_hop_using_subcommand sandbox" -l color -d 'Colours: `
 always\t''
 never\t''"
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -l net -d 'The network outside: none, a node as LAB/NODE, or a NAME in /run/netns; this one, if not given' -r
-complete -c hop -n "__fish_hop_using_subcommand sandbox" -s a -l allow -d 'What may be reached: HOST:PORT, HOST, ADDRESS, NETWORK/LENGTH, each with :PORT, /tcp, /udp, or any' -r
-complete -c hop -n "__fish_hop_using_subcommand sandbox" -s p -l publish -d 'A TCP port of the command that outside may reach: PORT, OUTER:INNER, ADDRESS:OUTER:INNER' -r
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -s a -l allow -d 'What may be reached: HOST:PORT, HOST, ADDRESS, NETWORK/LENGTH or any, each with :PORT, /tcp, /udp, /icmp' -r
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -l deny -d 'What may not be reached, whatever is allowed: ADDRESS, NETWORK/LENGTH or any, each with :PORT, /tcp, /udp, /icmp' -r
+complete -c hop -n "__fish_hop_using_subcommand sandbox" -s p -l publish -d 'A port of the command that outside may reach: PORT, OUTER:INNER, ADDRESS:OUTER:INNER; UDP with /udp' -r
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -s C -l cwd -d 'Run in this directory instead of the current one' -r -F
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -s r -l record -d 'List at the end what it tried to reach, and the options that would let it'
 complete -c hop -n "__fish_hop_using_subcommand sandbox" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -150,6 +151,7 @@ complete -c hop -n "__fish_hop_using_subcommand why" -s 4 -l ipv4-only -d 'The t
 complete -c hop -n "__fish_hop_using_subcommand why" -s 6 -l ipv6-only -d 'The target\'s IPv6 address; without this, IPv4 where it has both'
 complete -c hop -n "__fish_hop_using_subcommand why" -l ns -d 'SRC and DST are namespaces: names in /run/netns, `pid:1234`, a path, or `host` for the machine\'s own network. With them comes all that cables lead to from there'
 complete -c hop -n "__fish_hop_using_subcommand why" -l no-probe -d 'Send no packet: only compute and ask'
+complete -c hop -n "__fish_hop_using_subcommand why" -l no-trace -d 'Send a packet, but let no firewall tell of it: else a table that traces it is in each node that has rules, as long as it is on its way'
 complete -c hop -n "__fish_hop_using_subcommand why" -l probe -d 'With --ns: send a packet also from the machine\'s own network, and where it leaves what is known'
 complete -c hop -n "__fish_hop_using_subcommand why" -l fix -d 'Make the changes, and take them back if a packet shows that they do not help'
 complete -c hop -n "__fish_hop_using_subcommand why" -l explain -d 'Below the answer, teach: what each kernel does with the packet, in its order, and where that is written'

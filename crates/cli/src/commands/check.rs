@@ -2,6 +2,7 @@
 
 mod field;
 mod json;
+mod places;
 mod words;
 
 use std::collections::BTreeMap;
@@ -14,10 +15,13 @@ use hopyard::runtime::check::{Checked, Expected, Judged};
 use hopyard::runtime::{keep_room_for_files, ping};
 
 use super::up::Took;
+use super::why::OPEN;
 use crate::error::CliError;
 use crate::target::LabArg;
 use crate::ui::Ui;
-use field::{Field, Found, Places};
+use field::{Field, Found};
+
+pub(in crate::commands) use places::Places;
 
 /// Say who reaches whom, and whether it is as it should be: predicted for all pairs of nodes, and tried.
 ///
@@ -29,7 +33,8 @@ use field::{Field, Found, Places};
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 #[command(after_help = "\
 Exit status: 0 all is as expected: every line of `expect` holds, or, without any, all reach each other;
-1 it is not; 2 the input is wrong; 3 some of it is not known, or predictions and packets differ.")]
+1 it is not; 2 the input is wrong; 3 some of it is not known, or predictions and packets differ, or there
+is nothing to check.")]
 pub(crate) struct Args {
     #[command(flatten)]
     lab: LabArg,
@@ -78,6 +83,8 @@ impl Args {
 struct All<'a> {
     field: &'a Field,
     checked: &'a Checked,
+    /// `None`: both.
+    family: Option<Family>,
     /// How many pairs there are, and how many reach each other.
     count: usize,
     reached: usize,
@@ -146,22 +153,22 @@ struct Group {
     target: usize,
 }
 
-/// Status: prediction and packet differ, or something is not known.
-const OPEN: u8 = 3;
-
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     keep_room_for_files();
     let started = Instant::now();
     let Found { field, checked, remark } = field::look(args, ui)?;
     let took = Took(started.elapsed());
     let mut all = All {
+        family: Some(args.families())
+            .filter(|families| families.len() == 1)
+            .and_then(|families| families.first().copied()),
         count: 0,
         reached: 0,
         pairs: Vec::new(),
         lines: lines(&field, &checked)?,
-        places: match field.lab()? {
-            Some(lab) => Places::of(&field, lab, ui),
-            None => Places::none(),
+        places: match &field {
+            Field::Lab(running, _) => Places::of(running, &running.contents()?.lab, ui),
+            _ => Places::none(),
         },
         field: &field,
         checked: &checked,
@@ -208,7 +215,8 @@ fn status(all: &All<'_>) -> u8 {
         Expected::Hidden(_) => Some(pair.reached.map(|reached| !reached)),
         _ => None,
     });
-    let (mut broken, mut open) = (false, differ);
+    // Of nothing it is not known that all is well.
+    let (mut broken, mut open) = (false, differ || all.count == 0);
     for good in pairs.chain(all.lines.iter().map(|line| line.judged.holds())) {
         broken |= good == Some(false);
         open |= good.is_none();

@@ -246,13 +246,26 @@ fn pair(from: &str, to: &str, address: IpAddr, outcome: &Outcome, running: &Runn
     let (ms, why) = match outcome {
         Outcome::Reply(time) => (Some(time.as_secs_f64() * 1000.0), None),
         Outcome::Silence => (None, Some("no answer".to_owned())),
-        Outcome::NotSent(errno) => (None, Some(format!("not sent: {}", Errno::from_raw(*errno)))),
+        Outcome::NotSent(errno) => (None, Some(format!("not sent: {}", not_sent(Family::of(address), *errno)))),
         Outcome::Error { by, kind, code } => {
             let who = running.owner_of(*by).map_or_else(|| by.to_string(), |node| format!("{node} ({by})"));
             (None, Some(format!("{who} answers {}", icmp_words(Family::of(*by), *kind, *code))))
         }
     };
     Pair { from: from.to_owned(), to: to.to_owned(), address, reached: outcome.is_reply(), ms, why }
+}
+
+/// Why the kernel has not sent a packet; where its error says less than it means, also that (`ip6_finish_output2()` and
+/// `ip6_blk_hole_entry_template` of net/ipv6, `__neigh_create()` of net/core).
+pub(super) fn not_sent(family: Family, errno: i32) -> String {
+    let errno = Errno::from_raw(errno);
+    match (family, errno) {
+        (Family::Ipv6, Errno::INVAL) => {
+            format!("{errno}: a blackhole route, or the machine's table of neighbours is full, `hop doctor`")
+        }
+        (Family::Ipv4, Errno::NOBUFS) => format!("{errno}: the machine's table of neighbours is full, `hop doctor`"),
+        _ => errno.to_string(),
+    }
 }
 
 /// RFC 792, RFC 1812 and RFC 4443: always the type and code too, because the words are not the same

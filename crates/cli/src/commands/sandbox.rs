@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use hopyard::model::LabName;
-use hopyard::net::{Allow, Hosts};
+use hopyard::net::{Allow, Deny, Hosts, Transport};
 use hopyard::runtime::ns::{EntryName, NsError};
 use hopyard::runtime::remedy::sandbox_remedy;
 use hopyard::runtime::sandbox::{self, Attempt, Heard, Outside, Publish, Record, RunError, Tries, Wanted};
@@ -13,10 +13,7 @@ use hopyard::runtime::{self, Home, Running};
 
 use super::exec::{cannot_start, current_dir};
 use crate::error::CliError;
-use crate::ui::Ui;
-
-/// errno(3)
-const EPERM: i32 = 1;
+use crate::ui::{Ui, WARNING};
 
 /// Run a command that reaches nothing but what is allowed.
 ///
@@ -31,15 +28,21 @@ pub(crate) struct Args {
     /// The network outside: none, a node as LAB/NODE, or a NAME in /run/netns; this one, if not given.
     #[arg(long, value_name = "NET")]
     net: Option<String>,
-    /// What may be reached: HOST:PORT, HOST, ADDRESS, NETWORK/LENGTH, each with :PORT, /tcp, /udp, or any.
+    /// What may be reached: HOST:PORT, HOST, ADDRESS, NETWORK/LENGTH or any, each with :PORT, /tcp, /udp, /icmp.
     ///
-    /// A name is looked up outside when the command asks for it, and its addresses are open then, for
+    /// Without a port all ports are open, and ping passes; /icmp opens that alone. `*.example.org` is each name below
+    /// that one. A name is looked up outside when the command asks for it, and its addresses are open then, for
     /// that port. Of an IPv6 address with a port the address stands in brackets: `[2001:db8::1]:443`.
     #[arg(short, long, value_name = "WHAT")]
     allow: Vec<Allow>,
-    /// A TCP port of the command that outside may reach: PORT, OUTER:INNER, ADDRESS:OUTER:INNER.
+    /// What may not be reached, whatever is allowed: ADDRESS, NETWORK/LENGTH or any, each with :PORT, /tcp, /udp, /icmp.
     ///
-    /// Without an address, only on the loopback outside.
+    /// Also where an allowed name leads there.
+    #[arg(long, value_name = "WHAT")]
+    deny: Vec<Deny>,
+    /// A port of the command that outside may reach: PORT, OUTER:INNER, ADDRESS:OUTER:INNER; UDP with /udp.
+    ///
+    /// Without an address, only on the loopback outside. Without /udp it is one of TCP.
     #[arg(short, long, value_name = "PORT")]
     publish: Vec<Publish>,
     /// List at the end what it tried to reach, and the options that would let it.
@@ -61,6 +64,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     };
     let wanted = Wanted {
         allow: args.allow.clone(),
+        deny: args.deny.clone(),
         publish: args.publish.clone(),
         outside: outside(args)?,
         records: args.record,
@@ -70,17 +74,18 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     command.args(arguments);
     ui.finish()?;
     let outcome = sandbox::run(&wanted, command).map_err(|error| match error {
-        // What execve(2) says of rights that a program has by its file and cannot get.
-        RunError::Command(error) if error.raw_os_error() == Some(EPERM) => cannot_start(program, &error).hint(
-            "a program with file capabilities or set-user-id gets no rights by them in a sandbox, as ping does; \
-                 what passes is TCP and UDP",
-        ),
         RunError::Command(error) => cannot_start(program, &error),
         RunError::Runtime(error @ runtime::Error::Ns(_)) => error_of_name(error),
         other => error_of(other),
     })?;
     if let Some(record) = &outcome.record {
         report(record, args, ui);
+    }
+    if outcome.may_not_ping {
+        ui.note(format_args!(
+            "{WARNING}warning{WARNING:#}: no ping was passed on: the network outside lets you send none"
+        ));
+        ui.hint("as root: sysctl net.ipv4.ping_group_range='0 2147483647', as most systems have it");
     }
     Ok(outcome.status)
 }
@@ -130,19 +135,25 @@ fn error_of(error: RunError) -> CliError {
     }
     match error {
         RunError::Runtime(error) => error.into(),
-        RunError::Publish { ref source, .. } => {
+        RunError::Publish { ref source, addr, transport } => {
+            let protocol = if transport == Transport::Tcp { "" } else { "/udp" };
             let hint = match source.kind() {
-                std::io::ErrorKind::AddrInUse => {
-                    "something listens there already; `--publish OTHER:PORT` takes another port"
-                }
-                std::io::ErrorKind::PermissionDenied => {
-                    "ports below 1024 are root's; `--publish 8080:80` takes one that is not"
-                }
-                std::io::ErrorKind::AddrNotAvailable => "the address outside has to be one of this host or node",
+                std::io::ErrorKind::AddrInUse => format!(
+                    "something listens there already; `--publish OTHER:PORT{protocol}` takes another port, OTHER"
+                ),
+                std::io::ErrorKind::PermissionDenied => format!(
+                    "ports below 1024 are root's (net.ipv4.ip_unprivileged_port_start); `--publish {}:PORT{protocol}` \
+                     takes one that is not",
+                    8000 + u32::from(addr.port())
+                ),
+                std::io::ErrorKind::AddrNotAvailable => "the address outside has to be one of this host or node".into(),
                 _ => return CliError::failure(error.to_string()),
             };
             CliError::failure(error.to_string()).hint(hint)
         }
+        RunError::Stream(_) => CliError::failure(error.to_string()).hint(
+            "a file or a pipe passes: `hop sandbox … < /dev/null`, or `cat | hop sandbox … | cat` for a connection",
+        ),
         other => CliError::failure(other.to_string()),
     }
 }
@@ -156,8 +167,10 @@ fn report(record: &Record, args: &Args, ui: &mut Ui) {
     ui.note("it tried to reach:");
     // That a name was looked up goes without saying where it was used.
     let is_used = |name: &str| {
-        let is_it =
-            |attempt: &Attempt| matches!(attempt, Attempt::Reach { host: Hosts::Name(used), .. } if used == name);
+        let is_it = |attempt: &Attempt| {
+            matches!(attempt, Attempt::Reach { host: Hosts::Name(used), .. } | Attempt::Echo(Hosts::Name(used))
+                if used == name)
+        };
         record.tries.keys().any(is_it)
     };
     let shown = record.tries.iter().filter(|(attempt, _)| !matches!(attempt, Attempt::LookUp(name) if is_used(name)));
@@ -198,15 +211,15 @@ fn row(attempt: &Attempt, tries: &Tries) -> (String, String) {
             let host = if host.contains(':') { format!("[{host}]") } else { host };
             (format!("{host}:{port}/{transport}"), outcomes(tries, true))
         }
+        Attempt::Echo(host) => (format!("{host}/icmp"), outcomes(tries, true)),
         // Each family of addresses is a question of its own: how many there were says nothing.
         Attempt::LookUp(name) => (name.clone(), format!("looked up: {}", outcomes(tries, false))),
         Attempt::Other { to, protocol } => {
-            let protocol = match protocol {
-                1 | 58 => "ping".to_owned(),
-                number => format!("IP protocol {number}"),
-            };
             let how = outcomes(tries, true);
-            (format!("{to} {protocol}"), format!("{how}; a sandbox passes TCP and UDP on, nothing else"))
+            (
+                format!("{to} IP protocol {protocol}"),
+                format!("{how}; a sandbox passes TCP, UDP and ping on, nothing else"),
+            )
         }
     }
 }
@@ -219,6 +232,7 @@ fn outcomes(tries: &Tries, counted: bool) -> String {
             Heard::Answered => "answered",
             Heard::Refused => "refused outside",
             Heard::Unreachable => "unreachable outside",
+            Heard::Forbidden => "not permitted outside",
             Heard::Found => "found",
             Heard::NoSuchName => "no such name",
             Heard::LookUpFailed => "the resolver outside has failed",

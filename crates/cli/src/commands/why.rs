@@ -9,20 +9,23 @@ pub(super) mod recording;
 pub(super) mod scene;
 pub(super) mod words;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use hopyard::explain::{Outcome, Packet, Protocol, no_single_node};
-use hopyard::net::Family;
-use hopyard::runtime::why::{Fixed, Report, fix, why};
+use hopyard::net::{Family, IpNet};
+use hopyard::runtime;
+use hopyard::runtime::why::{Fixed, Forbidden, Report, Sending, fix, why};
 use hopyard::runtime::{Home, Running, keep_room_for_files};
 
+use super::check::Places;
 use crate::error::CliError;
 use crate::target::LabArg;
 use crate::ui::Ui;
-use scene::Scene;
+use scene::{ExpectLine, Scene};
 
-pub(in crate::commands) use elsewhere::tell_of_closed;
+pub(in crate::commands) use elsewhere::{around, tell_of_closed};
 pub(in crate::commands) use file::File;
 pub(in crate::commands) use json::schema;
 
@@ -30,12 +33,13 @@ pub(in crate::commands) use json::schema;
 ///
 /// What each hop does is computed from all that its kernel shows, the kernel itself is asked, and one
 /// packet is sent and watched on its way. Where they differ, that is shown. Nothing is changed, unless
-/// `--fix` says so; where rules of nftables are, a table that traces the packet is there while it is on its way.
+/// `--fix` says so; where rules of nftables are, a table that traces the packet is there while it is on its way
+/// (`--no-trace`: it is not).
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 #[command(after_help = "\
-Exit status: 0 it reaches it; 1 it does not; 2 the input is wrong; 3 it is not known, or the evidence
-contradicts itself.")]
+Exit status: 0 it reaches it; 1 it does not; 2 the input is wrong; 3 it is not known, the evidence
+contradicts itself, or something failed.")]
 pub(crate) struct Args {
     #[command(flatten)]
     lab: LabArg,
@@ -58,6 +62,10 @@ pub(crate) struct Args {
     /// Send no packet: only compute and ask.
     #[arg(long)]
     no_probe: bool,
+    /// Send a packet, but let no firewall tell of it: else a table that traces it is in each node that has rules, as long
+    /// as it is on its way.
+    #[arg(long, conflicts_with_all = ["no_probe", "from"])]
+    no_trace: bool,
     /// With --ns: send a packet also from the machine's own network, and where it leaves what is known.
     #[arg(long, requires = "ns", conflicts_with = "no_probe")]
     probe: bool,
@@ -80,7 +88,7 @@ pub(crate) struct Args {
 }
 
 /// Not known, or contradictory.
-const OPEN: u8 = 3;
+pub(super) const OPEN: u8 = 3;
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     keep_room_for_files();
@@ -94,18 +102,65 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     }
     let home = Home::of_caller()?;
     let (running, from) = args.lab.find_node(&home, &args.source)?;
+    let source = running.node(&from).map_err(|error| no_source(&running, &from, error))?;
     let target = Target::parse(in_lab(&running, &args.to), false)?;
-    let (dst, wanted) = match target.host.parse::<IpAddr>() {
-        Ok(address) => (address, running.owner_for(&running.node(&from)?, address)),
-        Err(_) => (args.address_of(&target.host, &running.main_addresses(&target.host)?)?, target.host.parse().ok()),
+    let (dst, wanted) = if let Ok(address) = target.host.parse::<IpAddr>() {
+        (address, running.owner_for(&source, address))
+    } else {
+        let addresses = running.main_addresses(&target.host);
+        let addresses = addresses.map_err(|error| no_target(&running, &target.host, error))?;
+        (args.address_of(&target.host, &addresses)?, target.host.parse().ok())
     };
-    let report = why(&running, &from, args.packet(&target, dst)?, wanted, !args.no_probe)?;
-    let scene = Scene { file: File::of(&running), ..Scene::default() };
+    let report = why(&running, &from, args.packet(&target, dst)?, wanted, args.sending())?;
+    let expect = expected(&running, &report, ui)?;
+    let scene = Scene { file: File::of(&running), expect, ..Scene::default() };
     tell(args, ui, &report, &scene)?;
     if args.fix && report.outcome() != Outcome::Yes {
         return made(ui, fix(&home, &running, &report)?, &report);
     }
     Ok(status(&report))
+}
+
+/// What is no node, and may have been meant for one that sends.
+fn no_source(running: &Running, text: &str, error: runtime::Error) -> CliError {
+    if let Some(node) = text.parse().ok().and_then(|address| running.owner_of(address)) {
+        return CliError::usage(error.to_string()).hint(format!("{text} is an address of {node}: write that name"));
+    }
+    match text.split_once(':') {
+        Some((node, _)) if running.node(node).is_ok() => CliError::usage(error.to_string())
+            .hint(format!("write `{node}`: the port from which it sends is chosen for each packet")),
+        _ => error.into(),
+    }
+}
+
+/// What is no node, and may have been meant for a target.
+fn no_target(running: &Running, text: &str, error: runtime::Error) -> CliError {
+    let Some((host, rest)) = text.split_once('/') else { return error.into() };
+    let is_host = host.parse::<IpAddr>().is_ok() || running.node(host).is_ok();
+    let meant = match (rest.parse::<u16>(), rest) {
+        _ if !is_host => return error.into(),
+        (Ok(_), _) if text.parse::<IpNet>().is_ok() => format!("write `{host}`: a packet goes to one address"),
+        (Ok(port), _) => format!("write `{host}:{port}` for a port"),
+        (_, "tcp" | "udp") => format!("write `{host}:PORT/{rest}`"),
+        _ => return error.into(),
+    };
+    CliError::usage(error.to_string()).hint(meant)
+}
+
+/// The lines of `expect` that have something to say about an answer.
+fn expected(running: &Running, report: &Report, ui: &mut Ui) -> Result<BTreeMap<usize, ExpectLine>, CliError> {
+    let Forbidden { by, spoilt } = &report.forbidden;
+    if by.is_none() && spoilt.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let lab = &running.contents()?.lab;
+    let places = Places::of(running, lab, ui);
+    let line = |at: &usize| {
+        let words = lab.expectations()[*at].words(lab).to_string();
+        let (file, line) = (places.file.clone().filter(|_| places.line(*at).is_some()), places.line(*at));
+        (*at, ExpectLine { place: places.of_line(*at), file, line, words })
+    };
+    Ok(by.iter().chain(spoilt).map(line).collect())
 }
 
 /// A target as a node of the lab that the sender is of: `LAB/NODE` says that again.
@@ -148,6 +203,14 @@ fn made(ui: &mut Ui, fixed: Fixed, report: &Report) -> Result<u8, CliError> {
 }
 
 impl Args {
+    fn sending(&self) -> Sending {
+        match (self.no_probe, self.no_trace) {
+            (true, _) => Sending::Nothing,
+            (false, true) => Sending::Untraced,
+            (false, false) => Sending::Probe,
+        }
+    }
+
     /// What is sent.
     fn packet(&self, target: &Target, dst: IpAddr) -> Result<Packet, CliError> {
         if let Some(what) = no_single_node(dst) {
@@ -219,6 +282,10 @@ impl Target {
         let (host, service) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
+                if host.parse::<IpAddr>().is_err() {
+                    let message = format!("`[{host}]` is no address; in brackets stands an address of IPv6");
+                    return Err(CliError::usage(message).hint(format!("write `{host}{rest}` if that is a node")));
+                }
                 if rest.is_empty() { (host, None) } else { (host, Some(rest.strip_prefix(':').ok_or_else(wrong)?)) }
             }
             None if text.parse::<IpAddr>().is_ok() => (text, None),
@@ -232,9 +299,14 @@ impl Target {
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
-            _ => return Err(wrong()),
+            other => {
+                return Err(CliError::usage(format!("`{other}` is no protocol with ports"))
+                    .hint("allowed are `tcp` and `udp`; without a port it is an echo request"));
+            }
         };
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
+            CliError::usage(format!("`{port}` is no port in `{text}`")).hint("a port is a number, 1 to 65535")
+        })?;
         if host.is_empty() { Err(wrong()) } else { Ok(Target { host, protocol, port }) }
     }
 }
@@ -261,7 +333,9 @@ mod tests {
         let process = Target { host: "pid:12".to_owned(), protocol: Protocol::Udp, port: 53 };
         assert_eq!(Target::parse("pid:12:53/udp", true).unwrap(), process);
         assert_eq!(Target::parse("pid:12", false).unwrap().port, 12, "a node may be called so");
-        for bad in ["", ":80", "far:", "far:0", "far:http", "far:80/sctp", "[fd00::1", "[]", "far:70000", "[a]b"] {
+        for bad in
+            ["", ":80", "far:", "far:0", "far:http", "far:80/sctp", "[fd00::1", "[]", "far:70000", "[a]b", "[far]:80"]
+        {
             assert!(Target::parse(bad, false).is_err(), "{bad:?} was accepted");
         }
     }

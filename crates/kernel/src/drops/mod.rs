@@ -143,7 +143,7 @@ fn recognised(mark: &Mark, packet: &[u8]) -> Option<Part> {
         6 => (Family::Ipv6, 40 + length(4)?),
         _ => return None,
     };
-    match recognise(mark, family, packet.get(..length).unwrap_or(packet))?.1 {
+    match recognise(&[*mark], family, packet.get(..length).unwrap_or(packet))?.2 {
         Sight::Request => Some(Part::Packet),
         Sight::Reply | Sight::Reset => Some(Part::Reply),
         Sight::Error { .. } => Some(Part::Error),

@@ -12,7 +12,7 @@ use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 pub use decode::ruleset_of_messages;
 pub(crate) use decode::{read, read_table};
 pub use encode::{NftSocket, Owner, TableName, Transaction};
-pub use trace::{Decided, TraceStep, Tracer};
+pub use trace::{Decided, Heard, TraceStep, Tracer};
 
 // linux/netfilter/nfnetlink.h and nf_tables.h.
 const NFNL_SUBSYS_NFTABLES: u16 = 10;

@@ -1,4 +1,4 @@
-//! The way of one packet through the rules of a namespace, as the kernel tells it itself (nft(8), "monitor trace").
+//! The way of packets through the rules of a namespace, as the kernel tells it itself (nft(8), "monitor trace").
 //!
 //! For that, and as long as it takes, a table of our own stands before all others: what is of the probe is to be
 //! traced, and nothing else happens to it. The table belongs to our socket, so the kernel removes it when that is
@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hopyard_net::{BaseChain, Chain, Comparison, Family, Hook, Loaded, RuleStep, RuleVerdict, Ruleset};
+use rustix::net::sockopt;
 use rustix::thread::LinkNameSpaceType;
 
 use super::decode::{ANY, dump, find, number, text};
@@ -17,21 +18,35 @@ use super::{HEADER_BYTES, NFT_MSG_GETTABLE, NFT_MSG_NEWTABLE, NFT_MSG_TRACE, TAB
 use crate::error::Refusal;
 use crate::holders::NamespaceId;
 use crate::netlink::{Inbox, RtSocket};
-use crate::signature::{Part, Signature};
+use crate::signature::{Part, Signature, in_common};
 use crate::tap::{Mark, Sight, recognise};
 use crate::{Errno, KernelError, Realm, pin};
 
-/// Listens to what the rules of one namespace do with the packets of a probe.
+/// Listens to what the rules of one namespace do with the packets of one probe, or of several.
 #[derive(Debug)]
 pub struct Tracer {
     socket: NftSocket,
     /// The name of our tables.
     table: String,
-    mark: Mark,
+    marks: Vec<Mark>,
     /// What the headers say of packets, by the kernel's numbers for those.
-    headers: BTreeMap<u32, Part>,
-    /// Which packets of the probe the kernel's numbers stand for.
-    known: BTreeMap<u32, Part>,
+    headers: BTreeMap<u32, Whose>,
+    /// Which packets of the probes the kernel's numbers stand for.
+    known: BTreeMap<u32, Whose>,
+}
+
+/// Of which probe a packet is, and which one of it. Of an error that is not known where there are several: what it quotes
+/// is not told.
+type Whose = (usize, Part);
+
+/// What a [`Tracer`] has heard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The packets that have come to the rules of the namespace: by the place of their probe among all, and which one of
+    /// it. Of an error that is the first, whichever it is about.
+    pub met: Vec<(usize, Part)>,
+    /// What has been decided, each with the place of the probe that it is about.
+    pub steps: Vec<(usize, TraceStep)>,
 }
 
 /// A decision about a packet of a probe.
@@ -69,6 +84,8 @@ pub enum Decided {
 const PREFIX: &str = "hopyard-trace-";
 /// Before all others (`NF_IP_PRI_FIRST`).
 const FIRST: i32 = i32::MIN;
+/// What may be told and not read yet; who is not root gets less.
+const ROOM_BYTES: usize = 4 << 20;
 /// `NFNLGRP_NFTRACE`.
 const GROUP: i32 = 9;
 
@@ -110,7 +127,7 @@ impl Tracer {
     pub fn open_all(
         realm: &Realm,
         namespaces: &[(BorrowedFd<'_>, &Ruleset)],
-        mark: &Mark,
+        marks: &[Mark],
     ) -> io::Result<Vec<Result<Tracer, KernelError>>> {
         let machine = [pin::own_network(), pin::network_of(1)];
         // Who may not see process 1 has no rights in its network either.
@@ -123,41 +140,44 @@ impl Tracer {
                     return Ok(Err(refusal.while_doing("trace a network")));
                 }
                 rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
-                Ok(Self::open_here(rules, mark))
+                Ok(Self::open_here(rules, marks))
             };
             namespaces.iter().map(open).collect()
         })?
     }
 
-    fn open_here(rules: &Ruleset, mark: &Mark) -> Result<Tracer, KernelError> {
+    fn open_here(rules: &Ruleset, marks: &[Mark]) -> Result<Tracer, KernelError> {
         let socket = NftSocket::open()?;
-        let table = format!("{PREFIX}{:016x}", u64::from_be_bytes(mark.token));
+        let token = marks.first().map_or(0, |mark| u64::from_be_bytes(mark.token));
+        let table = format!("{PREFIX}{token:016x}");
+        let signatures = in_common(marks);
         let mut transaction = Transaction::new();
         // Packets that a bridge passes on come to other rules than those of IP, if to any.
         let frames = rules.chains.iter().any(|chain| chain.family == "bridge");
         for family in ["inet"].into_iter().chain(frames.then_some("bridge")) {
             let table = TableName { family: family.to_owned(), name: table.clone() };
-            add_table(&mut transaction, &table, &mark.signatures());
+            add_table(&mut transaction, &table, &signatures);
         }
         socket.commit(transaction)?;
-        let tracer = Tracer { socket, table, mark: *mark, headers: BTreeMap::new(), known: BTreeMap::new() };
+        let (headers, known) = (BTreeMap::new(), BTreeMap::new());
+        let tracer = Tracer { socket, table, marks: marks.to_vec(), headers, known };
+        // Of many probes there is more to hear than of one. What is not granted is not needed as long as they are few.
+        let fd = tracer.socket.0.as_fd();
+        let _is_enlarged = sockopt::set_socket_recv_buffer_size_force(fd, ROOM_BYTES)
+            .or_else(|_| sockopt::set_socket_recv_buffer_size(fd, ROOM_BYTES))
+            .is_ok();
         let join = tracer.socket.0.join(GROUP);
         join.map_err(|error| KernelError::new("listen to the firewall", error))?;
         Ok(tracer)
     }
 
-    /// Has one of these packets come to the rules of the namespace, as far as was read?
-    pub fn has_met(&self, part: Part) -> bool {
-        self.known.values().any(|met| *met == part)
-    }
-
-    /// Reads what has been decided since the last time.
+    /// Reads what has become of them since the last time.
     ///
     /// # Errors
     /// `ENOBUFS`: more was decided than there is room for, and something is missing.
-    pub fn read(&mut self) -> Result<Vec<TraceStep>, KernelError> {
-        let mut steps = Vec::new();
-        let (table, mark, headers, known) = (&self.table, &self.mark, &mut self.headers, &mut self.known);
+    pub fn read(&mut self) -> Result<Heard, KernelError> {
+        let (mut met, mut steps) = (Vec::new(), Vec::new());
+        let (table, marks, headers, known) = (&self.table, &self.marks, &mut self.headers, &mut self.known);
         let hear = self.socket.0.hear(&mut Inbox::default(), &mut |kind, payload| {
             let Some((id, mut step)) = (kind == NFT_MSG_TRACE).then(|| decode(payload)).flatten() else { return };
             if is_trace(&step.table) {
@@ -165,28 +185,30 @@ impl Tracer {
                 if step.table != *table {
                     return;
                 }
-                if let Some(part) = part_of(mark, payload) {
-                    headers.insert(id, part);
+                if let Some(whose) = whose(marks, payload) {
+                    headers.insert(id, whose);
                 }
                 let part = Part::ALL.into_iter().find(|part| part.name() == step.chain);
-                if let Some(part) = part.filter(|part| headers.get(&id) == Some(part)) {
-                    known.insert(id, part);
+                if let Some(whose) = headers.get(&id).filter(|(_, is)| part == Some(*is)) {
+                    known.insert(id, *whose);
+                    met.push(*whose);
                 }
                 return;
             }
             // On its way out of a bridge a packet gets another number.
             if !known.contains_key(&id)
-                && let Some(part) = part_of(mark, payload).filter(|part| *part != Part::Error)
+                && let Some(whose) = whose(marks, payload).filter(|(_, part)| *part != Part::Error)
             {
-                known.insert(id, part);
+                known.insert(id, whose);
+                met.push(whose);
             }
-            if let Some(part) = known.get(&id) {
+            if let Some((at, part)) = known.get(&id) {
                 step.part = *part;
-                steps.push(step);
+                steps.push((*at, step));
             }
         });
         hear.map_err(|errno| KernelError::new("hear what the firewall decides", errno))?;
-        Ok(steps)
+        Ok(Heard { met, steps })
     }
 }
 
@@ -294,10 +316,10 @@ fn decode(payload: &[u8]) -> Option<(u32, TraceStep)> {
     Some((id, TraceStep { part: Part::Packet, family, table, chain, rule, decided }))
 }
 
-/// Which packet of the probe, if it is one, has the headers in a message. They are in the first one of each base chain alone:
+/// Which packet of which probe, if it is one, has the headers in a message. They are in the first one of each base chain alone:
 /// where the packet is traced already when it comes there, by `lo` or from a bridge, in that about our own first rule.
 /// Our rules do not look at addresses; datagrams of others may come from the same port.
-fn part_of(mark: &Mark, payload: &[u8]) -> Option<Part> {
+fn whose(marks: &[Mark], payload: &[u8]) -> Option<Whose> {
     const NETWORK_HEADER: u16 = 8;
     const TRANSPORT_HEADER: u16 = 9;
     let body = payload.get(HEADER_BYTES..)?;
@@ -307,11 +329,11 @@ fn part_of(mark: &Mark, payload: &[u8]) -> Option<Part> {
         _ => (Family::Ipv6, 40),
     };
     let packet = [network.get(..length).unwrap_or(network), transport].concat();
-    Some(match recognise(mark, family, &packet) {
-        Some((_, Sight::Request)) => Part::Packet,
-        Some((_, Sight::Reply | Sight::Reset)) => Part::Reply,
+    Some(match recognise(marks, family, &packet) {
+        Some((at, _, Sight::Request)) => (at, Part::Packet),
+        Some((at, _, Sight::Reply | Sight::Reset)) => (at, Part::Reply),
         // Of what an error quotes, the message has not enough.
-        _ => Part::Error,
+        _ => (0, Part::Error),
     })
 }
 

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::thread::CapabilitySets;
 
@@ -9,13 +10,15 @@ use crate::Failure;
 use crate::failure::Doing;
 
 /// Gives up all capabilities, in every set in which they could come back; from here on no program has more
-/// rights than who starts it (`no_new_privs`), and none opens a socket that no network namespace holds.
+/// rights than who starts it (`no_new_privs`), none opens a socket that no network namespace holds, and none signals
+/// a process outside.
 ///
 /// Of root what is left is that it owns files.
 pub(super) fn confine() -> Result<(), Failure> {
     const DOING: &str = "give up all capabilities";
-    // Root's programs have no capabilities by being root's, and nobody changes that again (capabilities(7)).
-    const SECURE_BITS: libc::c_ulong = 0b1110_1111;
+    // Root's programs have no capabilities by being root's, and nobody changes that again (capabilities(7)). Who wants
+    // to keep capabilities when the user changes may say so, as ping does: there are none.
+    const SECURE_BITS: libc::c_ulong = 0b1100_1111;
     rustix::thread::set_no_new_privs(true).doing("forbid new privileges")?;
     rustix::thread::clear_ambient_capability_set().doing(DOING)?;
     prctl(libc::PR_SET_SECUREBITS, SECURE_BITS).doing(DOING)?;
@@ -29,7 +32,65 @@ pub(super) fn confine() -> Result<(), Failure> {
     let none = rustix::thread::CapabilitySet::empty();
     rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
         .doing(DOING)?;
-    filter_calls().doing("forbid what no namespace confines")
+    let groups =
+        if keep_signals_inside().doing("keep signals in the sandbox")? { Groups::Open } else { Groups::Closed };
+    filter_calls(groups).doing("forbid what no namespace confines")
+}
+
+/// May a process signal its group (`kill(0, …)`)?
+///
+/// The command is in the group of `hop`, so that the terminal and the shell treat both as one job. No pid namespace
+/// keeps a signal to the group from those of it who are outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Groups {
+    /// Something else sees to it that this reaches nobody outside.
+    Open,
+    /// Nothing else does.
+    Closed,
+}
+
+/// No process of the sandbox signals one outside, nor connects to an abstract socket outside, by whatever socket it
+/// has (Landlock's scopes, landlock(7)). False: this kernel has no such thing, which came with Linux 6.12, or no more.
+fn keep_signals_inside() -> io::Result<bool> {
+    /// linux/landlock.h
+    #[repr(C)]
+    struct Ruleset {
+        handled_access_fs: u64,
+        handled_access_net: u64,
+        scoped: u64,
+    }
+    const CREATE_RULESET_VERSION: u32 = 1;
+    const FIRST_WITH_SCOPES: libc::c_long = 6;
+    const SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 1;
+    const SCOPE_SIGNAL: u64 = 2;
+    // SAFETY: with this flag there is no ruleset to read.
+    let version = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<Ruleset>(), 0_usize, CREATE_RULESET_VERSION)
+    };
+    // It may also be switched off, or refused by a filter around this process.
+    if version < FIRST_WITH_SCOPES {
+        return Ok(false);
+    }
+    let ruleset =
+        Ruleset { handled_access_fs: 0, handled_access_net: 0, scoped: SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL };
+    // SAFETY: the ruleset lives through the call, and its size is given.
+    let made =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const ruleset, size_of_val(&ruleset), 0_u32) };
+    let made = i32::try_from(made).map_err(io::Error::other)?;
+    if made < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call above has made this descriptor, and nobody else has it.
+    let made = unsafe { OwnedFd::from_raw_fd(made) };
+    // SAFETY: takes numbers.
+    if unsafe { libc::syscall(libc::SYS_landlock_restrict_self, made.as_raw_fd(), 0_u32) } == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        // This process stands in as many of them as there can be.
+        error if error.raw_os_error() == Some(libc::E2BIG) => Ok(false),
+        error => Err(error),
+    }
 }
 
 fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
@@ -62,8 +123,9 @@ const FAMILIES: [i32; 5] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::
 /// * no keyrings (keyrings(7)): no namespace holds those of the caller, and for a key that is missing the kernel runs
 ///   /sbin/request-key in the first namespaces, which asks the machine's name servers (request_key(2));
 /// * no input is typed into the terminal (`TIOCSTI`, `TIOCLINUX`), which a shell outside would read;
+/// * no signal to the own group, where those of it who are outside would get it;
 /// * system calls of another architecture fail: this filter knows the numbers of one.
-fn filter_calls() -> io::Result<()> {
+fn filter_calls(groups: Groups) -> io::Result<()> {
     /// Offsets in `struct seccomp_data`; the low half of an argument comes first in little endian.
     const NUMBER: u32 = 0;
     const ARCH: u32 = 4;
@@ -91,6 +153,13 @@ fn filter_calls() -> io::Result<()> {
             program.if_equal_skip(family.cast_unsigned(), u8::try_from(FAMILIES.len() - at).unwrap_or(u8::MAX));
         }
         program.refuse(libc::EAFNOSUPPORT);
+        program.permit();
+    }
+    if groups == Groups::Closed {
+        program.unless_equal_skip(number(libc::SYS_kill), 4);
+        program.load(FIRST);
+        program.unless_equal_skip(0, 1);
+        program.refuse(libc::EPERM);
         program.permit();
     }
     program.unless_equal_skip(number(libc::SYS_ioctl), 4);
@@ -184,7 +253,7 @@ mod tests {
             let child = libc::fork();
             if child == 0 {
                 // As an ordinary user there are no capabilities to give up without a user namespace.
-                let ready = rustix::thread::set_no_new_privs(true).is_ok() && filter_calls().is_ok();
+                let ready = rustix::thread::set_no_new_privs(true).is_ok() && filter_calls(Groups::Closed).is_ok();
                 libc::_exit(i32::from(!(ready && check())));
             }
             let mut status = 0;
@@ -226,6 +295,15 @@ mod tests {
         confined(|| refused(unsafe { libc::syscall(libc::SYS_add_key, kind, name, name, 1, PROCESS_KEYRING) }));
         // SAFETY: takes numbers.
         confined(|| refused(unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, PROCESS_KEYRING, 1) }));
+    }
+
+    #[test]
+    fn the_own_group_gets_no_signal_where_it_would_leave_the_sandbox() {
+        // SAFETY: the signal 0 only asks whether there is somebody.
+        let asks = |pid: i32| unsafe { libc::kill(pid, 0) };
+        confined(|| asks(0) == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM));
+        // SAFETY: takes nothing.
+        confined(|| asks(unsafe { libc::getpid() }) == 0);
     }
 
     #[test]

@@ -21,8 +21,11 @@ const IPV6: [u8; 2] = [0x86, 0xdd];
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const FRAGMENT: u8 = 44;
 const ICMP6: u8 = 58;
 const TTL: u8 = 64;
+/// More does not fit through the link behind the longer of the two IP headers.
+const MAX_PACKET: usize = 65_535 - 40;
 
 /// What a frame of the sandbox is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ pub enum Seen {
         /// With whom.
         to: SocketAddr,
     },
-    /// A packet of another protocol than TCP and UDP, to one destination.
+    /// A packet of a protocol that passes no sandbox, to one destination.
     Other {
         /// Where it should go.
         to: IpAddr,
@@ -54,6 +57,69 @@ pub enum Unreachable {
     Host,
     /// Nobody listens.
     Port,
+}
+
+/// An error of ICMP about a packet (RFC 792, RFC 4443).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpError {
+    kind: u8,
+    code: u8,
+    /// The second word of the message.
+    word: u32,
+    /// Who says it; `None`: whom the packet should have reached, which tells the sandbox nothing of what is outside.
+    from: Option<IpAddr>,
+}
+
+impl IcmpError {
+    /// About a packet to this address.
+    pub fn unreachable(to: IpAddr, why: Unreachable) -> Self {
+        let (kind, code) = match (to, why) {
+            (IpAddr::V4(_), Unreachable::Network) => (3, 0),
+            (IpAddr::V4(_), Unreachable::Host) => (3, 1),
+            (IpAddr::V4(_), Unreachable::Port) => (3, 3),
+            (IpAddr::V4(_), Unreachable::Prohibited) => (3, 13),
+            (IpAddr::V6(_), Unreachable::Network) => (1, 0),
+            (IpAddr::V6(_), Unreachable::Prohibited) => (1, 1),
+            (IpAddr::V6(_), Unreachable::Host) => (1, 3),
+            (IpAddr::V6(_), Unreachable::Port) => (1, 4),
+        };
+        IcmpError { kind, code, word: 0, from: None }
+    }
+
+    /// The packet is longer than what the way to this address takes whole.
+    pub fn too_big(to: IpAddr, mtu: u32) -> Self {
+        let (kind, code) = if to.is_ipv4() { (3, 4) } else { (2, 0) };
+        IcmpError { kind, code, word: mtu, from: None }
+    }
+
+    /// One from outside, if it is an error, and not advice to the sender of another kind.
+    pub(super) fn passed_on(to: IpAddr, kind: u8, code: u8, info: u32, from: Option<IpAddr>) -> Option<Self> {
+        let from = from.filter(|from| from.is_ipv4() == to.is_ipv4());
+        match (to, kind, code) {
+            (IpAddr::V4(_), 3, 4) | (IpAddr::V6(_), 2, _) => Some(IcmpError { from, ..Self::too_big(to, info) }),
+            (IpAddr::V4(_), 3 | 11 | 12, _) | (IpAddr::V6(_), 1 | 3 | 4, _) => {
+                Some(IcmpError { kind, code, word: 0, from })
+            }
+            _ => None,
+        }
+    }
+
+    /// Does it say that this host is not reached, whatever is sent?
+    pub fn is_unreachable(&self, to: IpAddr) -> bool {
+        const TOO_BIG: u8 = 4;
+        if to.is_ipv4() { self.kind == 3 && self.code != TOO_BIG } else { self.kind == 1 }
+    }
+}
+
+/// Who is in an echo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EchoEnds {
+    /// The sender, with the identifier of its requests as port.
+    pub from: SocketAddr,
+    /// Whom it means.
+    pub to: IpAddr,
+    /// The number of the request.
+    pub sequence: u16,
 }
 
 /// The parts of an IP packet that matter.
@@ -90,9 +156,9 @@ pub(super) fn tell(frame: &[u8]) -> Option<Seen> {
         }
         // What the kernel sends by itself to find routers and tell groups.
         _ if to.is_multicast() => None,
-        // Of ICMP, requests alone: what answers nothing, nobody answers.
-        ICMP if payload.first() != Some(&8) => None,
-        ICMP6 if payload.first() != Some(&128) => None,
+        // Echo requests come by another socket, and nobody answers anything else of ICMP. A fragment of IPv6 says
+        // nothing of what it is of: that comes whole, or not at all.
+        ICMP | ICMP6 | FRAGMENT => None,
         _ => Some(Seen::Other { to, protocol }),
     }
 }
@@ -127,40 +193,56 @@ pub(super) fn unreachable(why: Unreachable, frame: &[u8]) -> Option<Vec<u8>> {
     const QUOTED: usize = 500;
     let Packet { from, to, .. } = packet(frame)?;
     let ip = frame.get(ETHERNET_BYTES..)?;
-    Some(icmp_error(why, from, to, &ip[..ip.len().min(QUOTED)]))
+    Some(icmp_error(IcmpError::unreachable(to, why), from, to, &ip[..ip.len().min(QUOTED)]))
 }
 
 /// The answer of the network to a datagram that does not arrive, of which only the addresses are known.
-pub(super) fn datagram_unreachable(why: Unreachable, from: SocketAddr, to: SocketAddr) -> Option<Vec<u8>> {
+pub(super) fn datagram_error(error: IcmpError, from: SocketAddr, to: SocketAddr) -> Option<Vec<u8>> {
     let sent = datagram(from, to, &[])?;
-    Some(icmp_error(why, from.ip(), to.ip(), &sent[ETHERNET_BYTES..]))
+    Some(icmp_error(error, from.ip(), to.ip(), &sent[ETHERNET_BYTES..]))
 }
 
-fn icmp_error(why: Unreachable, from: IpAddr, to: IpAddr, quoted: &[u8]) -> Vec<u8> {
-    let (kind, code, protocol) = match (from, why) {
-        (IpAddr::V4(_), Unreachable::Network) => (3, 0, ICMP),
-        (IpAddr::V4(_), Unreachable::Host) => (3, 1, ICMP),
-        (IpAddr::V4(_), Unreachable::Port) => (3, 3, ICMP),
-        (IpAddr::V4(_), Unreachable::Prohibited) => (3, 13, ICMP),
-        (IpAddr::V6(_), Unreachable::Network) => (1, 0, ICMP6),
-        (IpAddr::V6(_), Unreachable::Prohibited) => (1, 1, ICMP6),
-        (IpAddr::V6(_), Unreachable::Host) => (1, 3, ICMP6),
-        (IpAddr::V6(_), Unreachable::Port) => (1, 4, ICMP6),
-    };
-    let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
+fn icmp_error(error: IcmpError, from: IpAddr, to: IpAddr, quoted: &[u8]) -> Vec<u8> {
+    let IcmpError { kind, code, word, from: said_by } = error;
+    let protocol = if from.is_ipv4() { ICMP } else { ICMP6 };
+    let said_by = said_by.unwrap_or(to);
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(word.to_be_bytes());
     message.extend(quoted);
-    let sum =
-        if protocol == ICMP { internet_checksum(&message) } else { transport_checksum(to, from, protocol, &message) };
+    set_icmp_checksum(said_by, from, &mut message);
+    wrap(said_by, from, protocol, TTL, &message)
+}
+
+/// Of ICMPv6 it covers also who says what to whom.
+fn set_icmp_checksum(from: IpAddr, to: IpAddr, message: &mut [u8]) {
+    let sum = if from.is_ipv4() { internet_checksum(message) } else { transport_checksum(from, to, ICMP6, message) };
     message[2..4].copy_from_slice(&sum.to_be_bytes());
-    // In the name of whom it should have reached: that tells the sandbox nothing of what is outside.
-    wrap(to, from, protocol, &message)
+}
+
+/// The echo that a host outside has sent back. `None`: it is longer than a packet can be.
+pub(super) fn echo_reply(request: &EchoEnds, hop_limit: u8, payload: &[u8]) -> Option<Vec<u8>> {
+    echo(request.to, request.from.ip(), if request.to.is_ipv4() { 0 } else { 129 }, request, hop_limit, payload)
+}
+
+/// An error about an echo request.
+pub(super) fn echo_error(request: &EchoEnds, error: IcmpError) -> Option<Vec<u8>> {
+    let sent = echo(request.from.ip(), request.to, if request.to.is_ipv4() { 8 } else { 128 }, request, TTL, &[])?;
+    Some(icmp_error(error, request.from.ip(), request.to, &sent[ETHERNET_BYTES..]))
+}
+
+fn echo(from: IpAddr, to: IpAddr, kind: u8, ends: &EchoEnds, hop_limit: u8, payload: &[u8]) -> Option<Vec<u8>> {
+    (payload.len() <= MAX_PACKET - 8).then_some(())?;
+    let mut message = vec![kind, 0, 0, 0];
+    message.extend(ends.from.port().to_be_bytes());
+    message.extend(ends.sequence.to_be_bytes());
+    message.extend(payload);
+    set_icmp_checksum(from, to, &mut message);
+    Some(wrap(from, to, if from.is_ipv4() { ICMP } else { ICMP6 }, hop_limit, &message))
 }
 
 /// A datagram to the sandbox. `None`: it is longer than a packet can be.
 pub(super) fn datagram(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
-    /// More does not fit through the link behind the longer of the two IP headers.
-    const MAX: usize = 65_535 - 40;
-    let length = u16::try_from(8 + payload.len()).ok().filter(|&length| usize::from(length) <= MAX)?;
+    let length = u16::try_from(8 + payload.len()).ok().filter(|&length| usize::from(length) <= MAX_PACKET)?;
     let mut bytes = Vec::with_capacity(usize::from(length));
     for number in [from.port(), to.port(), length, 0] {
         bytes.extend(number.to_be_bytes());
@@ -172,11 +254,11 @@ pub(super) fn datagram(from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Opti
         sum => sum,
     };
     bytes[6..8].copy_from_slice(&sum.to_be_bytes());
-    Some(wrap(from.ip(), to.ip(), UDP, &bytes))
+    Some(wrap(from.ip(), to.ip(), UDP, TTL, &bytes))
 }
 
 /// Puts a packet into headers of IP and of Ethernet. It is short enough.
-fn wrap(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+fn wrap(from: IpAddr, to: IpAddr, protocol: u8, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(ETHERNET_BYTES + 40 + payload.len());
     frame.extend(SANDBOX_MAC);
     frame.extend(GATE_MAC);
@@ -184,7 +266,7 @@ fn wrap(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
         let length = u16::try_from(20 + payload.len()).unwrap_or(u16::MAX);
         let mut header = vec![0x45, 0];
         header.extend(length.to_be_bytes());
-        header.extend([0, 0, 0, 0, TTL, protocol, 0, 0]);
+        header.extend([0, 0, 0, 0, hop_limit, protocol, 0, 0]);
         header.extend(from.octets());
         header.extend(to.octets());
         let sum = internet_checksum(&header);
@@ -196,7 +278,7 @@ fn wrap(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
         frame.extend(IPV6);
         frame.extend([0x60, 0, 0, 0]);
         frame.extend(length.to_be_bytes());
-        frame.extend([protocol, TTL]);
+        frame.extend([protocol, hop_limit]);
         frame.extend(as_ipv6(from).octets());
         frame.extend(as_ipv6(to).octets());
     }
@@ -243,7 +325,7 @@ mod tests {
         segment[12] = 5 << 4;
         segment[13] = 2;
         segment[16] = 0xaa;
-        wrap(from.ip(), to.ip(), TCP, &segment)
+        wrap(from.ip(), to.ip(), TCP, TTL, &segment)
     }
 
     const PAIRS: [[&str; 2]; 2] = [["192.0.0.2:40000", "10.1.2.3:443"], ["[fd00::2]:40000", "[2001:db8::1]:443"]];
@@ -290,8 +372,36 @@ mod tests {
             let error = packet(&answer).unwrap();
             assert_eq!((error.from, error.to), (to.ip(), from.ip()));
             assert_eq!(error.payload[8..], sent[ETHERNET_BYTES..]);
-            let answer = datagram_unreachable(Unreachable::Prohibited, from, to).unwrap();
+            let error = IcmpError::unreachable(to.ip(), Unreachable::Prohibited);
+            let answer = datagram_error(error, from, to).unwrap();
             assert_eq!(answer[..6], SANDBOX_MAC);
+        }
+    }
+
+    #[test]
+    fn an_echo_comes_back_with_checksums_and_an_error_by_who_says_it() {
+        for ([from, to], router) in PAIRS.map(addresses).into_iter().zip(["10.9.9.9", "2001:db8::9"]) {
+            let ends = EchoEnds { from, to: to.ip(), sequence: 7 };
+            let answer = echo_reply(&ends, 61, b"odd").unwrap();
+            let reply = packet(&answer).unwrap();
+            assert_eq!((reply.from, reply.to, &reply.payload[8..]), (to.ip(), from.ip(), &b"odd"[..]));
+            assert_eq!(reply.payload[4..8], [from.port().to_be_bytes(), 7_u16.to_be_bytes()].concat());
+            let sum = |packet: &Packet<'_>| match packet.from {
+                IpAddr::V4(_) => internet_checksum(packet.payload),
+                IpAddr::V6(_) => transport_checksum(packet.from, packet.to, ICMP6, packet.payload),
+            };
+            assert_eq!(sum(&reply), 0);
+            assert!(echo_reply(&ends, 61, &vec![0; 65_500]).is_none());
+            let router: IpAddr = router.parse().unwrap();
+            let (kind, code) = if router.is_ipv4() { (3, 4) } else { (2, 0) };
+            let error = IcmpError::passed_on(to.ip(), kind, code, 1300, Some(router)).unwrap();
+            let answer = echo_error(&ends, error).unwrap();
+            let error = packet(&answer).unwrap();
+            assert_eq!((error.from, error.to, sum(&error)), (router, from.ip(), 0));
+            assert_eq!(error.payload[..2], [kind, code]);
+            assert_eq!(error.payload[4..8], 1300_u32.to_be_bytes());
+            let redirect = if router.is_ipv4() { 5 } else { 137 };
+            assert_eq!(IcmpError::passed_on(to.ip(), redirect, 0, 0, Some(router)), None, "no error");
         }
     }
 

@@ -24,8 +24,9 @@ use hopyard_net::{
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use super::calls::{attach_filter, bind_packet, receive_from_to, set_option};
-use super::frame::{self, GATE_MAC, PASS_MAC, SANDBOX_MAC, Seen, Unreachable};
+use super::calls::{attach_filter, bind_packet, receive, set_option};
+use super::echo::{self, EchoRequest};
+use super::frame::{self, EchoEnds, GATE_MAC, IcmpError, PASS_MAC, SANDBOX_MAC, Seen, Unreachable};
 use crate::failure::Doing;
 use crate::netlink::{Inbox, RtSocket};
 use crate::nftables::{NftSocket, Owner, TableName, Transaction};
@@ -58,6 +59,8 @@ pub struct Gate {
     pub listeners: Vec<TcpListener>,
     /// The same, for datagrams.
     datagrams: Vec<OwnedFd>,
+    /// Raw sockets for echo requests.
+    echoes: Vec<OwnedFd>,
     tap: OwnedFd,
     sandbox: OwnedFd,
 }
@@ -77,7 +80,12 @@ impl Gate {
         self.datagrams.iter().map(AsFd::as_fd)
     }
 
-    /// The next packet that should have left the sandbox and is neither of an open connection nor a datagram.
+    /// Those on which echo requests come.
+    pub fn echoes(&self) -> impl ExactSizeIterator<Item = BorrowedFd<'_>> {
+        self.echoes.iter().map(AsFd::as_fd)
+    }
+
+    /// The next packet that should have left the sandbox and is not of an open connection, a datagram or an echo.
     ///
     /// # Errors
     /// Those of recv(2).
@@ -122,8 +130,32 @@ impl Gate {
     ///
     /// # Errors
     /// Those of send(2).
-    pub fn refuse_datagram(&self, from: SocketAddr, to: SocketAddr, why: Unreachable) -> io::Result<()> {
-        frame::datagram_unreachable(why, from, to).map_or(Ok(()), |frame| send(&self.tap, &frame))
+    pub fn refuse_datagram(&self, from: SocketAddr, to: SocketAddr, error: IcmpError) -> io::Result<()> {
+        frame::datagram_error(error, from, to).map_or(Ok(()), |frame| send(&self.tap, &frame))
+    }
+
+    /// The same of an echo request.
+    ///
+    /// # Errors
+    /// Those of send(2).
+    pub fn refuse_echo(&self, ends: &EchoEnds, error: IcmpError) -> io::Result<()> {
+        frame::echo_error(ends, error).map_or(Ok(()), |frame| send(&self.tap, &frame))
+    }
+
+    /// Takes the next echo request of one of [`echoes`](Self::echoes).
+    ///
+    /// # Errors
+    /// Those of recvmsg(2).
+    pub fn next_echo(&self, socket: usize, buffer: &mut [u8]) -> io::Result<Option<EchoRequest>> {
+        self.echoes.get(socket).map_or(Ok(None), |socket| echo::take(socket, buffer))
+    }
+
+    /// Gives the sandbox an echo.
+    ///
+    /// # Errors
+    /// Those of send(2).
+    pub fn echo(&self, ends: &EchoEnds, hop_limit: u8, payload: &[u8]) -> io::Result<()> {
+        frame::echo_reply(ends, hop_limit, payload).map_or(Ok(()), |frame| send(&self.tap, &frame))
     }
 
     /// Takes the next datagram of one of [`datagrams`](Self::datagrams), from whom and to whom.
@@ -132,9 +164,11 @@ impl Gate {
     /// Those of recvmsg(2).
     pub fn receive(&self, socket: usize, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr, SocketAddr)>> {
         let Some(socket) = self.datagrams.get(socket) else { return Ok(None) };
-        match receive_from_to(socket, buffer) {
+        match receive(socket, buffer, 0) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            received => received,
+            received => {
+                received.map(|received| received.from.zip(received.to).map(|(from, to)| (received.length, from, to)))
+            }
         }
     }
 
@@ -150,19 +184,24 @@ impl Gate {
     pub(super) fn into_fds(self) -> Vec<OwnedFd> {
         let mut fds = vec![self.tap, self.sandbox];
         fds.extend(self.datagrams);
+        fds.extend(self.echoes);
         fds.extend(self.listeners.into_iter().map(OwnedFd::from));
         fds
     }
 
     /// Of [`into_fds`](Self::into_fds).
     pub(super) fn from_fds(mut fds: Vec<OwnedFd>) -> Option<Self> {
-        if fds.len() < 4 {
+        /// Sockets for each family.
+        const KINDS: usize = 3;
+        let families = fds.len().checked_sub(2)? / KINDS;
+        if families == 0 {
             return None;
         }
-        let mut sockets = fds.split_off(2);
-        let listeners = sockets.split_off(sockets.len() / 2).into_iter().map(TcpListener::from).collect();
+        let mut datagrams = fds.split_off(2);
+        let mut echoes = datagrams.split_off(families);
+        let listeners = echoes.split_off(families).into_iter().map(TcpListener::from).collect();
         let sandbox = fds.pop()?;
-        Some(Gate { listeners, datagrams: sockets, tap: fds.pop()?, sandbox })
+        Some(Gate { listeners, datagrams, echoes, tap: fds.pop()?, sandbox })
     }
 }
 
@@ -210,7 +249,15 @@ pub(super) fn make_closed() -> Result<(), NetworkError> {
     let (request, flags) = encode::set_up(lo, true);
     socket.ask(request, flags | NLM_F_ACK, &mut Inbox::default()).map_err(|refusal| refusal.while_doing(DOING))?;
     std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").doing("open all ports of the sandbox")?;
+    std::fs::write("/proc/sys/net/ipv4/ping_group_range", own_group()).doing("let the sandbox ping")?;
     Ok(())
+}
+
+/// The groups that may open sockets for echo requests (`ping_group_range`, icmp(7)): the command's. Others are not
+/// in its user namespace.
+fn own_group() -> String {
+    let group = rustix::process::getegid().as_raw();
+    format!("{group} {group}")
 }
 
 /// Why a sandbox has no network.
@@ -235,11 +282,15 @@ fn apply(world: &mut World, ops: &[Op]) -> Result<(), NetworkError> {
     world.apply(ops, &mut |_| {}).map_err(|failed| NetworkError::Kernel(failed.error))
 }
 
-/// A process of the sandbox may listen on any port: there is nobody else.
+/// A process of the sandbox may listen on any port, and ping: there is nobody else.
 fn own_loopback(names: &Names, ns: &NsName) -> Vec<Op> {
     let mut ops = vec![Op::SetUp { at: Endpoint { ns: ns.clone(), dev: names.lo }, up: true }];
-    if let Ok(key) = "net.ipv4.ip_unprivileged_port_start".parse::<SysctlKey>() {
-        ops.push(Op::SetSysctl { ns: ns.clone(), key, value: "0".to_owned() });
+    for (key, value) in
+        [("net.ipv4.ip_unprivileged_port_start", "0".to_owned()), ("net.ipv4.ping_group_range", own_group())]
+    {
+        if let Ok(key) = key.parse::<SysctlKey>() {
+            ops.push(Op::SetSysctl { ns: ns.clone(), key, value });
+        }
     }
     ops
 }
@@ -258,8 +309,10 @@ pub(super) fn make() -> Result<Gate, NetworkError> {
             NftSocket::open()?.commit(firewall())?;
             let tap = packet_socket("box0", true).doing("open a tap in the gate")?;
             let mut datagrams = Vec::new();
+            let mut echoes = Vec::new();
             let mut listeners = Vec::new();
             for &family in &families {
+                echoes.push(echo::open_gate(family).doing("open a socket in the gate")?);
                 datagrams.push(transparent(family, SocketType::DGRAM).doing("open a socket in the gate")?);
                 let listener = transparent(family, SocketType::STREAM).doing("open a socket in the gate")?;
                 rustix::net::listen(&listener, 4096).doing("listen in the gate")?;
@@ -267,7 +320,7 @@ pub(super) fn make() -> Result<Gate, NetworkError> {
             }
             namespace::enter(&sandbox).doing("enter the sandbox's network")?;
             let sandbox = packet_socket("eth0", false).doing("open a tap in the sandbox")?;
-            Ok(Gate { listeners, datagrams, tap, sandbox })
+            Ok(Gate { listeners, datagrams, echoes, tap, sandbox })
         })
         .doing("work in the gate")??;
     Ok(inside)
@@ -299,7 +352,10 @@ fn operations(names: &Names, families: &[Family]) -> Vec<Op> {
     };
     // A cookie would come back to a port on which nobody listens.
     set(&mut ops, &names.gate, "net.ipv4.tcp_syncookies", "0");
+    // The relay answers, or nobody.
+    set(&mut ops, &names.gate, "net.ipv4.icmp_echo_ignore_all", "1");
     if families.contains(&Family::Ipv6) {
+        set(&mut ops, &names.gate, "net.ipv6.icmp.echo_ignore_all", "1");
         for ns in [&names.sandbox, &names.gate] {
             set(&mut ops, ns, "net.ipv6.conf.all.disable_ipv6", "0");
             set(&mut ops, ns, "net.ipv6.conf.default.disable_ipv6", "0");
@@ -352,6 +408,8 @@ fn own_every_address(families: &[Family]) -> Result<(), NetworkError> {
 /// tcp flags & (syn | ack) == syn drop
 /// meta l4proto tcp accept
 /// meta l4proto udp tproxy to :PORT accept
+/// icmp type echo-request accept
+/// icmpv6 type echo-request accept
 /// ```
 fn firewall() -> Transaction {
     const REGISTER: u32 = 1;
@@ -360,6 +418,10 @@ fn firewall() -> Transaction {
     const TRANSPORT: u32 = 2;
     const TCP: u8 = 6;
     const UDP: u8 = 17;
+    const ICMP: u8 = 1;
+    const ICMP6: u8 = 58;
+    const ECHO: u8 = 8;
+    const ECHO6: u8 = 128;
     const SYN: u8 = 0x02;
     const SYN_ACK: u8 = 0x12;
     let equal = |with: &[u8]| RuleStep::Compare { register: REGISTER, how: Comparison::Equal, with: with.to_vec() };
@@ -375,11 +437,15 @@ fn firewall() -> Transaction {
         RuleStep::TransparentProxy { family: None, address: None, port: Some(PORT_REGISTER) },
         RuleStep::Verdict(RuleVerdict::Accept),
     ];
+    let is_echo =
+        |kind: u8| [RuleStep::Payload { register: REGISTER, base: TRANSPORT, offset: 0, length: 1 }, equal(&[kind])];
     let rules = [
         [&protocol(TCP)[..], &wants_connection, &passes, &to_relay].concat(),
         [&protocol(TCP)[..], &wants_connection, &[RuleStep::Verdict(RuleVerdict::Drop)]].concat(),
         [&protocol(TCP)[..], &[RuleStep::Verdict(RuleVerdict::Accept)]].concat(),
         [&protocol(UDP)[..], &to_relay].concat(),
+        [&protocol(ICMP)[..], &is_echo(ECHO), &[RuleStep::Verdict(RuleVerdict::Accept)]].concat(),
+        [&protocol(ICMP6)[..], &is_echo(ECHO6), &[RuleStep::Verdict(RuleVerdict::Accept)]].concat(),
     ];
     let table = TableName::inet("hopyard");
     let chain = Chain {
@@ -451,6 +517,8 @@ fn packet_socket(interface: &str, listens: bool) -> io::Result<OwnedFd> {
 }
 
 /// Requests for TCP connections, and what is neither TCP nor UDP.
+///
+/// Of the latter the relay only says that it does not pass.
 fn tap_filter() -> [libc::sock_filter; 19] {
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter {
         code: u16::try_from(code).unwrap_or(u16::MAX),

@@ -14,8 +14,12 @@
 
 mod calls;
 mod confine;
+mod datagrams;
+mod echo;
 mod frame;
 mod gate;
+mod sockets;
+mod streams;
 mod view;
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -24,7 +28,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType,
@@ -37,9 +41,13 @@ use crate::tie::Tie;
 use crate::{Failure, Realm};
 
 pub(crate) use calls::address_in;
-pub use frame::{Seen, Unreachable};
+pub use datagrams::Datagrams;
+pub(crate) use echo::open_client as open_echo_client;
+pub use echo::{EchoClient, EchoHeard, EchoRequest, path_mtu};
+pub use frame::{EchoEnds, IcmpError, Seen, Unreachable};
 pub use gate::{GATE_ADDRESSES, Gate, Request, SANDBOX_ADDRESSES};
-pub use view::reached_sockets;
+pub use sockets::reached_sockets;
+pub use streams::{StreamKind, WayOut};
 
 /// What a sandbox is to be.
 #[derive(Debug)]
@@ -81,9 +89,14 @@ pub enum SandboxError {
     /// The command could not be started in it.
     #[error("the command cannot be started: {0}")]
     Command(io::Error),
+    /// A standard stream would lead out of it.
+    #[error(transparent)]
+    Stream(#[from] WayOut),
 }
 
 const START: &str = "start the sandbox";
+/// Two namespaces, two taps, and of each family three sockets.
+const MOST_FDS: usize = 10;
 
 impl Sandbox {
     /// Makes one and starts the command in it. The process must have one thread; signals that are meant for
@@ -92,7 +105,7 @@ impl Sandbox {
     /// # Errors
     /// What could not be done; nothing is left then.
     pub fn start(spec: &SandboxSpec<'_>, command: Command) -> Result<Sandbox, SandboxError> {
-        refuse_directories()?;
+        streams::check()?;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .doing("make a pair of sockets")?;
@@ -183,25 +196,11 @@ fn kill(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
-/// A standard stream that is a directory would be a way past what is covered: `/proc/self/fd/0/…`.
-fn refuse_directories() -> Result<(), Failure> {
-    for number in 0..=2 {
-        // SAFETY: used for one call; if nothing is open by that number, fstat says so.
-        let stream = unsafe { BorrowedFd::borrow_raw(number) };
-        if rustix::fs::fstat(stream).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
-            return Err(io::Error::from_raw_os_error(libc::EISDIR))
-                .doing("let a directory into the sandbox as a standard stream");
-        }
-    }
-    Ok(())
-}
-
 /// What the first process says until its command runs.
 fn await_start(leash: &OwnedFd) -> Result<Option<(Gate, Network)>, SandboxError> {
-    const MOST: usize = 8;
     let mut gate = None;
     loop {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut bytes = [0; 256];
         let mut parts = [IoSliceMut::new(&mut bytes)];
@@ -296,7 +295,7 @@ fn hand_over(leash: &OwnedFd, gate: Gate) -> Result<(), Failure> {
     let mut fds = vec![open("user")?, open("net")?];
     fds.extend(gate.into_fds());
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !ancillary.push(SendAncillaryMessage::ScmRights(&borrowed)) {
         return Err(io::Error::from_raw_os_error(libc::EMSGSIZE)).doing(DOING);

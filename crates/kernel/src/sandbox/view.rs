@@ -4,14 +4,11 @@
 //! is an empty one of the sandbox's own, and every other socket of the machine that is found just now is
 //! covered where it is.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -22,7 +19,7 @@ use crate::enter::mount_sysfs;
 use crate::failure::Doing;
 use crate::{Failure, etc};
 
-const RUN: &str = "/run";
+pub(super) const RUN: &str = "/run";
 /// What of /run is no service: programs and drivers of NixOS, and the disks of who sits before the machine.
 const KEPT: [&str; 2] = ["media", "wrappers"];
 
@@ -40,9 +37,9 @@ pub(super) fn make(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
     mount_proc(spec)?;
     let read_only = MountFlags::RDONLY;
     mount_sysfs(c"sysfs", "/proc/self/mountinfo", read_only)?;
-    if !spec.user_namespace {
-        make_read_only("/sys").doing("make /sys read-only")?;
-    }
+    // Control groups, too: who may write to the user's own freezes and kills what is in them outside.
+    make_read_only("/sys").doing("make /sys read-only")?;
+    give_no_rights_by_files().doing("take the rights that programs have by their files away")?;
     // By its path: what this process has inherited may be a directory that is covered now.
     rustix::process::chdir(spec.cwd).doing(format!("go to the directory {} inside the sandbox", spec.cwd.display()))
 }
@@ -175,76 +172,11 @@ fn mount_proc(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
 
 /// Makes what is mounted there, and below, read-only.
 fn make_read_only(path: &str) -> rustix::io::Result<()> {
-    super::calls::make_mounts_read_only(Path::new(path))
+    super::calls::set_mount_attributes(Path::new(path), libc::MOUNT_ATTR_RDONLY)
 }
 
-/// The paths of the sockets that are reached just now; but for those below /run.
-///
-/// These are the sockets that are bound in the networks of all processes that can be seen, and all sockets that are
-/// beside those: one that was renamed or linked after bind(2), as ssh does it for its masters, has another name than
-/// the kernel's table says. To them come the sockets in the directories `known`, and one below.
-///
-/// # Errors
-/// The table of the caller's own network cannot be read.
-pub fn reached_sockets(known: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
-    let mut paths = bound_sockets()?;
-    let mut dirs: Vec<PathBuf> = paths.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
-    for dir in known {
-        dirs.extend(entries_of(dir, fs::FileType::is_dir));
-        dirs.push(dir.clone());
-    }
-    dirs.sort();
-    dirs.dedup();
-    paths.extend(dirs.iter().flat_map(|dir| entries_of(dir, fs::FileType::is_socket)));
-    paths.sort();
-    paths.dedup();
-    Ok(paths)
-}
-
-/// What of a directory is of a kind; nothing, where it may not be looked into.
-fn entries_of(dir: &Path, is_wanted: impl Fn(&fs::FileType) -> bool) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| is_wanted(&kind))).map(|entry| entry.path()).collect()
-}
-
-/// The paths by which sockets were bound, in the caller's network and in those of all processes that can be seen.
-fn bound_sockets() -> io::Result<Vec<PathBuf>> {
-    let own = fs::File::open("/proc/self/net/unix")?;
-    // A file of its own for each network, which tells them apart also where /proc/PID/ns is another user's.
-    let mut seen = HashSet::from([own.metadata()?.ino()]);
-    let mut paths = Vec::new();
-    read_table(own, &mut paths)?;
-    for process in fs::read_dir("/proc")?.flatten() {
-        if !process.file_name().as_bytes().iter().all(u8::is_ascii_digit) {
-            continue;
-        }
-        let table = process.path().join("net/unix");
-        // It may have ended since.
-        if fs::metadata(&table).is_ok_and(|meta| seen.insert(meta.ino()))
-            && let Ok(table) = fs::File::open(&table)
-        {
-            read_table(table, &mut paths).ok();
-        }
-    }
-    Ok(paths)
-}
-
-fn read_table(mut file: fs::File, paths: &mut Vec<PathBuf>) -> io::Result<()> {
-    // unix(7): the eighth field is the path, and it may contain blanks.
-    const FIELDS_BEFORE: usize = 7;
-    let path_of = |line: &[u8]| -> Option<PathBuf> {
-        let mut rest = line;
-        for _ in 0..FIELDS_BEFORE {
-            rest = rest.trim_ascii_start();
-            rest = &rest[rest.iter().position(|&byte| byte == b' ')?..];
-        }
-        let path = PathBuf::from(OsString::from_vec(rest.strip_prefix(b" ")?.to_owned()));
-        // Of others (abstract ones, and relative paths) the first byte is another.
-        let covered = path.starts_with(RUN) || path.starts_with("/var/run");
-        (path.as_os_str().as_bytes().first() == Some(&b'/') && !covered).then_some(path)
-    };
-    let mut table = Vec::new();
-    file.read_to_end(&mut table)?;
-    paths.extend(table.split(|&byte| byte == b'\n').filter_map(path_of));
-    Ok(())
+/// On these mounts no program has rights by its file. They would not count anyway (`no_new_privs`), but a program with
+/// file capabilities that the sandbox cannot have is not even started (capabilities(7)): ping, where it has some.
+fn give_no_rights_by_files() -> rustix::io::Result<()> {
+    super::calls::set_mount_attributes(Path::new("/"), libc::MOUNT_ATTR_NOSUID)
 }

@@ -18,7 +18,7 @@ use crate::encode::{self, RouteQuestion};
 use crate::error::Refusal;
 use crate::links::IfIndex;
 use crate::netlink::Inbox;
-use crate::{Errno, KernelError, listeners, namespace, netconf, nftables};
+use crate::{Errno, KernelError, listeners, namespace, netconf, nftables, rights};
 
 /// What of a network is read.
 #[derive(Clone, Debug, Default)]
@@ -215,7 +215,9 @@ fn read_node(space: &Space<'_>, pairs: &Pairs, scope: &SnapshotScope, inbox: &mu
         let decode::FoundAddr { addr, secondary, usable, host_only, .. } = found;
         link.addresses.push(IfAddress { net: addr, secondary, usable, host_only });
     }
-    for family in Family::BOTH {
+    // Asked for those of IPv6, a kernel without it answers with those of IPv4.
+    let has_ipv6 = rights::has_ipv6();
+    for family in Family::BOTH.into_iter().filter(|family| has_ipv6 || *family == Family::Ipv4) {
         let messages = socket.ask(encode::get_routes(family), DUMP, inbox)?;
         node.routes.extend(messages.iter().filter_map(|message| decode::fib_route(message, &names)));
         // A kernel without policy rules has the tables alone.
@@ -226,7 +228,9 @@ fn read_node(space: &Space<'_>, pairs: &Pairs, scope: &SnapshotScope, inbox: &mu
         node.neighbours.extend(decode::any_neighbour(&message, &names));
     }
     node.all = netconf::read_all(socket, inbox)?;
-    node.forwards_ipv6 = netconf::read_forwarding(socket, Family::Ipv6, inbox)?.is_some_and(|value| value != "0");
+    if has_ipv6 {
+        node.forwards_ipv6 = netconf::read_forwarding(socket, Family::Ipv6, inbox)?.is_some_and(|value| value != "0");
+    }
     namespace::enter(socket.namespace()?)?;
     node.firewall = read_firewall(inbox)?;
     if scope.listeners.contains(space.name) {

@@ -1,6 +1,6 @@
 //! What shall be so: `web, cache -> db:5432/tcp`, `guest -x-> all`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use hopyard_net::{IpNet, Service, Transport};
 
@@ -38,7 +38,11 @@ struct Reader<'r, 'a> {
 
 impl Reader<'_, '_> {
     fn bad(&mut self, message: String) {
-        self.problems.push(Problem::error("bad-expectation", self.at, message).help(USAGE));
+        self.wrong(message, USAGE);
+    }
+
+    fn wrong(&mut self, message: String, help: impl Into<String>) {
+        self.problems.push(Problem::error("bad-expectation", self.at, message).help(help));
     }
 
     fn line(&mut self, given: &Spanned<String>) -> Option<Expectation> {
@@ -47,21 +51,21 @@ impl Reader<'_, '_> {
         let is_arrow = |word: &&str| [Expectation::REACHES, Expectation::REACHES_NOT].contains(word);
         let mut sides = words.split(is_arrow).map(|side| side.join(" "));
         let (Some(from), Some(to), None) = (sides.next(), sides.next(), sides.next()) else {
-            self.bad(format!("`{text}` does not say who reaches whom"));
+            self.no_arrow(text, &words);
             return None;
         };
         let reaches = words.contains(&Expectation::REACHES);
         let (to, service) = self.service(&to)?;
         let from = self.nodes(&from)?;
-        let to = match to.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-            Ok(addr) => match super::addresses::usable(addr.into()) {
+        let to = match to {
+            Host::Addr(addr) => match super::addresses::usable(addr.into()) {
                 Ok(()) => ExpectTarget::Addr(addr),
                 Err(why) => {
                     self.problems.push(Problem::error("bad-address", self.at, why));
                     return None;
                 }
             },
-            Err(_) => ExpectTarget::Nodes(self.nodes(to)?),
+            Host::Nodes(names) => ExpectTarget::Nodes(self.nodes(names)?),
         };
         if let (Nodes::These(a), ExpectTarget::Nodes(Nodes::These(b))) = (&from, &to)
             && let ([one], [other]) = (a.as_slice(), b.as_slice())
@@ -74,24 +78,78 @@ impl Reader<'_, '_> {
         Some(Expectation { from, to, service, reaches, origin: given.span })
     }
 
+    /// No arrow stands between the two sides, or more than one does.
+    fn no_arrow(&mut self, text: &str, words: &[&str]) {
+        // A name may have what an arrow begins with, but not `>`.
+        let split = |arrow: &str| text.split_once(arrow).map(|(from, to)| (from.trim(), to.trim()));
+        let joined = |arrow: &str| split(arrow).map(|(from, to)| format!("`{from} {arrow} {to}`"));
+        let readings = [Expectation::REACHES_NOT, Expectation::REACHES].into_iter().filter_map(joined);
+        let readings: Vec<String> = readings.collect();
+        let is_sign = |c: char| !c.is_alphanumeric();
+        let is_near =
+            |word: &&&str| word.len() > 1 && word.chars().any(is_sign) && word.chars().all(|c| is_sign(c) || c == 'x');
+        match (readings.as_slice(), words.iter().find(is_near)) {
+            ([_, ..], None) if text.matches('>').count() == 1 => {
+                let message =
+                    format!("`{text}` has no blank on both sides of the arrow, and names may have a `-` in them");
+                self.wrong(message, format!("write {}", readings.join(" or ")));
+            }
+            (_, Some(word)) if text.matches('>').count() < 2 => {
+                let message = format!("`{word}` is no arrow");
+                self.wrong(message, "write `->` for what shall be reached, `-x->` for what shall not");
+            }
+            _ => self.bad(format!("`{text}` does not say who reaches whom")),
+        }
+    }
+
     /// What stands before the port, and the port: `db:5432/tcp`, `[fd00::5]:53/udp`.
-    fn service<'t>(&mut self, text: &'t str) -> Option<(&'t str, Option<Service>)> {
-        let split = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((address, rest)) => rest.strip_prefix(':').map(|service| (address, service)),
-            None if text.parse::<IpAddr>().is_ok() => None,
-            None => text.split_once(':'),
+    fn service<'t>(&mut self, text: &'t str) -> Option<(Host<'t>, Option<Service>)> {
+        let (to, service) = if let Some(rest) = text.strip_prefix('[') {
+            let Some((inner, rest)) = rest.split_once(']') else {
+                self.wrong(format!("`{text}` has no `]`"), "write `[ADDRESS]`, and `:PORT` behind that");
+                return None;
+            };
+            let Ok(addr) = inner.parse::<IpAddr>() else {
+                let message = format!("`[{inner}]` is no address; in brackets stands an address of IPv6");
+                self.wrong(message, format!("write `{inner}{rest}` if that is a node"));
+                return None;
+            };
+            let service = rest.strip_prefix(':');
+            if service.is_none() && !rest.is_empty() {
+                self.wrong(format!("`{rest}` behind the address is no port"), format!("write `[{inner}]:PORT`"));
+                return None;
+            }
+            (Host::Addr(addr), service)
+        } else if let Ok(addr) = text.parse::<IpAddr>() {
+            if let Some((addr, port)) = without_brackets(text) {
+                let message = format!("`{text}` may be an address, or port {port} of {addr}");
+                self.wrong(message, format!("write `[{addr}]:{port}` for the port, `[{text}]` for the address"));
+                return None;
+            }
+            (Host::Addr(addr), None)
+        } else {
+            let (to, service) = text.split_once(':').map_or((text, None), |(to, service)| (to, Some(service)));
+            if let Some((addr, port)) = without_brackets(text) {
+                let message = format!("`{text}` has no brackets around its address");
+                self.wrong(message, format!("write `[{addr}]:{port}`"));
+                return None;
+            }
+            (to.parse::<IpAddr>().map_or(Host::Nodes(to), Host::Addr), service)
         };
-        let Some((to, service)) = split else { return Some((text, None)) };
+        let Some(service) = service else { return Some((to, None)) };
         let (port, transport) = service.split_once('/').unwrap_or((service, "tcp"));
+        if service.contains(',') {
+            let message = "a line is about one port, which stands behind its last name".to_owned();
+            self.wrong(message, "write `a -> b, c:80`; another port takes another line");
+            return None;
+        }
         let transport = match transport {
             "tcp" => Transport::Tcp,
             "udp" => Transport::Udp,
             other => {
-                let mut problem =
-                    Problem::error("bad-expectation", self.at, format!("`{other}` is no protocol with ports"));
                 let near = did_you_mean(other, ["tcp", "udp"]);
-                problem.help = Some(near.unwrap_or_else(|| "allowed are `tcp` and `udp`".to_owned()));
-                self.problems.push(problem);
+                let help = near.unwrap_or_else(|| "allowed are `tcp` and `udp`".to_owned());
+                self.wrong(format!("`{other}` is no protocol with ports"), help);
                 return None;
             }
         };
@@ -107,8 +165,17 @@ impl Reader<'_, '_> {
     fn nodes(&mut self, text: &str) -> Option<Nodes> {
         let text = text.trim();
         let is_all = text == Expectation::ALL;
-        if is_all && self.vertices.find(text).is_some() {
-            self.bad(format!("`{text}` is a node here, and all nodes as well"));
+        if let (true, Some(vertex)) = (is_all, self.vertices.find(text)) {
+            let what = if matches!(vertex, Vertex::Node(_)) { "node" } else { "switch" };
+            self.problems.push(
+                Problem::error(
+                    "bad-expectation",
+                    self.at,
+                    format!("`{text}` is every node, and a {what} is called so"),
+                )
+                .also(self.vertices.place(vertex), "here")
+                .help(format!("give that {what} another name")),
+            );
             return None;
         }
         if is_all {
@@ -143,4 +210,18 @@ impl Reader<'_, '_> {
         }
         None
     }
+}
+
+/// What stands before a port.
+enum Host<'t> {
+    Addr(IpAddr),
+    Nodes(&'t str),
+}
+
+/// An address of IPv6 and what may be a port behind it, as one writes it who forgets the brackets: `fd00::1:80`.
+fn without_brackets(text: &str) -> Option<(Ipv6Addr, &str)> {
+    let (addr, service) = text.rsplit_once(':')?;
+    let (port, _) = service.split_once('/').unwrap_or((service, ""));
+    let is_port = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0);
+    Some((addr.parse().ok()?, service)).filter(|_| is_port)
 }

@@ -108,6 +108,14 @@ impl<'a> Vertices<'a> {
         problem
     }
 
+    /// Where it is declared, or first used.
+    pub(super) fn place(&self, vertex: Vertex) -> Option<Span> {
+        match vertex {
+            Vertex::Node(id) => self.nodes[id.index()].at,
+            Vertex::Switch(id) => self.switches[id.index()].at,
+        }
+    }
+
     /// The name as written.
     pub(super) fn text(&self, vertex: Vertex) -> &'a str {
         match vertex {

@@ -10,14 +10,14 @@ mod error;
 pub use engine::{Engine, Found, find};
 pub use error::AttachError;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use hopyard_kernel::holders::NamespaceId;
 use hopyard_kernel::{Errno, Process, Realm, World, keeper, pin};
 use hopyard_model::{Lab, LabName, Problem};
-use hopyard_net::{NetState, NsName, NsState, Op};
+use hopyard_net::{NetState, NsName, NsState, Op, SysctlKey};
 use hopyard_plan::foreign;
 use serde::{Deserialize, Serialize};
 
@@ -43,8 +43,14 @@ pub struct Attachment {
     /// The cookie of the namespace, which the process may leave; `None` where the kernel has none (before 5.14).
     #[serde(default)]
     cookie: Option<u64>,
+    /// The number by which the keeper holds the namespace.
+    #[serde(default)]
+    number: Option<u32>,
     /// What the lab has made there.
     ours: NsState,
+    /// The settings that it has changed, as they were.
+    #[serde(default)]
+    before: BTreeMap<SysctlKey, String>,
 }
 
 impl Attachment {
@@ -85,16 +91,21 @@ pub fn attach(home: &Home, lab: &LabName, node: &NsName, process: &Process, labe
         label: label.to_owned(),
         process: KeeperId::of(process),
         cookie,
+        number: Some(number),
         ours: NsState::default(),
+        before: BTreeMap::new(),
     });
     attachments.write(dir.path())?;
     let old = replace_held(dir.path(), node, Some(number))?;
     let source = record.source.clone();
-    let changed = lifecycle::change_locked(home, &dir, record, &contents.lab, &source);
+    let mut changed = lifecycle::change_locked(home, &dir, record, &contents.lab, &source);
     let dropped = keeper::drop_held(dir.path(), &old);
-    if changed.is_err() {
+    if let Err(error) = &mut changed {
         // The first error is the one to tell. What this leaves, if anything, the next `up` mends.
-        detach_locked(home, &dir, &running, node, &contents).ok();
+        let undone = detach_locked(home, &dir, &running, node, &contents).is_ok();
+        if let Error::Step { was_running, .. } = error {
+            *was_running &= !undone;
+        }
     }
     dropped?;
     changed
@@ -146,10 +157,30 @@ impl Attachments {
         keeper: &Process,
         wanted: &NetState,
     ) -> Result<Vec<Problem>, Error> {
+        self.forget_unfinished(dir)?;
         let goes = |it: &Attachment| Ok(!wanted.namespaces.contains_key(&it.node) || !it.is_running()?);
         let gone = self.release(dir, realm, keeper, goes)?;
         let ended = gone.into_iter().filter(|it| wanted.namespaces.contains_key(&it.node));
         Ok(ended.map(|it| Problem::warning("container-ended", None, it.has_ended())).collect())
+    }
+
+    /// Forgets those that were killed before the container's namespace was the node's: nothing was made there.
+    fn forget_unfinished(&mut self, dir: &Path) -> Result<(), Error> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let held = Held::read(dir)?;
+        let is_held =
+            |it: &Attachment, number| held.nodes.iter().any(|(node, held)| *node == it.node && *held == number);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.0).into_iter().partition(|it| it.number.is_none_or(|number| is_held(it, number)));
+        self.0 = kept;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.write(dir)?;
+        let numbers: Vec<u32> = gone.iter().filter_map(|it| it.number).collect();
+        Ok(keeper::drop_held(dir, &numbers)?)
     }
 
     /// Takes away what the lab has made in some containers, and has the keeper let go of them. Their nodes are then
@@ -184,6 +215,15 @@ impl Attachments {
         self.0.iter().filter_map(|it| check_inside(lab, &it.node)).collect()
     }
 
+    /// Adds to what a lab wants what only containers must be told: before it is compared with what is there.
+    pub(crate) fn prepare(&self, wanted: &mut NetState) {
+        for it in &self.0 {
+            if let Some(wanted) = wanted.namespaces.get_mut(&it.node) {
+                foreign::take_ipv6(wanted);
+            }
+        }
+    }
+
     /// Leaves out of a comparison what is the containers' own.
     ///
     /// # Errors
@@ -202,12 +242,30 @@ impl Attachments {
         Ok(())
     }
 
-    /// Writes down what the lab is about to have in its containers; `done`: and has by now, and nothing else.
-    pub(crate) fn note(&mut self, dir: &Path, wanted: &NetState, done: bool) -> Result<(), Error> {
+    /// Writes down what the lab is about to have in its containers, and what of `found` it changes.
+    pub(crate) fn note(&mut self, dir: &Path, found: &NetState, wanted: &NetState) -> Result<(), Error> {
         for it in &mut self.0 {
             let Some(wanted) = wanted.namespaces.get(&it.node) else { continue };
-            it.ours = if done { wanted.clone() } else { foreign::both(std::mem::take(&mut it.ours), wanted) };
+            it.ours = foreign::both(std::mem::take(&mut it.ours), wanted);
+            let found = found.namespaces.get(&it.node);
+            for (key, value) in found.into_iter().flat_map(|found| foreign::settings_before(found, &it.ours, wanted)) {
+                it.before.entry(key).or_insert(value);
+            }
         }
+        self.write_any(dir)
+    }
+
+    /// Writes down that it has this by now, and nothing else.
+    pub(crate) fn note_done(&mut self, dir: &Path, wanted: &NetState) -> Result<(), Error> {
+        for it in &mut self.0 {
+            if let Some(wanted) = wanted.namespaces.get(&it.node) {
+                it.ours.clone_from(wanted);
+            }
+        }
+        self.write_any(dir)
+    }
+
+    fn write_any(&self, dir: &Path) -> Result<(), Error> {
         if self.0.is_empty() { Ok(()) } else { self.write(dir) }
     }
 
@@ -262,11 +320,16 @@ impl Attachment {
         if !network.is_certain && (self.cookie.is_none() || world.cookie(&self.node) != self.cookie) {
             return Ok(());
         }
-        let mut found = world.observe(&std::collections::BTreeMap::default())?;
+        let settings = BTreeMap::from([(self.node.clone(), self.before.keys().cloned().collect())]);
+        let mut found = world.observe(&settings)?;
         // Of what the lab wants there, nothing: but `lo` as it is.
         let mut wanted = NetState::default();
         if let Some(found) = found.namespaces.get_mut(&self.node) {
-            let mut want = NsState::default();
+            // What is not there any more was of an interface that has gone.
+            let is_there = |(key, _): &(&SysctlKey, &String)| found.sysctls.contains_key(*key);
+            let sysctls =
+                self.before.iter().filter(is_there).map(|(key, value)| (key.clone(), value.clone())).collect();
+            let mut want = NsState { sysctls, ..NsState::default() };
             foreign::set_aside(found, &self.ours, &mut want).unwrap_or_default();
             if let (Some(lo), Some(have)) =
                 (want.links.get_mut(&hopyard_net::IfName::LO), found.links.get(&hopyard_net::IfName::LO))
@@ -340,14 +403,16 @@ fn check_names(
     let copy = network.try_clone().context(|| "keep hold of a namespace".to_owned())?;
     let mut world = World::new(running.realm().clone());
     world.adopt(node.clone(), copy)?;
-    let mut found = world.observe(&std::collections::BTreeMap::default())?;
-    let mut wanted = hopyard_plan::desired(&contents.lab).map_err(Error::Plan)?.state;
+    let mut found = world.observe(&BTreeMap::default())?;
+    let mut wanted = crate::wanted::desired(&contents.lab).map_err(Error::Plan)?.state;
     let attachment = Attachment {
         node: node.clone(),
         label: label.to_owned(),
         process: KeeperId { pid: 0, start_time: 0 },
         cookie: None,
+        number: None,
         ours: NsState::default(),
+        before: BTreeMap::new(),
     };
     Attachments(vec![attachment]).set_aside(&mut found, &mut wanted)
 }

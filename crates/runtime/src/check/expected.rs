@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hopyard_explain::{Outcome, Packet, Protocol, Verdict};
+use hopyard_explain::{Outcome, Packet, Protocol, Query, Verdict};
 use hopyard_kernel::World;
 use hopyard_model::{ExpectTarget, Expectation, Lab, NodeId};
 use hopyard_net::{Family, NsName, Service, Snapshot, Transport};
@@ -10,7 +10,7 @@ use hopyard_plan::Hiding;
 
 use crate::error::Error;
 use crate::running::Running;
-use crate::why::{Disagreement, Prepared, Report, examine, question};
+use crate::why::{Disagreement, examine_all};
 
 /// What is expected of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +52,6 @@ impl Rules {
     pub(super) fn concerns(&self, line: &Expectation, source: usize, target: usize) -> bool {
         let pair = self.sources.get(source).zip(self.owners.get(target));
         pair.is_some_and(|(from, to)| line.is_about(*from, *to))
-    }
-
-    /// Does a line mean a pair only as far as nothing hides one from the other, and is it hidden?
-    fn leave_out(&self, line: &Expectation, from: NodeId, to: NodeId, addr: IpAddr) -> bool {
-        !line.names_both() && self.hiding.hides(from.index(), to.index(), addr).is_some()
     }
 
     /// Of a pair, by the places of source and target, and the address of the target.
@@ -105,26 +100,29 @@ fn is_pair(line: &Expectation) -> bool {
     line.service.is_none() && matches!(line.to, ExpectTarget::Nodes(_))
 }
 
-/// Tries all that lines about ports and addresses name. `by_probe`: sends a packet for each as well.
-pub(super) fn try_all(
+/// A packet that a line is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    /// The number of the line.
+    pub(crate) line: usize,
+    /// Whom it names; `None`: an address.
+    to: Option<NsName>,
+    pub(crate) query: Query,
+}
+
+/// The packets that lines are about, and decide about.
+pub(crate) fn questions(
     running: &Running,
-    world: &mut World,
-    snapshot: &Snapshot,
-    rules: &Rules,
     families: &[Family],
-    by_probe: bool,
-) -> Result<Vec<Tried>, Error> {
+    which: impl Fn(&Expectation) -> bool,
+) -> Result<Vec<Question>, Error> {
     let lab = &running.contents()?.lab;
-    let mut tried = Vec::new();
-    if !lab.expectations().iter().any(|line| !is_pair(line)) {
-        return Ok(tried);
-    }
+    let hiding = Hiding::of(lab).map_err(Error::Plan)?;
     let addresses = running.all_main_addresses()?;
-    let mut snapshot = snapshot.clone();
-    for (at, line) in lab.expectations().iter().enumerate() {
+    let mut found = Vec::new();
+    for (at, line) in lab.expectations().iter().enumerate().filter(|(_, line)| which(line)) {
         let targets: Vec<(Option<NodeId>, IpAddr)> = match &line.to {
             ExpectTarget::Addr(addr) => vec![(None, *addr)],
-            ExpectTarget::Nodes(_) if is_pair(line) => continue,
             ExpectTarget::Nodes(nodes) => {
                 let named = lab.node_ids().filter(|id| nodes.contains(*id));
                 let of =
@@ -134,40 +132,60 @@ pub(super) fn try_all(
         };
         for from in lab.node_ids().filter(|id| line.from.contains(*id)) {
             for &(to, addr) in targets.iter().filter(|(to, addr)| {
-                let is_hidden = |to: NodeId| line.reaches && rules.leave_out(line, from, to, *addr);
+                // A line with `all` means a pair only as far as nothing hides one from the other.
+                let is_hidden = |to: NodeId| hiding.hides(from.index(), to.index(), *addr).is_some();
+                let leaves_out = line.reaches && !line.names_both();
                 *to != Some(from)
                     && families.contains(&Family::of(*addr))
                     && decides(lab, at, from, *to)
-                    && !to.is_some_and(is_hidden)
+                    && !to.is_some_and(|to| leaves_out && is_hidden(to))
             }) {
                 let (protocol, port) = match line.service {
                     None => (Protocol::Icmp, 0),
                     Some(Service { transport: Transport::Tcp, port }) => (Protocol::Tcp, port),
                     Some(Service { transport: Transport::Udp, port }) => (Protocol::Udp, port),
                 };
-                let wanted = match to {
-                    Some(to) => Some(lab.node(to).name.clone()),
-                    None => running.owner_for(&lab.node(from).name, addr),
-                };
-                let packet = Packet::probe(addr, protocol, port);
-                let query = question(lab.node(from).name.clone(), packet, wanted);
-                let (report, _) = examine(world, snapshot, query, |_| by_probe.then(Prepared::plain))?;
-                let reached = comes_through(&report, line.reaches);
-                snapshot = report.snapshot;
-                tried.push(Tried {
-                    line: at,
-                    from: report.query.from.clone(),
-                    to: to.map(|to| lab.node(to).name.clone()),
-                    addr,
-                    service: line.service,
-                    reached,
-                    verdict: report.verdict,
-                    disagreements: report.disagreements,
-                });
+                let from = lab.node(from).name.clone();
+                let to = to.map(|to| lab.node(to).name.clone());
+                let wanted = to.clone().or_else(|| running.owner_for(&from, addr));
+                let query = Query { from, packet: Packet::probe(addr, protocol, port), wanted };
+                found.push(Question { line: at, to, query });
             }
         }
     }
-    Ok(tried)
+    Ok(found)
+}
+
+/// Tries all that lines about ports and addresses name. `by_probe`: sends a packet for each as well.
+pub(super) fn try_all(
+    running: &Running,
+    world: &mut World,
+    snapshot: &Snapshot,
+    families: &[Family],
+    by_probe: bool,
+) -> Result<Vec<Tried>, Error> {
+    let lab = &running.contents()?.lab;
+    let asked = questions(running, families, |line| !is_pair(line))?;
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let queries: Vec<Query> = asked.iter().map(|asked| asked.query.clone()).collect();
+    let mut tried: Vec<Option<Tried>> = vec![None; asked.len()];
+    examine_all(world, snapshot.clone(), &queries, by_probe, |at, report| {
+        let Question { line, to, .. } = &asked[at];
+        let Expectation { reaches, service, .. } = lab.expectations()[*line];
+        tried[at] = Some(Tried {
+            line: *line,
+            to: to.clone(),
+            service,
+            reached: comes_through(&report.query, &report.verdict, report.outcome(), reaches),
+            from: report.query.from,
+            addr: report.query.packet.dst,
+            verdict: report.verdict,
+            disagreements: report.disagreements,
+        });
+    })?;
+    Ok(tried.into_iter().flatten().collect())
 }
 
 /// Is it this line that decides about a pair and its port, and no other that names more?
@@ -180,17 +198,19 @@ fn decides(lab: &Lab, at: usize, from: NodeId, to: Option<NodeId>) -> bool {
     !lines.iter().any(is_stronger)
 }
 
-fn comes_through(report: &Report, with_answer: bool) -> Option<bool> {
-    let there = &report.verdict.there;
+/// Does a packet do what a line is about? `with_answer`: that shall come back. Else a packet that nothing waits for comes
+/// through. `outcome`: what is known to come of it.
+pub(crate) fn comes_through(query: &Query, verdict: &Verdict, outcome: Outcome, with_answer: bool) -> Option<bool> {
+    let there = &verdict.there;
     // A datagram does what it does, whether or not its answer comes back.
-    if !with_answer && report.query.packet.protocol == Protocol::Udp && there.is_carried() && !there.is_undecided() {
+    if !with_answer && query.packet.protocol == Protocol::Udp && there.is_carried() && !there.is_undecided() {
         return Some(true);
     }
-    match report.outcome() {
+    match outcome {
         Outcome::Yes => Some(true),
         Outcome::Undecided => None,
         // A closed port is no wall.
-        Outcome::No => Some(!with_answer && report.verdict.failing_network().is_none()),
+        Outcome::No => Some(!with_answer && verdict.failing_network().is_none()),
     }
 }
 

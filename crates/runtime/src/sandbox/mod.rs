@@ -23,17 +23,17 @@ use std::process::Command;
 use std::thread::{self, JoinHandle};
 
 use hopyard_kernel::agent::{Agent, Kind};
-use hopyard_kernel::sandbox::{Sandbox, SandboxError, SandboxSpec};
+use hopyard_kernel::sandbox::{Datagrams, Sandbox, SandboxError, SandboxSpec, WayOut};
 use hopyard_kernel::{Failure, KernelError, Process, enter_network, rights};
 use hopyard_model::LabName;
-use hopyard_net::{Allow, Family};
+use hopyard_net::{Allow, Deny, Family, Transport};
 use thiserror::Error as ThisError;
 
 use crate::error::{Error, IoContext};
 use crate::ns::{self, EntryName};
 use crate::running::Running;
 use policy::Policy;
-use relay::{Ended, Published, Relay, Tools};
+use relay::{Door, Ended, Published, Relay, Tools};
 
 pub use publish::{Publish, PublishError};
 pub use record::{Attempt, Outcome as Heard, Record, Tries};
@@ -59,6 +59,8 @@ pub enum Outside {
 pub struct Wanted {
     /// What may be reached outside.
     pub allow: Vec<Allow>,
+    /// What of it may not be reached nevertheless.
+    pub deny: Vec<Deny>,
     /// What outside may reach.
     pub publish: Vec<Publish>,
     /// The network outside.
@@ -76,6 +78,8 @@ pub struct Outcome {
     pub status: u8,
     /// What it tried, where that was to be noted.
     pub record: Option<Record>,
+    /// It would have pinged what is allowed, but the network outside does not let the caller.
+    pub may_not_ping: bool,
 }
 
 /// Why a command did not run in a sandbox to its end.
@@ -88,13 +92,18 @@ pub enum RunError {
     #[error("the command cannot be started: {0}")]
     Command(io::Error),
     /// A port outside cannot be had.
-    #[error("cannot listen on {addr} outside: {source}")]
+    #[error("cannot listen on {addr}/{transport} outside: {source}")]
     Publish {
         /// The address and port.
         addr: SocketAddr,
+        /// The protocol.
+        transport: Transport,
         /// Why not.
         source: io::Error,
     },
+    /// A standard stream would be a way out.
+    #[error(transparent)]
+    Stream(WayOut),
     /// The lab that was the network outside went down.
     #[error("the lab `{0}` went down, and the sandbox with it")]
     LabIsGone(LabName),
@@ -126,18 +135,18 @@ pub fn run(wanted: &Wanted, mut command: Command) -> Result<Outcome, RunError> {
     } else {
         Some(agent_outside(&wanted.outside)?)
     };
-    let listeners = outside.as_ref().map(|agent| listen(agent, &wanted.publish)).transpose()?.unwrap_or_default();
+    let published = outside.as_ref().map(|agent| listen(agent, &wanted.publish)).transpose()?.unwrap_or_default();
     let mut sandbox = start(wanted, outside.is_some(), command)?;
     let relay = match (outside, sandbox.take_gate()) {
         (Some(outside), Some(gate)) => {
-            let inside = (!listeners.is_empty()).then(|| agent_inside(&sandbox)).transpose();
+            let inside = (!published.is_empty()).then(|| agent_inside(&sandbox)).transpose();
             let tools = inside.and_then(|inside| {
                 let (reader, writer) = io::pipe().context(|| "make a pipe".to_owned())?;
-                let policy = Policy::new(&wanted.allow, wanted.records);
+                let policy = Policy::new(&wanted.allow, &wanted.deny, wanted.records);
                 let lab = keeper_of(&wanted.outside)?;
                 let records = wanted.records;
                 let stop = OwnedFd::from(reader);
-                Ok((Tools { gate, outside, inside, published: listeners, policy, records, stop, lab }, writer))
+                Ok((Tools { gate, outside, inside, published, policy, records, stop, lab }, writer))
             });
             match tools.and_then(|(tools, writer)| Ok((spawn(tools, &sandbox)?, writer))) {
                 Ok(relay) => Some(relay),
@@ -151,13 +160,15 @@ pub fn run(wanted: &Wanted, mut command: Command) -> Result<Outcome, RunError> {
         _ => None,
     };
     let status = sandbox.wait().context(|| "wait for the command".to_owned())?;
-    let Some((relay, stop)) = relay else { return Ok(Outcome { status, record: None }) };
+    let Some((relay, stop)) = relay else {
+        return Ok(Outcome { status, record: None, may_not_ping: false });
+    };
     drop(stop);
     let ended = relay.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let ended = ended.context(|| "relay between the sandbox and the network outside".to_owned())?;
     match &wanted.outside {
         Outside::Node { lab, .. } if ended.lab_is_gone => Err(RunError::LabIsGone(lab.name().clone())),
-        _ => Ok(Outcome { status, record: wanted.records.then_some(ended.record) }),
+        _ => Ok(Outcome { status, record: wanted.records.then_some(ended.record), may_not_ping: ended.may_not_ping }),
     }
 }
 
@@ -177,6 +188,7 @@ fn start(wanted: &Wanted, gate: bool, command: Command) -> Result<Sandbox, RunEr
     Sandbox::start(&spec, command).map_err(|error| match error {
         SandboxError::System(failure) => failure.into(),
         SandboxError::Command(error) => RunError::Command(error),
+        SandboxError::Stream(way_out) => RunError::Stream(way_out),
     })
 }
 
@@ -239,30 +251,36 @@ fn keeper_of(outside: &Outside) -> Result<Option<Process>, Error> {
 
 /// Listens outside on what is published.
 fn listen(agent: &Agent, publish: &[Publish]) -> Result<Vec<Published>, RunError> {
-    let mut listeners = Vec::new();
+    let mut published = Vec::new();
     for publish in publish {
-        let before = listeners.len();
+        let before = published.len();
         for addr in publish.addresses() {
-            match listen_on(agent, addr) {
-                Ok(listener) => listeners.push(Published { listener, inner: publish.inner }),
+            match listen_on(agent, addr, publish.transport) {
+                Ok(door) => published.push(Published { door, inner: publish.inner }),
                 // The loopback has an address of IPv6 as well, or not.
-                Err(error) if listeners.len() > before && is_no_address(&error) => {}
-                Err(source) => return Err(RunError::Publish { addr, source }),
+                Err(error) if published.len() > before && is_no_address(&error) => {}
+                Err(source) => return Err(RunError::Publish { addr, transport: publish.transport, source }),
             }
         }
     }
-    Ok(listeners)
+    Ok(published)
 }
 
-fn listen_on(agent: &Agent, addr: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = agent.socket(Family::of(addr.ip()), Kind::Stream)?;
-    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
-    if addr.is_ipv6() {
-        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+fn listen_on(agent: &Agent, addr: SocketAddr, transport: Transport) -> io::Result<Door> {
+    let family = Family::of(addr.ip());
+    match transport {
+        Transport::Udp => Ok(Door::Datagrams(Datagrams::bind(agent.socket(family, Kind::Datagram)?, addr)?)),
+        Transport::Tcp => {
+            let socket = agent.socket(family, Kind::Stream)?;
+            rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
+            if addr.is_ipv6() {
+                rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+            }
+            rustix::net::bind(&socket, &addr)?;
+            rustix::net::listen(&socket, 4096)?;
+            Ok(Door::Listener(socket))
+        }
     }
-    rustix::net::bind(&socket, &addr)?;
-    rustix::net::listen(&socket, 4096)?;
-    Ok(socket)
 }
 
 fn is_no_address(error: &io::Error) -> bool {

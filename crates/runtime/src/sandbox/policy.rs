@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hopyard_kernel::agent::Found;
-use hopyard_net::{Allow, Hosts, Transport, is_host_name, is_outside};
+use hopyard_net::{Allow, Deny, Hosts, Transport, is_host_name, is_outside};
 
 /// For so long what was found of a name is taken for true.
 pub(super) const FRESH: Duration = Duration::from_secs(5);
@@ -19,10 +19,42 @@ const MOST_NAMES: usize = 4096;
 /// 198.18.0.0/15, set aside for measurements (RFC 2544): no packet goes there.
 const STAND_INS: [u8; 2] = [198, 18];
 
+/// What somebody in the sandbox wants to reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aim {
+    /// A port of a host.
+    Port(SocketAddr, Transport),
+    /// A host, by the echo of ICMP.
+    Echo(IpAddr),
+}
+
+impl Aim {
+    pub(super) fn addr(self) -> IpAddr {
+        match self {
+            Aim::Port(to, _) => to.ip(),
+            Aim::Echo(to) => to,
+        }
+    }
+
+    /// Is it in those destinations, if the host is?
+    fn is_service_of(self, destinations: &Allow) -> bool {
+        match self {
+            Aim::Port(to, transport) => destinations.has_port(to.port(), transport),
+            Aim::Echo(_) => destinations.has_echo(),
+        }
+    }
+
+    fn is_in(self, destinations: &Allow) -> bool {
+        self.is_service_of(destinations) && destinations.has_address(self.addr())
+    }
+}
+
 /// What may be reached.
 #[derive(Debug)]
 pub(super) struct Policy {
     allow: Vec<Allow>,
+    /// Goes before.
+    deny: Vec<Deny>,
     /// Those that are allowed by name come first, and have their numbers for ever.
     names: Vec<Name>,
     /// How many have been forgotten. Their numbers are not used again: they may still be looked up.
@@ -72,9 +104,10 @@ pub(super) enum Answer {
 
 impl Policy {
     /// `records`: names that may not be reached get an address nevertheless, which leads nowhere.
-    pub(super) fn new(allow: &[Allow], records: bool) -> Self {
+    pub(super) fn new(allow: &[Allow], deny: &[Deny], records: bool) -> Self {
         let mut policy = Policy {
             allow: allow.to_vec(),
+            deny: deny.to_vec(),
             names: Vec::new(),
             forgotten: 0,
             numbers: HashMap::new(),
@@ -99,6 +132,20 @@ impl Policy {
         number
     }
 
+    /// The names that are known, and in a rule by themselves.
+    fn names_of(&self, rule: &Allow) -> Vec<(u32, &Name)> {
+        match &rule.hosts {
+            Hosts::Name(name) => self.name(name).into_iter().collect(),
+            Hosts::Below(_) => self
+                .names
+                .iter()
+                .filter(|name| rule.has_name(&name.text))
+                .filter_map(|name| self.name(&name.text))
+                .collect(),
+            Hosts::Any | Hosts::Net(_) => Vec::new(),
+        }
+    }
+
     fn name(&self, name: &str) -> Option<(u32, &Name)> {
         let &number = self.numbers.get(name)?;
         Some((number, self.names.get(self.index_of(number)?)?))
@@ -113,20 +160,27 @@ impl Policy {
         number.checked_sub(self.forgotten).filter(|&at| at >= self.by_name)
     }
 
-    pub(super) fn decide(&self, to: SocketAddr, transport: Transport, now: Instant) -> Decision {
-        if !is_outside(to.ip()) || self.stand_in(to.ip()).is_some() {
+    pub(super) fn decide(&self, aim: Aim, now: Instant) -> Decision {
+        let to = aim.addr();
+        if !is_outside(to) || self.stand_in(to).is_some() {
             return Decision::Denied;
         }
-        let rules: Vec<&Allow> = self.allow.iter().filter(|allow| allow.has_port(to.port(), transport)).collect();
-        if rules.iter().any(|allow| allow.has_address(to.ip())) {
+        if self.deny.iter().any(|deny| aim.is_in(deny.destinations())) {
+            return Decision::Denied;
+        }
+        if self.allow.iter().any(|allow| aim.is_in(allow)) {
             return Decision::Allowed;
         }
         let mut unknown = Vec::new();
-        for (number, name) in rules.iter().filter_map(|allow| self.name(allow.name()?)) {
-            match name.addresses.get(&to.ip()) {
-                Some(&seen) if now.saturating_duration_since(seen) < KEPT => return Decision::Allowed,
-                _ if name.is_fresh(now) || unknown.contains(&number) => {}
-                _ => unknown.push(number),
+        for rule in self.allow.iter().filter(|allow| aim.is_service_of(allow)) {
+            for (number, name) in self.names_of(rule) {
+                match name.addresses.get(&to) {
+                    Some(&seen) if now.saturating_duration_since(seen) < KEPT => return Decision::Allowed,
+                    // Of names below one, those that have had this address: there is no end of the others.
+                    None if rule.name().is_none() => {}
+                    _ if name.is_fresh(now) || unknown.contains(&number) => {}
+                    _ => unknown.push(number),
+                }
             }
         }
         if unknown.is_empty() { Decision::Denied } else { Decision::Unknown(unknown) }
@@ -138,7 +192,7 @@ impl Policy {
         if !is_host_name(name) {
             return Answer::Denied;
         }
-        if !self.numbers.contains_key(name) && self.allow.iter().any(|allow| allow.hosts == Hosts::Any) {
+        if !self.numbers.contains_key(name) && self.allow.iter().any(|allow| allow.has_name(name)) {
             if self.names.len() >= MOST_NAMES {
                 self.forget_names();
             }
@@ -193,13 +247,14 @@ impl Policy {
 
     /// The name by which an address was given to the sandbox: one that is allowed by name for that port comes
     /// first.
-    pub(super) fn name_of(&self, to: SocketAddr, transport: Transport) -> Option<&str> {
-        if let Some(name) = self.stand_in(to.ip()) {
+    pub(super) fn name_of(&self, aim: Aim) -> Option<&str> {
+        let to = aim.addr();
+        if let Some(name) = self.stand_in(to) {
             return Some(name);
         }
-        let has = |name: &&Name| name.addresses.contains_key(&to.ip());
-        let by_rule = self.allow.iter().filter(|allow| allow.has_port(to.port(), transport));
-        let by_rule = by_rule.filter_map(|allow| self.name(allow.name()?)).map(|(_, name)| name).find(has);
+        let has = |name: &&Name| name.addresses.contains_key(&to);
+        let by_rule = self.allow.iter().filter(|allow| aim.is_service_of(allow));
+        let by_rule = by_rule.flat_map(|allow| self.names_of(allow)).map(|(_, name)| name).find(has);
         by_rule.or_else(|| self.names.iter().find(has)).map(|name| name.text.as_str())
     }
 
@@ -230,7 +285,7 @@ mod tests {
     use super::*;
 
     fn policy(rules: &[&str], records: bool) -> Policy {
-        Policy::new(&rules.iter().map(|rule| rule.parse().unwrap()).collect::<Vec<_>>(), records)
+        Policy::new(&rules.iter().map(|rule| rule.parse().unwrap()).collect::<Vec<_>>(), &[], records)
     }
 
     fn to(text: &str) -> SocketAddr {
@@ -245,7 +300,7 @@ mod tests {
     fn nothing_is_reached_by_default() {
         let mut policy = policy(&[], false);
         let now = Instant::now();
-        assert_eq!(policy.decide(to("10.0.0.1:80"), Transport::Tcp, now), Decision::Denied);
+        assert_eq!(policy.decide(Aim::Port(to("10.0.0.1:80"), Transport::Tcp), now), Decision::Denied);
         assert_eq!(policy.answer("example.org", now), Answer::Denied);
     }
 
@@ -253,9 +308,9 @@ mod tests {
     fn any_is_not_what_no_host_has() {
         let policy = policy(&["any"], false);
         let now = Instant::now();
-        assert_eq!(policy.decide(to("10.0.0.1:80"), Transport::Udp, now), Decision::Allowed);
+        assert_eq!(policy.decide(Aim::Port(to("10.0.0.1:80"), Transport::Udp), now), Decision::Allowed);
         for text in ["127.0.0.1:80", "0.0.0.0:80", "[::1]:80", "[::ffff:127.0.0.1]:80", "224.0.0.1:80"] {
-            assert_eq!(policy.decide(to(text), Transport::Tcp, now), Decision::Denied, "{text}");
+            assert_eq!(policy.decide(Aim::Port(to(text), Transport::Tcp), now), Decision::Denied, "{text}");
         }
     }
 
@@ -263,16 +318,69 @@ mod tests {
     fn a_name_opens_its_addresses_for_its_port_alone() {
         let mut policy = policy(&["example.org:443"], false);
         let now = Instant::now();
-        assert_eq!(policy.decide(to("10.0.0.1:443"), Transport::Tcp, now), Decision::Unknown(vec![0]));
-        assert_eq!(policy.decide(to("10.0.0.1:80"), Transport::Tcp, now), Decision::Denied);
+        assert_eq!(policy.decide(Aim::Port(to("10.0.0.1:443"), Transport::Tcp), now), Decision::Unknown(vec![0]));
+        assert_eq!(policy.decide(Aim::Port(to("10.0.0.1:80"), Transport::Tcp), now), Decision::Denied);
         assert_eq!(policy.answer("example.org", now), Answer::LookUp(0));
         assert_eq!(policy.begin_look_up(0), Some("example.org"));
         assert_eq!(policy.begin_look_up(0), None);
         policy.found(0, addresses(&["10.0.0.1"]), now);
         assert_eq!(policy.answer("example.org", now), Answer::Known(addresses(&["10.0.0.1"])));
-        assert_eq!(policy.decide(to("10.0.0.1:443"), Transport::Tcp, now), Decision::Allowed);
-        assert_eq!(policy.decide(to("10.0.0.2:443"), Transport::Tcp, now), Decision::Denied);
+        assert_eq!(policy.decide(Aim::Port(to("10.0.0.1:443"), Transport::Tcp), now), Decision::Allowed);
+        assert_eq!(policy.decide(Aim::Port(to("10.0.0.2:443"), Transport::Tcp), now), Decision::Denied);
         assert_eq!(policy.answer("example.com", now), Answer::Denied);
+    }
+
+    #[test]
+    fn a_host_is_pinged_where_no_port_is_named() {
+        let mut policy = policy(&["10.0.0.0/8", "11.0.0.1:80", "example.org/icmp"], false);
+        let now = Instant::now();
+        let echo = |text: &str| Aim::Echo(text.parse().unwrap());
+        assert_eq!(policy.decide(echo("10.0.0.1"), now), Decision::Allowed);
+        policy.found(0, addresses(&["12.0.0.1"]), now);
+        assert_eq!(policy.decide(echo("11.0.0.1"), now), Decision::Denied);
+        assert_eq!(policy.decide(echo("12.0.0.1"), now), Decision::Allowed);
+        assert_eq!(policy.decide(Aim::Port(to("12.0.0.1:80"), Transport::Tcp), now), Decision::Denied);
+        assert_eq!(policy.decide(echo("127.0.0.1"), now), Decision::Denied);
+    }
+
+    #[test]
+    fn names_below_one_open_what_they_have() {
+        let mut policy = policy(&["*.example.org:443"], false);
+        let start = Instant::now();
+        let https = |text: &str| Aim::Port(to(text), Transport::Tcp);
+        for other in ["example.org", "badexample.org", "a.test"] {
+            assert_eq!(policy.answer(other, start), Answer::Denied, "{other}");
+        }
+        let Answer::LookUp(number) = policy.answer("a.example.org", start) else { panic!("it is not looked up") };
+        assert_eq!(policy.decide(https("10.0.0.1:443"), start), Decision::Denied, "nobody has asked for it");
+        assert_eq!(policy.found(number, addresses(&["10.0.0.1"]), start), Some("a.example.org"));
+        assert_eq!(policy.decide(https("10.0.0.1:443"), start), Decision::Allowed);
+        assert_eq!(policy.decide(https("10.0.0.1:80"), start), Decision::Denied);
+        assert_eq!(policy.decide(https("10.0.0.2:443"), start + FRESH), Decision::Denied);
+        assert_eq!(policy.name_of(https("10.0.0.1:443")), Some("a.example.org"));
+        // Who has kept an address for long has it looked up again.
+        assert_eq!(policy.decide(https("10.0.0.1:443"), start + KEPT), Decision::Unknown(vec![number]));
+        policy.found(number, addresses(&["10.0.0.2"]), start + KEPT);
+        assert_eq!(policy.decide(https("10.0.0.1:443"), start + KEPT), Decision::Denied);
+    }
+
+    #[test]
+    fn what_is_denied_stays_closed_whatever_a_name_leads_to() {
+        let allow = ["any", "example.org:443"].map(|rule| rule.parse().unwrap());
+        let deny = ["10.0.0.0/8", "any:25"].map(|rule| rule.parse().unwrap());
+        let mut policy = Policy::new(&allow, &deny, false);
+        let now = Instant::now();
+        policy.found(0, addresses(&["10.0.0.1"]), now);
+        for (text, decision) in [
+            ("10.0.0.1:443", Decision::Denied),
+            ("11.0.0.1:443", Decision::Allowed),
+            ("11.0.0.1:25", Decision::Denied),
+            ("[fd00::1]:25", Decision::Denied),
+        ] {
+            assert_eq!(policy.decide(Aim::Port(to(text), Transport::Tcp), now), decision, "{text}");
+        }
+        assert_eq!(policy.decide(Aim::Echo("10.0.0.1".parse().unwrap()), now), Decision::Denied);
+        assert_eq!(policy.decide(Aim::Echo("11.0.0.1".parse().unwrap()), now), Decision::Allowed);
     }
 
     #[test]
@@ -282,14 +390,14 @@ mod tests {
         policy.found(0, addresses(&["10.0.0.1"]), start);
         // Another address: only a new look can tell.
         let later = start + FRESH;
-        assert_eq!(policy.decide(to("10.0.0.2:443"), Transport::Tcp, later), Decision::Unknown(vec![0]));
+        assert_eq!(policy.decide(Aim::Port(to("10.0.0.2:443"), Transport::Tcp), later), Decision::Unknown(vec![0]));
         policy.found(0, addresses(&["10.0.0.2"]), later);
-        assert_eq!(policy.decide(to("10.0.0.2:443"), Transport::Tcp, later), Decision::Allowed);
+        assert_eq!(policy.decide(Aim::Port(to("10.0.0.2:443"), Transport::Tcp), later), Decision::Allowed);
         // Somebody may still use the old one, but not for ever.
-        assert_eq!(policy.decide(to("10.0.0.1:443"), Transport::Tcp, later), Decision::Allowed);
+        assert_eq!(policy.decide(Aim::Port(to("10.0.0.1:443"), Transport::Tcp), later), Decision::Allowed);
         let end = start + KEPT;
         policy.found(0, addresses(&["10.0.0.2"]), end);
-        assert_eq!(policy.decide(to("10.0.0.1:443"), Transport::Tcp, end), Decision::Denied);
+        assert_eq!(policy.decide(Aim::Port(to("10.0.0.1:443"), Transport::Tcp), end), Decision::Denied);
     }
 
     #[test]
@@ -298,7 +406,7 @@ mod tests {
         let start = Instant::now();
         policy.found(0, addresses(&["10.0.0.1"]), start);
         policy.found(0, Found::Failed("no server".into()), start + FRESH);
-        assert_eq!(policy.decide(to("10.0.0.1:1"), Transport::Udp, start + FRESH), Decision::Allowed);
+        assert_eq!(policy.decide(Aim::Port(to("10.0.0.1:1"), Transport::Udp), start + FRESH), Decision::Allowed);
     }
 
     #[test]
@@ -311,8 +419,8 @@ mod tests {
         assert_eq!(policy.answer("a.test", now), Answer::Known(Found::Addresses(first.clone())));
         assert_ne!(policy.answer("b.test", now), Answer::Known(Found::Addresses(first.clone())));
         let stand_in = SocketAddr::new(first[0], 443);
-        assert_eq!(policy.name_of(stand_in, Transport::Tcp), Some("a.test"));
-        assert_eq!(policy.decide(stand_in, Transport::Tcp, now), Decision::Denied);
+        assert_eq!(policy.name_of(Aim::Port(stand_in, Transport::Tcp)), Some("a.test"));
+        assert_eq!(policy.decide(Aim::Port(stand_in, Transport::Tcp), now), Decision::Denied);
     }
 
     #[test]

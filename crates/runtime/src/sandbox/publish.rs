@@ -1,12 +1,13 @@
-//! Ports of a sandbox that the network outside may reach: `8080`, `8080:80`, `0.0.0.0:8080:80`.
+//! Ports of a sandbox that the network outside may reach: `8080`, `8080:80`, `0.0.0.0:8080:80`, `53/udp`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use hopyard_net::Transport;
 use thiserror::Error;
 
-/// A TCP port outside, and the one of the sandbox to which it leads.
+/// A port outside, and the one of the sandbox to which it leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
     /// The address outside; `None`: the loopback, in both families.
@@ -15,16 +16,27 @@ pub struct Publish {
     pub outer: u16,
     /// The port in the sandbox, on its loopback.
     pub inner: u16,
+    /// Over which protocol.
+    pub transport: Transport,
 }
 
 /// Why a text says of no port where it leads.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PublishError {
     /// No port.
-    #[error("`{port}` is no port; write PORT, OUTER:INNER or ADDRESS:OUTER:INNER, with ports from 1 to 65535")]
+    #[error(
+        "`{port}` is no port; write PORT, OUTER:INNER or ADDRESS:OUTER:INNER, with ports from 1 to 65535, and `/udp` \
+         behind it where it is not TCP"
+    )]
     Port {
         /// What was given for one.
         port: String,
+    },
+    /// No protocol.
+    #[error("`{protocol}` is no protocol with ports; write `/tcp`, or `/udp`")]
+    Protocol {
+        /// What was given for one.
+        protocol: String,
     },
     /// No address.
     #[error("`{addr}` is no address; an IPv6 one stands in brackets, as in `[::]:8080:80`")]
@@ -38,6 +50,12 @@ impl FromStr for Publish {
     type Err = PublishError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (text, transport) = match text.rsplit_once('/') {
+            None => (text, Transport::Tcp),
+            Some((rest, "tcp")) => (rest, Transport::Tcp),
+            Some((rest, "udp")) => (rest, Transport::Udp),
+            Some((_, protocol)) => return Err(PublishError::Protocol { protocol: protocol.to_owned() }),
+        };
         let (addr, ports) = if let Some(rest) = text.strip_prefix('[') {
             let bad = || PublishError::Address { addr: text.to_owned() };
             let (addr, ports) = rest.split_once("]:").ok_or_else(bad)?;
@@ -56,7 +74,7 @@ impl FromStr for Publish {
             _ => Err(PublishError::Port { port: port.to_owned() }),
         };
         let (outer, inner) = ports.split_once(':').unwrap_or((ports, ports));
-        Ok(Publish { addr, outer: number(outer)?, inner: number(inner)? })
+        Ok(Publish { addr, outer: number(outer)?, inner: number(inner)?, transport })
     }
 }
 
@@ -67,7 +85,9 @@ impl fmt::Display for Publish {
             Some(IpAddr::V4(addr)) => write!(f, "{addr}:")?,
             Some(IpAddr::V6(addr)) => write!(f, "[{addr}]:")?,
         }
-        write!(f, "{}:{}", self.outer, self.inner)
+        write!(f, "{}:{}", self.outer, self.inner)?;
+        // As most write it.
+        if self.transport == Transport::Tcp { Ok(()) } else { write!(f, "/{}", self.transport) }
     }
 }
 
@@ -89,11 +109,20 @@ mod tests {
     #[test]
     fn ports_and_addresses_are_read() {
         let publish = |text: &str| text.parse::<Publish>().unwrap();
-        assert_eq!(publish("8080"), Publish { addr: None, outer: 8080, inner: 8080 });
-        assert_eq!(publish("8080:80"), Publish { addr: None, outer: 8080, inner: 80 });
-        let all = Some("0.0.0.0".parse().unwrap());
-        assert_eq!(publish("0.0.0.0:8080:80"), Publish { addr: all, outer: 8080, inner: 80 });
-        assert_eq!(publish("0.0.0.0:8080"), Publish { addr: all, outer: 8080, inner: 8080 });
+        let tcp = |addr: Option<&str>, outer, inner| {
+            let addr = addr.map(|addr| addr.parse().unwrap());
+            Publish { addr, outer, inner, transport: Transport::Tcp }
+        };
+        assert_eq!(publish("8080"), tcp(None, 8080, 8080));
+        assert_eq!(publish("8080:80"), tcp(None, 8080, 80));
+        assert_eq!(publish("8080:80/tcp"), tcp(None, 8080, 80));
+        assert_eq!(publish("0.0.0.0:8080:80"), tcp(Some("0.0.0.0"), 8080, 80));
+        assert_eq!(publish("0.0.0.0:8080"), tcp(Some("0.0.0.0"), 8080, 8080));
+        for (text, shown) in [("53/udp", "53:53/udp"), ("[::1]:5353:53/udp", "[::1]:5353:53/udp"), ("80/tcp", "80:80")]
+        {
+            assert_eq!(publish(text).to_string(), shown);
+            assert_eq!(publish(shown), publish(text));
+        }
         assert_eq!(publish("[::]:8080:80").addr, Some("::".parse().unwrap()));
         assert_eq!(publish("8080").addresses().len(), 2);
     }
@@ -108,6 +137,8 @@ mod tests {
             ("1:2:3:4", "`1` is no address"),
             ("here:80:80", "`here` is no address"),
             ("[::1", "is no address"),
+            ("80/sctp", "`sctp` is no protocol"),
+            ("80/", "`` is no protocol"),
         ] {
             let error = text.parse::<Publish>().unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use hopyard_net::{Allow, Hosts, IpNet, Transport};
+use hopyard_net::{Allow, Hosts, IpNet, Protocol, Transport};
 
 /// Something that was tried.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,9 +17,11 @@ pub enum Attempt {
         /// Over which protocol.
         transport: Transport,
     },
+    /// A host was to be reached by the echo of ICMP (ping).
+    Echo(Hosts),
     /// A name was looked up.
     LookUp(String),
-    /// A packet of another protocol than TCP and UDP, which no sandbox can send: ping, for instance.
+    /// A packet of a protocol that passes no sandbox.
     Other {
         /// Where it should have gone.
         to: IpAddr,
@@ -39,6 +41,8 @@ pub enum Outcome {
     Refused,
     /// Nothing leads there, or a firewall on the way says no.
     Unreachable,
+    /// The kernel outside does not let this user send that.
+    Forbidden,
     /// The name has addresses.
     Found,
     /// There is no such name, or it has no address.
@@ -94,18 +98,19 @@ impl Record {
     /// What has to be allowed so that all of it passes, and no more. A name that was looked up and never
     /// used needs nothing: nobody knows at which port.
     pub fn needed(&self) -> Vec<Allow> {
-        let mut ports: BTreeMap<(&Hosts, u16), Option<Transport>> = BTreeMap::new();
+        let mut ports: BTreeMap<(&Hosts, Option<u16>), Option<Protocol>> = BTreeMap::new();
         for attempt in self.tries.keys() {
-            let Attempt::Reach { host, port, transport } = attempt else { continue };
+            let (host, port, protocol) = match attempt {
+                Attempt::Reach { host, port, transport } => (host, Some(*port), Protocol::from(*transport)),
+                Attempt::Echo(host) => (host, None, Protocol::Icmp),
+                _ => continue,
+            };
             ports
-                .entry((host, *port))
-                .and_modify(|known| *known = known.filter(|known| known == transport))
-                .or_insert(Some(*transport));
+                .entry((host, port))
+                .and_modify(|known| *known = known.filter(|known| *known == protocol))
+                .or_insert(Some(protocol));
         }
-        ports
-            .into_iter()
-            .map(|((hosts, port), transport)| Allow { hosts: hosts.clone(), port: Some(port), transport })
-            .collect()
+        ports.into_iter().map(|((hosts, port), protocol)| Allow { hosts: hosts.clone(), port, protocol }).collect()
     }
 }
 
@@ -151,8 +156,9 @@ mod tests {
         record.note(reach("10.0.0.1", 53, Transport::Udp), true);
         record.note(reach("fd00::1", 80, Transport::Tcp), false);
         record.note(Attempt::LookUp("example.net".into()), false);
+        record.note(Attempt::Echo("fd00::1".parse::<Allow>().unwrap().hosts), false);
         let line: Vec<String> = record.needed().iter().map(ToString::to_string).collect();
-        assert_eq!(line, ["10.0.0.1:53/udp", "[fd00::1]:80/tcp", "example.org:443"]);
-        assert_eq!(record.tries.len(), 5);
+        assert_eq!(line, ["10.0.0.1:53/udp", "fd00::1/icmp", "[fd00::1]:80/tcp", "example.org:443"]);
+        assert_eq!(record.tries.len(), 6);
     }
 }

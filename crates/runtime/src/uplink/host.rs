@@ -3,7 +3,7 @@
 //! All labs that have a way out to one network share a file, which has the values from before and who needs
 //! the new ones. Whoever looks at it last sets them back: the end of a lab, or, after a `kill -9`, any command.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,13 +23,19 @@ use crate::whole_file::WholeFile;
 /// What is on record.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Shared {
-    /// Sysctls as they were; empty: the host forwarded before.
+    /// Sysctls as they were, each as it was found first; what is missing here was never changed.
     before: Vec<(SysctlKey, String)>,
     /// The keepers of the labs that need it.
     users: Vec<KeeperId>,
     /// By what it is known whether the network is still there.
     #[serde(default)]
     trace: Vec<u8>,
+}
+
+impl Shared {
+    fn has(&self, key: &SysctlKey) -> bool {
+        self.before.iter().any(|(it, _)| it == key)
+    }
 }
 
 /// Where the files are, whatever the directory of records: a host is one for all of them. Only where
@@ -48,27 +54,29 @@ pub(crate) fn own() -> io::Result<OwnedFd> {
     File::open("/proc/self/ns/net").map(OwnedFd::from)
 }
 
-/// Lets a host forward, for a lab.
-pub(crate) fn acquire(home: &Home, host: &OwnedFd, keeper: &Process) -> Result<(), Error> {
+/// Lets a host forward, for a lab: IPv4, and by the interfaces whose switches are `through`, IPv6.
+pub(crate) fn acquire(home: &Home, host: &OwnedFd, keeper: &Process, through: &[SysctlKey]) -> Result<(), Error> {
     forget_ended(home);
     let Some(path) = file_of(home, host, true)? else { return Ok(()) };
     let Some(file) = Locked::open(&path, true)? else { return Ok(()) };
     let mut shared = file.read()?.unwrap_or_default();
     shared.trace = Trace::of(host.as_fd()).map(|trace| trace.to_bytes()).unwrap_or_default();
     shared.users.retain(|user| lives(*user));
-    if shared.before.is_empty() {
-        shared.before = settings(host)?;
+    let ipv4 = Family::Ipv4.forwarding_key();
+    if !shared.has(&ipv4) {
+        shared.before.extend(settings(host)?);
     }
+    let off = read(host, through)?.into_iter().filter(|(_, value)| value == "0");
+    let off: Vec<(SysctlKey, String)> = off.collect();
+    shared.before.extend(off.iter().filter(|(key, _)| !shared.has(key)).cloned().collect::<Vec<_>>());
     let own = KeeperId::of(keeper);
     if !shared.users.contains(&own) {
         shared.users.push(own);
     }
     // First: whatever happens from here on, somebody sets it back.
     file.write(&shared)?;
-    if shared.before.iter().any(|(key, _)| *key == Family::Ipv4.forwarding_key()) {
-        set(host, &[(Family::Ipv4.forwarding_key(), "1".to_owned())])?;
-    }
-    Ok(())
+    let on = shared.has(&ipv4).then_some(ipv4).into_iter().chain(off.into_iter().map(|(key, _)| key));
+    set(host, &on.map(|key| (key, "1".to_owned())).collect::<Vec<_>>())
 }
 
 /// Removes the records of networks that have ended, as far as the kernel tells (since Linux 6.18), and their labs with
@@ -158,19 +166,16 @@ fn path_of(home: &Home, cookie: u64, make: bool) -> Result<Option<PathBuf>, Erro
     }
 }
 
-/// All that switching forwarding on changes (`inet_forward_change()` of Linux), as it is; nothing where the
+/// All that switching forwarding of IPv4 on changes (`inet_forward_change()` of Linux), as it is; nothing where the
 /// host forwards.
 fn settings(host: &OwnedFd) -> Result<Vec<(SysctlKey, String)>, Error> {
-    let Some(name) = name() else { return Ok(Vec::new()) };
-    let mut world = World::new(Realm::host());
-    world.adopt(name.clone(), host.try_clone().context(|| "look at the host's network".to_owned())?)?;
     let forwarding = Family::Ipv4.forwarding_key();
-    let state = world.observe(&BTreeMap::from([(name.clone(), BTreeSet::from([forwarding.clone()]))]))?;
-    let space = state.namespaces.get(&name);
-    if space.and_then(|space| space.sysctls.get(&forwarding)).is_none_or(|value| value != "0") {
+    if read(host, std::slice::from_ref(&forwarding))?.iter().all(|(_, value)| value != "0") {
         return Ok(Vec::new());
     }
-    let devices = space.into_iter().flat_map(|space| space.links.keys());
+    let Some((name, mut world)) = world(host)? else { return Ok(Vec::new()) };
+    let state = world.observe(&BTreeMap::new())?;
+    let devices = state.namespaces.get(&name).into_iter().flat_map(|space| space.links.keys());
     let mut keys = vec![forwarding];
     keys.extend("net.ipv4.conf.all.accept_redirects".parse::<SysctlKey>().ok());
     keys.extend("net.ipv4.conf.default.forwarding".parse::<SysctlKey>().ok());
@@ -178,17 +183,27 @@ fn settings(host: &OwnedFd) -> Result<Vec<(SysctlKey, String)>, Error> {
         // A point in a name is written as a slash.
         format!("net.ipv4.conf.{}.forwarding", dev.as_str().replace('.', "/")).parse::<SysctlKey>().ok()
     }));
-    let asked = BTreeMap::from([(name.clone(), keys.iter().cloned().collect())]);
-    let mut state = world.observe(&asked)?;
-    let mut values = state.namespaces.remove(&name).map(|space| space.sysctls).unwrap_or_default();
     // In this order they are set back: the first one resets the others.
-    Ok(keys.into_iter().filter_map(|key| values.remove(&key).map(|value| (key, value))).collect())
+    read(host, &keys)
+}
+
+/// The values of sysctls in their order, without those that there are none of.
+fn read(host: &OwnedFd, keys: &[SysctlKey]) -> Result<Vec<(SysctlKey, String)>, Error> {
+    let Some((name, mut world)) = world(host)?.filter(|_| !keys.is_empty()) else { return Ok(Vec::new()) };
+    let mut state = world.observe(&BTreeMap::from([(name.clone(), keys.iter().cloned().collect())]))?;
+    let mut values = state.namespaces.remove(&name).map(|space| space.sysctls).unwrap_or_default();
+    Ok(keys.iter().filter_map(|key| values.remove_entry(key)).collect())
+}
+
+fn world(host: &OwnedFd) -> Result<Option<(NsName, World)>, Error> {
+    let Some(name) = name() else { return Ok(None) };
+    let mut world = World::new(Realm::host());
+    world.adopt(name.clone(), host.try_clone().context(|| "look at the host's network".to_owned())?)?;
+    Ok(Some((name, world)))
 }
 
 fn set(host: &OwnedFd, values: &[(SysctlKey, String)]) -> Result<(), Error> {
-    let Some(name) = name().filter(|_| !values.is_empty()) else { return Ok(()) };
-    let mut world = World::new(Realm::host());
-    world.adopt(name.clone(), host.try_clone().context(|| "look at the host's network".to_owned())?)?;
+    let Some((name, mut world)) = world(host)?.filter(|_| !values.is_empty()) else { return Ok(()) };
     for (key, value) in values {
         let op = Op::SetSysctl { ns: name.clone(), key: key.clone(), value: value.clone() };
         match world.apply(&[op], &mut |_| {}) {

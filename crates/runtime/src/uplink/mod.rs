@@ -8,19 +8,20 @@
 
 pub(crate) mod host;
 mod kernel;
+mod outside;
 mod pasta;
 mod resolver;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use hopyard_kernel::{Process, World};
 use hopyard_model::{Lab, Node, Problem};
-use hopyard_net::{Endpoint, Family, IfName, IpNet, Ipv4Net, LinkKind, NetState, NsName, Op};
+use hopyard_net::{Endpoint, Family, IfName, IpNet, Ipv4Net, Ipv6Net, LinkKind, NetState, NsName, Op, SysctlKey};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext};
@@ -53,7 +54,7 @@ pub enum UplinkError {
     #[error("no addresses are left for a way out of the lab: the host uses all of {pool}")]
     NoAddresses {
         /// Where they are chosen from.
-        pool: Ipv4Net,
+        pool: IpNet,
     },
     /// The record of what the host had before cannot be understood.
     #[error("{}, which has the host's settings from before its labs, cannot be read: {why}", .path.display())]
@@ -83,7 +84,7 @@ pub enum HostStep {
         /// Its name.
         table: String,
         /// The addresses that nobody outside knows.
-        from: Ipv4Net,
+        from: Vec<IpNet>,
     },
     /// A program that runs as long as the lab.
     Pasta {
@@ -104,10 +105,17 @@ impl fmt::Display for HostStep {
                     &line.replace(&format!("ip -n {host} "), "ip ").replace(&format!("ip netns exec {host} "), ""),
                 )
             }
-            HostStep::Masquerade { table, from } => write!(
-                f,
-                "nft -i 'table inet {table} {{ flags owner; chain postrouting {{ type nat hook postrouting priority 100; ip saddr {from} masquerade; }}; }}'"
-            ),
+            HostStep::Masquerade { table, from } => {
+                write!(
+                    f,
+                    "nft -i 'table inet {table} {{ flags owner; chain postrouting {{ type nat hook postrouting priority 100;"
+                )?;
+                for net in from {
+                    let family = if net.addr().is_ipv4() { "ip" } else { "ip6" };
+                    write!(f, " {family} saddr {net} masquerade;")?;
+                }
+                f.write_str(" }; }'")
+            }
             HostStep::Pasta { node, args } => {
                 write!(f, "pasta {} --netns {node}", args.join(" "))
             }
@@ -121,15 +129,22 @@ impl Serialize for HostStep {
     }
 }
 
-/// Addresses that are for tests of networks (RFC 2544), which hardly anybody uses for anything else.
-const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15);
+/// Where the network between a node and the host is chosen from, and how large it is: of IPv4 addresses for tests of
+/// networks (RFC 2544), which hardly anybody uses for anything else; of IPv6 a unique local prefix (RFC 4193), "hopup" in
+/// ASCII, and in it the size of a network that `pasta` knows no other of.
+fn pool(family: Family) -> (IpNet, u8) {
+    match family {
+        Family::Ipv4 => (IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15)), 30),
+        Family::Ipv6 => (IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfd68, 0x6f70, 0x7570, 0, 0, 0, 0, 0), 48)), 64),
+    }
+}
 
 /// One way out.
 #[derive(Clone, Debug)]
 pub(crate) struct Uplink {
     pub(crate) node: NsName,
-    /// The network between node and host; the host has the first address, the node the second.
-    pub(crate) net: Ipv4Net,
+    /// The networks between node and host, one of a family, IPv4 first; the host has the first address, the node the second.
+    pub(crate) nets: Vec<IpNet>,
     /// The interface of the host. Not for `pasta`.
     pub(crate) dev: IfName,
 }
@@ -137,20 +152,23 @@ pub(crate) struct Uplink {
 impl Uplink {
     /// One that is on record; its interface is not.
     fn of_record(it: &Connected) -> Self {
-        Uplink { node: it.node.clone(), net: it.net, dev: IfName::LO }
+        Uplink { node: it.node.clone(), nets: it.nets.clone(), dev: IfName::LO }
     }
 
-    pub(crate) fn host_address(&self) -> Ipv4Net {
-        self.nth(1)
+    pub(crate) fn host_addresses(&self) -> impl Iterator<Item = IpNet> {
+        self.nets.iter().map(|net| nth(*net, 1))
     }
 
-    pub(crate) fn node_address(&self) -> Ipv4Net {
-        self.nth(2)
+    pub(crate) fn node_addresses(&self) -> impl Iterator<Item = IpNet> {
+        self.nets.iter().map(|net| nth(*net, 2))
     }
 
-    fn nth(&self, at: u32) -> Ipv4Net {
-        let addr = Ipv4Addr::from_bits(self.net.network().to_bits() + at);
-        Ipv4Net::new(addr, self.net.prefix_len()).unwrap_or(self.net)
+    pub(crate) fn families(&self) -> BTreeSet<Family> {
+        self.nets.iter().map(|net| Family::of(net.addr())).collect()
+    }
+
+    fn has_ipv6(&self) -> bool {
+        self.families().contains(&Family::Ipv6)
     }
 
     /// The table on the host.
@@ -159,11 +177,22 @@ impl Uplink {
     }
 }
 
+/// An address of a network, with the length of its prefix.
+fn nth(net: IpNet, at: u32) -> IpNet {
+    let addr = match net.network() {
+        IpAddr::V4(addr) => Ipv4Addr::from_bits(addr.to_bits() + at).into(),
+        IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() + u128::from(at)).into(),
+    };
+    IpNet::new(addr, net.prefix_len()).unwrap_or(net)
+}
+
 /// What is on record of one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Connected {
     pub(crate) node: NsName,
-    pub(crate) net: Ipv4Net,
+    /// Missing in a record of before there was IPv6: then it is made anew.
+    #[serde(default)]
+    pub(crate) nets: Vec<IpNet>,
     /// The number by which the keeper holds the socket that owns the host's table.
     pub(crate) held: Option<u32>,
 }
@@ -202,8 +231,24 @@ fn name() -> Option<IfName> {
 pub(crate) struct Found {
     /// The nodes that have such an interface, whatever its state.
     present: BTreeSet<NsName>,
-    /// Those in which it is as it was made, as far as that is seen from inside, and its addresses.
-    whole: BTreeMap<NsName, BTreeSet<IpNet>>,
+    /// Those in which it is as it was made, as far as that is seen from inside.
+    whole: BTreeMap<NsName, Whole>,
+}
+
+/// A way out as it was found in a node.
+#[derive(Debug, Default)]
+struct Whole {
+    addresses: BTreeSet<IpNet>,
+    /// The families that have a default route.
+    led: BTreeSet<Family>,
+}
+
+impl Whole {
+    /// Is it the one that is on record?
+    fn is(&self, uplink: &Uplink) -> bool {
+        uplink.node_addresses().all(|address| self.addresses.contains(&address))
+            && uplink.families().is_subset(&self.led)
+    }
 }
 
 /// Takes the ways out away from a state that was found, and says which nodes had one.
@@ -221,13 +266,14 @@ pub(crate) fn strip(found: &mut NetState, wanted: &NetState) -> Found {
             continue;
         }
         // The kernel takes it away when the interface is set down, and does not give it back.
-        let is_led = state.routes.keys().any(|key| key.prefix == Family::Ipv4.default_prefix());
+        let is_led = |family: &Family| state.routes.keys().any(|key| key.prefix == family.default_prefix());
+        let led: BTreeSet<Family> = Family::BOTH.into_iter().filter(is_led).collect();
         let Some(link) = state.links.remove(&dev) else { continue };
         state.routes.retain(|_, route| route.next_hops().iter().all(|hop| hop.dev != dev));
         state.neighbours.retain(|(on, _), _| *on != dev);
         ways.present.insert(ns.clone());
-        if link.up && is_led && !link.addresses.is_empty() {
-            ways.whole.insert(ns.clone(), link.addresses.iter().copied().collect());
+        if link.up && !led.is_empty() && !link.addresses.is_empty() {
+            ways.whole.insert(ns.clone(), Whole { addresses: link.addresses.iter().copied().collect(), led });
         }
     }
     ways
@@ -244,6 +290,8 @@ pub(crate) struct Plan {
     shown: Vec<HostStep>,
     /// What the host must be told, whatever the number of ways out.
     host: Vec<HostStep>,
+    /// The switches of interfaces that must be on for IPv6, where the host does not forward it; some are already.
+    through: Vec<SysctlKey>,
     /// Those that are made.
     uplinks: Vec<(Uplink, Vec<HostStep>)>,
     pub(crate) warnings: Vec<Problem>,
@@ -262,6 +310,53 @@ impl Plan {
     }
 }
 
+/// What a lab asks for, and what it has on record.
+struct Asked<'l> {
+    lab: &'l Lab,
+    /// The nodes that have a way out.
+    nodes: BTreeSet<NsName>,
+    /// Those of them that have IPv6.
+    with_ipv6: BTreeSet<NsName>,
+    connected: Vec<Connected>,
+}
+
+impl Asked<'_> {
+    /// The families that a new way out of a node gets, of those that there is one for.
+    fn families(&self, node: &NsName, given: &BTreeSet<Family>) -> BTreeSet<Family> {
+        let mut families = given.clone();
+        families.retain(|family| self.takes(node, *family));
+        families
+    }
+
+    fn takes(&self, node: &NsName, family: Family) -> bool {
+        family == Family::Ipv4 || self.with_ipv6.contains(node)
+    }
+
+    /// Has one all that it shall have? A family that the host has lost may come back; one that it refuses must go.
+    fn suffices(&self, uplink: &Uplink, given: &BTreeSet<Family>, refused: Option<Family>) -> bool {
+        let has = uplink.families();
+        let may_have = |family: &Family| Some(*family) != refused && self.takes(&uplink.node, *family);
+        self.families(&uplink.node, given).is_subset(&has) && has.iter().all(may_have)
+    }
+
+    fn on_record(&self, node: &NsName) -> Option<Uplink> {
+        self.connected.iter().find(|it| it.node == *node).map(Uplink::of_record)
+    }
+
+    fn node(&self, name: &NsName) -> Option<&Node> {
+        self.lab.nodes().iter().find(|node| node.name == *name)
+    }
+}
+
+/// Has a node IPv6? One that is linked to nothing has nothing to tell.
+fn has_ipv6(lab: &Lab, state: &NetState, node: &NsName) -> bool {
+    let links = state.namespaces.get(node).into_iter().flat_map(|space| &space.links);
+    let (own, others): (Vec<_>, Vec<_>) = links.partition(|(dev, _)| **dev == IfName::LO);
+    let addresses = own.iter().chain(&others).flat_map(|(_, link)| &link.addresses);
+    let any = addresses.into_iter().any(|net| matches!(net, IpNet::V6(net) if !net.addr().is_loopback()));
+    any || others.is_empty() && lab.addressing().pool(Family::Ipv6).is_some()
+}
+
 /// Compares what a lab shall have with what was found in its nodes, with what is on record in its directory,
 /// and with the host's network as it is.
 pub(crate) fn plan(
@@ -272,22 +367,26 @@ pub(crate) fn plan(
     found: &Found,
     host: io::Result<OwnedFd>,
 ) -> Result<Plan, Error> {
-    let wanted = wanted(lab);
     let mut plan = Plan::default();
-    plan.stay.extend(found.whole.keys().filter(|node| wanted.contains(*node)).cloned());
-    let taken: Vec<Ipv4Net> = prefixes(state).collect();
-    if home.is_privileged() && !wanted.is_empty() {
-        let host = host.context(|| "open the host's network namespace".to_owned())?;
-        let connected = read(dir)?;
-        let on_record = |node: &NsName| connected.iter().find(|it| it.node == *node);
-        let is_ours = |node: &NsName| {
-            let address = on_record(node).map(|it| Uplink::of_record(it).node_address().into());
-            address.is_some_and(|address| found.whole.get(node).is_some_and(|there| there.contains(&address)))
-        };
-        plan.stay.retain(is_ours);
-        kernel::plan(lab, &wanted, &connected, taken, host, &mut plan)?;
-    } else {
-        pasta::plan(lab, &(&wanted - &plan.stay), taken, &mut plan)?;
+    let asked = Asked {
+        lab,
+        nodes: wanted(lab),
+        with_ipv6: wanted(lab).into_iter().filter(|node| has_ipv6(lab, state, node)).collect(),
+        connected: read(dir)?,
+    };
+    let is_ours = |node: &NsName| {
+        let is_there = |it: &Uplink| !it.nets.is_empty() && found.whole.get(node).is_some_and(|there| there.is(it));
+        asked.on_record(node).as_ref().is_some_and(is_there)
+    };
+    plan.stay.extend(asked.nodes.iter().filter(|node| is_ours(node)).cloned());
+    let taken: Vec<IpNet> = prefixes(state).collect();
+    if !asked.nodes.is_empty() {
+        if home.is_privileged() {
+            let host = host.context(|| "open the host's network namespace".to_owned())?;
+            kernel::plan(&asked, taken, host, &mut plan)?;
+        } else {
+            pasta::plan(&asked, taken, &mut plan)?;
+        }
     }
     let (Some(dev), Some(host)) = (name(), kernel::host_name(lab)) else { return Ok(plan) };
     for node in found.present.difference(&plan.stay) {
@@ -313,14 +412,14 @@ pub(crate) fn connect(
     }
     if home.is_privileged() {
         let host = host::of_keeper(keeper).context(|| "open the host's network namespace".to_owned())?;
-        host::acquire(home, &host, keeper)?;
+        host::acquire(home, &host, keeper, &plan.through)?;
     }
     let mut connected = read(dir)?;
     for (uplink, steps) in &plan.uplinks {
         let Some(node) = lab.get(&uplink.node) else { continue };
         connected.retain(|it| it.node != uplink.node);
         let mut note = |held: Option<u32>| {
-            connected.push(Connected { node: uplink.node.clone(), net: uplink.net, held });
+            connected.push(Connected { node: uplink.node.clone(), nets: uplink.nets.clone(), held });
             write_json(dir, FILE, FILE_NEW, &connected)
         };
         if home.is_privileged() {
@@ -363,12 +462,15 @@ pub(crate) fn disconnect(
 /// The resolvers that a lab asks: the host's, as far as they can be reached.
 pub(crate) fn resolvers(home: &Home, dir: &Path, wanted: bool) -> Result<Vec<IpAddr>, Error> {
     let connected = read(dir)?;
-    match connected.first() {
-        _ if !wanted => Ok(Vec::new()),
-        // `pasta` hands on what is asked of it, also to a resolver that only the host reaches.
-        Some(first) if !home.is_privileged() => Ok(vec![Uplink::of_record(first).host_address().addr().into()]),
-        _ => Ok(resolver::reachable()),
+    if !wanted {
+        return Ok(Vec::new());
     }
+    if let Some(first) = connected.first()
+        && !home.is_privileged()
+    {
+        return Ok(pasta::resolvers(&Uplink::of_record(first)));
+    }
+    Ok(resolver::reachable(connected.iter().any(|it| Uplink::of_record(it).has_ipv6())))
 }
 
 /// That no name can be resolved.
@@ -381,33 +483,42 @@ pub(crate) fn no_resolver(lab: &Lab) -> Option<Problem> {
     ))
 }
 
-/// The prefixes of IPv4 that a network uses.
-fn prefixes(state: &NetState) -> impl Iterator<Item = Ipv4Net> {
+/// The prefixes that a network uses.
+fn prefixes(state: &NetState) -> impl Iterator<Item = IpNet> {
     let of_space = |space: &hopyard_net::NsState| {
         let addresses = space.links.values().flat_map(|link| link.addresses.iter().copied());
         let routes = space.routes.keys().map(|key| key.prefix);
         addresses.chain(routes).collect::<Vec<_>>()
     };
-    state.namespaces.values().flat_map(of_space).filter_map(|net| match net {
-        // A default route is no use of every address.
-        IpNet::V4(net) if net.prefix_len() > 0 => Some(net),
-        _ => None,
-    })
+    state.namespaces.values().flat_map(of_space)
 }
 
-/// A network of four addresses that nobody uses, beginning where the names say.
-fn choose(lab: &Lab, node: &NsName, taken: &mut Vec<Ipv4Net>) -> Result<Ipv4Net, Error> {
-    const PREFIX: u8 = 30;
-    let blocks = 1_u64 << (PREFIX - POOL.prefix_len());
+/// A network that nobody uses, beginning where the names say.
+fn choose(lab: &Lab, node: &NsName, family: Family, taken: &mut Vec<IpNet>) -> Result<IpNet, Error> {
+    let (pool, length) = pool(family);
+    let blocks = 1_u64 << (length - pool.prefix_len());
     let first = hopyard_model::stable_hash(format!("{} {node}", lab.name()).as_bytes()) % blocks;
+    let is_used = |net: &IpNet, other: &IpNet| match other {
+        // A default route is no use of every address.
+        IpNet::V4(other) if other.prefix_len() == 0 => false,
+        // Nor is a route for all addresses of this kind (fd00::/8), which many hosts have.
+        IpNet::V6(other) if other.prefix_len() < pool.prefix_len() => false,
+        other => other.contains(&net.network()) || net.contains(&other.network()),
+    };
     for at in 0..blocks {
-        let block = u32::try_from((first + at) % blocks).unwrap_or_default();
-        let addr = Ipv4Addr::from_bits(POOL.network().to_bits() + (block << (32 - PREFIX)));
-        let Ok(net) = Ipv4Net::new(addr, PREFIX) else { continue };
-        if taken.iter().all(|other| !other.contains(&net.network()) && !net.contains(&other.network())) {
+        let block = (first + at) % blocks;
+        let addr = match pool.network() {
+            IpAddr::V4(addr) => {
+                let block = u32::try_from(block).unwrap_or_default();
+                Ipv4Addr::from_bits(addr.to_bits() + (block << (32 - length))).into()
+            }
+            IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() + (u128::from(block) << (128 - length))).into(),
+        };
+        let Ok(net) = IpNet::new(addr, length) else { continue };
+        if !taken.iter().any(|other| is_used(&net, other)) {
             taken.push(net);
             return Ok(net);
         }
     }
-    Err(UplinkError::NoAddresses { pool: POOL }.into())
+    Err(UplinkError::NoAddresses { pool }.into())
 }

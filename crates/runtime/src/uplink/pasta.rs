@@ -1,15 +1,15 @@
 //! An ordinary user's way out: `pasta` (<https://passt.top>), which carries connections between an
 //! interface of the node and ordinary sockets of the host.
 
-use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use hopyard_kernel::{Process, helper};
-use hopyard_model::{Lab, Node};
-use hopyard_net::{IfName, Ipv4Net, NsName};
+use hopyard_kernel::{Process, Realm, SnapshotScope, World, helper};
+use hopyard_model::Node;
+use hopyard_net::{Family, IfName, IpNet};
 
-use super::{HostStep, Plan, Uplink, UplinkError, choose, host, resolver};
+use super::{Asked, HostStep, Plan, Uplink, UplinkError, choose, host, outside, resolver};
 use crate::error::{Error, IoContext};
 
 const TUN: &str = "/dev/net/tun";
@@ -36,14 +36,27 @@ pub fn readiness() -> Readiness {
     }
 }
 
-pub(super) fn plan(
-    lab: &Lab,
-    missing: &BTreeSet<NsName>,
-    mut taken: Vec<Ipv4Net>,
-    plan: &mut Plan,
-) -> Result<(), Error> {
-    for node in missing {
-        let uplink = Uplink { node: node.clone(), net: choose(lab, node, &mut taken)?, dev: IfName::LO };
+pub(super) fn plan(asked: &Asked<'_>, mut taken: Vec<IpNet>, plan: &mut Plan) -> Result<(), Error> {
+    // Its sockets are those of this process, whatever network the lab came from.
+    let own = host::own().context(|| "look at the host's network".to_owned())?;
+    let Some(host) = super::kernel::host_name(asked.lab) else { return Ok(()) };
+    let mut world = World::new(Realm::host());
+    world.adopt(host.clone(), own)?;
+    let seen = world.snapshot(&SnapshotScope::default())?.nodes.remove(&host).unwrap_or_default();
+    let given = outside::carried(&seen);
+    for node in &asked.nodes {
+        let on_record = asked.on_record(node).filter(|_| plan.stay.contains(node));
+        if on_record.is_some_and(|uplink| asked.suffices(&uplink, &given, None)) {
+            continue;
+        }
+        plan.stay.remove(node);
+        let mut families = asked.families(node, &given);
+        if families.is_empty() {
+            // It says itself what is missing.
+            families.insert(Family::Ipv4);
+        }
+        let nets = families.into_iter().map(|family| choose(asked.lab, node, family, &mut taken));
+        let uplink = Uplink { node: node.clone(), nets: nets.collect::<Result<_, _>>()?, dev: IfName::LO };
         let step = HostStep::Pasta { node: node.clone(), args: args(&uplink) };
         plan.uplinks.push((uplink, vec![step]));
     }
@@ -51,21 +64,40 @@ pub(super) fn plan(
 }
 
 fn args(uplink: &Uplink) -> Vec<String> {
-    let gateway = uplink.host_address().addr().to_string();
-    let address = uplink.node_address();
-    let mut args = vec!["--config-net", "--ns-ifname", Node::UPLINK, "--ipv4-only"];
-    // No port of the host is a port of the node or the other way round, and the gateway is not the host.
-    args.extend(["-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw"]);
-    let mut args: Vec<String> = args.into_iter().map(str::to_owned).collect();
-    let given = [
-        ("--address", address.addr().to_string()),
-        ("--netmask", address.prefix_len().to_string()),
-        ("--gateway", gateway.clone()),
-    ];
-    args.extend(given.into_iter().flat_map(|(key, value)| [key.to_owned(), value]));
-    // What is asked of the gateway it asks the first resolver of /etc/resolv.conf.
-    args.extend(["--dns-forward".to_owned(), gateway]);
+    let mut args: Vec<String> = ["--config-net", "--ns-ifname", Node::UPLINK].map(str::to_owned).into();
+    match uplink.nets.as_slice() {
+        [IpNet::V4(_)] => args.push("--ipv4-only".to_owned()),
+        [IpNet::V6(_)] => args.push("--ipv6-only".to_owned()),
+        _ => {}
+    }
+    // No port of the host is a port of the node or the other way round, and the gateway is not the host. Whom the node sends
+    // to is said here, and by no router advertisement.
+    args.extend(["-t", "none", "-u", "none", "-T", "none", "-U", "none", "--no-map-gw", "--no-ra"].map(str::to_owned));
+    for (address, gateway) in uplink.node_addresses().zip(uplink.host_addresses()) {
+        args.extend(["--address".to_owned(), address.addr().to_string()]);
+        if address.addr().is_ipv4() {
+            args.extend(["--netmask".to_owned(), address.prefix_len().to_string()]);
+        }
+        args.extend(["--gateway".to_owned(), gateway.addr().to_string()]);
+        // What is asked of the gateway it asks the first resolver of that family in /etc/resolv.conf.
+        args.extend(["--dns-forward".to_owned(), gateway.addr().to_string()]);
+    }
     args
+}
+
+/// The gateways that a resolver of the host answers behind, in the host's order; they hand on what is asked of them, also
+/// to one that only the host reaches.
+pub(super) fn resolvers(uplink: &Uplink) -> Vec<IpAddr> {
+    let mut families: Vec<Family> = resolver::of_host().into_iter().map(Family::of).collect();
+    families.push(Family::Ipv4);
+    let gateway = |family: Family| uplink.host_addresses().map(|it| it.addr()).find(|addr| Family::of(*addr) == family);
+    let mut gateways = Vec::new();
+    for gateway in families.into_iter().filter_map(gateway) {
+        if !gateways.contains(&gateway) {
+            gateways.push(gateway);
+        }
+    }
+    gateways
 }
 
 /// Starts it among the processes of the lab, and waits until it is ready.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::IpAddr;
 
+use super::outside::is_link_local;
+
 /// Where systemd-resolved writes the resolvers that it asks itself.
 const UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
 /// The most that a resolver library asks (`MAXNS`, resolv.conf(5)).
@@ -13,13 +15,16 @@ pub(super) fn of_host() -> Vec<IpAddr> {
     servers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
 }
 
-/// Those that can be reached from another network: of a resolver on the host itself those that it asks.
-pub(super) fn reachable() -> Vec<IpAddr> {
-    let by_ipv4 = |list: Vec<IpAddr>| -> Vec<IpAddr> {
-        list.into_iter().filter(|addr| addr.is_ipv4() && !addr.is_loopback()).take(MOST).collect()
-    };
-    let own = by_ipv4(of_host());
-    if own.is_empty() { by_ipv4(servers(&fs::read_to_string(UPSTREAM).unwrap_or_default())) } else { own }
+/// Those that can be reached from another network, by IPv6 where there is a way out by it: of a resolver on the host
+/// itself those that it asks.
+pub(super) fn reachable(by_ipv6: bool) -> Vec<IpAddr> {
+    let own = within_reach(of_host(), by_ipv6);
+    if own.is_empty() { within_reach(servers(&fs::read_to_string(UPSTREAM).unwrap_or_default()), by_ipv6) } else { own }
+}
+
+fn within_reach(list: Vec<IpAddr>, by_ipv6: bool) -> Vec<IpAddr> {
+    let reached = |addr: &IpAddr| !addr.is_loopback() && !is_link_local(*addr) && (by_ipv6 || addr.is_ipv4());
+    list.into_iter().filter(reached).take(MOST).collect()
 }
 
 fn servers(text: &str) -> Vec<IpAddr> {
@@ -38,5 +43,13 @@ mod tests {
     fn only_lines_of_servers_count() {
         let text = "# nameserver 9.9.9.9\nnameserver 127.0.0.53\nsearch nameserver\n nameserver 192.0.2.1 x\nnameserver fe80::1%eth0\n";
         assert_eq!(servers(text), ["127.0.0.53".parse::<IpAddr>().unwrap(), "192.0.2.1".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_resolver_is_named_where_there_is_a_way_to_it() {
+        let list: Vec<IpAddr> =
+            ["::1", "2001:db8::53", "fe80::1", "127.0.0.53", "192.0.2.1"].map(|addr| addr.parse().unwrap()).into();
+        assert_eq!(within_reach(list.clone(), true), [list[1], list[4]]);
+        assert_eq!(within_reach(list.clone(), false), [list[4]]);
     }
 }

@@ -14,7 +14,7 @@ use hopyard_kernel::{Errno, KernelError, Realm, SnapshotScope, World, pin};
 use hopyard_net::{NsName, Snapshot};
 
 use super::recorded::read_all;
-use super::{Fixed, Prepared, Report, fix, look_into, question};
+use super::{Fixed, Prepared, Report, Sending, fix, look_into, question};
 use crate::error::{Error, IoContext};
 use crate::ns::{EntryName, Names, NsError};
 
@@ -168,6 +168,7 @@ impl Elsewhere {
     }
 
     /// Looks into it, as [`why`](super::why) does for a lab. `snapshot` is what [`read`](Self::read) has read.
+    /// `probing`: where a packet may go that `sending` says is sent.
     ///
     /// # Errors
     /// A namespace cannot be read, or no packet sent.
@@ -178,6 +179,7 @@ impl Elsewhere {
         packet: Packet,
         wanted: Option<NsName>,
         probing: Probing,
+        sending: Sending,
     ) -> Result<Report, Error> {
         let inside = self.places.get(from) != Some(&Place::Host) && wanted.is_some();
         let query = question(from.clone(), packet, wanted);
@@ -186,9 +188,9 @@ impl Elsewhere {
             Probing::Inside => inside,
             Probing::Always => true,
         };
-        let prepared = may.then(|| Prepared::start(&query.packet));
+        let prepared = sending.prepare(&query.packet).filter(|_| may);
         let probe = |verdict: &Verdict| prepared.filter(|_| probing == Probing::Always || !leaves(verdict));
-        look_into(&mut self.world, snapshot, query, probe, |_| Ok(Vec::new()))
+        look_into(&mut self.world, snapshot, query, probe)
     }
 
     /// Makes the changes that a report names, asks again with a packet, and takes them back if that is not
@@ -205,9 +207,9 @@ impl Elsewhere {
         fix::make(&mut self.world, report, |world| {
             let Query { from, packet, wanted } = report.query.clone();
             let query = question(from, Packet { src: None, ..packet }, wanted);
-            let prepared = Prepared::start(&query.packet);
+            let prepared = Prepared::start(&query.packet, true);
             let snapshot = world.snapshot(&SnapshotScope::default())?;
-            look_into(world, snapshot, query, |_| Some(prepared), |_| Ok(Vec::new()))
+            look_into(world, snapshot, query, |_| Some(prepared))
         })
     }
 

@@ -6,7 +6,7 @@ use hopyard_explain::{Edit, Outcome, Packet, Query};
 use hopyard_kernel::World;
 use hopyard_net::{NsName, Op, SysctlKey};
 
-use super::{Report, why};
+use super::{Report, Sending, why};
 use crate::error::Error;
 use crate::home::Home;
 use crate::running::Running;
@@ -36,7 +36,7 @@ pub fn fix(home: &Home, running: &Running, report: &Report) -> Result<Fixed, Err
     let mut world = running.world()?;
     make(&mut world, report, |_| {
         let Query { from, packet, wanted } = report.query.clone();
-        why(running, from.as_str(), Packet { src: None, ..packet }, wanted, true)
+        why(running, from.as_str(), Packet { src: None, ..packet }, wanted, Sending::Probe)
     })
 }
 

@@ -2,19 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, OwnedFd};
 
 use hopyard_explain::{Outcome, Packet, Protocol, Query, Reason, Verdict, Walk};
 use hopyard_kernel::counters::{Counted, Counters};
 use hopyard_kernel::drops::{Beginning, DropWatch};
-use hopyard_kernel::tap::{Mark, Sight, Sighting, Tap};
-use hopyard_kernel::{KernelError, Part, World, close_together};
-use hopyard_net::{FibAction, IfName, LinkKind, MacAddr, NsName, Snapshot};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use hopyard_kernel::tap::{Mark, Sight, Sighting};
+use hopyard_kernel::{KernelError, Part, World};
+use hopyard_net::{FibAction, IfName, MacAddr, NsName, Snapshot};
 
 use super::Disagreement;
-use super::witness::{self, Lost, Traced, Witnesses};
+use super::volley::{Range, Shot};
+use super::witness::{self, Asked, Lost, Traced};
 use crate::error::{Error, IoContext};
 
 /// What was seen of a probe.
@@ -73,13 +72,6 @@ pub struct Passing {
     pub went: Option<u8>,
 }
 
-/// As long as less was seen than the model expects, so long is waited for more: a packet may have to
-/// wait a second for a neighbour that was asked for in vain before, and the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// If all was seen that it expects, so long for what it does not. A packet takes microseconds; who
-/// cannot find a neighbour gives up after three seconds, which nobody needs to wait for.
-const QUIET: Duration = Duration::from_millis(250);
-
 impl Seen {
     /// What was seen at a node.
     pub fn at(&self, node: &NsName) -> SeenAt {
@@ -105,28 +97,19 @@ impl Seen {
 pub(crate) struct Prepared {
     /// What no other probe has.
     token: [u8; 8],
-    /// `None`: for which reason the kernel drops it does not matter.
-    watch: Option<Beginning>,
+    /// For which reason the kernel drops it.
+    watch: Beginning,
+    /// Are the firewalls asked?
+    pub(super) trace: bool,
 }
 
 impl Prepared {
-    pub(super) fn start(packet: &Packet) -> Self {
-        let Prepared { token, .. } = Prepared::plain();
-        Prepared { token, watch: Some(DropWatch::begin_beside(mark(packet, packet, token))) }
-    }
-
-    /// Is it also seen for which reason the kernel drops it?
-    pub(super) fn is_watched(&self) -> bool {
-        self.watch.is_some()
-    }
-
-    /// One of many, of which only what becomes of them matters.
-    pub(crate) fn plain() -> Self {
+    pub(super) fn start(packet: &Packet, trace: bool) -> Self {
         let salt = [crate::ping::salt(), crate::ping::salt().rotate_left(16)].map(u32::to_be_bytes);
         let mut token = [0; 8];
         token[..4].copy_from_slice(&salt[0]);
         token[4..].copy_from_slice(&salt[1]);
-        Prepared { token, watch: None }
+        Prepared { token, watch: DropWatch::begin_beside(mark(packet, packet, token)), trace }
     }
 }
 
@@ -139,86 +122,24 @@ pub(super) fn probe(
     target: Option<&NsName>,
     prepared: Prepared,
 ) -> Result<Seen, Error> {
-    let Prepared { token, watch } = prepared;
-    // As it is when it leaves: on its way it may have become smaller.
-    let src = verdict.there.hops.first().and_then(|hop| hop.routed.src);
-    let packet = Packet { src, ..query.packet };
-    let mark = mark(&packet, &verdict.there.packet, token);
-    let nodes: Vec<NsName> = watched(snapshot, query, verdict).into_iter().collect();
+    let Prepared { token, watch, trace } = prepared;
+    let mut shot = [Shot::new(query, verdict, target, mark_of(query, verdict, token))];
+    let nodes: BTreeSet<&NsName> = snapshot.nodes.keys().filter(|node| shot[0].passes(node)).collect();
     let namespaces: Vec<OwnedFd> = nodes.iter().map(|node| world.ns_fd(node)).collect::<Result<_, _>>()?;
     let borrowed: Vec<_> = namespaces.iter().map(AsFd::as_fd).collect();
-    let taps = Tap::open_all(world.realm(), &borrowed).context(|| "watch the packets of the nodes".to_owned())?;
-    let source = world.ns_fd(&query.from)?;
-    let mut seen = Seen::default();
-    let on_path: Vec<usize> = (0..nodes.len()).filter(|&at| is_on_path(verdict, &nodes[at])).collect();
-    let counted: Vec<_> = on_path.iter().map(|&at| borrowed[at]).collect();
     let counting = || "read the counters of the nodes".to_owned();
-    let counters = Counters::open_all(world.realm(), &counted).context(counting)?;
+    let counters = Counters::open_all(world.realm(), &borrowed).context(counting)?;
     let before: Vec<Counted> = counters.iter().map(Counters::read).collect::<Result<_, _>>().context(counting)?;
-    // Also the switches between them.
-    let is_between = |node: &NsName| {
-        let links = snapshot.nodes.get(node).map(|node| node.links.values());
-        is_on_path(verdict, node) || links.into_iter().flatten().any(|link| link.kind == LinkKind::Bridge)
-    };
-    let traced = nodes.iter().zip(&borrowed).filter(|(node, _)| is_between(node));
-    let traced: Vec<_> = traced.map(|(node, namespace)| (node, *namespace)).collect();
-    let mut witnesses = Witnesses::call(world, snapshot, &traced, &mark, watch, &mut seen)?;
-    // Kept open, or the answer to a datagram would be refused.
-    let sent = mark.send(world.realm(), source.as_fd());
-    if let Err(error) = &sent {
-        match error.raw_os_error() {
-            Some(errno) => seen.refused = Some(errno),
-            None => {
-                return Err(Error::Io {
-                    doing: "send a probe".to_owned(),
-                    source: std::io::Error::other(error.to_string()),
-                });
-            }
-        }
-    }
-    let mut last = Instant::now();
-    let mut answered = false;
-    loop {
-        for (node, tap) in nodes.iter().zip(&taps) {
-            while let Some(sighting) = tap.next(&mark).context(|| format!("watch the packets of {node}"))? {
-                note(&mut seen, snapshot, node, &sighting);
-                // Others ask for neighbours too.
-                if !matches!(sighting.what, Sight::WhoHas(_) | Sight::IsAt(..)) {
-                    last = Instant::now();
-                }
-            }
-        }
-        witnesses.listen(&mark, &mut seen);
-        if let (Ok(socket), false, true) = (&sent, seen.answered, query.packet.protocol != Protocol::Udp) {
-            seen.answered = mark.is_answered(socket.as_fd()).context(|| "read the answer".to_owned())?;
-        }
-        // Once more behind the answer: who was looked at before it came has more to tell.
-        if std::mem::replace(&mut answered, seen.at(&query.from).reply.came.is_some()) {
-            break;
-        }
-        if answered {
-            continue;
-        }
-        let undecided = verdict.outcome() == Outcome::Undecided && !witness::has_settled(verdict, &seen);
-        let open = undecided || !compare(query, verdict, target, &seen).is_empty();
-        let patience = if open && seen.refused.is_none() { PATIENCE } else { QUIET };
-        let left = patience.saturating_sub(last.elapsed());
-        if left.is_zero() {
-            break;
-        }
-        wait(taps.iter().map(AsFd::as_fd).chain(witnesses.fds()), left)?;
-    }
-    for ((&at, counters), before) in on_path.iter().zip(&counters).zip(before) {
+    Range::default().fire(world, snapshot, &mut shot, Asked { trace, watch: Some(watch) })?;
+    let [Shot { mut seen, .. }] = shot;
+    for ((node, counters), before) in nodes.into_iter().zip(&counters).zip(before) {
         let mut after = counters.read().context(counting)?;
         for (name, value) in &mut after {
             *value = value.saturating_sub(before.get(name).copied().unwrap_or_default());
         }
         after.retain(|_, value| *value > 0);
-        seen.nodes.entry(nodes[at].clone()).or_default().counters = Some(after);
+        seen.nodes.entry(node.clone()).or_default().counters = Some(after);
     }
-    // A tap sees a packet before the firewall of its node does.
-    witnesses.listen(&mark, &mut seen);
-    close_together(taps.into_iter().map(OwnedFd::from).chain(witnesses.dismiss()));
     if seen.answered
         && let Some(source) = seen.nodes.get_mut(&query.from)
     {
@@ -228,8 +149,11 @@ pub(super) fn probe(
     Ok(seen)
 }
 
-fn is_on_path(verdict: &Verdict, node: &NsName) -> bool {
-    verdict.there.nodes().chain(verdict.back.iter().flat_map(Walk::nodes)).any(|other| other == node)
+/// What a probe is known by.
+pub(super) fn mark_of(query: &Query, verdict: &Verdict, token: [u8; 8]) -> Mark {
+    // As it is when it leaves: on its way it may have become smaller.
+    let src = verdict.there.hops.first().and_then(|hop| hop.routed.src);
+    mark(&Packet { src, ..query.packet }, &verdict.there.packet, token)
 }
 
 fn mark(packet: &Packet, last: &Packet, token: [u8; 8]) -> Mark {
@@ -245,26 +169,8 @@ fn mark(packet: &Packet, last: &Packet, token: [u8; 8]) -> Mark {
     }
 }
 
-/// The nodes on both ways, and those beside them, to which a packet may go astray.
-fn watched(snapshot: &Snapshot, query: &Query, verdict: &Verdict) -> BTreeSet<NsName> {
-    let mut nodes: BTreeSet<NsName> = verdict.there.nodes().cloned().collect();
-    nodes.extend(verdict.back.iter().flat_map(Walk::nodes).cloned());
-    nodes.insert(query.from.clone());
-    nodes.extend(query.wanted.clone());
-    let mut beside = BTreeSet::new();
-    for node in nodes.iter().filter_map(|node| snapshot.nodes.get(node)) {
-        for link in node.links.values() {
-            if let LinkKind::Veth { peer: Some(peer) } = &link.kind {
-                beside.insert(peer.ns.clone());
-            }
-        }
-    }
-    nodes.extend(beside);
-    nodes.retain(|node| snapshot.nodes.contains_key(node));
-    nodes
-}
-
-fn note(seen: &mut Seen, snapshot: &Snapshot, node: &NsName, sighting: &Sighting) {
+/// Notes that something was seen at a node.
+pub(super) fn note(seen: &mut Seen, snapshot: &Snapshot, node: &NsName, sighting: &Sighting) {
     // What a node sends to itself passes `lo`, out and in again.
     let own = snapshot.nodes.get(node).and_then(|node| node.links.get(&IfName::LO));
     let through_lo = own.is_some_and(|lo| lo.index == sighting.index);
@@ -309,16 +215,6 @@ fn note(seen: &mut Seen, snapshot: &Snapshot, node: &NsName, sighting: &Sighting
     // An answer of a node to itself goes both ways at once.
     if through_lo && sighting.out {
         passing.came.get_or_insert(sighting.ttl);
-    }
-}
-
-fn wait<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>, patience: Duration) -> Result<(), Error> {
-    // Without one, should it be longer than can be said.
-    let timeout = Timespec::try_from(patience).ok();
-    let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-    match rustix::event::poll(&mut fds, timeout.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(errno) => Err(std::io::Error::from(errno)).context(|| "wait for packets".to_owned()),
     }
 }
 

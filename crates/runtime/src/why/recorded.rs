@@ -1,12 +1,13 @@
 //! A network taken down for later, and what can be said of one that is not there any more.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hopyard_explain::{Choices, Outcome, Query, explain, repair};
 use hopyard_kernel::{SnapshotScope, World};
 use hopyard_net::{Family, IfName, LinkState, NodeState, NsName, Op, Snapshot};
 
-use super::{Report, drift};
+use super::{Forbidden, Report, drift};
 use crate::error::Error;
 use crate::running::Running;
 
@@ -44,7 +45,9 @@ pub fn computed(snapshot: Snapshot, query: Query, drift: &[Op]) -> Report {
         _ => repair(&snapshot, &query, &choices, drift),
     };
     let owner = query.owner(&snapshot);
-    Report { query, verdict, asked: Vec::new(), seen: None, disagreements: Vec::new(), repair, owner, snapshot }
+    let (asked, disagreements, snapshot) = (Vec::new(), Vec::new(), Arc::new(snapshot));
+    let forbidden = Forbidden::default();
+    Report { query, verdict, asked, seen: None, disagreements, repair, forbidden, owner, snapshot }
 }
 
 /// The address of each family by which a node is best reached, IPv4 first: of the first interface that has

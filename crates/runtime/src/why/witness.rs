@@ -8,12 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use hopyard_explain::{Reason, Trouble, Verdict, Walk};
 use hopyard_kernel::drops::{Beginning, DropWatch, Dropped};
 use hopyard_kernel::holders::NamespaceId;
-use hopyard_kernel::nftables::{Decided, TraceStep, Tracer};
+use hopyard_kernel::nftables::{Decided, Heard, TraceStep, Tracer};
 use hopyard_kernel::tap::Mark;
 use hopyard_kernel::{KernelError, Part, World};
-use hopyard_net::{Hook, NsName, RuleStep, Snapshot};
+use hopyard_net::{Hook, LinkKind, NsName, RuleStep, Snapshot};
 
 use super::probe::Seen;
+use super::volley::Shot;
 use super::{Disagreement, Report};
 use crate::error::{Error, IoContext};
 
@@ -56,7 +57,16 @@ impl Traced {
     }
 }
 
-/// The witnesses of one probe.
+/// Who is asked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// The firewalls.
+    pub(super) trace: bool,
+    /// The kernel that drops packets, of one probe alone.
+    pub(super) watch: Option<Beginning>,
+}
+
+/// The witnesses of probes.
 #[derive(Debug)]
 pub(super) struct Witnesses {
     tracers: Vec<(NsName, Tracer)>,
@@ -64,53 +74,63 @@ pub(super) struct Witnesses {
 }
 
 impl Witnesses {
-    /// Calls them: the firewalls of those nodes that have rules, and the kernel that drops packets. Who does not
-    /// come is noted.
+    /// Calls them: the firewalls of those nodes that have rules and may get to see a probe, and the kernel that drops
+    /// packets. Who does not come is noted.
     pub(super) fn call(
         world: &World,
         snapshot: &Snapshot,
-        nodes: &[(&NsName, BorrowedFd<'_>)],
-        mark: &Mark,
-        watch: Option<Beginning>,
-        seen: &mut Seen,
+        nodes: &[(NsName, OwnedFd)],
+        shots: &mut [Shot<'_>],
+        Asked { trace, watch }: Asked,
     ) -> Result<Self, Error> {
         let rules = |node: &NsName| {
             let rules = snapshot.nodes.get(node).and_then(|node| node.firewall.as_ref());
             rules.filter(|rules| !rules.chains.is_empty())
         };
-        let ruled: Vec<_> = nodes.iter().filter_map(|(node, at)| Some((*node, (*at, rules(node)?)))).collect();
+        // Also the switches between those that it passes.
+        let is_switch = |node: &NsName| {
+            let links = snapshot.nodes.get(node).map(|node| node.links.values());
+            links.into_iter().flatten().any(|link| link.kind == LinkKind::Bridge)
+        };
+        let asked = nodes.iter().filter(|_| trace);
+        let ruled = asked.filter_map(|(node, at)| Some((node, (at.as_fd(), rules(node)?))));
+        let ruled: Vec<_> =
+            ruled.filter(|(node, _)| is_switch(node) || shots.iter().any(|shot| shot.passes(node))).collect();
         let mut tracers = Vec::new();
         if !ruled.is_empty() {
             let namespaces: Vec<_> = ruled.iter().map(|(_, at)| *at).collect();
-            let opened = Tracer::open_all(world.realm(), &namespaces, mark);
+            let marks: Vec<Mark> = shots.iter().map(|shot| shot.mark).collect();
+            let opened = Tracer::open_all(world.realm(), &namespaces, &marks);
             let opened = opened.context(|| "trace the packet through the firewalls of the nodes".to_owned())?;
             for ((node, _), tracer) in ruled.into_iter().zip(opened) {
-                match tracer {
-                    Ok(tracer) => {
-                        seen.nodes.entry(node.clone()).or_default().traced =
-                            Traced::Told { met: BTreeSet::new(), steps: Vec::new() };
-                        tracers.push((node.clone(), tracer));
-                    }
-                    Err(error) => seen.nodes.entry(node.clone()).or_default().traced = Traced::Refused(error),
+                let traced = match &tracer {
+                    Ok(_) => Traced::Told { met: BTreeSet::new(), steps: Vec::new() },
+                    Err(error) => Traced::Refused(error.clone()),
+                };
+                for shot in shots.iter_mut().filter(|shot| is_switch(node) || shot.passes(node)) {
+                    shot.seen.nodes.entry(node.clone()).or_default().traced = traced.clone();
                 }
+                tracers.extend(tracer.ok().map(|tracer| (node.clone(), tracer)));
             }
         }
         let Some(watch) = watch else { return Ok(Witnesses { tracers, drops: None }) };
         let drops = watch.finish().and_then(|watch| {
-            let namespaces: Vec<_> = nodes.iter().map(|(_, namespace)| *namespace).collect();
+            let namespaces: Vec<_> = nodes.iter().map(|(_, namespace)| namespace.as_fd()).collect();
             watch.watch(&namespaces)?;
             Ok(watch)
         });
         let drops = match drops {
             Ok(watch) => {
-                let name = |(node, namespace): &(&NsName, BorrowedFd<'_>)| {
-                    Ok((NamespaceId::of(*namespace)?.inode(), (*node).clone()))
+                let name = |(node, namespace): &(NsName, OwnedFd)| {
+                    Ok((NamespaceId::of(namespace.as_fd())?.inode(), node.clone()))
                 };
                 let names = nodes.iter().map(name).collect::<io::Result<_>>();
                 Some((watch, names.context(|| "look at the nodes".to_owned())?))
             }
             Err(error) => {
-                seen.no_reasons = Some(error);
+                for shot in shots {
+                    shot.seen.no_reasons = Some(error.clone());
+                }
                 None
             }
         };
@@ -122,28 +142,35 @@ impl Witnesses {
         self.tracers.iter().map(|(_, tracer)| tracer.as_fd())
     }
 
-    /// Notes what they have said since the last time.
-    pub(super) fn listen(&mut self, mark: &Mark, seen: &mut Seen) {
-        self.tracers.retain_mut(|(node, tracer)| {
-            let traced = &mut seen.nodes.entry(node.clone()).or_default().traced;
-            match (tracer.read(), &mut *traced) {
-                (Ok(new), Traced::Told { met, steps }) => {
-                    steps.extend(new);
-                    met.extend(Part::ALL.into_iter().filter(|part| tracer.has_met(*part)));
-                    true
+    /// Notes what they have said since the last time. `marks`: of the probes, in their order.
+    pub(super) fn listen(&mut self, marks: &[Mark], shots: &mut [Shot<'_>]) {
+        self.tracers.retain_mut(|(node, tracer)| match tracer.read() {
+            Ok(Heard { met: new, steps: decided }) => {
+                for (at, part) in new {
+                    if let Some(Traced::Told { met, .. }) = shots.get_mut(at).and_then(|shot| shot.traced_at(node)) {
+                        met.insert(part);
+                    }
                 }
-                (Ok(_), _) => false,
-                // Half of it would say something else.
-                (Err(error), traced) => {
-                    *traced = Traced::Refused(error);
-                    false
+                for (at, step) in decided {
+                    if let Some(Traced::Told { steps, .. }) = shots.get_mut(at).and_then(|shot| shot.traced_at(node)) {
+                        steps.push(step);
+                    }
                 }
+                true
+            }
+            // Half of it would say something else.
+            Err(error) => {
+                for traced in shots.iter_mut().filter_map(|shot| shot.traced_at(node)) {
+                    *traced = Traced::Refused(error.clone());
+                }
+                false
             }
         });
         let Some((watch, names)) = &mut self.drops else { return };
+        let ([mark], [shot]) = (marks, shots) else { return };
         while let Some(Dropped { namespace, part, reason }) = watch.next(mark) {
             let Some(node) = names.get(&namespace) else { continue };
-            let lost = &mut seen.nodes.entry(node.clone()).or_default().lost;
+            let lost = &mut shot.seen.nodes.entry(node.clone()).or_default().lost;
             let found = Lost { part, reason };
             if !lost.contains(&found) {
                 lost.push(found);
@@ -361,8 +388,9 @@ mod tests {
             seen: Some(seen),
             disagreements: Vec::new(),
             repair: None,
+            forbidden: super::super::Forbidden::default(),
             owner: None,
-            snapshot,
+            snapshot: snapshot.into(),
         };
         let trouble = report.trouble().unwrap();
         let Reason::Firewall { hook, chain, rule, rejects, .. } = trouble.reason else { panic!("{trouble:?}") };

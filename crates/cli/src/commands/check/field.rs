@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use hopyard::explain::owner;
 use hopyard::formats::recording::Recording;
-use hopyard::formats::{self, SourceFile};
-use hopyard::model::{Expectation, Lab};
+use hopyard::model::Lab;
 use hopyard::net::{NsName, Service, Transport};
 use hopyard::runtime::check::{Checked, check, check_elsewhere, check_recorded};
 use hopyard::runtime::why::{Elsewhere, Place, Probing, main_addresses};
@@ -16,7 +15,7 @@ use hopyard::runtime::{Home, Running};
 
 use super::Args;
 use crate::commands::why::scene::quoted;
-use crate::commands::why::{recording, tell_of_closed};
+use crate::commands::why::{around, recording, tell_of_closed};
 use crate::error::CliError;
 use crate::target::LabArg;
 use crate::ui::Ui;
@@ -65,7 +64,7 @@ fn in_lab(args: &Args) -> Result<Found, CliError> {
 
 fn among_namespaces(args: &Args, ui: &mut Ui) -> Result<Found, CliError> {
     let named: Vec<Place> = args.names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
-    let (elsewhere, mut nodes) = Elsewhere::around(&named)?;
+    let (elsewhere, mut nodes) = around(&named)?;
     nodes.sort();
     nodes.dedup();
     if nodes.len() < 2 {
@@ -178,47 +177,5 @@ pub(super) fn port(service: Option<Service>) -> String {
 impl Args {
     fn patience(&self) -> Duration {
         Duration::from_millis(self.timeout)
-    }
-}
-
-/// The places of a lab's expectations in the file that it came from.
-pub(super) struct Places {
-    /// Without directories; `None`: it came from no file.
-    pub(super) file: Option<String>,
-    /// By line of `expect`; none if the file says something else by now.
-    lines: Vec<Option<usize>>,
-}
-
-impl Places {
-    /// Where no file says what is expected.
-    pub(super) fn none() -> Self {
-        Places { file: None, lines: Vec::new() }
-    }
-
-    /// Says so if the file expects something else by now.
-    pub(super) fn of(field: &Field, lab: &Lab, ui: &mut Ui) -> Places {
-        let Field::Lab(running, _) = field else { return Self::none() };
-        let path = running.record().source.as_str();
-        if formats::looks_inline(path) {
-            return Self::none();
-        }
-        let Ok(text) = std::fs::read_to_string(path) else { return Self::none() };
-        let source = SourceFile::new(path, text);
-        let Ok((file, _)) = formats::read(&source) else { return Self::none() };
-        let words = |lab: &Lab| lab.expectations().iter().map(|it| it.words(lab).to_string()).collect::<Vec<_>>();
-        if words(&file) != words(lab) {
-            ui.note(format_args!("{path} expects something else by now; `hop up {}` takes it over", quoted(path)));
-            return Self::none();
-        }
-        let line = |it: &Expectation| it.origin.map(|origin| source.position(origin.start).0);
-        Places {
-            file: source.name().rsplit('/').next().map(str::to_owned),
-            lines: file.expectations().iter().map(line).collect(),
-        }
-    }
-
-    /// The line in the file, by the line of `expect`.
-    pub(super) fn line(&self, at: usize) -> Option<usize> {
-        self.lines.get(at).copied().flatten()
     }
 }

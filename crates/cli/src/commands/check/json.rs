@@ -32,6 +32,9 @@ pub(super) struct Object<'a> {
     /// All pairs that do not reach each other, or of which that is not known, or that differ, or that should not
     /// reach each other and do.
     open: Vec<JsonPair<'a>>,
+    /// The families of which the machine had no room for more neighbours meanwhile, and lost packets for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    no_room: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -151,5 +154,6 @@ pub(super) fn object<'a>(all: &'a All<'a>) -> Object<'a> {
         expectations: expectations.collect(),
         causes: causes.collect(),
         open: open.collect(),
+        no_room: checked.crowded.iter().map(ToString::to_string).collect(),
     }
 }

@@ -20,7 +20,7 @@ use crate::ui::{ERROR, GOOD, Ui, WARNING};
 const LISTED: usize = 40;
 
 pub(super) fn print(ui: &mut Ui, all: &All<'_>, took: &Took) -> Result<(), CliError> {
-    if all.checked.matrix.sources().len() <= MATRIX_NODES {
+    if all.count > 0 && all.checked.matrix.sources().len() <= MATRIX_NODES {
         table(ui, all)?;
     }
     causes(ui, all)?;
@@ -104,10 +104,7 @@ fn wrong(ui: &mut Ui, all: &All<'_>) -> Result<(), CliError> {
 
 fn expectation(ui: &mut Ui, all: &All<'_>, at: usize, line: &Line) -> Result<(), CliError> {
     let Some((text, command)) = failure(all, at, line) else { return Ok(()) };
-    let place = match (&all.places.file, all.places.line(at)) {
-        (Some(file), Some(number)) => format!("{file}:{number}"),
-        _ => "expect".to_owned(),
-    };
+    let place = all.places.of_line(at);
     let judged = &line.judged;
     let (style, what, some) = match judged.holds() {
         Some(_) => (ERROR, "does not hold", judged.broken),
@@ -191,7 +188,27 @@ fn contradictions(ui: &mut Ui, all: &All<'_>) -> Result<(), CliError> {
         ui.line(format_args!("{WARNING}contradiction{WARNING:#}: model and packet differ"))?;
         ui.line(format_args!("   {}", all.field.command(from, to.as_ref(), *addr, *service)))?;
     }
-    more(ui, shown)
+    more(ui, shown)?;
+    if shown > 0 { crowded(ui, all) } else { Ok(()) }
+}
+
+/// What is not the network's fault.
+fn crowded(ui: &mut Ui, all: &All<'_>) -> Result<(), CliError> {
+    let full = &all.checked.crowded;
+    if full.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = full.iter().map(ToString::to_string).collect();
+    let room = |family: &Family| {
+        let name = if *family == Family::Ipv4 { "ipv4" } else { "ipv6" };
+        format!("net.{name}.neigh.default.gc_thresh3=16384")
+    };
+    let room: Vec<String> = full.iter().map(room).collect();
+    ui.line(format_args!(
+        "The machine had no room for more {} neighbours meanwhile, and lost packets for it; all networks on it share that room.",
+        names.join(" and ")
+    ))?;
+    ui.line(format_args!("   on the host, as root: sysctl -w {}", room.join(" ")))
 }
 
 fn summary(ui: &mut Ui, all: &All<'_>, took: &Took) -> Result<(), CliError> {
@@ -199,13 +216,24 @@ fn summary(ui: &mut Ui, all: &All<'_>, took: &Took) -> Result<(), CliError> {
     let (sources, targets) = (checked.matrix.sources(), checked.matrix.targets());
     let unaddressed: Vec<&str> =
         sources.iter().filter(|node| !targets.iter().any(|target| target.node == **node)).map(NsName::as_str).collect();
-    if !unaddressed.is_empty() {
-        ui.line(format_args!("no address: {}", unaddressed.join(" ")))?;
+    let of_family = all.family.map_or_else(String::new, |family| format!("{family} "));
+    // Where none has, it is said once.
+    if !unaddressed.is_empty() && all.count > 0 {
+        ui.line(format_args!("no {of_family}address: {}", unaddressed.join(" ")))?;
     }
     if !lines.is_empty() {
         let held = lines.iter().filter(|line| line.judged.holds() == Some(true)).count();
         let verb = if lines.len() == 1 { "holds" } else { "hold" };
         ui.line(format_args!("{held} of {} {verb}", count(lines.len(), "expectation", "expectations")))?;
+    }
+    if all.count == 0 {
+        let what = if sources.len() < 2 {
+            "a pair takes two nodes".to_owned()
+        } else {
+            format!("no node has an {of_family}address")
+        };
+        ui.line(format_args!("{WARNING}nothing was checked{WARNING:#}: {what}"))?;
+        return all.remark.map_or(Ok(()), |remark| ui.line(remark));
     }
     let unpredicted = pairs.iter().filter(|pair| pair.is_unpredicted()).count();
     let is_probed = checked.observed.iter().any(Option::is_some);

@@ -1,8 +1,12 @@
 //! `hop why --ns`: namespaces that are no lab's.
 
+use std::io;
 use std::net::IpAddr;
 
 use hopyard::explain::{Outcome, owner_for};
+use hopyard::kernel::Errno;
+use hopyard::net::NsName;
+use hopyard::runtime::Error;
 use hopyard::runtime::why::{Elsewhere, Place, Probing, main_addresses};
 
 use super::scene::Scene;
@@ -18,7 +22,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     if address.is_none() {
         named.push(target.host.parse()?);
     }
-    let (mut elsewhere, names) = Elsewhere::around(&named)?;
+    let (mut elsewhere, names) = around(&named)?;
     tell_of_closed(&elsewhere, ui);
     let Some(from) = names.first() else { return Err(CliError::usage("no namespace was named")) };
     let snapshot = elsewhere.read()?;
@@ -32,7 +36,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         (_, true) => Probing::Always,
         _ => Probing::Inside,
     };
-    let report = elsewhere.why(snapshot, from, args.packet(&target, dst)?, wanted, probing)?;
+    let report = elsewhere.why(snapshot, from, args.packet(&target, dst)?, wanted, probing, args.sending())?;
     let untried = report.seen.is_none() && probing == Probing::Inside;
     let remark = untried.then(|| {
         "No packet was sent, as it would come from the machine's own network or leave what is known; `--probe` sends one."
@@ -44,6 +48,19 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         return made(ui, elsewhere.fix(&report)?, &report);
     }
     Ok(status(&report))
+}
+
+/// Opens the namespaces, and all that cables lead to from there.
+pub(in crate::commands) fn around(named: &[Place]) -> Result<(Elsewhere, Vec<NsName>), CliError> {
+    Elsewhere::around(named).map_err(|error| match &error {
+        Error::Kernel(refused) if matches!(refused.errno(), Errno::PERM | Errno::ACCES) => {
+            CliError::failure(error.to_string()).hint(
+                "as root it can be entered; else it takes the rights of whose namespace it is, as one has in the containers that one has started",
+            )
+        }
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => CliError::usage(error.to_string()),
+        _ => error.into(),
+    })
 }
 
 /// Says that something was left out.

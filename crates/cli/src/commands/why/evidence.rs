@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use hopyard::explain::{End, Hop, Packet, Reason};
 use hopyard::kernel::Part;
 use hopyard::kernel::nftables::{Decided, TraceStep};
-use hopyard::net::{Chain, NodeState};
+use hopyard::net::{Chain, NodeState, Ruleset};
 use hopyard::runtime::why::{SeenAt, Traced};
+
+use super::words::text_of;
 
 /// What the firewall did with it: what dropped it, or which rules let it pass. That a policy did is told where nobody
 /// could say so before; that an address was translated stands there already.
@@ -23,10 +25,12 @@ fn traces(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, back: bool) -> Vec<S
         }
         _ => {}
     }
-    if let Some(end) = at.traced.end_of(Part::on_way(back)) {
-        return vec![traced(end)];
-    }
     let rules = node.and_then(|node| node.firewall.as_ref());
+    if let Some(end) = at.traced.end_of(Part::on_way(back)) {
+        // What the model says too stands there already.
+        let is_shown = matches!(reason, Some(Reason::Firewall { rule, .. }) if *rule == end.rule);
+        return vec![traced(end, rules.filter(|_| !is_shown))];
+    }
     let translates = |step: &TraceStep| {
         let is_it = |it: &&Chain| (&it.family, &it.table, &it.name) == (&step.family, &step.table, &step.chain);
         let chain = rules.and_then(|rules| rules.chains.iter().find(is_it));
@@ -37,20 +41,21 @@ fn traces(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, back: bool) -> Vec<S
         Decided::Taken => true,
         Decided::Drop | Decided::On => false,
     };
-    at.traced.of(Part::on_way(back)).filter(tells).map(traced).collect()
+    at.traced.of(Part::on_way(back)).filter(tells).map(|step| traced(step, rules)).collect()
 }
 
-/// `traced: rule 4 of inet fw forward drops it`.
-fn traced(step: &TraceStep) -> String {
+/// `traced: handle 4 of inet fw forward accepts it: tcp dport 22 accept`.
+fn traced(step: &TraceStep, rules: Option<&Ruleset>) -> String {
     let TraceStep { family, table, chain, rule, decided, .. } = step;
-    let by = rule.map_or_else(|| "the policy".to_owned(), |handle| format!("rule {handle}"));
+    let by = rule.map_or_else(|| "the policy".to_owned(), |handle| format!("handle {handle}"));
+    let text = rules.and_then(|rules| text_of(rules, step)).map_or_else(String::new, |text| format!(": {text}"));
     let verb = match decided {
         Decided::Accept => "accepts it",
         Decided::Drop => "drops it",
         Decided::On => "lets it go on",
         Decided::Taken => "takes it away",
     };
-    format!("traced: {by} of {family} {table} {chain} {verb}")
+    format!("traced: {by} of {family} {table} {chain} {verb}{text}")
 }
 
 /// What speaks about a hop beside the packet, in the order in which it happened. Counters and reasons to drop: where

@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 use super::file::FileEdit;
-use super::scene::Scene;
+use super::scene::{ExpectLine, Scene};
 use super::words;
 use crate::error::CliError;
 use crate::ui::Ui;
@@ -39,8 +39,15 @@ struct Object<'a> {
     back: Vec<JsonHop<'a>>,
     /// The packet does not arrive, so `back` is only computed.
     back_is_hypothetical: bool,
-    /// What makes it work; `null`: nothing is wrong, or nothing was found.
+    /// What makes it work; `null`: nothing is wrong, nothing was found, or `forbidden` says why.
     fix: Option<Fix<'a>>,
+    /// The line of `expect` in the lab's file that says that the packet shall not come through; `null`: none.
+    forbidden: Option<JsonLine<'a>>,
+    /// Does the packet come through, whether or not something waits for it? `null`: not known.
+    comes_through: Option<bool>,
+    /// The lines that forbid what the changes that were found would let through as well. Unless a line says that this packet
+    /// shall be answered, these changes are left out of `fix`.
+    would_break: Vec<JsonLine<'a>>,
     /// Where the evidence contradicts itself, in words. Not empty: the exit status is 3.
     disagreements: Vec<String>,
     /// Why the kernel does not say for which reasons it dropped packets, in words: for that hop has to be root, on a
@@ -83,6 +90,18 @@ struct Verdict<'a> {
     #[schemars(extend("enum" = ["seen", "computed", "contradicted"]))]
     /// `seen`: a packet did as the model says; `computed`: none was sent; `contradicted`.
     confidence: &'static str,
+}
+
+/// A line of `expect`.
+#[derive(Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct JsonLine<'a> {
+    /// As `guest -x-> db`.
+    expect: &'a str,
+    /// The file's name, without directories; `null`: it came from none, or that says something else by now.
+    file: Option<&'a str>,
+    /// The line in the file.
+    line: Option<usize>,
 }
 
 /// From where to where.
@@ -193,7 +212,7 @@ struct JsonTrace {
     family: String,
     table: String,
     chain: String,
-    /// The handle of the rule; `null`: the policy of the chain.
+    /// The handle of the rule, as `nft -a` shows it; `null`: the policy of the chain.
     rule: Option<u64>,
     /// `continue`: nothing, it goes on here or in another chain; `taken`: it is handed to a program, or taken away.
     #[schemars(extend("enum" = ["accept", "drop", "continue", "taken"]))]
@@ -333,10 +352,18 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), C
                 })
                 .collect(),
         }),
-        disagreements: report.disagreements.iter().map(words::contradiction).collect(),
+        forbidden: report.forbidden.by.and_then(|at| line(scene, at)),
+        comes_through: report.comes_through(),
+        would_break: report.forbidden.spoilt.iter().filter_map(|at| line(scene, *at)).collect(),
+        disagreements: report.disagreements.iter().map(|it| words::contradiction(report, it)).collect(),
         no_drop_reasons: report.seen.as_ref().and_then(|seen| seen.no_reasons.as_ref()).map(ToString::to_string),
     };
     ui.json(&object)
+}
+
+fn line(scene: &Scene, at: usize) -> Option<JsonLine<'_>> {
+    let ExpectLine { file, line, words, .. } = scene.expect.get(&at)?;
+    Some(JsonLine { expect: words, file: file.as_deref(), line: *line })
 }
 
 fn hops<'a>(report: &Report, walk: &'a Walk, back: bool) -> Vec<JsonHop<'a>> {

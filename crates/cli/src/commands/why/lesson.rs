@@ -326,7 +326,7 @@ fn lesson(code: Code) -> Lesson {
             "arp(7): base_reachable_time; RFC 4861 section 7.3; ip-neighbour(8)",
         ),
         Code::Firewall => (
-            "In each hook, the chains run in the order of their priorities, and in a chain its rules in order. accept ends the chain and goes on with the next one; drop ends the packet at once, whatever other chains say. What no rule decides about gets the policy of the chain. A packet that is dropped tells nobody, one that is rejected tells its sender. Neighbour discovery of IPv6 is made of packets as well (ICMPv6, types 135 and 136): a firewall that does not let them pass keeps a node from being found on its own link.",
+            "In each hook, the chains run in the order of their priorities, and in a chain its rules in order. accept ends the chain and goes on with the next one; drop ends the packet at once, whatever other chains say. What no rule decides about gets the policy of the chain. A rule is named here by its handle, which nft -a list ruleset shows. A packet that is dropped tells nobody, one that is rejected tells its sender. Neighbour discovery of IPv6 is made of packets as well (ICMPv6, types 135 and 136): a firewall that does not let them pass keeps a node from being found on its own link.",
             "nft(8); RFC 1812 section 5.3.9; RFC 4890 section 4.4.1, which ICMPv6 must not be dropped",
         ),
         Code::FirewallBridge => (

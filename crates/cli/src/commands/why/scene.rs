@@ -2,6 +2,7 @@
 //! how a command is typed there.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use hopyard::explain::Edit;
 use hopyard::net::NsName;
@@ -16,8 +17,28 @@ pub(super) struct Scene {
     pub(super) file: Option<File>,
     /// What the namespaces are, where they are no lab's.
     pub(super) places: BTreeMap<NsName, Place>,
+    /// What the file has under `expect` about this, by the numbers of the lines.
+    pub(super) expect: BTreeMap<usize, ExpectLine>,
     /// A last line: what there is to know of how the answer came about.
     pub(super) remark: Option<String>,
+}
+
+/// A line of `expect`.
+#[derive(Debug)]
+pub(super) struct ExpectLine {
+    /// `star.hop.yaml:13`.
+    pub(super) place: String,
+    /// The same for programs; `None`: it came from no file, or that says something else by now.
+    pub(super) file: Option<String>,
+    pub(super) line: Option<usize>,
+    /// `guest -x-> db`.
+    pub(super) words: String,
+}
+
+impl fmt::Display for ExpectLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.words)
+    }
 }
 
 impl Scene {

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 
 use hopyard::explain::{
     ArpRefusal, Behind, Code, Edit, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk,
-    hidden, translators, waiting_behind,
+    hidden, owner, translators, waiting_behind,
 };
 use hopyard::kernel::RouteAnswer;
 use hopyard::kernel::nftables::TraceStep;
 use hopyard::net::{
-    Endpoint, Family, FibAction, FibRoute, NsName, Op, PolicyRule, RouteKey, RouteKind, RuleAction, Service,
+    Chain, Endpoint, Family, FibAction, FibRoute, NsName, Op, PolicyRule, RouteKey, RouteKind, RuleAction, Ruleset,
+    Service,
 };
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
 
@@ -32,16 +33,20 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) ->
         ui.line(line)?;
     }
     for disagreement in &report.disagreements {
-        ui.line(format_args!("{WARNING}contradiction{WARNING:#}: {}", contradiction(disagreement)))?;
+        ui.line(format_args!("{WARNING}contradiction{WARNING:#}: {}", contradiction(report, disagreement)))?;
     }
     if let Some(repair) = &report.repair {
         for line in changes(report, repair, scene) {
             ui.line(line)?;
         }
+        let spoilt = spoilt(report, scene);
+        if !spoilt.is_empty() {
+            ui.line(format_args!("That also lets through what is forbidden here:\n {}", spoilt.join("\n ")))?;
+        }
         if offer && repair.edits().all(|edit| scene.may_make(edit)) {
             ui.hint("`--fix` makes the changes, and proves them with a packet");
         }
-    } else if let Some(text) = no_change(report) {
+    } else if let Some(text) = forbidden(report, scene).or_else(|| no_change(report)) {
         ui.line(text)?;
     }
     scene.remark.as_ref().map_or(Ok(()), |remark| ui.line(remark))
@@ -224,33 +229,43 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
     }
 }
 
-/// `drops it: rule 2 of chain inet fw forward (forward)`.
+/// Rules are named as nft(8) numbers them; who reads them counts lines.
+fn by_rule(handle: Option<u64>) -> String {
+    handle.map_or_else(|| "the policy".to_owned(), |handle| format!("the rule with handle {handle}"))
+}
+
+/// The text of a rule, as long as it fits.
+pub(super) fn cut(text: &str) -> String {
+    /// A set may have any number of elements.
+    const SHOWN: usize = 80;
+    text.char_indices().nth(SHOWN).map_or_else(|| text.to_owned(), |(at, _)| format!("{}...", &text[..at]))
+}
+
+/// The text of a rule that a kernel has named.
+pub(super) fn text_of(rules: &Ruleset, step: &TraceStep) -> Option<String> {
+    let is_chain = |it: &&Chain| (&it.family, &it.table, &it.name) == (&step.family, &step.table, &step.chain);
+    let chain = rules.chains.iter().find(is_chain)?;
+    let rule = chain.rules.iter().find(|rule| Some(rule.handle) == step.rule)?;
+    Some(cut(&rules.text_of(chain, rule))).filter(|text| !text.is_empty())
+}
+
+/// `drops it: the rule with handle 2 of chain inet fw forward (forward)`.
 fn filtered(what: &str, reason: &Reason) -> String {
     let Reason::Firewall { hook, family, table, chain, rule, rejects, .. } = reason else {
         return format!("drops {what}");
     };
     let verb = if *rejects { "rejects" } else { "drops" };
-    let by = match rule {
-        Some(handle) => format!("rule {handle}"),
-        None => "the policy".to_owned(),
-    };
+    let by = by_rule(*rule);
     format!("{verb} {what}: {by} of chain {family} {table} {chain} ({})", hook.name())
 }
 
-/// `forward, rule 2: ip protocol icmp drop`.
+/// `forward, handle 2: ip protocol icmp drop`.
 fn by_what(reason: &Reason) -> String {
-    /// A set may have any number of elements.
-    const SHOWN: usize = 80;
     match reason {
-        Reason::Firewall { chain, rule: Some(rule), text, .. } => {
-            let text = text.as_deref().unwrap_or_default();
-            let cut = text.char_indices().nth(SHOWN).map(|(at, _)| &text[..at]);
-            match (cut, text) {
-                (_, "") => format!("{chain}, rule {rule}"),
-                (Some(cut), _) => format!("{chain}, rule {rule}: {cut}..."),
-                (None, text) => format!("{chain}, rule {rule}: {text}"),
-            }
-        }
+        Reason::Firewall { chain, rule: Some(handle), text, .. } => match text.as_deref().unwrap_or_default() {
+            "" => format!("{chain}, handle {handle}"),
+            text => format!("{chain}, handle {handle}: {}", cut(text)),
+        },
         Reason::Firewall { chain, .. } => format!("policy of {chain}"),
         _ => "a rule".to_owned(),
     }
@@ -496,7 +511,7 @@ fn answer_words(answer: &RouteAnswer) -> String {
     }
 }
 
-pub(super) fn contradiction(disagreement: &Disagreement) -> String {
+pub(super) fn contradiction(report: &Report, disagreement: &Disagreement) -> String {
     match disagreement {
         Disagreement::Routing { back, node, answer } => {
             let way = if *back { "on the way back" } else { "on the way there" };
@@ -518,9 +533,12 @@ pub(super) fn contradiction(disagreement: &Disagreement) -> String {
         Disagreement::Firewall { back, node, stopped } => {
             let what = if *back { "the answer" } else { "the probe" };
             match stopped {
-                Some(TraceStep { family, table, chain, rule, .. }) => {
-                    let by = rule.map_or_else(|| "the policy".to_owned(), |handle| format!("rule {handle}"));
-                    format!("the firewall of {node} drops {what}, by {by} of chain {family} {table} {chain}")
+                Some(step @ TraceStep { family, table, chain, rule, .. }) => {
+                    let by = by_rule(*rule);
+                    let rules = report.snapshot.nodes.get(node).and_then(|node| node.firewall.as_ref());
+                    let text = rules.and_then(|rules| text_of(rules, step));
+                    let text = text.map_or_else(String::new, |text| format!(": {text}"));
+                    format!("the firewall of {node} drops {what}, by {by} of chain {family} {table} {chain}{text}")
                 }
                 None => format!("the firewall of {node} does not drop {what}"),
             }
@@ -637,6 +655,29 @@ fn later(report: &Report, repair: &Repair) -> Option<String> {
     Some(format!("Only {first} now; after that {text}."))
 }
 
+/// What the lab's file forbids.
+fn forbidden(report: &Report, scene: &Scene) -> Option<String> {
+    if let Some(line) = report.forbidden.by.and_then(|at| scene.expect.get(&at)) {
+        return Some(match report.comes_through() {
+            Some(true) if report.outcome() == Outcome::No => {
+                format!("It should not come through, and does, although nothing waits for it: {line}")
+            }
+            Some(true) => format!("It should not come through: {line}"),
+            Some(false) => format!("It is meant to be so, and nothing is to be changed: {line}"),
+            None => format!("It is not meant to come through: {line}"),
+        });
+    }
+    let lines = spoilt(report, scene).join("\n ");
+    (!lines.is_empty()).then(|| {
+        format!("No change is proposed: what was found would also let through what is forbidden here:\n {lines}")
+    })
+}
+
+/// The lines that would not hold any more.
+fn spoilt(report: &Report, scene: &Scene) -> Vec<String> {
+    report.forbidden.spoilt.iter().filter_map(|at| scene.expect.get(at)).map(ToString::to_string).collect()
+}
+
 /// What to say where there is no repair.
 fn no_change(report: &Report) -> Option<String> {
     let trouble = report.trouble()?;
@@ -710,9 +751,20 @@ fn waits_behind(report: &Report, trouble: &Trouble) -> Option<String> {
     ))
 }
 
+/// `[fd00::1]:80`, where somebody has fd00::1 and nobody fd00::1:80.
+fn without_brackets(report: &Report, addr: IpAddr) -> Option<String> {
+    let text = Some(addr).filter(IpAddr::is_ipv6)?.to_string();
+    let (other, port) = text.rsplit_once(':')?;
+    let known = owner(&report.snapshot, other.parse().ok()?).is_some() && port.parse::<u16>().is_ok();
+    known.then(|| format!("[{other}]:{port}"))
+}
+
 /// Nobody has an address. On a link where somebody translates it may be missing in the file.
 fn nobody_has_it(report: &Report, trouble: &Trouble) -> String {
     let addr = report.query.packet.dst;
+    if let Some(meant) = without_brackets(report, addr) {
+        return format!("No node has the address {addr}. Is a port meant? That is {meant}.");
+    }
     let start = format!("No node has the address {addr}.");
     let Reason::NeighbourUnresolved { addr: asked, dev, .. } = &trouble.reason else { return start };
     if *asked != addr || trouble.back {

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use hopyard_kernel::agent::Kind;
-use hopyard_kernel::sandbox::Unreachable;
+use hopyard_kernel::sandbox::{Gate, IcmpError, Unreachable, path_mtu};
 use hopyard_net::{Family, Transport};
 use rustix::net::{RecvFlags, SendFlags};
 
@@ -13,8 +13,17 @@ use super::{
     Ends, Flow, MOST_FLOWS, Parked, RESOLVER_PORT, Relay, TURN, is_gate, is_of_the_link, outcome, plain, unreachable,
 };
 use crate::sandbox::dns::Question;
-use crate::sandbox::policy::Decision;
+use crate::sandbox::policy::{Aim, Decision};
 use crate::sandbox::record::Outcome;
+
+/// A router outside has said that a datagram was longer than what the next network takes. So the kernel in the sandbox
+/// knows what its own datagrams may have, and tells those who ask (`IP_MTU_DISCOVER`, ip(7)).
+fn tell_size(gate: &Gate, flow: &Flow) {
+    let (from, to) = flow.ends;
+    if let Ok(mtu) = path_mtu(&flow.outside, Family::of(to.ip())) {
+        gate.refuse_datagram(from, to, IcmpError::too_big(to.ip(), mtu)).ok();
+    }
+}
 
 impl Relay {
     pub(super) fn take_datagrams(&mut self, socket: usize) -> io::Result<()> {
@@ -33,7 +42,7 @@ impl Relay {
     }
 
     pub(super) fn datagram(&mut self, ends: Ends, payload: &[u8]) {
-        if is_gate(ends.1) {
+        if is_gate(ends.1.ip()) {
             match Question::parse(payload) {
                 Some(question) if ends.1.port() == RESOLVER_PORT => self.question(ends, question),
                 _ if ends.1.port() == RESOLVER_PORT => {}
@@ -44,21 +53,22 @@ impl Relay {
         if let Some(&at) = self.flow_of.get(&ends) {
             return self.pass_on(at, payload);
         }
-        match self.tools.policy.decide(ends.1, Transport::Udp, Instant::now()) {
+        let aim = Aim::Port(ends.1, Transport::Udp);
+        match self.tools.policy.decide(aim, Instant::now()) {
             Decision::Allowed => {
-                self.note(ends.1, Transport::Udp, true);
+                self.note(aim, true);
                 match self.begin_flow(ends) {
                     Ok(at) => self.pass_on(at, payload),
                     Err(error) => {
                         if let Some(why) = unreachable(&error) {
-                            self.note_outcome(ends.1, Transport::Udp, outcome(why));
+                            self.note_outcome(aim, outcome(why));
                             self.refuse_datagram(ends, why);
                         }
                     }
                 }
             }
             Decision::Denied => {
-                self.note(ends.1, Transport::Udp, false);
+                self.note(aim, false);
                 self.refuse_datagram(ends, Unreachable::Prohibited);
             }
             Decision::Unknown(names) => self.park(Parked::Datagram(ends, payload.to_vec()), &names),
@@ -66,7 +76,7 @@ impl Relay {
     }
 
     pub(super) fn refuse_datagram(&self, (from, to): Ends, why: Unreachable) {
-        self.tools.gate.refuse_datagram(from, to, why).ok();
+        self.tools.gate.refuse_datagram(from, to, IcmpError::unreachable(to.ip(), why)).ok();
     }
 
     pub(super) fn begin_flow(&mut self, ends: Ends) -> io::Result<u32> {
@@ -93,9 +103,10 @@ impl Relay {
         for _ in 0..2 {
             match rustix::net::send(&flow.outside, payload, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS) => break,
+                Err(rustix::io::Errno::MSGSIZE) => tell_size(&self.tools.gate, flow),
                 Err(errno) => {
                     let Some(why) = unreachable(&errno.into()) else { break };
-                    self.tools.gate.refuse_datagram(ends.0, ends.1, why).ok();
+                    self.tools.gate.refuse_datagram(ends.0, ends.1, IcmpError::unreachable(ends.1.ip(), why)).ok();
                     heard = Some(outcome(why));
                 }
             }
@@ -118,10 +129,11 @@ impl Relay {
                 }
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::MSGSIZE) => tell_size(&self.tools.gate, flow),
                 Err(errno) => {
                     if let Some(why) = unreachable(&errno.into()) {
                         heard = heard.or(Some(outcome(why)));
-                        self.tools.gate.refuse_datagram(from, to, why).ok();
+                        self.tools.gate.refuse_datagram(from, to, IcmpError::unreachable(to.ip(), why)).ok();
                     }
                 }
             }
@@ -136,8 +148,8 @@ impl Relay {
         if let Some(flow) = self.flows.get_mut(at)
             && !std::mem::replace(&mut flow.is_heard, true)
         {
-            let to = flow.ends.1;
-            self.note_outcome(to, Transport::Udp, heard);
+            let aim = Aim::Port(flow.ends.1, Transport::Udp);
+            self.note_outcome(aim, heard);
         }
     }
 

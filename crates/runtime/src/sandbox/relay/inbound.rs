@@ -8,15 +8,16 @@ use hopyard_net::Family;
 use rustix::event::epoll;
 
 use super::token::Token;
-use super::{Connection, Relay, TURN, lacks_room};
+use super::{Connection, Door, Relay, TURN, lacks_room};
 use crate::sandbox::splice::break_off;
 
 impl Relay {
     pub(super) fn let_in(&mut self, number: u32) {
         for _ in 0..TURN {
             let Some(published) = self.tools.published.get(number as usize) else { return };
+            let Door::Listener(listener) = &published.door else { return self.take_visitors(number) };
             let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-            let outside = match rustix::net::accept_with(&published.listener, flags) {
+            let outside = match rustix::net::accept_with(listener, flags) {
                 Ok(outside) => outside,
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => continue,
                 Err(errno) => {

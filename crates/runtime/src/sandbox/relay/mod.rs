@@ -4,28 +4,32 @@
 //! is there at once.
 
 mod datagrams;
+mod echoes;
 mod inbound;
 mod names;
 mod outbound;
 mod token;
+mod visits;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hopyard_kernel::Process;
 use hopyard_kernel::agent::Agent;
-use hopyard_kernel::sandbox::{GATE_ADDRESSES, Gate, Request, Unreachable};
-use hopyard_net::{Family, Transport};
+use hopyard_kernel::sandbox::{Datagrams, EchoRequest, GATE_ADDRESSES, Gate, Request, Unreachable};
+use hopyard_net::Family;
 use rustix::event::{Timespec, epoll};
 
 use super::dns::Question;
-use super::policy::Policy;
+use super::policy::{Aim, Policy};
 use super::record::{Attempt, Outcome, Record, host};
 use super::splice::Splice;
+use echoes::Echoes;
 use token::{Slab, Token};
+use visits::Visit;
 
 /// What the relay works with.
 pub(super) struct Tools {
@@ -45,8 +49,26 @@ pub(super) struct Tools {
 /// A port outside that leads to one of the sandbox.
 #[derive(Debug)]
 pub(super) struct Published {
-    pub(super) listener: OwnedFd,
+    pub(super) door: Door,
     pub(super) inner: u16,
+}
+
+/// Where somebody outside comes in.
+#[derive(Debug)]
+pub(super) enum Door {
+    /// TCP.
+    Listener(OwnedFd),
+    /// UDP.
+    Datagrams(Datagrams),
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Door::Listener(socket) => socket.as_fd(),
+            Door::Datagrams(socket) => socket.as_fd(),
+        }
+    }
 }
 
 /// How it ended.
@@ -54,6 +76,8 @@ pub(super) struct Ended {
     pub(super) record: Record,
     /// The lab that was outside is gone.
     pub(super) lab_is_gone: bool,
+    /// The network outside lets the caller not ping, and somebody wanted to.
+    pub(super) may_not_ping: bool,
 }
 
 const RESOLVER_PORT: u16 = 53;
@@ -109,6 +133,7 @@ struct Flow {
 enum Parked {
     Request(Ends, Request),
     Datagram(Ends, Vec<u8>),
+    Echo(EchoRequest),
 }
 
 pub(super) struct Relay {
@@ -119,6 +144,12 @@ pub(super) struct Relay {
     pending: HashMap<Ends, u32>,
     flows: Slab<Flow>,
     flow_of: HashMap<Ends, u32>,
+    echoes: Slab<Echoes>,
+    echoes_of: HashMap<(SocketAddr, IpAddr), u32>,
+    may_not_ping: bool,
+    visits: Slab<Visit>,
+    /// By the published port, the visitor, and the address to which he came.
+    visit_of: HashMap<(u32, Ends), u32>,
     questions: HashMap<u32, Vec<(Ends, Question)>>,
     parked: Vec<Parked>,
     /// Connections that have more to do than one turn allowed.
@@ -150,8 +181,11 @@ impl Relay {
         for (at, listener) in (0..).zip(&tools.gate.listeners) {
             watch(listener, Token::Listener(at))?;
         }
+        for (at, socket) in (0..).zip(tools.gate.echoes()) {
+            watch(&socket, Token::Echoes(at))?;
+        }
         for (at, published) in (0..).zip(&tools.published) {
-            watch(&published.listener, Token::Published(at))?;
+            watch(&published.door, Token::Published(at))?;
         }
         Ok(Relay {
             tools,
@@ -160,6 +194,11 @@ impl Relay {
             pending: HashMap::new(),
             flows: Slab::new(),
             flow_of: HashMap::new(),
+            echoes: Slab::new(),
+            echoes_of: HashMap::new(),
+            may_not_ping: false,
+            visits: Slab::new(),
+            visit_of: HashMap::new(),
             questions: HashMap::new(),
             parked: Vec::new(),
             busy: Vec::new(),
@@ -188,8 +227,8 @@ impl Relay {
                 let Some(token) = Token::of_number(event.data.u64()) else { continue };
                 let flags = event.flags;
                 match token {
-                    Token::Stop => return Ok(Ended { record: self.record, lab_is_gone: false }),
-                    Token::Lab => return Ok(Ended { record: self.record, lab_is_gone: true }),
+                    Token::Stop => return Ok(self.ended(false)),
+                    Token::Lab => return Ok(self.ended(true)),
                     Token::Tap => self.take_requests()?,
                     Token::Names => self.take_names()?,
                     Token::Datagrams(at) => self.take_datagrams(at as usize)?,
@@ -203,6 +242,17 @@ impl Relay {
                     Token::Flow { at, generation } => {
                         if self.flows.is(at, generation) {
                             self.take_answers(at);
+                        }
+                    }
+                    Token::Echoes(at) => self.take_echo_requests(at as usize)?,
+                    Token::Echo { at, generation } => {
+                        if self.echoes.is(at, generation) {
+                            self.take_echoes(at);
+                        }
+                    }
+                    Token::Visit { at, generation } => {
+                        if self.visits.is(at, generation) {
+                            self.take_answers_to_visitor(at);
                         }
                     }
                 }
@@ -219,11 +269,16 @@ impl Relay {
         }
     }
 
+    fn ended(self, lab_is_gone: bool) -> Ended {
+        Ended { record: self.record, lab_is_gone, may_not_ping: self.may_not_ping }
+    }
+
     fn timeout(&self) -> Option<Timespec> {
         if !self.busy.is_empty() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
-        let waits = !self.flow_of.is_empty() || !self.pending.is_empty() || !self.resting.is_empty();
+        let has_flows = !(self.flow_of.is_empty() && self.echoes_of.is_empty() && self.visit_of.is_empty());
+        let waits = has_flows || !self.pending.is_empty() || !self.resting.is_empty();
         waits.then_some(Timespec { tv_sec: SWEEP.as_secs().cast_signed(), tv_nsec: 0 })
     }
 
@@ -242,6 +297,16 @@ impl Relay {
         for at in flows {
             self.end_flow(at);
         }
+        let echoes: Vec<u32> =
+            self.echoes.iter().filter(|(_, echoes)| idle(echoes.used, FLOW_IDLE)).map(|(at, _)| at).collect();
+        for at in echoes {
+            self.end_echoes(at);
+        }
+        let visits: Vec<u32> =
+            self.visits.iter().filter(|(_, visit)| idle(visit.used, FLOW_IDLE)).map(|(at, _)| at).collect();
+        for at in visits {
+            self.end_visit(at);
+        }
         let is_late = |connection: &Connection| match connection {
             Connection::Passed { since, .. } => idle(*since, PASSED),
             _ => false,
@@ -256,7 +321,7 @@ impl Relay {
     fn watch(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
         use epoll::EventFlags as Flags;
         let flags = match token {
-            Token::Flow { .. } => Flags::IN,
+            Token::Flow { .. } | Token::Echo { .. } | Token::Visit { .. } => Flags::IN,
             // Both directions, and each change once: what was not read waits for its turn without noise.
             _ => Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET,
         };
@@ -266,7 +331,7 @@ impl Relay {
     fn listener(&self, token: Token) -> Option<BorrowedFd<'_>> {
         match token {
             Token::Listener(at) => Some(self.tools.gate.listeners.get(at as usize)?.as_fd()),
-            Token::Published(at) => Some(self.tools.published.get(at as usize)?.listener.as_fd()),
+            Token::Published(at) => Some(self.tools.published.get(at as usize)?.door.as_fd()),
             _ => None,
         }
     }
@@ -291,24 +356,27 @@ impl Relay {
     }
 
     /// Notes what was tried, where that is wanted.
-    fn note(&mut self, to: SocketAddr, transport: Transport, allowed: bool) {
+    fn note(&mut self, aim: Aim, allowed: bool) {
         if self.tools.records {
-            let attempt = self.attempt(to, transport);
+            let attempt = self.attempt(aim);
             self.record.note(attempt, allowed);
         }
     }
 
     /// Notes what became outside of what was let pass, where that is wanted.
-    fn note_outcome(&mut self, to: SocketAddr, transport: Transport, outcome: Outcome) {
+    fn note_outcome(&mut self, aim: Aim, outcome: Outcome) {
         if self.tools.records {
-            let attempt = self.attempt(to, transport);
+            let attempt = self.attempt(aim);
             self.record.answered(&attempt, outcome);
         }
     }
 
-    fn attempt(&self, to: SocketAddr, transport: Transport) -> Attempt {
-        let name = self.tools.policy.name_of(to, transport);
-        Attempt::Reach { host: host(name, to.ip()), port: to.port(), transport }
+    fn attempt(&self, aim: Aim) -> Attempt {
+        let host = host(self.tools.policy.name_of(aim), aim.addr());
+        match aim {
+            Aim::Port(to, transport) => Attempt::Reach { host, port: to.port(), transport },
+            Aim::Echo(_) => Attempt::Echo(host),
+        }
     }
 }
 
@@ -321,8 +389,8 @@ fn outcome(why: Unreachable) -> Outcome {
 }
 
 /// Is it the gate itself, where the resolver is?
-fn is_gate(to: SocketAddr) -> bool {
-    to.ip() == GATE_ADDRESSES.0 || to.ip() == GATE_ADDRESSES.1
+fn is_gate(to: IpAddr) -> bool {
+    to == GATE_ADDRESSES.0 || to == GATE_ADDRESSES.1
 }
 
 /// Is there no room, of descriptors or of memory, for one more connection?

@@ -23,8 +23,15 @@ fn outcome(found: &Found) -> Outcome {
     }
 }
 
+/// Where addresses have names (RFC 1035, section 3.5; RFC 3596, section 2.5).
+const REVERSE: [&str; 2] = [".in-addr.arpa", ".ip6.arpa"];
+
 impl Relay {
     pub(super) fn question(&mut self, ends: Ends, question: Question) {
+        // Which name an address has is asked by the way, by ping for instance. Nobody is reached by it.
+        if REVERSE.iter().any(|domain| question.name.ends_with(domain)) {
+            return self.reply(ends, question.answer(None));
+        }
         let answer = self.tools.policy.answer(&question.name, Instant::now());
         if self.tools.records {
             let allowed = match &answer {
@@ -92,6 +99,7 @@ impl Relay {
             match parked {
                 Parked::Request(ends, request) => self.consider(ends, request),
                 Parked::Datagram(ends, payload) => self.datagram(ends, &payload),
+                Parked::Echo(request) => self.echo(request),
             }
         }
     }

@@ -12,7 +12,7 @@ use rustix::net::sockopt;
 
 use super::token::Token;
 use super::{Connection, Ends, Parked, Relay, TURN, is_gate, is_of_the_link, lacks_room, outcome, plain, unreachable};
-use crate::sandbox::policy::Decision;
+use crate::sandbox::policy::{Aim, Decision};
 use crate::sandbox::record::{Attempt, Outcome};
 use crate::sandbox::splice::{Progress, Splice, break_off};
 
@@ -46,21 +46,22 @@ impl Relay {
             return;
         }
         // Nobody is at the gate itself but the resolver, which speaks UDP; outside, that address is another's.
-        if is_gate(ends.1) {
+        if is_gate(ends.1.ip()) {
             return self.refuse(&request, Unreachable::Port);
         }
-        match self.tools.policy.decide(ends.1, Transport::Tcp, Instant::now()) {
+        let aim = Aim::Port(ends.1, Transport::Tcp);
+        match self.tools.policy.decide(aim, Instant::now()) {
             Decision::Allowed => {
-                self.note(ends.1, Transport::Tcp, true);
+                self.note(aim, true);
                 if let Err(why) = self.connect(ends, &request)
                     && let Some(why) = why
                 {
-                    self.note_outcome(ends.1, Transport::Tcp, outcome(why));
+                    self.note_outcome(aim, outcome(why));
                     self.refuse(&request, why);
                 }
             }
             Decision::Denied => {
-                self.note(ends.1, Transport::Tcp, false);
+                self.note(aim, false);
                 self.refuse(&request, Unreachable::Prohibited);
             }
             Decision::Unknown(names) => {
@@ -161,7 +162,7 @@ impl Relay {
 
     pub(super) fn connected_outside(&mut self, at: u32, ended: rustix::io::Result<Result<(), rustix::io::Errno>>) {
         let Some(Connection::Connecting { request, outside, ends }) = self.connections.get_mut(at) else { return };
-        let to = ends.1;
+        let aim = Aim::Port(ends.1, Transport::Tcp);
         let passed = match ended {
             // It also wakes before it is connected.
             Ok(Ok(())) if rustix::net::getpeername(&*outside).is_err() => return,
@@ -176,12 +177,12 @@ impl Relay {
                     }
                     other => other,
                 });
-                self.note_outcome(to, Transport::Tcp, Outcome::Connected);
+                self.note_outcome(aim, Outcome::Connected);
             }
             Err(error) => {
                 if let Some(why) = unreachable(&error) {
                     self.tools.gate.refuse(request, why).ok();
-                    self.note_outcome(to, Transport::Tcp, outcome(why));
+                    self.note_outcome(aim, outcome(why));
                 }
                 self.end(at);
             }

@@ -10,8 +10,25 @@ pub(super) enum Token {
     Datagrams(u32),
     Listener(u32),
     Published(u32),
-    Connection { at: u32, side: u8, generation: u16 },
-    Flow { at: u32, generation: u16 },
+    Connection {
+        at: u32,
+        side: u8,
+        generation: u16,
+    },
+    Flow {
+        at: u32,
+        generation: u16,
+    },
+    /// Of the gate, for requests.
+    Echoes(u32),
+    Echo {
+        at: u32,
+        generation: u16,
+    },
+    Visit {
+        at: u32,
+        generation: u16,
+    },
 }
 
 impl Token {
@@ -26,6 +43,9 @@ impl Token {
             Token::Published(at) => (6, at, 0, 0),
             Token::Connection { at, side, generation } => (7, at, side, generation),
             Token::Flow { at, generation } => (8, at, 0, generation),
+            Token::Echoes(at) => (9, at, 0, 0),
+            Token::Echo { at, generation } => (10, at, 0, generation),
+            Token::Visit { at, generation } => (11, at, 0, generation),
         };
         u64::from(at) | u64::from(generation) << 32 | u64::from(side) << 48 | u64::from(kind) << 56
     }
@@ -43,6 +63,9 @@ impl Token {
             6 => Token::Published(at),
             7 => Token::Connection { at, side, generation },
             8 => Token::Flow { at, generation },
+            9 => Token::Echoes(at),
+            10 => Token::Echo { at, generation },
+            11 => Token::Visit { at, generation },
             _ => return None,
         })
     }
