@@ -83,6 +83,39 @@ Only 1 shows now; after that the packet would stop at r1 (2), then the reply at 
     follow(&place, &["h1", "10.0.2.2"]);
 }
 
+/// As they stand there, by a shell.
+#[test]
+fn the_changes_are_typed_from_here_as_they_are_printed() {
+    let place = Place::new();
+    bare(&place);
+    let hop = std::path::Path::new(env!("CARGO_BIN_EXE_hop")).parent().unwrap();
+    let path = format!("{}:{}", hop.display(), std::env::var("PATH").unwrap());
+    let typed = |said: &str| {
+        let (_, commands) = said.split_once("hint: by hand, from here:\n").unwrap_or_else(|| panic!("{said}"));
+        for command in commands.lines().map(|line| line.strip_prefix("  ").unwrap()) {
+            assert!(command.starts_with("hop exec "), "{command}");
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", command]).env("PATH", &path).env("HOPYARD_DIR", place.records());
+            let output = shell.output().unwrap();
+            assert!(output.status.success(), "{command}: {}", text(&output.stderr));
+        }
+    };
+    let output = place.output(&["why", "h1", "10.0.2.2"]);
+    assert_eq!(text(&output.stderr).matches("  hop exec ").count(), 3, "{}", text(&output.stderr));
+    typed(&text(&output.stderr));
+    assert!(place.hop(&["why", "h1", "10.0.2.2"]).starts_with("YES"));
+    // With the lab's name, where it was asked for by that.
+    let json: serde_json::Value = serde_json::from_str(&place.hop(&["ls", "--json"])).unwrap();
+    let lab = json[0]["lab"].as_str().unwrap().to_owned();
+    run(&place, "r1", "ip route add prohibit 10.0.1.2/32");
+    let from = format!("{lab}/h2");
+    let output = place.output(&["why", &from, "h1"]);
+    assert!(text(&output.stderr).contains(&format!("  hop exec {lab}/r1 -- ip route ")), "{}", text(&output.stderr));
+    typed(&text(&output.stderr));
+    assert!(place.hop(&["why", &from, "h1"]).starts_with("YES"));
+    assert!(!text(&place.output(&["why", "h1", "10.0.2.2", "--no-probe"]).stderr).contains("by hand"));
+}
+
 #[test]
 fn stage_2_nothing_is_forwarded() {
     let place = Place::new();

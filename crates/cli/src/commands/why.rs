@@ -113,7 +113,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     };
     let report = why(&running, &from, args.packet(&target, dst)?, wanted, args.sending())?;
     let expect = expected(&running, &report, ui)?;
-    let scene = Scene { file: File::of(&running), expect, ..Scene::default() };
+    let is_named = args.lab.lab.is_some() || args.source.contains('/');
+    let lab = Some(if is_named { format!("{}/", running.name()) } else { String::new() });
+    let scene = Scene { file: File::of(&running), expect, lab, ..Scene::default() };
     tell(args, ui, &report, &scene)?;
     if args.fix && report.outcome() != Outcome::Yes {
         return made(ui, fix(&home, &running, &report)?, &report);

@@ -265,6 +265,8 @@ struct JsonEdit<'a> {
     node: &'a NsName,
     /// The command: of a lab, to type in the node; else from where hop was.
     cmd: String,
+    /// The same as it is typed where hop runs; `null`: the network is not here.
+    here: Option<String>,
     /// It restores what the file declares.
     declared: bool,
     /// What to write into the file.
@@ -347,6 +349,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), C
                 .map(|(edit, declared)| JsonEdit {
                     node: edit.node(),
                     cmd: scene.command(edit),
+                    here: scene.command_here(edit),
                     declared: *declared,
                     file: scene.file.as_ref().filter(|_| !declared).and_then(|file| file.edit(edit)),
                 })

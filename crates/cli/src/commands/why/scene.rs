@@ -15,6 +15,8 @@ use super::file::File;
 pub(super) struct Scene {
     /// The topology file; `None`: there is none, or it says something else by now.
     pub(super) file: Option<File>,
+    /// Of a lab that runs: what stands before the name of a node, `LAB/`, or nothing where it need not be named.
+    pub(super) lab: Option<String>,
     /// What the namespaces are, where they are no lab's.
     pub(super) places: BTreeMap<NsName, Place>,
     /// What the file has under `expect` about this, by the numbers of the lines.
@@ -47,6 +49,14 @@ impl Scene {
         match self.places.get(edit.node()) {
             None | Some(Place::Host) => edit.to_string(),
             Some(place) => format!("{} {edit}", into(place)),
+        }
+    }
+
+    /// The command that makes a change, as it is typed where hop is. `None`: the network is not here.
+    pub(super) fn command_here(&self, edit: &Edit) -> Option<String> {
+        match &self.lab {
+            Some(lab) => Some(format!("hop exec {lab}{} -- {edit}", edit.node())),
+            None => (!self.places.is_empty()).then(|| self.command(edit)),
         }
     }
 

@@ -25,7 +25,7 @@ use crate::ui::{ERROR, GOOD, Ui, WARNING};
 /// Wider than this a column is not padded.
 const WIDEST: usize = 72;
 
-/// `offer`: say that `--fix` makes the changes.
+/// `offer`: say how the changes are made.
 pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) -> Result<(), CliError> {
     ui.line(headline(report))?;
     let table = Table::of(report);
@@ -43,13 +43,26 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) ->
         if !spoilt.is_empty() {
             ui.line(format_args!("That also lets through what is forbidden here:\n {}", spoilt.join("\n ")))?;
         }
-        if offer && repair.edits().all(|edit| scene.may_make(edit)) {
-            ui.hint("`--fix` makes the changes, and proves them with a packet");
+        if offer {
+            ways(ui, repair, scene);
         }
     } else if let Some(text) = forbidden(report, scene).or_else(|| no_change(report)) {
         ui.line(text)?;
     }
     scene.remark.as_ref().map_or(Ok(()), |remark| ui.line(remark))
+}
+
+/// How changes are made: by hop, and by hand. In a lab they are shown as typed in a node.
+fn ways(ui: &mut Ui, repair: &Repair, scene: &Scene) {
+    if repair.edits().all(|edit| scene.may_make(edit)) {
+        ui.hint("`--fix` makes the changes, and proves them with a packet");
+    }
+    if scene.lab.is_some() {
+        ui.hint("by hand, from here:");
+        for command in repair.edits().filter_map(|edit| scene.command_here(edit)) {
+            ui.note(format_args!("  {command}"));
+        }
+    }
 }
 
 /// `NO  h1 -> 10.0.2.2 (h2) icmp: h1 has no route to 10.0.2.2`.
