@@ -37,6 +37,8 @@ pub(crate) struct Programs {
     directory: tempfile::TempDir,
     own: PathBuf,
     hop: PathBuf,
+    /// iproute2's, copied as `hop` is: how a file was written decides how fast its pages are found.
+    ip: PathBuf,
     pub(crate) limit: Option<PathBuf>,
     pub(crate) exec: Option<PathBuf>,
 }
@@ -73,8 +75,12 @@ impl Programs {
             Ok(to)
         };
         let (own, hop) = (copy(&own, "bench")?, copy(&hop, "hop")?);
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        let ip = std::env::split_paths(&paths).map(|dir| dir.join("ip")).find(|path| path.is_file());
+        // Where there is none, what needs it says so.
+        let ip = ip.map_or_else(|| Ok("ip".into()), |ip| copy(&ip, "ip"))?;
         let exec = exec.filter(|path| path.is_file());
-        Ok(Programs { own, hop, limit: options.limit.clone(), exec, directory })
+        Ok(Programs { own, hop, ip, limit: options.limit.clone(), exec, directory })
     }
 
     /// A file of this run.
@@ -133,6 +139,11 @@ impl Programs {
     pub(crate) fn hop(&self, arguments: &[&str]) -> Result<f64, Failure> {
         let mut command = self.command(&self.hop, As::Root);
         timed(command.args(arguments))
+    }
+
+    /// Runs iproute2's `ip`, as [`other`](Self::other) does.
+    pub(crate) fn ip(&self, args: &[&str]) -> Result<f64, Failure> {
+        self.other(&self.ip.to_string_lossy(), args)
     }
 
     /// Another program with arguments, until it returns.

@@ -276,6 +276,19 @@ fn an_up_that_is_killed_loses_no_interface() {
 }
 
 #[test]
+fn a_run_that_is_killed_loses_no_interface() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    file(&machine, WEB);
+    machine.sh(&format!("{HOP} run /run/web.hop.yaml -- sleep 1000 >/dev/null 2>&1 & echo $! >/run/pid"));
+    wait_until("the node answers", || answers(&machine, "192.0.2.10"));
+    machine.sh("kill -9 $(cat /run/pid)");
+    wait_until("the interface is here", || machine.output("ip", &["link", "show", "wan"]).status.success());
+    machine.run(HOP, &["down", "web"]);
+    assert_eq!(state(&machine), before);
+}
+
+#[test]
 fn a_keeper_that_is_asked_to_end_brings_back_what_was_lent() {
     let Some(machine) = machine() else { return };
     let before = state(&machine);

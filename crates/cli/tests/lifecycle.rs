@@ -284,7 +284,7 @@ fn a_keeper_without_room_for_all_new_nodes_keeps_none_of_them() {
     };
     let before = of_networks();
     // Room for all that are handed over first and some of the next; then for some of the first.
-    let more: String = (0..300).map(|n| format!("  n{n}:\n")).collect();
+    let more = (0..300).map(|n| format!("  n{n}:\n")).collect::<Vec<_>>().concat();
     let text = std::fs::read_to_string(&file).unwrap().replace("  home:\n", &format!("  home:\n{more}"));
     let larger = place.file("larger.hop.yaml", &text);
     for room in [330, 200] {

@@ -311,7 +311,7 @@ fn an_add_that_is_killed_leaves_no_dead_name() {
 fn no_zombie_is_left_where_process_1_waits_for_none() {
     let Some(machine) = Machine::new() else { return };
     let zombies = "grep -c 'State:.*Z' /proc/[0-9]*/status | grep -c ':1$' || true";
-    assert_eq!(machine.sh("cat /proc/1/comm"), "cat\n");
+    wait_until("process 1 is such a one", || machine.sh("cat /proc/1/comm") == "cat\n");
     for n in 0..3 {
         machine.ns(&["add", &format!("n{n}")]);
         machine.ns(&["delete", &format!("n{n}")]);
@@ -651,8 +651,19 @@ ip route add 172.16.0.0/12 dev v0 table 99
 ip neigh add 10.1.0.254 lladdr 02:00:00:00:00:99 dev v0 nud permanent
 ip link property add dev v0 altname a-second-and-longer-name";
 
-/// What an interface has; what the kernel gives it by itself is left out, and what passes.
+/// What an interface has; what the kernel gives it by itself is left out, and what passes. The local route of an IPv6
+/// address comes a moment after the address.
 fn properties(machine: &Machine, ns: Option<&str>, dev: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    wait_until("its addresses can be reached", || {
+        found = properties_now(machine, ns, dev);
+        let has = |start: &str| found.iter().any(|line| line.starts_with(start));
+        !has(",UP,LOWER_UP>: true") || !has(&format!("{dev} inet6 fd01::1")) || has("local fd01::1 ")
+    });
+    found
+}
+
+fn properties_now(machine: &Machine, ns: Option<&str>, dev: &str) -> BTreeSet<String> {
     let ip = |args: &[&str]| {
         let within = ns.map_or(vec![], |ns| vec!["-n", ns]);
         machine.run("ip", &[&within[..], args].concat())
@@ -696,7 +707,8 @@ fn an_interface_keeps_what_it_has_when_it_moves() {
     // Packets cross.
     machine.sh("ip addr add 10.1.0.2/24 dev v1");
     if Command::new("ping").arg("-V").output().is_ok_and(|output| output.status.success()) {
-        machine.sh("ping -c 1 -W 5 10.1.0.9 >/dev/null");
+        // The other end has been without a carrier, and the kernel sends by it again a moment later.
+        wait_until("a packet crosses", || machine.output("ping", &["-c", "1", "-W", "5", "10.1.0.9"]).status.success());
     } else {
         println!("skipped: packets to an interface that was moved: there is no ping here");
     }

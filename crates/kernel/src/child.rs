@@ -37,22 +37,30 @@ pub(crate) fn run<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<R> {
 static LEFT: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 /// The same, but does not wait until the kernel has freed what the process alone had: of a mount
-/// namespace that takes a millisecond. It is waited for when the next one is run, or by whoever inherits orphans;
-/// where that one may not do it, here and now.
-///
-/// # Errors
-/// As for [`run`].
+/// namespace that takes a fifth of a millisecond. It is waited for when the next one is run, by [`wait_for_left`], or by
+/// whoever inherits orphans: see [`leave`].
 pub(crate) fn run_and_leave<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<R> {
     let (result, child) = start(work)?;
-    if !orphans_are_waited_for() {
-        while !has_ended(&child, WaitIdOptions::empty())? {}
-        return result;
-    }
     let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
     // One that somebody else has waited for is an error, and gone as well.
     left.retain(|child| has_ended(child, WaitIdOptions::NOHANG).is_ok_and(|ended| !ended));
     left.push(child);
     result
+}
+
+/// Waits for all that were left: then the kernel has freed what they had.
+pub(crate) fn wait_for_left() {
+    for child in LEFT.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        // One that somebody else has waited for is gone as well.
+        while has_ended(&child, WaitIdOptions::empty()).is_ok_and(|ended| !ended) {}
+    }
+}
+
+/// Leaves them to whoever inherits orphans; where that one may not wait for them, they are waited for here and now.
+pub(crate) fn leave() {
+    if !orphans_are_waited_for() {
+        wait_for_left();
+    }
 }
 
 /// Does the process that inherits orphans wait for them, so that they do not stay as zombies? That of the machine does;
@@ -81,7 +89,7 @@ fn cares_for_children(pid: i32) -> bool {
 
 /// Returns when the child is done with the memory of this process: what it returned, and the child.
 fn start<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<(io::Result<R>, OwnedFd)> {
-    let stack = Stack::new()?;
+    let stack = Stack::get()?;
     let mut parcel = Parcel { tie: Tie::to_caller()?, work: Some(work), result: None };
     // No CLONE_FS and no CLONE_THREAD: only a process of one thread with a root directory of its own
     // may join a user namespace. No exit signal: the program's own SIGCHLD handling is not disturbed.
@@ -97,6 +105,7 @@ fn start<W: FnOnce() -> io::Result<R>, R>(work: W) -> io::Result<(io::Result<R>,
     }
     // SAFETY: with CLONE_PIDFD the kernel has opened it for this process, and nothing else knows it.
     let child = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    stack.keep();
     let killed = || Err(io::Error::other("the process that was to do it was killed"));
     Ok((parcel.result.unwrap_or_else(killed), child))
 }
@@ -130,7 +139,24 @@ struct Stack {
 
 const GUARD_BYTES: usize = 64 << 10;
 
+/// One that nobody uses: to unmap it would interrupt the processor on which the child is still ending.
+static SPARE: Mutex<Option<Stack>> = Mutex::new(None);
+
+// SAFETY: it is memory that belongs to whoever has the value, in whichever thread.
+unsafe impl Send for Stack {}
+
 impl Stack {
+    fn get() -> io::Result<Self> {
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take();
+        spare.map_or_else(Self::new, Ok)
+    }
+
+    /// For the next one.
+    fn keep(self) {
+        let surplus = SPARE.lock().unwrap_or_else(PoisonError::into_inner).replace(self);
+        drop(surplus);
+    }
+
     fn new() -> io::Result<Self> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::STACK;
         // SAFETY: a new anonymous mapping at a place of the kernel's choice.

@@ -236,11 +236,22 @@ pub fn behind<R>(dir: &Path, scene: Scene, work: impl FnOnce(&Backstage) -> R) -
         let stage = Backstage::of(dir, scene)?;
         Ok(catch_unwind(AssertUnwindSafe(|| work(&stage))))
     };
-    // The kernel frees a mount namespace in half a millisecond and more, and what has been done is done.
+    // The kernel takes its time to free a mount namespace, and what has been done is done: see `wait_until_freed`.
     match child::run_and_leave(work).doing("make a mount namespace in which names can be moved")? {
         Ok(result) => Ok(result),
         Err(panic) => resume_unwind(panic),
     }
+}
+
+/// Waits until what has been done [`behind`] directories holds nothing any more: it may be a copy of a mount that has been
+/// removed, and that keeps a namespace alive.
+pub fn wait_until_freed() {
+    child::wait_for_left();
+}
+
+/// Does not wait for it, where the process that made it may end before.
+pub fn let_be_freed() {
+    child::leave();
 }
 
 impl Backstage {

@@ -23,9 +23,9 @@ impl Suite<'_> {
             exec[0].push(programs.hop(&["ns", "exec", "one", "/bin/true"])?);
             delete[0].push(programs.hop(&["ns", "delete", "one"])?);
             settle()?;
-            add[1].push(programs.other("ip", &["netns", "add", "one"])?);
-            exec[1].push(programs.other("ip", &["netns", "exec", "one", "/bin/true"])?);
-            delete[1].push(programs.other("ip", &["netns", "delete", "one"])?);
+            add[1].push(programs.ip(&["netns", "add", "one"])?);
+            exec[1].push(programs.ip(&["netns", "exec", "one", "/bin/true"])?);
+            delete[1].push(programs.ip(&["netns", "delete", "one"])?);
             settle()?;
         }
         for (what, [hop, ip]) in ["add", "exec", "delete"].into_iter().zip(&times) {

@@ -60,10 +60,26 @@ impl Machine {
         Some(Machine { init, _leash: leash })
     }
 
-    /// How many mounts of namespaces there are.
+    /// How many mounts of namespaces there are on what it has made itself, its /run; those that the machine below had at the
+    /// start lie hidden under that.
     pub(crate) fn mounted_namespaces(&self) -> usize {
-        let mounts = std::fs::read_to_string(format!("/proc/{}/mounts", self.pid())).unwrap();
-        mounts.lines().filter(|line| line.starts_with("nsfs ")).count()
+        let table = std::fs::read_to_string(format!("/proc/{}/mountinfo", self.pid())).unwrap();
+        // proc_pid_mountinfo(5): the mount, that which it is on, and where; behind a dash, the kind.
+        let mounts: Vec<Vec<&str>> = table.lines().map(|line| line.split(' ').collect()).collect();
+        let is_namespace = |mount: &[&str]| {
+            let dash = mount.iter().position(|field| *field == "-").unwrap();
+            mount[dash + 1] == "nsfs"
+        };
+        let mut own = std::collections::BTreeSet::new();
+        own.extend(mounts.iter().rfind(|mount| mount[4] == "/run").map(|mount| mount[0]));
+        loop {
+            let known = own.len();
+            own.extend(mounts.iter().filter(|mount| own.contains(mount[1])).map(|mount| mount[0]).collect::<Vec<_>>());
+            if own.len() == known {
+                break;
+            }
+        }
+        mounts.iter().filter(|mount| own.contains(mount[0]) && is_namespace(mount)).count()
     }
 
     /// The first process in it; `unshare` is its parent.

@@ -138,6 +138,7 @@ impl Stage {
             }
             wanted = self.attempt(wanted, attempt == ATTEMPTS, added);
         }
+        pin::let_be_freed();
     }
 
     /// Returns those whose temporary names somebody has taken away, unless it is the last attempt.

@@ -146,6 +146,8 @@ fn delete_some(directory: &Names, names: &[&EntryName], deleted: &mut Deleted) -
     let outcomes = pin::behind(Path::new(NETNS_DIR), scene, |behind| {
         going.iter().map(|(name, _)| delete_one(behind, name)).collect::<Vec<_>>()
     })?;
+    // Before it is looked for what keeps them alive.
+    pin::wait_until_freed();
     for ((name, space), outcome) in going.into_iter().zip(outcomes) {
         match outcome {
             Err(error) if error.kind() == io::ErrorKind::NotFound => deleted.failed.push(not_found(name)),
