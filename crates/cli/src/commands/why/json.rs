@@ -360,6 +360,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene) -> Result<(), C
             told: repair.told.as_ref().map(|edit| JsonEdit {
                 node: edit.node(),
                 cmd: scene.command(edit),
+                here: scene.command_here(edit),
                 declared: false,
                 file: None,
             }),
