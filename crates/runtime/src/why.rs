@@ -123,10 +123,24 @@ impl Report {
             (Outcome::Undecided, Some(seen)) if seen.reached(&self.query, self.owner.as_ref()) && self.is_shown() => {
                 Outcome::Yes
             }
+            (Outcome::Undecided, Some(seen)) if self.is_answered_from_beyond(seen) => Outcome::Yes,
             (Outcome::Undecided, Some(_)) if self.settled().is_some() => Outcome::No,
             // That it did not arrive once does not say that it never does.
             (outcome, _) => outcome,
         }
+    }
+
+    /// Was it seen to leave what is known, and its answer to come back? From whom, nobody here can tell.
+    fn is_answered_from_beyond(&self, seen: &Seen) -> bool {
+        let Some(Trouble { node, reason: Reason::LeavesKnown { .. }, back: false }) = self.verdict.trouble() else {
+            return false;
+        };
+        let source = seen.at(&self.query.from);
+        let is_answered = match self.query.packet.protocol {
+            Protocol::Icmp | Protocol::Tcp => seen.answered && !source.reset,
+            Protocol::Udp => source.reply.came.is_some(),
+        };
+        self.owner.is_none() && seen.at(&node).packet.went.is_some() && is_answered
     }
 
     /// Does the packet come through, whether or not something waits for it? `None`: not known.

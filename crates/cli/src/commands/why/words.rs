@@ -87,6 +87,9 @@ pub(super) fn headline(report: &Report) -> String {
 pub(super) fn verdict(report: &Report) -> String {
     match report.trouble() {
         Some(trouble) => {
+            if let (Outcome::Yes, Reason::LeavesKnown { by }) = (report.outcome(), &trouble.reason) {
+                return format!("it leaves what is known, by {by}, and is answered from beyond");
+            }
             let text = sentence(&report.verdict, &trouble);
             if report.outcome() == Outcome::Yes {
                 return format!("the probe was answered; {text}");
