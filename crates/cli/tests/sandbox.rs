@@ -346,6 +346,18 @@ fn names_are_those_outside_and_only_those_that_are_allowed() {
 }
 
 #[test]
+fn however_many_names_are_allowed_each_is_looked_up() {
+    let lab = Lab::new();
+    let server = lab.tcp_server(lab.addresses("far")[0]);
+    // More than the agent takes at a time; the one that has the address is the last.
+    let names = (0..3000).map(|n| format!("n{n}.invalid")).chain(["far".to_owned()]);
+    let options: Vec<String> = names.map(|name| format!("--allow={name}:{}", server.port())).collect();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    assert_eq!(lab.says(&options, &["tcp", &server.to_string()]), "heard hello");
+    assert_eq!(lab.says(&options, &["tcp", &format!("192.0.2.1:{}", server.port())]), FORBIDDEN[0]);
+}
+
+#[test]
 fn names_have_many_addresses_or_those_of_one_family_or_none_outside() {
     let lab = Lab::new();
     let addresses = lab.addresses("far");
@@ -1125,6 +1137,13 @@ fn what_is_denied_stays_closed() {
         }
         assert_eq!(lab.says(&["--allow", "any", "--deny", "any/udp"], &["udp", &udp]), forbidden);
         assert_eq!(lab.says(&["--allow", "any", "--deny", "any/udp"], &["tcp", &tcp]), "heard hello");
+        // Nobody is told to open what he has closed, and what he pastes keeps it closed.
+        let record = |options: &[&str]| text(&lab.act(options, &["tcp", &tcp]).output().unwrap().stderr);
+        let said = record(&["--record", "--deny", &net]);
+        assert!(said.contains(&format!("  {tcp}/tcp  blocked\n")) && !said.contains("to allow just that"), "{said}");
+        let said = record(&["--record", "--deny", "any/udp"]);
+        let line = said.lines().last().unwrap();
+        assert!(line.contains(&format!("{tcp}/tcp")) && line.contains(" --deny any/udp -- "), "{said}");
     }
 }
 

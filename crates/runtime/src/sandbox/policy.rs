@@ -44,6 +44,13 @@ impl Aim {
         }
     }
 
+    fn is_closed_by(self, deny: &Deny) -> bool {
+        match self {
+            Aim::Port(to, transport) => deny.has_port(to.ip(), to.port(), transport),
+            Aim::Echo(to) => deny.has_echo(to),
+        }
+    }
+
     fn is_in(self, destinations: &Allow) -> bool {
         self.is_service_of(destinations) && destinations.has_address(self.addr())
     }
@@ -165,7 +172,7 @@ impl Policy {
         if !is_outside(to) || self.stand_in(to).is_some() {
             return Decision::Denied;
         }
-        if self.deny.iter().any(|deny| aim.is_in(deny.destinations())) {
+        if self.deny.iter().any(|deny| aim.is_closed_by(deny)) {
             return Decision::Denied;
         }
         if self.allow.iter().any(|allow| aim.is_in(allow)) {
@@ -178,11 +185,14 @@ impl Policy {
                     Some(&seen) if now.saturating_duration_since(seen) < KEPT => return Decision::Allowed,
                     // Of names below one, those that have had this address: there is no end of the others.
                     None if rule.name().is_none() => {}
-                    _ if name.is_fresh(now) || unknown.contains(&number) => {}
+                    _ if name.is_fresh(now) => {}
                     _ => unknown.push(number),
                 }
             }
         }
+        // More than one rule may be of a name.
+        unknown.sort_unstable();
+        unknown.dedup();
         if unknown.is_empty() { Decision::Denied } else { Decision::Unknown(unknown) }
     }
 
@@ -264,6 +274,11 @@ impl Policy {
         let name = self.names.get_mut(at).filter(|name| !name.is_asked)?;
         name.is_asked = true;
         Some(&name.text)
+    }
+
+    /// The name of that number; `None`: it has been forgotten.
+    pub(super) fn text_of(&self, number: u32) -> Option<&str> {
+        Some(&self.names.get(self.index_of(number)?)?.text)
     }
 
     /// Takes in what was found; `None`: nobody wants to know any more.
@@ -376,10 +391,14 @@ mod tests {
             ("11.0.0.1:443", Decision::Allowed),
             ("11.0.0.1:25", Decision::Denied),
             ("[fd00::1]:25", Decision::Denied),
+            // 10.0.0.1 as a translator knows it.
+            ("[64:ff9b::a00:1]:443", Decision::Denied),
+            ("[64:ff9b::b00:1]:443", Decision::Allowed),
         ] {
             assert_eq!(policy.decide(Aim::Port(to(text), Transport::Tcp), now), decision, "{text}");
         }
         assert_eq!(policy.decide(Aim::Echo("10.0.0.1".parse().unwrap()), now), Decision::Denied);
+        assert_eq!(policy.decide(Aim::Echo("64:ff9b::a00:1".parse().unwrap()), now), Decision::Denied);
         assert_eq!(policy.decide(Aim::Echo("11.0.0.1".parse().unwrap()), now), Decision::Allowed);
     }
 

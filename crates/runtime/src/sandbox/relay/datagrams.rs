@@ -71,7 +71,7 @@ impl Relay {
                 self.note(aim, false);
                 self.refuse_datagram(ends, Unreachable::Prohibited);
             }
-            Decision::Unknown(names) => self.park(Parked::Datagram(ends, payload.to_vec()), &names),
+            Decision::Unknown(names) => self.park(Parked::Datagram(ends, payload.to_vec()), names),
         }
     }
 

@@ -60,7 +60,7 @@ impl Relay {
                 self.note(aim, false);
                 self.refuse_echo(&request.ends, Unreachable::Prohibited);
             }
-            Decision::Unknown(names) => self.park(Parked::Echo(request), &names),
+            Decision::Unknown(names) => self.park(Parked::Echo(request), names),
         }
     }
 

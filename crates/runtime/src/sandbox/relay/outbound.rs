@@ -11,7 +11,9 @@ use rustix::event::epoll;
 use rustix::net::sockopt;
 
 use super::token::Token;
-use super::{Connection, Ends, Parked, Relay, TURN, is_gate, is_of_the_link, lacks_room, outcome, plain, unreachable};
+use super::{
+    Connection, Ends, Parked, Relay, TURN, Waiting, is_gate, is_of_the_link, lacks_room, outcome, plain, unreachable,
+};
 use crate::sandbox::policy::{Aim, Decision};
 use crate::sandbox::record::{Attempt, Outcome};
 use crate::sandbox::splice::{Progress, Splice, break_off};
@@ -65,9 +67,10 @@ impl Relay {
                 self.refuse(&request, Unreachable::Prohibited);
             }
             Decision::Unknown(names) => {
-                let is_parked = |parked: &Parked| matches!(parked, Parked::Request(other, _) if *other == ends);
+                let is_parked =
+                    |waiting: &Waiting| matches!(&waiting.what, Parked::Request(other, _) if *other == ends);
                 if !self.parked.iter().any(is_parked) {
-                    self.park(Parked::Request(ends, request), &names);
+                    self.park(Parked::Request(ends, request), names);
                 }
             }
         }
