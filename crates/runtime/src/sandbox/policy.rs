@@ -167,6 +167,7 @@ impl Policy {
         number.checked_sub(self.forgotten).filter(|&at| at >= self.by_name)
     }
 
+    /// `now`: when it came that is decided on. What has been looked up since then is fresh.
     pub(super) fn decide(&self, aim: Aim, now: Instant) -> Decision {
         let to = aim.addr();
         if !is_outside(to) || self.stand_in(to).is_some() {
@@ -417,6 +418,19 @@ mod tests {
         let end = start + KEPT;
         policy.found(0, addresses(&["10.0.0.2"]), end);
         assert_eq!(policy.decide(Aim::Port(to("10.0.0.1:443"), Transport::Tcp), end), Decision::Denied);
+    }
+
+    #[test]
+    fn what_has_waited_for_slow_names_is_decided_by_them() {
+        let mut policy = policy(&["example.org:443", "example.net:443"], false);
+        let start = Instant::now();
+        let aim = Aim::Port(to("10.0.0.1:443"), Transport::Tcp);
+        assert_eq!(policy.decide(aim, start), Decision::Unknown(vec![0, 1]));
+        for (number, after) in [(0, 2 * FRESH), (1, 4 * FRESH)] {
+            policy.found(number, Found::Failed("no server".into()), start + after);
+        }
+        assert_eq!(policy.decide(aim, start), Decision::Denied);
+        assert_eq!(policy.decide(aim, start + 6 * FRESH), Decision::Unknown(vec![0, 1]), "who asks again");
     }
 
     #[test]

@@ -152,6 +152,8 @@ struct Waiting {
     what: Parked,
     /// By number, those of which nothing has been heard since.
     names: Vec<u32>,
+    /// When it came. What has been looked up since then is decided by, however long that took.
+    since: Instant,
 }
 
 pub(super) struct Relay {

@@ -115,14 +115,14 @@ impl Relay {
         for mut waiting in std::mem::take(&mut self.parked) {
             waiting.names.retain(|&name| name != number);
             let is_ready = waiting.names.is_empty() || has(waiting.what.to());
-            if is_ready { ready.push(waiting.what) } else { self.parked.push(waiting) }
+            if is_ready { ready.push(waiting) } else { self.parked.push(waiting) }
         }
         // What still does not know enough parks itself again.
-        for parked in ready {
-            match parked {
-                Parked::Request(ends, request) => self.consider(ends, request),
-                Parked::Datagram(ends, payload) => self.datagram(ends, &payload),
-                Parked::Echo(request) => self.echo(request),
+        for Waiting { what, since, .. } in ready {
+            match what {
+                Parked::Request(ends, request) => self.consider(ends, request, since),
+                Parked::Datagram(ends, payload) => self.datagram(ends, &payload, since),
+                Parked::Echo(request) => self.echo(request, since),
             }
         }
     }
@@ -139,10 +139,10 @@ impl Relay {
     }
 
     /// Keeps something until it is known what these names have. Those that cannot be looked up now have nothing by then.
-    pub(super) fn park(&mut self, what: Parked, mut names: Vec<u32>) {
+    pub(super) fn park(&mut self, what: Parked, mut names: Vec<u32>, since: Instant) {
         names.retain(|&number| self.look_up(number));
         if self.parked.len() < MOST_PARKED {
-            self.parked.push(Waiting { what, names });
+            self.parked.push(Waiting { what, names, since });
         }
     }
 }
