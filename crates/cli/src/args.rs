@@ -71,10 +71,25 @@ impl Args {
             let mut all = Self::command();
             all.build();
             let words: Vec<OsString> = std::env::args_os().collect();
-            let matches = all.try_get_matches_from_mut(&words).map_err(|error| with_nearest(error, &all, &words))?;
+            let matches = all
+                .try_get_matches_from_mut(&words)
+                .map_err(|error| with_quotes(with_nearest(error, &all, &words), &words))?;
             Self::from_arg_matches(&matches)
         })
     }
+}
+
+/// A topology that was typed without quotes, `hop up a -- b`, is several arguments.
+fn with_quotes(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+    let is_topology = words.get(1).is_some_and(|word| ["up", "plan", "enable"].iter().any(|it| word == it));
+    let links = words.iter().skip(3).position(|word| word == "--");
+    if let (clap::error::ErrorKind::UnknownArgument, true, Some(_)) = (error.kind(), is_topology, links) {
+        let typed: Vec<_> = words.iter().skip(1).map(|word| word.to_string_lossy()).collect();
+        let tip = format!("a topology with blanks is one argument: hop {} '{}'", typed[0], typed[1..].join(" "));
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// Names the command that was meant. Clap's own measure looks for the letters of a name in their places, and of a short

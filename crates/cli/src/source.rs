@@ -79,6 +79,9 @@ impl TopologyArgs {
 /// Reads a file. `hint` is the way out where there is none.
 pub(crate) fn read_file(path: &Path, hint: &str) -> Result<SourceFile, CliError> {
     use std::io::Read;
+    if path.as_os_str().is_empty() {
+        return Err(CliError::usage("the name of a file is empty").hint(hint));
+    }
     let shown = path.display();
     let cannot = |error: std::io::Error| {
         let not_found = error.kind() == std::io::ErrorKind::NotFound;

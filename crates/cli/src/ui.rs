@@ -87,3 +87,8 @@ impl Ui {
         self.note(format_args!("{HINT}hint{HINT:#}: {text}"));
     }
 }
+
+/// A text of a user's in a table: what would break its lines, or steer a terminal, is written as in a program.
+pub(crate) fn on_one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}

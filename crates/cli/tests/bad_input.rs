@@ -129,3 +129,12 @@ fn output_that_nobody_reads_is_no_crash() {
     let output = child.wait_with_output().unwrap();
     assert!(!common::text(&output.stderr).contains("panicked"), "{}", common::text(&output.stderr));
 }
+
+#[test]
+fn a_topology_without_quotes_is_told_how_it_is_typed() {
+    let place = Place::new();
+    let said = place.fails(2, &["up", "a", "--", "b"]);
+    assert!(said.contains("a topology with blanks is one argument: hop up 'a -- b'"), "{said}");
+    let said = place.fails(2, &["up", ""]);
+    assert!(said.contains("the name of a file is empty"), "{said}");
+}

@@ -887,6 +887,31 @@ fn an_interface_comes_back_before_its_namespace_goes() {
 }
 
 #[test]
+fn an_interface_that_is_called_something_else_there_comes_back_by_its_name() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh(LINK);
+    machine.ns(&["add", "a"]);
+    let before = properties(&machine, None, "v0");
+    machine.ns(&["move", "v0", "a"]);
+    // And another one there has its name by now.
+    machine.sh("ip -n a link set v0 down; ip -n a link set v0 name wan; ip -n a link set wan up
+         ip -n a link add v0 type veth peer name other");
+    machine.ns(&["delete", "a"]);
+    assert_eq!(properties(&machine, None, "v0"), before);
+    // Here its name is taken: it comes back by the other one, and that is told.
+    machine.ns(&["add", "b"]);
+    machine.ns(&["move", "v0", "b"]);
+    machine.sh("ip -n b link set v0 down; ip -n b link set v0 name wan; ip link add v0 type veth peer name other");
+    let said = text(&machine.output(HOP, &["ns", "delete", "b"]).stderr);
+    assert!(said.contains("wan is back") && said.contains("its name v0"), "{said}");
+    // Labels of addresses are kept as they were.
+    let renamed = |all: std::collections::BTreeSet<String>| -> Vec<String> {
+        all.into_iter().map(|line| line.replace("v0", "wan")).collect()
+    };
+    assert_eq!(renamed(properties(&machine, None, "wan")), renamed(before));
+}
+
+#[test]
 fn interfaces_come_back_whatever_they_are_called() {
     const NAMES: [&str; 4] = ["v0.new", "v0", "v0.lock", "v0.5"];
     let Some(machine) = Machine::new() else { return };

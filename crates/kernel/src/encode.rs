@@ -132,6 +132,10 @@ pub(crate) fn move_link(index: IfIndex, to: BorrowedFd<'_>) -> Request {
     set_link(index, LinkAttribute::NetNsFd(to.as_raw_fd()))
 }
 
+pub(crate) fn rename_link(index: IfIndex, to: IfName) -> Request {
+    set_link(index, LinkAttribute::IfName(to.as_str().to_owned()))
+}
+
 /// An address as the kernel has shown it, on an interface that has lost it. One that was found to be nobody
 /// else's is usable at once.
 pub(crate) fn add_again(shown: &AddressMessage, index: IfIndex) -> Request {

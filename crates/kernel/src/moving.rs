@@ -88,6 +88,36 @@ impl Space {
         Ok(self.links()?.iter().map(|link| link.dev).collect())
     }
 
+    /// The number of an interface, which it keeps as long as it is here, whatever it is called.
+    ///
+    /// # Errors
+    /// `ENODEV`: there is no such interface.
+    pub fn number(&mut self, dev: IfName) -> Result<u32, KernelError> {
+        Ok(find(&self.links()?, dev)?.index)
+    }
+
+    /// What the interface of a number is called now, if it is here.
+    ///
+    /// # Errors
+    /// The interfaces cannot be read.
+    pub fn named(&mut self, number: u32) -> Result<Option<IfName>, KernelError> {
+        Ok(self.links()?.iter().find(|link| link.index == number).map(|link| link.dev))
+    }
+
+    /// Gives an interface another name. Before Linux 6.2 it must be down.
+    ///
+    /// # Errors
+    /// `EEXIST`: there is one of that name.
+    pub fn rename(&mut self, dev: IfName, to: IfName) -> Result<(), KernelError> {
+        let links = self.links()?;
+        let doing = || format!("call the interface {dev} {to}");
+        if links.iter().any(|link| link.dev == to) {
+            return Err(KernelError::new(doing(), Errno::EXIST));
+        }
+        let (request, flags) = encode::rename_link(find(&links, dev)?.index, to);
+        self.carry_out(request, flags).map_err(|refusal| refusal.while_doing(doing()))
+    }
+
     /// What an interface has that it would lose.
     ///
     /// # Errors

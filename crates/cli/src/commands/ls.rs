@@ -7,7 +7,7 @@ use hopyard::runtime::{Home, Running};
 use serde::Serialize;
 
 use crate::error::CliError;
-use crate::ui::{Ui, WARNING};
+use crate::ui::{self, Ui, WARNING};
 
 /// List the labs that run.
 #[derive(Debug, clap::Args)]
@@ -95,10 +95,11 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let width = rows.iter().map(|row| row.lab.len()).max().unwrap_or(0).max(3);
     ui.line(format_args!("{:width$}  NODES  LINKS  AGE      FROM", "LAB"))?;
     for row in rows {
+        let source = ui::on_one_line(&row.source);
         let from = match (row.ephemeral, row.enabled) {
-            (true, _) => format!("{} (until its command ends)", row.source),
-            (_, true) => format!("{} (enabled)", row.source),
-            _ => row.source,
+            (true, _) => format!("{source} (until its command ends)"),
+            (_, true) => format!("{source} (enabled)"),
+            _ => source,
         };
         ui.line(format_args!("{:width$}  {:5}  {:5}  {:7}  {from}", row.lab, row.nodes, row.links, age(row.age_s)))?;
     }

@@ -59,6 +59,9 @@ pub(super) struct Move {
     from: u64,
     /// What it had there.
     settings: Vec<u8>,
+    /// Its number where it is, for it may be called something else by then. `None`: it was not there yet.
+    #[serde(default)]
+    number: Option<u32>,
 }
 
 /// What the files begin with, and what they begin with while they are written. An interface may be called `eth0.new`.
@@ -159,15 +162,17 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
     let before: Vec<Move> = before.into_iter().flatten().filter(|known| devs.contains(&known.dev)).collect();
     // What comes here is home: nobody deletes this namespace.
     let noted = cookies.filter(|_| *to != Place::Here);
+    let mut notes = Vec::new();
     if let Some((from, at)) = noted {
         for (dev, settings) in &settings {
             // An interface goes back to where it came from first.
             let note = match before.iter().find(|known| known.dev == *dev) {
                 Some(known) if known.from == at => continue,
-                Some(known) => Move { dev: *dev, at, from: known.from, settings: known.settings.clone() },
-                None => Move { dev: *dev, at, from, settings: settings.to_bytes() },
+                Some(known) => Move { dev: *dev, at, from: known.from, settings: known.settings.clone(), number: None },
+                None => Move { dev: *dev, at, from, settings: settings.to_bytes(), number: None },
             };
             note.write(&home)?;
+            notes.push(note);
         }
     }
     if let Err(error) = here.send(dev, target.as_fd()) {
@@ -177,6 +182,10 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
             }
         }
         return Err(NsError::NotMoved { dev, to: to.clone(), error: Box::new(error) }.into());
+    }
+    for mut note in notes {
+        note.number = Some(there.number(note.dev)?);
+        note.write(&home)?;
     }
     for known in before {
         Move::forget(&home, known.at, known.dev);
@@ -229,8 +238,11 @@ impl Returns {
         let mut along: Vec<IfName> = Vec::new();
         for known in &moves {
             let dev = known.dev;
-            let is_inside = there.interfaces()?.contains(&dev);
-            if is_inside || along.contains(&dev) {
+            let inside = match known.number {
+                Some(number) => there.named(number)?,
+                None => there.interfaces()?.into_iter().find(|it| *it == dev),
+            };
+            if inside.is_some() || along.contains(&dev) {
                 let elsewhere;
                 let (origin, place) = if here.cookie() == Some(known.from) {
                     (&self.here, Place::Here)
@@ -240,12 +252,21 @@ impl Returns {
                     elsewhere = origin;
                     (&elsewhere, place)
                 };
-                if is_inside {
-                    along.extend(there.companions(dev)?);
-                    take(&mut there, dev, origin, place)?;
+                let mut home = Space::open(origin.as_fd())?;
+                let (mut called, mut lost) = (dev, Vec::new());
+                if let Some(inside) = inside {
+                    along.extend(there.companions(inside)?);
+                    take(&mut there, inside, origin, place)?;
+                    // Somebody has given it another name there.
+                    if inside != dev
+                        && let Err(error) = home.rename(inside, dev)
+                    {
+                        called = inside;
+                        lost.push(Lost { what: format!("its name {dev}"), why: Some(error) });
+                    }
                 }
-                let lost = Space::open(origin.as_fd())?.restore(dev, &Settings::from_bytes(&known.settings))?;
-                returned.push(Moved { dev, lost });
+                lost.extend(home.restore(called, &Settings::from_bytes(&known.settings))?);
+                returned.push(Moved { dev: called, lost });
             }
             Move::forget(&self.home, known.at, dev);
         }
