@@ -319,6 +319,21 @@ fn no_zombie_is_left_where_process_1_waits_for_none() {
     assert_eq!(machine.sh(zombies), "0\n");
 }
 
+/// As programs do that are process 1 of a container, and start others: each of those it has waited for.
+#[test]
+fn no_zombie_is_left_where_process_1_waits_for_its_own_alone() {
+    let Some(machine) = Machine::new() else { return };
+    let process_1 = format!(
+        "import glob, signal, subprocess
+signal.signal(signal.SIGCHLD, lambda *_: None)
+for n in range(3):
+    subprocess.run(['{HOP}', 'ns', 'add', f'n{{n}}'], check=True)
+print(sum('State:\\tZ' in open(status).read() for status in glob.glob('/proc/[0-9]*/status')))"
+    );
+    let run = ["--pid", "--fork", "--mount-proc", "python3", "-c", &process_1];
+    assert_eq!(machine.run("unshare", &run), "0\n");
+}
+
 #[test]
 fn what_a_killed_add_has_left_is_cleared_away() {
     let Some(machine) = Machine::new() else { return };

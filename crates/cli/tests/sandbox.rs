@@ -346,6 +346,18 @@ fn names_are_those_outside_and_only_those_that_are_allowed() {
 }
 
 #[test]
+fn however_many_names_are_allowed_each_is_looked_up() {
+    let lab = Lab::new();
+    let server = lab.tcp_server(lab.addresses("far")[0]);
+    // More than the agent takes at a time; the one that has the address is the last.
+    let names = (0..3000).map(|n| format!("n{n}.invalid")).chain(["far".to_owned()]);
+    let options: Vec<String> = names.map(|name| format!("--allow={name}:{}", server.port())).collect();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    assert_eq!(lab.says(&options, &["tcp", &server.to_string()]), "heard hello");
+    assert_eq!(lab.says(&options, &["tcp", &format!("192.0.2.1:{}", server.port())]), FORBIDDEN[0]);
+}
+
+#[test]
 fn names_have_many_addresses_or_those_of_one_family_or_none_outside() {
     let lab = Lab::new();
     let addresses = lab.addresses("far");
@@ -1125,6 +1137,13 @@ fn what_is_denied_stays_closed() {
         }
         assert_eq!(lab.says(&["--allow", "any", "--deny", "any/udp"], &["udp", &udp]), forbidden);
         assert_eq!(lab.says(&["--allow", "any", "--deny", "any/udp"], &["tcp", &tcp]), "heard hello");
+        // Nobody is told to open what he has closed, and what he pastes keeps it closed.
+        let record = |options: &[&str]| text(&lab.act(options, &["tcp", &tcp]).output().unwrap().stderr);
+        let said = record(&["--record", "--deny", &net]);
+        assert!(said.contains(&format!("  {tcp}/tcp  blocked\n")) && !said.contains("to allow just that"), "{said}");
+        let said = record(&["--record", "--deny", "any/udp"]);
+        let line = said.lines().last().unwrap();
+        assert!(line.contains(&format!("{tcp}/tcp")) && line.contains(" --deny any/udp -- "), "{said}");
     }
 }
 
@@ -1172,6 +1191,14 @@ fn a_published_port_of_udp_leads_inside() {
             sockets.iter().enumerate().filter(|(at, socket)| answer(socket) == format!("inside heard {at}")).count()
         });
         assert_eq!(right, 200);
+        // What is long is heard as well: on the loopback of IPv6 not the first time.
+        let long = lab.inside("home", || UdpSocket::bind("127.0.0.1:0").unwrap());
+        long.connect("127.0.0.1:5353").unwrap();
+        long.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut whole = [0; 9000];
+        wait_until("a long one is answered", || {
+            long.send(&[b'x'; 5000]).is_ok() && long.recv(&mut whole).is_ok_and(|length| length > 5000)
+        });
         // With hop the port goes, however that ends.
         inside.kill().unwrap();
         inside.wait().unwrap();

@@ -63,28 +63,24 @@ pub(crate) fn leave() {
     }
 }
 
-/// Does the process that inherits orphans wait for them, so that they do not stay as zombies? That of the machine does;
-/// that of a container may be any program, and is known to if it cares for the signal that tells of it.
+/// Does somebody wait for orphans, so that they do not stay as zombies? The process that inherits those of the machine
+/// does. That of a container may be any program, and may wait for the children alone that it has started itself.
 fn orphans_are_waited_for() -> bool {
     /// `PID_NS_INIT_INO` (linux/nsfs.h): the pid namespace of the machine.
     const MACHINE: u64 = 0xEFFF_FFFC;
     let namespace_of = |process: &str| rustix::fs::stat(format!("/proc/{process}/ns/pid")).map(|stat| stat.st_ino);
     let Ok(own) = namespace_of("self") else { return false };
     // /proc may be that of another namespace.
-    own == MACHINE || (namespace_of("1") == Ok(own) && cares_for_children(1))
+    own == MACHINE || (namespace_of("1") == Ok(own) && leaves_children_to_the_kernel(1))
 }
 
-/// Has the process a way to learn that a child has ended: a handler, a signalfd(2) or sigwait(3)? Or does it have the
-/// kernel do it all?
-fn cares_for_children(pid: i32) -> bool {
+/// Does a process ignore the signal that tells of a child's end? Then none becomes a zombie (wait(2)).
+fn leaves_children_to_the_kernel(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let bit = 1_u64 << (libc::SIGCHLD - 1);
-    // proc_pid_status(5): masks in hexadecimal.
-    let masks = status.lines().filter_map(|line| {
-        let (key, mask) = line.split_once(":\t")?;
-        matches!(key, "SigBlk" | "SigIgn" | "SigCgt").then_some(mask)
-    });
-    masks.filter_map(|mask| u64::from_str_radix(mask, 16).ok()).any(|mask| mask & bit != 0)
+    // proc_pid_status(5): in hexadecimal.
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));
+    let ignored = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    ignored & 1 << (libc::SIGCHLD - 1) != 0
 }
 
 /// Returns when the child is done with the memory of this process: what it returned, and the child.

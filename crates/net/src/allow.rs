@@ -234,6 +234,17 @@ pub fn is_outside(addr: IpAddr) -> bool {
     !(nobody_or_all || addr.is_loopback() || addr.is_multicast())
 }
 
+/// The host of IPv4 to which a translator of the network (NAT64) leads, by the prefix that all of them know (RFC 6052).
+fn behind_translator(addr: IpAddr) -> Option<IpAddr> {
+    match addr {
+        IpAddr::V6(addr) => match addr.octets() {
+            [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, host @ ..] => Some(IpAddr::from(host)),
+            _ => None,
+        },
+        IpAddr::V4(_) => None,
+    }
+}
+
 impl Allow {
     /// Is that port of that protocol in it?
     pub fn has_port(&self, port: u16, transport: Transport) -> bool {
@@ -333,9 +344,30 @@ impl FromStr for Deny {
 }
 
 impl Deny {
-    /// The destinations.
-    pub fn destinations(&self) -> &Allow {
-        &self.0
+    /// Is that port of that host closed?
+    pub fn has_port(&self, addr: IpAddr, port: u16, transport: Transport) -> bool {
+        self.0.has_port(port, transport) && self.has_address(addr)
+    }
+
+    /// Is the echo of ICMP closed for that host?
+    pub fn has_echo(&self, addr: IpAddr) -> bool {
+        self.0.has_echo() && self.has_address(addr)
+    }
+
+    fn has_address(&self, addr: IpAddr) -> bool {
+        self.0.has_address(addr) || behind_translator(addr).is_some_and(|behind| self.0.has_address(behind))
+    }
+
+    /// Does it close all of these, as far as that is known without looking up a name?
+    pub fn covers(&self, other: &Allow) -> bool {
+        let hosts = match (&self.0.hosts, &other.hosts) {
+            (Hosts::Any, _) => true,
+            (Hosts::Net(own), Hosts::Net(other)) => own.contains(other),
+            _ => false,
+        };
+        let of_port = self.0.port.is_none() || self.0.port == other.port;
+        let of_protocol = self.0.protocol.is_none() || self.0.protocol == other.protocol;
+        hosts && of_port && of_protocol
     }
 }
 
@@ -428,6 +460,17 @@ mod tests {
             [("a.example.org", true), ("a.b.example.org", true), ("example.org", false), ("badexample.org", false)]
         {
             assert_eq!(allow.has_name(name), is_in, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_closed_as_a_whole_is_covered() {
+        let covers = |deny: &str, allow: &str| deny.parse::<Deny>().unwrap().covers(&allow.parse().unwrap());
+        assert!(covers("any", "example.org:80/tcp") && covers("10.0.0.0/8", "10.0.0.1/icmp"));
+        assert!(covers("10.0.0.0/8:25", "10.0.0.1:25/tcp") && covers("any/udp", "10.0.0.1:53/udp"));
+        for (deny, allow) in [("10.0.0.0/8", "example.org:80"), ("any:25", "10.0.0.1/icmp"), ("any/udp", "10.0.0.1:53")]
+        {
+            assert!(!covers(deny, allow), "{deny}, {allow}");
         }
     }
 

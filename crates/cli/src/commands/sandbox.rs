@@ -179,7 +179,9 @@ fn report(record: &Record, args: &Args, ui: &mut Ui) {
     for (what, how) in rows {
         ui.note(format_args!("  {what:width$}  {how}"));
     }
-    let needed = record.needed();
+    let mut needed = record.needed();
+    // What the caller has closed, he is not told to open.
+    needed.retain(|allow| !args.deny.iter().any(|deny| deny.covers(allow)));
     let is_new = |allow: &Allow| !args.allow.contains(allow);
     if record.tries.values().all(|tries| tries.blocked == 0) && !needed.iter().any(is_new) {
         return;
@@ -192,6 +194,7 @@ fn report(record: &Record, args: &Args, ui: &mut Ui) {
         words.extend(["--net".to_owned(), net.clone()]);
     }
     words.extend(needed.iter().flat_map(|allow| ["--allow".to_owned(), allow.to_string()]));
+    words.extend(args.deny.iter().flat_map(|deny| ["--deny".to_owned(), deny.to_string()]));
     for publish in &args.publish {
         words.extend(["--publish".to_owned(), publish.to_string()]);
     }

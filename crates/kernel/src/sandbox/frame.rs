@@ -165,20 +165,26 @@ pub(super) fn tell(frame: &[u8]) -> Option<Seen> {
 
 /// Makes the request for a connection one that passes.
 ///
-/// Its checksum is made anew: the kernel leaves that to the network card, and there is none.
-pub(super) fn let_pass(frame: &mut [u8]) -> Option<()> {
+/// Its checksum is made anew: the kernel leaves that to the network card, and there is none. Data that it carries (TCP Fast
+/// Open) is cut off: no listener of the gate takes any, so the kernel of the sandbox sends it again, behind the request.
+pub(super) fn let_pass(frame: &mut Vec<u8>) -> Option<()> {
     const CHECKSUM: usize = 16;
     let Packet { from, to, payload, .. } = packet(frame)?;
     let start = frame.len() - payload.len();
-    let length = match frame.get(12..ETHERNET_BYTES)? {
-        // A short frame is filled up.
-        kind if kind == IPV4 => {
-            let total = usize::from(u16::from_be_bytes(*frame.get(16..)?.first_chunk::<2>()?));
-            (ETHERNET_BYTES + total).checked_sub(start)?
-        }
-        _ => usize::from(u16::from_be_bytes(*frame.get(18..)?.first_chunk::<2>()?)),
-    };
-    let segment = frame.get_mut(start..start + length)?;
+    let length = usize::from(payload.get(12)? >> 4) * 4;
+    payload.get(..length.max(20))?;
+    frame.truncate(start + length);
+    let whole = u16::try_from(frame.len() - ETHERNET_BYTES).ok()?;
+    let header = frame.get_mut(ETHERNET_BYTES..start)?;
+    if from.is_ipv4() {
+        header.get_mut(2..4)?.copy_from_slice(&whole.to_be_bytes());
+        header.get_mut(10..12)?.fill(0);
+        let sum = internet_checksum(header);
+        header.get_mut(10..12)?.copy_from_slice(&sum.to_be_bytes());
+    } else {
+        header.get_mut(4..6)?.copy_from_slice(&u16::try_from(length).ok()?.to_be_bytes());
+    }
+    let segment = frame.get_mut(start..)?;
     segment.get_mut(CHECKSUM..CHECKSUM + 2)?.fill(0);
     let sum = transport_checksum(from, to, TCP, segment);
     segment.get_mut(CHECKSUM..CHECKSUM + 2)?.copy_from_slice(&sum.to_be_bytes());
@@ -351,6 +357,24 @@ mod tests {
         frame.resize(end + 6, 0);
         let_pass(&mut frame).unwrap();
         assert_eq!(transport_checksum(from.ip(), to.ip(), TCP, &frame[start..end]), 0);
+    }
+
+    /// As much as a tap sees of a long one.
+    #[test]
+    fn data_of_a_request_is_cut_off() {
+        for [from, to] in PAIRS.map(addresses) {
+            let mut expected = request(from, to);
+            let mut frame = expected.clone();
+            frame.extend([b'x'; 1500]);
+            let length = u16::try_from(frame.len() - ETHERNET_BYTES + 1000).unwrap();
+            let at = if from.is_ipv4() { 16 } else { 18 };
+            frame[at..at + 2].copy_from_slice(&length.to_be_bytes());
+            let_pass(&mut frame).unwrap();
+            let_pass(&mut expected).unwrap();
+            assert_eq!(frame, expected);
+            let header = &frame[ETHERNET_BYTES..frame.len() - 20];
+            assert!(!from.is_ipv4() || internet_checksum(header) == 0);
+        }
     }
 
     #[test]

@@ -199,14 +199,17 @@ impl Attachments {
                 gone.push(attachment.clone());
             }
         }
+        if gone.is_empty() {
+            return Ok(gone);
+        }
+        let mut numbers = Vec::new();
         for attachment in &gone {
-            let old = replace_held(dir, &attachment.node, None)?;
-            keeper::drop_held(dir, &old)?;
+            numbers.extend(replace_held(dir, &attachment.node, None)?);
         }
         self.0.retain(|it| !gone.iter().any(|other| other.node == it.node));
-        if !gone.is_empty() {
-            self.write(dir)?;
-        }
+        // First: a number that is dropped twice may be another's by then.
+        self.write(dir)?;
+        keeper::drop_held(dir, &numbers)?;
         Ok(gone)
     }
 

@@ -44,6 +44,13 @@ impl Aim {
         }
     }
 
+    fn is_closed_by(self, deny: &Deny) -> bool {
+        match self {
+            Aim::Port(to, transport) => deny.has_port(to.ip(), to.port(), transport),
+            Aim::Echo(to) => deny.has_echo(to),
+        }
+    }
+
     fn is_in(self, destinations: &Allow) -> bool {
         self.is_service_of(destinations) && destinations.has_address(self.addr())
     }
@@ -160,12 +167,13 @@ impl Policy {
         number.checked_sub(self.forgotten).filter(|&at| at >= self.by_name)
     }
 
+    /// `now`: when it came that is decided on. What has been looked up since then is fresh.
     pub(super) fn decide(&self, aim: Aim, now: Instant) -> Decision {
         let to = aim.addr();
         if !is_outside(to) || self.stand_in(to).is_some() {
             return Decision::Denied;
         }
-        if self.deny.iter().any(|deny| aim.is_in(deny.destinations())) {
+        if self.deny.iter().any(|deny| aim.is_closed_by(deny)) {
             return Decision::Denied;
         }
         if self.allow.iter().any(|allow| aim.is_in(allow)) {
@@ -178,11 +186,14 @@ impl Policy {
                     Some(&seen) if now.saturating_duration_since(seen) < KEPT => return Decision::Allowed,
                     // Of names below one, those that have had this address: there is no end of the others.
                     None if rule.name().is_none() => {}
-                    _ if name.is_fresh(now) || unknown.contains(&number) => {}
+                    _ if name.is_fresh(now) => {}
                     _ => unknown.push(number),
                 }
             }
         }
+        // More than one rule may be of a name.
+        unknown.sort_unstable();
+        unknown.dedup();
         if unknown.is_empty() { Decision::Denied } else { Decision::Unknown(unknown) }
     }
 
@@ -264,6 +275,11 @@ impl Policy {
         let name = self.names.get_mut(at).filter(|name| !name.is_asked)?;
         name.is_asked = true;
         Some(&name.text)
+    }
+
+    /// The name of that number; `None`: it has been forgotten.
+    pub(super) fn text_of(&self, number: u32) -> Option<&str> {
+        Some(&self.names.get(self.index_of(number)?)?.text)
     }
 
     /// Takes in what was found; `None`: nobody wants to know any more.
@@ -376,10 +392,14 @@ mod tests {
             ("11.0.0.1:443", Decision::Allowed),
             ("11.0.0.1:25", Decision::Denied),
             ("[fd00::1]:25", Decision::Denied),
+            // 10.0.0.1 as a translator knows it.
+            ("[64:ff9b::a00:1]:443", Decision::Denied),
+            ("[64:ff9b::b00:1]:443", Decision::Allowed),
         ] {
             assert_eq!(policy.decide(Aim::Port(to(text), Transport::Tcp), now), decision, "{text}");
         }
         assert_eq!(policy.decide(Aim::Echo("10.0.0.1".parse().unwrap()), now), Decision::Denied);
+        assert_eq!(policy.decide(Aim::Echo("64:ff9b::a00:1".parse().unwrap()), now), Decision::Denied);
         assert_eq!(policy.decide(Aim::Echo("11.0.0.1".parse().unwrap()), now), Decision::Allowed);
     }
 
@@ -398,6 +418,19 @@ mod tests {
         let end = start + KEPT;
         policy.found(0, addresses(&["10.0.0.2"]), end);
         assert_eq!(policy.decide(Aim::Port(to("10.0.0.1:443"), Transport::Tcp), end), Decision::Denied);
+    }
+
+    #[test]
+    fn what_has_waited_for_slow_names_is_decided_by_them() {
+        let mut policy = policy(&["example.org:443", "example.net:443"], false);
+        let start = Instant::now();
+        let aim = Aim::Port(to("10.0.0.1:443"), Transport::Tcp);
+        assert_eq!(policy.decide(aim, start), Decision::Unknown(vec![0, 1]));
+        for (number, after) in [(0, 2 * FRESH), (1, 4 * FRESH)] {
+            policy.found(number, Found::Failed("no server".into()), start + after);
+        }
+        assert_eq!(policy.decide(aim, start), Decision::Denied);
+        assert_eq!(policy.decide(aim, start + 6 * FRESH), Decision::Unknown(vec![0, 1]), "who asks again");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use hopyard_net::{Allow, Hosts, IpNet, Protocol, Transport};
+use hopyard_net::{Allow, Hosts, IpNet, Protocol, Transport, is_outside};
 
 /// Something that was tried.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +96,7 @@ impl Record {
     }
 
     /// What has to be allowed so that all of it passes, and no more. A name that was looked up and never
-    /// used needs nothing: nobody knows at which port.
+    /// used needs nothing: nobody knows at which port. What no sandbox reaches, as everybody in a network, is not in it.
     pub fn needed(&self) -> Vec<Allow> {
         let mut ports: BTreeMap<(&Hosts, Option<u16>), Option<Protocol>> = BTreeMap::new();
         for attempt in self.tries.keys() {
@@ -105,6 +105,9 @@ impl Record {
                 Attempt::Echo(host) => (host, None, Protocol::Icmp),
                 _ => continue,
             };
+            if matches!(host, Hosts::Net(net) if !is_outside(net.addr())) {
+                continue;
+            }
             ports
                 .entry((host, port))
                 .and_modify(|known| *known = known.filter(|known| *known == protocol))
@@ -156,9 +159,15 @@ mod tests {
         record.note(reach("10.0.0.1", 53, Transport::Udp), true);
         record.note(reach("fd00::1", 80, Transport::Tcp), false);
         record.note(Attempt::LookUp("example.net".into()), false);
+        // Broadcast, as DHCP and those who look for each other do it.
+        record.note(
+            Attempt::Reach { host: host(None, IpAddr::from([255; 4])), port: 67, transport: Transport::Udp },
+            false,
+        );
         record.note(Attempt::Echo("fd00::1".parse::<Allow>().unwrap().hosts), false);
         let line: Vec<String> = record.needed().iter().map(ToString::to_string).collect();
         assert_eq!(line, ["10.0.0.1:53/udp", "fd00::1/icmp", "[fd00::1]:80/tcp", "example.org:443"]);
-        assert_eq!(record.tries.len(), 6);
+        assert_eq!(record.tries.len(), 7);
+        assert!(line.iter().all(|word| word.parse::<Allow>().is_ok()), "{line:?}");
     }
 }

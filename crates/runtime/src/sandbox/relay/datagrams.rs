@@ -30,7 +30,9 @@ impl Relay {
         let mut buffer = std::mem::take(&mut self.scratch);
         for _ in 0..TURN {
             match self.tools.gate.receive(socket, &mut buffer) {
-                Ok(Some((length, from, to))) => self.datagram((plain(from), plain(to)), &buffer[..length]),
+                Ok(Some((length, from, to))) => {
+                    self.datagram((plain(from), plain(to)), &buffer[..length], Instant::now());
+                }
                 Ok(None) => break,
                 // An answer of ours that nobody took: nobody has to know.
                 Err(error) if is_of_the_link(&error) => {}
@@ -41,7 +43,7 @@ impl Relay {
         Ok(())
     }
 
-    pub(super) fn datagram(&mut self, ends: Ends, payload: &[u8]) {
+    pub(super) fn datagram(&mut self, ends: Ends, payload: &[u8], since: Instant) {
         if is_gate(ends.1.ip()) {
             match Question::parse(payload) {
                 Some(question) if ends.1.port() == RESOLVER_PORT => self.question(ends, question),
@@ -54,7 +56,7 @@ impl Relay {
             return self.pass_on(at, payload);
         }
         let aim = Aim::Port(ends.1, Transport::Udp);
-        match self.tools.policy.decide(aim, Instant::now()) {
+        match self.tools.policy.decide(aim, since) {
             Decision::Allowed => {
                 self.note(aim, true);
                 match self.begin_flow(ends) {
@@ -71,7 +73,7 @@ impl Relay {
                 self.note(aim, false);
                 self.refuse_datagram(ends, Unreachable::Prohibited);
             }
-            Decision::Unknown(names) => self.park(Parked::Datagram(ends, payload.to_vec()), &names),
+            Decision::Unknown(names) => self.park(Parked::Datagram(ends, payload.to_vec()), names, since),
         }
     }
 

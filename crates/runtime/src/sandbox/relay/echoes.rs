@@ -27,7 +27,7 @@ impl Relay {
     pub(super) fn take_echo_requests(&mut self, socket: usize) -> io::Result<()> {
         for _ in 0..TURN {
             match self.tools.gate.next_echo(socket, &mut self.scratch) {
-                Ok(Some(request)) => self.echo(request),
+                Ok(Some(request)) => self.echo(request, Instant::now()),
                 Ok(None) => break,
                 Err(error) if is_of_the_link(&error) => {}
                 Err(error) => return Err(error),
@@ -36,7 +36,7 @@ impl Relay {
         Ok(())
     }
 
-    pub(super) fn echo(&mut self, request: EchoRequest) {
+    pub(super) fn echo(&mut self, request: EchoRequest, since: Instant) {
         let EchoEnds { from, to, .. } = request.ends;
         if is_gate(to) {
             return self.refuse_echo(&request.ends, Unreachable::Host);
@@ -45,7 +45,7 @@ impl Relay {
             return self.pass_echo_on(at, &request);
         }
         let aim = Aim::Echo(to);
-        match self.tools.policy.decide(aim, Instant::now()) {
+        match self.tools.policy.decide(aim, since) {
             Decision::Allowed => {
                 self.note(aim, true);
                 match self.begin_echoes(from, to) {
@@ -60,7 +60,7 @@ impl Relay {
                 self.note(aim, false);
                 self.refuse_echo(&request.ends, Unreachable::Prohibited);
             }
-            Decision::Unknown(names) => self.park(Parked::Echo(request), &names),
+            Decision::Unknown(names) => self.park(Parked::Echo(request), names, since),
         }
     }
 

@@ -11,7 +11,7 @@ mod outbound;
 mod token;
 mod visits;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -91,6 +91,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 const MOST_FLOWS: usize = 4096;
 /// What waits for names at most.
 const MOST_PARKED: usize = 1024;
+/// So many names wait at most until the agent takes them.
+const MOST_UNASKED: usize = 4096;
 /// Of one thing before others have their turn.
 const TURN: usize = 256;
 const SCRATCH_BYTES: usize = 1 << 16;
@@ -136,6 +138,24 @@ enum Parked {
     Echo(EchoRequest),
 }
 
+impl Parked {
+    /// Where it wants to go.
+    fn to(&self) -> IpAddr {
+        match self {
+            Parked::Request(ends, _) | Parked::Datagram(ends, _) => ends.1.ip(),
+            Parked::Echo(request) => request.ends.to,
+        }
+    }
+}
+
+struct Waiting {
+    what: Parked,
+    /// By number, those of which nothing has been heard since.
+    names: Vec<u32>,
+    /// When it came. What has been looked up since then is decided by, however long that took.
+    since: Instant,
+}
+
 pub(super) struct Relay {
     tools: Tools,
     epoll: OwnedFd,
@@ -151,7 +171,9 @@ pub(super) struct Relay {
     /// By the published port, the visitor, and the address to which he came.
     visit_of: HashMap<(u32, Ends), u32>,
     questions: HashMap<u32, Vec<(Ends, Question)>>,
-    parked: Vec<Parked>,
+    /// Names that are to be looked up, and for which the agent had no room.
+    unasked: VecDeque<u32>,
+    parked: Vec<Waiting>,
     /// Connections that have more to do than one turn allowed.
     busy: Vec<(u32, u16)>,
     /// Listeners that are not watched, for want of room for whoever waits at them.
@@ -200,6 +222,7 @@ impl Relay {
             visits: Slab::new(),
             visit_of: HashMap::new(),
             questions: HashMap::new(),
+            unasked: VecDeque::new(),
             parked: Vec::new(),
             busy: Vec::new(),
             resting: Vec::new(),

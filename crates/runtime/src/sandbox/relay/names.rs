@@ -1,11 +1,12 @@
 //! Names: questions of the sandbox, and what waits for an answer to decide.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use hopyard_kernel::agent::Found;
 
-use super::{Ends, MOST_PARKED, Parked, Relay};
+use super::{Ends, MOST_PARKED, MOST_UNASKED, Parked, Relay, Waiting};
 use crate::sandbox::dns::Question;
 use crate::sandbox::policy::Answer;
 use crate::sandbox::record::{Attempt, Outcome};
@@ -71,22 +72,63 @@ impl Relay {
         }
     }
 
-    pub(super) fn look_up(&mut self, number: u32) {
-        let Some(name) = self.tools.policy.begin_look_up(number) else { return };
-        if self.tools.outside.look_up(number, name).is_err() {
-            let failed = Found::Failed("too many names at once".to_owned());
-            self.found(number, &failed);
+    /// Has a name looked up, or wait until there is room for it. `false`: too many wait already.
+    pub(super) fn look_up(&mut self, number: u32) -> bool {
+        let Some(name) = self.tools.policy.begin_look_up(number) else { return true };
+        if self.unasked.is_empty() && self.tools.outside.look_up(number, name).is_ok() {
+            return true;
         }
+        if self.unasked.len() < MOST_UNASKED {
+            self.unasked.push_back(number);
+            return true;
+        }
+        self.answer(number, &Found::Failed("too many names at once".to_owned()));
+        false
     }
 
     pub(super) fn take_names(&mut self) -> io::Result<()> {
         while let Some((number, found)) = self.tools.outside.answer()? {
             self.found(number, &found);
+            self.ask_on();
         }
         Ok(())
     }
 
-    pub(super) fn found(&mut self, number: u32, found: &Found) {
+    /// Has those looked up that have waited for it, as far as there is room.
+    fn ask_on(&mut self) {
+        while let Some(&number) = self.unasked.front() {
+            match self.tools.policy.text_of(number).map(|name| self.tools.outside.look_up(number, name)) {
+                Some(Err(_)) => return,
+                Some(Ok(())) => drop(self.unasked.pop_front()),
+                None => {
+                    self.unasked.pop_front();
+                    self.found(number, &Found::Failed("too many names".to_owned()));
+                }
+            }
+        }
+    }
+
+    fn found(&mut self, number: u32, found: &Found) {
+        self.answer(number, found);
+        let has = |addr: IpAddr| matches!(found, Found::Addresses(addresses) if addresses.contains(&addr));
+        let mut ready = Vec::new();
+        for mut waiting in std::mem::take(&mut self.parked) {
+            waiting.names.retain(|&name| name != number);
+            let is_ready = waiting.names.is_empty() || has(waiting.what.to());
+            if is_ready { ready.push(waiting) } else { self.parked.push(waiting) }
+        }
+        // What still does not know enough parks itself again.
+        for Waiting { what, since, .. } in ready {
+            match what {
+                Parked::Request(ends, request) => self.consider(ends, request, since),
+                Parked::Datagram(ends, payload) => self.datagram(ends, &payload, since),
+                Parked::Echo(request) => self.echo(request, since),
+            }
+        }
+    }
+
+    /// Tells all who have asked for the name.
+    fn answer(&mut self, number: u32, found: &Found) {
         self.tools.policy.found(number, found.clone(), Instant::now());
         for (ends, question) in self.questions.remove(&number).unwrap_or_default() {
             if self.tools.records {
@@ -94,22 +136,13 @@ impl Relay {
             }
             self.reply(ends, question.answer(Some(found)));
         }
-        // What still does not know enough parks itself again.
-        for parked in std::mem::take(&mut self.parked) {
-            match parked {
-                Parked::Request(ends, request) => self.consider(ends, request),
-                Parked::Datagram(ends, payload) => self.datagram(ends, &payload),
-                Parked::Echo(request) => self.echo(request),
-            }
-        }
     }
 
-    pub(super) fn park(&mut self, what: Parked, names: &[u32]) {
+    /// Keeps something until it is known what these names have. Those that cannot be looked up now have nothing by then.
+    pub(super) fn park(&mut self, what: Parked, mut names: Vec<u32>, since: Instant) {
+        names.retain(|&number| self.look_up(number));
         if self.parked.len() < MOST_PARKED {
-            self.parked.push(what);
-        }
-        for &number in names {
-            self.look_up(number);
+            self.parked.push(Waiting { what, names, since });
         }
     }
 }

@@ -11,7 +11,9 @@ use rustix::event::epoll;
 use rustix::net::sockopt;
 
 use super::token::Token;
-use super::{Connection, Ends, Parked, Relay, TURN, is_gate, is_of_the_link, lacks_room, outcome, plain, unreachable};
+use super::{
+    Connection, Ends, Parked, Relay, TURN, Waiting, is_gate, is_of_the_link, lacks_room, outcome, plain, unreachable,
+};
 use crate::sandbox::policy::{Aim, Decision};
 use crate::sandbox::record::{Attempt, Outcome};
 use crate::sandbox::splice::{Progress, Splice, break_off};
@@ -21,7 +23,7 @@ impl Relay {
         for _ in 0..TURN {
             match self.tools.gate.next() {
                 Ok(None) => return Ok(()),
-                Ok(Some((Seen::Connect { from, to }, request))) => self.consider((from, to), request),
+                Ok(Some((Seen::Connect { from, to }, request))) => self.consider((from, to), request, Instant::now()),
                 Ok(Some((Seen::Other { to, protocol }, request))) => {
                     if self.tools.records {
                         self.record.note(Attempt::Other { to, protocol }, false);
@@ -40,7 +42,8 @@ impl Relay {
         self.tools.gate.refuse(request, why).ok();
     }
 
-    pub(super) fn consider(&mut self, ends: Ends, request: Request) {
+    /// `since`: when it came.
+    pub(super) fn consider(&mut self, ends: Ends, request: Request, since: Instant) {
         // Asked for again while it is being made.
         if self.pending.contains_key(&ends) {
             return;
@@ -50,7 +53,7 @@ impl Relay {
             return self.refuse(&request, Unreachable::Port);
         }
         let aim = Aim::Port(ends.1, Transport::Tcp);
-        match self.tools.policy.decide(aim, Instant::now()) {
+        match self.tools.policy.decide(aim, since) {
             Decision::Allowed => {
                 self.note(aim, true);
                 if let Err(why) = self.connect(ends, &request)
@@ -65,9 +68,10 @@ impl Relay {
                 self.refuse(&request, Unreachable::Prohibited);
             }
             Decision::Unknown(names) => {
-                let is_parked = |parked: &Parked| matches!(parked, Parked::Request(other, _) if *other == ends);
+                let is_parked =
+                    |waiting: &Waiting| matches!(&waiting.what, Parked::Request(other, _) if *other == ends);
                 if !self.parked.iter().any(is_parked) {
-                    self.park(Parked::Request(ends, request), &names);
+                    self.park(Parked::Request(ends, request), names, since);
                 }
             }
         }

@@ -18,9 +18,15 @@ pub(super) struct Visit {
     key: (u32, Ends),
     inside: OwnedFd,
     pub(super) used: Instant,
-    /// Until the server is heard it is not known on which loopback it is: what was sent last by IPv4, to be sent by IPv6.
-    unheard: Option<Vec<u8>>,
+    /// Is it known on which loopback the server is? Until it is heard by IPv4, it may be on that of IPv6.
+    is_settled: bool,
+    /// What was sent last, until that is known.
+    last: Option<Vec<u8>>,
 }
+
+/// Anybody may send, from as many addresses as he likes: what is longer is not kept, and lost where the server is on the
+/// loopback of IPv6.
+const MOST_KEPT: usize = 2048;
 
 impl Relay {
     pub(super) fn take_visitors(&mut self, number: u32) {
@@ -67,8 +73,8 @@ impl Relay {
         rustix::net::connect(&inside, &to).ok()?;
         let (at, generation) = self.visits.next();
         self.watch(&inside, Token::Visit { at, generation }).ok()?;
-        let unheard = (family == Family::Ipv4).then(Vec::new);
-        self.visits.insert(Visit { key, inside, used: Instant::now(), unheard });
+        let is_settled = family == Family::Ipv6;
+        self.visits.insert(Visit { key, inside, used: Instant::now(), is_settled, last: None });
         self.visit_of.insert(key, at);
         Some(at)
     }
@@ -77,9 +83,7 @@ impl Relay {
     fn give(&mut self, at: u32, payload: &[u8]) {
         let Some(visit) = self.visits.get_mut(at) else { return };
         visit.used = Instant::now();
-        if let Some(unheard) = &mut visit.unheard {
-            payload.clone_into(unheard);
-        }
+        visit.last = (!visit.is_settled && payload.len() <= MOST_KEPT).then(|| payload.to_vec());
         // What does not fit is lost, as on every other network. A refusal is of the datagram before; what was sent last
         // goes to the next one who may be there.
         let sent = rustix::net::send(&visit.inside, payload, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
@@ -94,7 +98,7 @@ impl Relay {
             match rustix::net::recv(&visit.inside, &mut self.scratch[..], RecvFlags::DONTWAIT) {
                 Ok((_, length)) => {
                     visit.used = Instant::now();
-                    visit.unheard = None;
+                    (visit.is_settled, visit.last) = (true, None);
                     let (number, (visitor, own)) = visit.key;
                     let published = self.tools.published.get(number as usize);
                     if let Some(Door::Datagrams(door)) = published.map(|published| &published.door) {
@@ -111,9 +115,11 @@ impl Relay {
     /// Nobody listens on that loopback: as with TCP, a server may be on the other one. If it is on none, the visitor
     /// outside is not told, for no socket of ours can say that; his next datagram finds who is there then.
     fn refused(&mut self, at: u32) {
-        let Some(Visit { key, unheard: Some(payload), .. }) = self.end_visit(at) else { return };
+        let Some(Visit { key, is_settled: false, last, .. }) = self.end_visit(at) else { return };
         let Some(port) = self.tools.published.get(key.0 as usize).map(|published| published.inner) else { return };
-        if let Some(at) = self.begin_visit(key, Family::Ipv6, port) {
+        if let Some(at) = self.begin_visit(key, Family::Ipv6, port)
+            && let Some(payload) = last
+        {
             self.give(at, &payload);
         }
     }
