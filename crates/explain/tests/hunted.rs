@@ -381,6 +381,14 @@ fn sources_are_chosen_as_their_scope_and_lifetime_allow() {
     }
     assert_eq!((source(&net, "10.0.3.2").as_str(), source(&net, "fd00:3::2").as_str()), ("10.7.0.1", "fd00:1::3"));
     assert_eq!(source(&net, "10.0.1.1"), "10.0.1.2", "on the link");
+    // That of another link is for that one.
+    for line in
+        ["node c", "link a:ac c:ca", "a route 10.8.0.1/32 dev ac", "link a:ad c:da", "a noaddr 10.7.0.1/32 dev lo"]
+    {
+        type_in(&mut net, line);
+    }
+    type_in(&mut net, "a addr 10.6.0.1/32 dev ad");
+    assert_eq!(source(&net, "10.8.0.1"), "10.6.0.1");
     let mut net = chain();
     let route = net.nodes.get_mut("a").unwrap().routes.iter_mut().find(|it| it.key.prefix.to_string() == "0.0.0.0/0");
     route.unwrap().src = Some("127.5.0.1".parse().unwrap());
@@ -396,6 +404,9 @@ fn a_route_may_take_less_than_its_interface() {
     assert_eq!(says(&net, &query(1280)), "");
     assert_eq!(says(&net, &query(1281)), "there r1 mtu");
     repairs(&net, &query(1281), &[], &["r1: ip route replace 10.0.3.0/24 via 10.0.2.2"]);
+    // What is sent on is as long as the route says, whatever the interface is told.
+    link(&mut net, "r1:rr").mtu = 1000;
+    assert_eq!(says(&net, &query(1280)), "back r2 mtu-mismatch");
 }
 
 #[test]
@@ -441,4 +452,14 @@ fn all_routers_of_a_network_have_one_address() {
     assert_eq!(says(&net, &ask("a", "fd00:3::2")), "back r1 forwarding-off");
     link(&mut net, "r1:rr").ipv6.force_forwarding = true;
     assert_eq!(says(&net, &ask("a", "fd00:3::2")), "");
+}
+
+#[test]
+fn an_interface_without_an_address_leads_to_a_gateway() {
+    // The sender has an address elsewhere, and says by which interface the gateway is.
+    let mut net = chain_with(&["a noaddr 10.0.1.2/24 dev ra", "a addr 10.0.1.2/32 dev lo"]);
+    assert_eq!(says(&net, &ask("a", "10.0.3.2")), "there a no-route");
+    type_in(&mut net, "a route 10.0.1.1/32 dev ra");
+    type_in(&mut net, "a route 10.0.0.0/16 via 10.0.1.1 dev ra");
+    assert_eq!(says(&net, &ask("a", "10.0.3.2")), "");
 }
