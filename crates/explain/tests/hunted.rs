@@ -369,6 +369,8 @@ fn hops_may_be_few_from_the_start() {
     assert_eq!(says(&net, &ask("a", "10.0.2.2")), "");
     link(&mut net, "b:br").ipv6.hop_limit = Some(1);
     assert_eq!(says(&net, &ask("a", "fd00:3::2")), "back r2 ttl-expired");
+    repairs(&net, &ask("a", "10.0.3.2"), &[], &["a: sysctl -w net.ipv4.ip_default_ttl=64"]);
+    repairs(&net, &ask("a", "fd00:3::2"), &[], &["b: sysctl -w net.ipv6.conf.br.hop_limit=64"]);
 }
 
 #[test]
@@ -462,4 +464,16 @@ fn an_interface_without_an_address_leads_to_a_gateway() {
     type_in(&mut net, "a route 10.0.1.1/32 dev ra");
     type_in(&mut net, "a route 10.0.0.0/16 via 10.0.1.1 dev ra");
     assert_eq!(says(&net, &ask("a", "10.0.3.2")), "");
+}
+
+#[test]
+fn a_node_that_forwards_by_single_interfaces_is_not_made_a_router() {
+    let mut net = chain_with(&["r1 sysctl net.ipv6.conf.all.forwarding 0"]);
+    link(&mut net, "r1:ab").ipv6.force_forwarding = true;
+    let query = ask("a", "fd00:3::2");
+    assert_eq!(says(&net, &query), "back r1 forwarding-off");
+    repairs(&net, &query, &[], &["r1: sysctl -w net.ipv6.conf.rr.force_forwarding=1"]);
+    // Of one that forwards nowhere, nobody knows whether its kernel has that switch.
+    link(&mut net, "r1:ab").ipv6.force_forwarding = false;
+    repairs(&net, &query, &[], &["r1: sysctl -w net.ipv6.conf.all.forwarding=1"]);
 }
