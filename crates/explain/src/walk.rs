@@ -557,7 +557,11 @@ impl Walker<'_> {
         };
         // What a route has is for what is sent on: a sender that looks for the size that gets through does not ask it.
         let of_route = hop.route.as_ref().and_then(|route| route.mtu).filter(|_| state.input.is_some());
-        let mtu = of_route.unwrap_or(link.mtu);
+        // IPv4 goes by that alone (`ip_dst_mtu_maybe_forward()`).
+        let mtu = match state.packet.family() {
+            Family::Ipv4 => of_route.unwrap_or(link.mtu),
+            Family::Ipv6 => of_route.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
+        };
         if state.packet.length > mtu && state.packet.may_fragment {
             // The largest of its pieces.
             state.packet.length = mtu;

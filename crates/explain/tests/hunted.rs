@@ -406,9 +406,13 @@ fn a_route_may_take_less_than_its_interface() {
     assert_eq!(says(&net, &query(1280)), "");
     assert_eq!(says(&net, &query(1281)), "there r1 mtu");
     repairs(&net, &query(1281), &[], &["r1: ip route replace 10.0.3.0/24 via 10.0.2.2"]);
-    // What is sent on is as long as the route says, whatever the interface is told.
+    // What IPv4 sends on is as long as the route says, whatever the interface is told.
     link(&mut net, "r1:rr").mtu = 1000;
     assert_eq!(says(&net, &query(1280)), "back r2 mtu-mismatch");
+    let r1 = net.nodes.get_mut("r1").unwrap();
+    r1.routes.iter_mut().find(|it| it.key.prefix.to_string() == "fd00:3::/64").unwrap().mtu = Some(1280);
+    let query = Query { packet: Packet { length: 1280, ..ask("a", "fd00:3::2").packet }, ..ask("a", "fd00:3::2") };
+    assert_eq!(says(&net, &query), "there r1 mtu");
 }
 
 #[test]

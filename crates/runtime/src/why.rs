@@ -33,7 +33,7 @@ use hopyard_plan::Wanted;
 use crate::check::comes_through;
 use crate::error::Error;
 use crate::running::Running;
-pub(crate) use many::examine_all;
+pub(crate) use many::{examine_all, with_habits};
 use probe::Prepared;
 
 /// What a node's kernel says of one hop.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    Family, FibAction, FibRoute, IfName, LinkKind, LinkState, MacAddr, NodeState, NsName, RuleAction, Snapshot,
+    Family, FibAction, FibRoute, Habits, IfName, LinkKind, LinkState, MacAddr, NodeState, NsName, RuleAction, Snapshot,
 };
 
 use crate::forwarding::forwards;
@@ -262,7 +262,12 @@ impl<'a> Net<'a> {
             let proxies = four && confs().any(|conf| conf.proxy_arp)
                 || state.proxied.iter().any(|(_, addr)| Family::of(*addr) == self.family);
             let told = state.redirects.iter().any(|it| Family::of(it.dst) == self.family);
-            let short = !four && self.ifaces[range.clone()].iter().any(|it| it.link.ipv6.hop_limit.is_some());
+            // Of its own packets.
+            let hops = if four {
+                state.habits.is_some_and(|habits| habits.ttl != Habits::TTL)
+            } else {
+                self.ifaces[range.clone()].iter().any(|it| it.link.ipv6.hop_limit.is_some())
+            };
             let of_loopback = |route: &FibRoute| {
                 matches!(route.action, FibAction::Route(_)) && route.src.is_some_and(|src| src.is_loopback())
             };
@@ -272,7 +277,7 @@ impl<'a> Net<'a> {
                 it.permanent && here.into_iter().any(|at| self.ifaces[*at as usize].link.mac != Some(it.mac))
             };
             self.misled[at] = !four && state.neighbours.iter().any(wrong);
-            self.odd[at] = filters || conditions || greedy || hides || strict || told || short || inside;
+            self.odd[at] = filters || conditions || greedy || hides || strict || told || hops || inside;
             self.doubts[at] = loose;
             for iface in range {
                 let it = &self.ifaces[iface];
@@ -330,6 +335,11 @@ impl<'a> Net<'a> {
     /// Is an address that of one node alone, or of nobody?
     pub(super) fn is_clear(&self, addr: IpAddr, of: u32) -> bool {
         !is_link_local(addr) && self.owners.get(&addr).is_none_or(|nodes| nodes.as_slice() == [of])
+    }
+
+    /// Does a node answer no ping?
+    pub(super) fn is_mute(&self, node: u32) -> bool {
+        self.nodes[node as usize].habits.is_some_and(|habits| habits.ignores_echo_of(self.family))
     }
 
     /// Is an address that of one node and no other?
