@@ -106,8 +106,9 @@ pub enum End {
     Dropped(Reason),
 }
 
-/// Which of several equal routes a node takes for a packet, as far as somebody has asked it.
-pub type Choices = BTreeMap<(NsName, IpAddr), NextHop>;
+/// Which of several equal routes a node takes for a packet to an address that came in there (`None`: its own), as far as
+/// somebody has asked it. A packet that goes in a circle may be sent on another way the second time.
+pub type Choices = BTreeMap<(NsName, Option<IfName>, IpAddr), NextHop>;
 
 impl Walk {
     /// Why it does not arrive; `None`: it does.
@@ -496,7 +497,7 @@ impl Walker<'_> {
             lookup::redirect(node, route, hop, dst).filter(|_| self.learns).unwrap_or(hop)
         };
         let mut hops = lookup::usable_hops(node, route);
-        if let Some(chosen) = self.choices.get(&(state.at.clone(), dst)) {
+        if let Some(chosen) = self.choices.get(&(state.at.clone(), state.input, dst)) {
             let is_chosen = |hop: &&'r NextHop| *hop == chosen || learnt(hop) == chosen;
             if hops.iter().any(is_chosen) {
                 hops.retain(is_chosen);

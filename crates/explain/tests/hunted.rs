@@ -4,7 +4,7 @@
 mod common;
 
 use common::{ask, at, chain, told, type_in};
-use hopyard_explain::{Choices, Outcome, Packet, Protocol, Query, repair};
+use hopyard_explain::{Choices, Outcome, Packet, Protocol, Query, explain, repair};
 use hopyard_net::{
     Family, FibAction, FibRoute, IfAddress, LinkState, NextHop, Op, PolicyRule, Redirect, Route, RouteKey, RouteKind,
     RuleAction, Snapshot,
@@ -480,4 +480,22 @@ fn a_node_that_forwards_by_single_interfaces_is_not_made_a_router() {
     // Of one that forwards nowhere, nobody knows whether its kernel has that switch.
     link(&mut net, "r1:ab").ipv6.force_forwarding = false;
     repairs(&net, &query, &[], &["r1: sysctl -w net.ipv6.conf.all.forwarding=1"]);
+}
+
+#[test]
+fn in_a_circle_another_of_equal_ways_may_be_taken() {
+    let mut net = forked();
+    // r2 sends it back to r1.
+    type_in(&mut net, "r2 noroute 10.0.3.0/24");
+    type_in(&mut net, "r2 route 10.0.3.0/24 via 10.0.2.1 dev rr");
+    let query = ask("a", "10.0.3.2");
+    let hop = |via: &str, dev: &str| NextHop { via: Some(via.parse().unwrap()), dev: dev.parse().unwrap(), weight: 1 };
+    let choice = |input: &str, hop: NextHop| ((at("r1:ab").ns, Some(input.parse().unwrap()), query.packet.dst), hop);
+    let says = |choices: [_; 2]| {
+        let trouble = explain(&net, &query, &Choices::from(choices)).trouble().unwrap();
+        format!("{} {}", trouble.node, trouble.code())
+    };
+    let on = || hop("10.0.2.2", "rr");
+    assert_eq!(says([choice("ab", on()), choice("rr", on())]), "r2 ttl-loop");
+    assert_eq!(says([choice("ab", on()), choice("rr", hop("10.0.1.9", "ab"))]), "r1 neighbour-unresolved");
 }
