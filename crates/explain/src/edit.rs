@@ -286,6 +286,7 @@ pub(crate) fn set_sysctl(node: &mut NodeState, key: &SysctlKey, value: &str) {
         let Some(link) = name.and_then(|name| node.links.get_mut(&name)) else { return };
         match what {
             "force_forwarding" => link.ipv6.force_forwarding = number != 0,
+            "disable_ipv6" => link.ipv6.disabled = number != 0,
             "hop_limit" => link.ipv6.hop_limit = Some(number).filter(|limit| *limit != Ipv6Conf::HOP_LIMIT),
             _ => {}
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    Endpoint, Family, FibAction, FibRoute, Hook, IfName, NextHop, NodeState, NsName, RouteKind, Snapshot,
+    Endpoint, Family, FibAction, FibRoute, Hook, IfName, NextHop, NodeState, NsName, RouteKind, Snapshot, SysctlKey,
 };
 use serde::Serialize;
 
@@ -397,6 +397,10 @@ impl Walker<'_> {
         let family = state.packet.family();
         let input = state.input;
         if let Some(dev) = input {
+            if family == Family::Ipv6 && node.links.get(&dev).is_some_and(|link| link.ipv6.disabled) {
+                let what = format!("IPv6 is off at {dev} ({} = 1)", SysctlKey::disable_ipv6(dev));
+                return Routed::Ends(Reason::Undecided(what), None, None);
+            }
             for (level, hook) in [(Level::Device, Hook::Ingress), (Level::Ip, Hook::Prerouting)] {
                 if let Some(reason) = self.filter(node, state, level, hook, Some(dev), None) {
                     return Routed::Ends(reason, None, None);

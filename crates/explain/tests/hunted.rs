@@ -499,3 +499,18 @@ fn in_a_circle_another_of_equal_ways_may_be_taken() {
     assert_eq!(says([choice("ab", on()), choice("rr", on())]), "r2 ttl-loop");
     assert_eq!(says([choice("ab", on()), choice("rr", hop("10.0.1.9", "ab"))]), "r1 neighbour-unresolved");
 }
+
+#[test]
+fn where_ipv6_is_off_an_address_comes_after_it_is_on() {
+    let mut net = chain();
+    link(&mut net, "r1:ab").ipv6.disabled = true;
+    // As long as somebody knows where it was.
+    let query = ask("a", "fd00:3::2");
+    assert_eq!(says(&net, &query), "? there r1 undecided");
+    type_in(&mut net, "r1 noaddr fd00:1::1/64 dev ab");
+    assert_eq!(says(&net, &query), "there a neighbour-unresolved");
+    let sysctl = "r1: sysctl -w net.ipv6.conf.ab.disable_ipv6=0";
+    repairs(&net, &query, &[], &[sysctl, "r1: ip address add fd00:1::1/64 dev ab nodad"]);
+    let drift = [Op::AddAddr { at: at("r1:ab"), addr: "fd00:1::1/64".parse().unwrap() }];
+    repairs(&net, &query, &drift, &[sysctl, "r1: ip address add fd00:1::1/64 dev ab nodad"]);
+}

@@ -165,6 +165,12 @@ fn case(seed: u64) -> Result<[usize; 3], String> {
             let (ignores_echo, ignores_echo_ipv6) = (habits.roll(3) == 0, habits.roll(3) == 0);
             node.habits = Some(Habits { ttl, ignores_echo, ignores_echo_ipv6 });
             others.push(format!("{name}: {:?}", node.habits));
+            let devs: Vec<IfName> = node.links.keys().copied().collect();
+            let dev = *habits.pick(&devs);
+            if let Some(link) = node.links.get_mut(&dev).filter(|_| habits.roll(4) == 0) {
+                link.ipv6.disabled = true;
+                others.push(format!("{name}: {dev} without IPv6"));
+            }
         }
     }
     // Now and then rules in a node or a switch.

@@ -271,13 +271,14 @@ impl<'a> Net<'a> {
             let of_loopback = |route: &FibRoute| {
                 matches!(route.action, FibAction::Route(_)) && route.src.is_some_and(|src| src.is_loopback())
             };
+            let off = !four && self.ifaces[range.clone()].iter().any(|it| it.link.ipv6.disabled);
             let inside = four && state.routes.iter().any(of_loopback);
             let wrong = |it: &hopyard_net::Neighbour| {
                 let here = self.having.get(&it.addr).into_iter().flatten();
                 it.permanent && here.into_iter().any(|at| self.ifaces[*at as usize].link.mac != Some(it.mac))
             };
             self.misled[at] = !four && state.neighbours.iter().any(wrong);
-            self.odd[at] = filters || conditions || greedy || hides || strict || told || hops || inside;
+            self.odd[at] = filters || conditions || greedy || hides || strict || told || hops || off || inside;
             self.doubts[at] = loose;
             for iface in range {
                 let it = &self.ifaces[iface];

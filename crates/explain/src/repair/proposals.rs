@@ -187,7 +187,27 @@ impl<'a> Context<'a> {
         }
         self.straighten(&mut found);
         self.forget_redirects(&mut found);
+        self.enable_ipv6(&mut found);
         found
+    }
+
+    /// An interface that has no part in IPv6 takes an address of it only when it gets that part again.
+    fn enable_ipv6(&self, found: &mut [Proposal]) {
+        for edits in found.iter_mut().map(|proposal| &mut proposal.edits) {
+            let takes_none = |edit: &Edit| match edit {
+                Edit::Op(Op::AddAddr { at, addr }) if addr.addr().is_ipv6() => {
+                    link_at(self.snapshot, at).is_some_and(|link| link.ipv6.disabled).then(|| at.clone())
+                }
+                _ => None,
+            };
+            let first = edits
+                .iter()
+                .enumerate()
+                .find_map(|(place, (edit, declared))| Some((place, takes_none(edit)?, *declared)));
+            if let Some((place, at, declared)) = first {
+                edits.insert(place, (sysctl(&at.ns, SysctlKey::disable_ipv6(at.dev), "0"), declared));
+            }
+        }
     }
 
     /// Where a node has learnt the way by a redirect, that is forgotten.
