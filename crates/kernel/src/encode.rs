@@ -229,6 +229,10 @@ pub(crate) fn add_link_local(index: IfIndex, mac: MacAddr) -> Option<Request> {
     Some((RouteNetlinkMessage::NewAddress(message), NEW))
 }
 
+pub(crate) fn del_link_local(index: IfIndex, mac: MacAddr) -> Option<Request> {
+    Some(del_addr(index, IpNet::new(link_local(mac).into(), 64).ok()?))
+}
+
 /// The address that an Ethernet address makes (RFC 4291, appendix A).
 pub(crate) fn link_local(mac: MacAddr) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.bytes();

@@ -277,10 +277,20 @@ impl NsState {
         }
     }
 
-    /// Drops the routes that use an interface, of one family or of both.
+    /// Drops the routes that use an interface, of one family or of both. Of a route of IPv6 with several next hops the others
+    /// stay (`fib6_ifdown()` of Linux), one of IPv4 goes as a whole (`fib_sync_down_dev()`).
     fn forget_routes(&mut self, dev: IfName, family: Option<Family>) {
         self.routes.retain(|key, route| {
-            !route.next_hops().iter().any(|hop| hop.dev == dev) || family.is_some_and(|family| family != key.family())
+            if family.is_some_and(|family| family != key.family()) {
+                return true;
+            }
+            match &mut route.kind {
+                RouteKind::Unicast(hops) if key.family() == Family::Ipv6 => {
+                    hops.retain(|hop| hop.dev != dev);
+                    !hops.is_empty()
+                }
+                _ => !route.next_hops().iter().any(|hop| hop.dev == dev),
+            }
         });
     }
 

@@ -153,7 +153,12 @@ fn is_whole(found: &NetState, ns: &NsName, dev: IfName, link: &Link) -> bool {
 
 fn remove_routes(ns: &NsName, have: &NsState, want: &NsState, doomed: &Doomed, ops: &mut Vec<Op>) {
     for (key, route) in &have.routes {
-        let goes_with_its_link = route.next_hops().iter().any(|hop| doomed.contains(ns, hop.dev));
+        let mut hops = route.next_hops().iter();
+        // Of a route of IPv6 the next hops by other interfaces stay.
+        let goes_with_its_link = match key.family() {
+            Family::Ipv4 => hops.any(|hop| doomed.contains(ns, hop.dev)),
+            Family::Ipv6 => !route.next_hops().is_empty() && hops.all(|hop| doomed.contains(ns, hop.dev)),
+        };
         if !goes_with_its_link && !want.routes.contains_key(key) {
             ops.push(Op::DelRoute { ns: ns.clone(), key: key.clone() });
         }

@@ -624,11 +624,21 @@ impl Worker {
             Op::SetUp { at, up: true } => Some(at.dev),
             _ => None,
         });
-        let rising = rising.collect();
-        let mut context = Context { name, space, links, promotions: Promotions::default(), link_locals: None, rising };
-        if group.iter().any(|&at| matches!(ops[at], Op::AddAddr { addr: IpNet::V6(_), .. })) {
-            context.link_locals = Some(BTreeMap::new());
-        }
+        let rising: BTreeSet<IfName> = rising.collect();
+        let getting_ipv6 = group.iter().filter_map(|&at| match &ops[at] {
+            Op::AddAddr { at, addr: IpNet::V6(_) } => Some(at.dev),
+            _ => None,
+        });
+        let getting_ipv6: BTreeSet<IfName> = getting_ipv6.collect();
+        let mut context = Context {
+            name,
+            space,
+            links,
+            promotions: Promotions::default(),
+            link_locals: (!getting_ipv6.is_empty()).then(BTreeMap::new),
+            returning: getting_ipv6.difference(&rising).copied().collect(),
+            rising,
+        };
         let mut inside = false;
         for &at in group {
             let result = match &ops[at] {
@@ -686,7 +696,23 @@ impl Worker {
                 }
                 encode::set_mac(index(&at.dev)?, *mac)
             }
-            Op::SetMtu { at, mtu } => encode::set_mtu(index(&at.dev)?, mtu.get()),
+            Op::SetMtu { at: end, mtu } => {
+                let index = index(&end.dev)?;
+                let (request, flags) = encode::set_mtu(index, mtu.get());
+                self.batch.push(sequence(at), flags, request);
+                // An interface that has been too small for IPv6 gets a link-local address from the kernel at once, and it
+                // would be tentative.
+                if context.returning.contains(&end.dev)
+                    && let Some(mac) = context.mac_for_link_local(end.dev)
+                    && let Some((request, flags)) = encode::add_link_local(index, mac)
+                {
+                    if let Some((request, flags)) = encode::del_link_local(index, mac) {
+                        self.batch.push(OPTIONAL, flags, request);
+                    }
+                    self.batch.push(OPTIONAL, flags, request);
+                }
+                return Ok(());
+            }
             Op::SetMaster { at, master } => {
                 encode::set_master(index(&at.dev)?, master.as_ref().map(index).transpose()?)
             }
@@ -774,6 +800,8 @@ struct Context<'a> {
     link_locals: Option<BTreeMap<IfName, MacAddr>>,
     /// What is set up.
     rising: BTreeSet<IfName>,
+    /// What is up, and gets an address of IPv6.
+    returning: BTreeSet<IfName>,
 }
 
 impl Context<'_> {
