@@ -514,3 +514,14 @@ fn where_ipv6_is_off_an_address_comes_after_it_is_on() {
     let drift = [Op::AddAddr { at: at("r1:ab"), addr: "fd00:1::1/64".parse().unwrap() }];
     repairs(&net, &query, &drift, &[sysctl, "r1: ip address add fd00:1::1/64 dev ab nodad"]);
 }
+
+#[test]
+fn a_port_of_a_bridge_lets_out_no_more_than_it_takes_in() {
+    let mut net = segment();
+    link(&mut net, "sw:p1").mtu = 1000;
+    let query = |length| Query { packet: Packet { length, ..ask("c", "10.0.0.2").packet }, ..ask("c", "10.0.0.2") };
+    // A VLAN tag more.
+    assert_eq!(says(&net, &query(1004)), "");
+    assert_eq!(says(&net, &query(1005)), "there c mtu-mismatch");
+    repairs(&net, &query(1005), &[], &["sw: ip link set dev p1 mtu 1500"]);
+}
