@@ -40,6 +40,27 @@ fn all_pairs_of_a_routed_lab_reach_each_other_as_predicted() {
 }
 
 #[test]
+fn who_answers_no_ping_and_who_sends_not_far_is_foreseen() {
+    let place = Place::new();
+    routed(&place);
+    place.hop(&["exec", "b", "--", "sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1"]);
+    place.hop(&["exec", "a", "--", "sysctl", "-qw", "net.ipv4.ip_default_ttl=1"]);
+    let (said, status) = check(&place, &["-4"]);
+    assert!(said.starts_with("a    . x\nr  .   x\nb  x .\n"), "{said}");
+    for cause in [
+        "1 pair ends at b: echo-ignored",
+        "1 pair ends at r: ttl-expired",
+        "1 reply ends at r: ttl-expired",
+        "3 of 6 pairs reach each other, as predicted",
+    ] {
+        assert!(said.contains(cause), "{cause}: {said}");
+    }
+    assert_eq!(status, Some(1));
+    let (said, _) = check(&place, &["-4", "--no-probe"]);
+    assert!(said.contains("3 of 6 pairs reach each other"), "{said}");
+}
+
+#[test]
 fn what_one_family_lacks_is_told_by_its_cause() {
     let place = Place::new();
     routed(&place);

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use hopyard_net::{
-    Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, Nat, Neighbour, NextHop, NodeState, NsName, Op,
-    PolicyRule, Route, RouteKey, RouteKind, Rule, Snapshot, SysctlKey,
+    Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, Ipv6Conf, Nat, Neighbour, NextHop, NodeState,
+    NsName, Op, PolicyRule, Route, RouteKey, RouteKind, Rule, Snapshot, SysctlKey,
 };
 use serde::Serialize;
 
@@ -278,6 +278,17 @@ pub(crate) fn set_sysctl(node: &mut NodeState, key: &SysctlKey, value: &str) {
             _ if *key == SysctlKey::IPV4_TTL => habits.ttl = number,
             _ if *key == SysctlKey::IPV4_IGNORE_ECHO => habits.ignores_echo = number != 0,
             _ => habits.ignores_echo_ipv6 = number != 0,
+        }
+        return;
+    }
+    if let Some((dev, what)) = key.as_str().strip_prefix("net.ipv6.conf.").and_then(|rest| rest.rsplit_once('.')) {
+        let name: Option<IfName> = dev.replace('/', ".").parse().ok();
+        let Some(link) = name.and_then(|name| node.links.get_mut(&name)) else { return };
+        match what {
+            "force_forwarding" => link.ipv6.force_forwarding = number != 0,
+            "disable_ipv6" => link.ipv6.disabled = number != 0,
+            "hop_limit" => link.ipv6.hop_limit = Some(number).filter(|limit| *limit != Ipv6Conf::HOP_LIMIT),
+            _ => {}
         }
         return;
     }

@@ -1,6 +1,6 @@
 //! Does a node send on what is for others, and by which switch?
 
-use hopyard_net::{Family, IfName, NodeState, SysctlKey};
+use hopyard_net::{Family, IfName, LinkState, NodeState, SysctlKey};
 
 use crate::Reason;
 
@@ -22,20 +22,38 @@ pub(crate) fn not_forwarding(
     if taken_for_it {
         return Reason::NotAnOwner;
     }
-    let elsewhere = node.links.iter().any(|(name, link)| *name != IfName::LO && link.conf.forwarding);
-    let key = match (family, elsewhere) {
-        (Family::Ipv4, true) => forwarding_of(dev).unwrap_or(SysctlKey::IPV4_FORWARD),
-        _ => family.forwarding_key(),
-    };
-    Reason::ForwardingOff { key, by }
+    Reason::ForwardingOff { key: own_switch(node, family, dev).unwrap_or(family.forwarding_key()), by }
 }
 
-/// `net.ipv4.conf.IF.forwarding`.
-pub(crate) fn forwarding_of(dev: IfName) -> Option<SysctlKey> {
-    conf_key(dev, "forwarding")
+/// The switch that decides about what comes in by an interface, and whether it is on.
+pub(crate) fn switch(node: &NodeState, family: Family, dev: IfName) -> (SysctlKey, bool) {
+    let own = match family {
+        Family::Ipv4 => switch_of(family, dev),
+        Family::Ipv6 => own_switch(node, family, dev).filter(|_| !node.forwards_ipv6),
+    };
+    (own.unwrap_or(family.forwarding_key()), forwards(node, family, dev))
+}
+
+/// That of the interface alone, where a node forwards by single interfaces: then it has that switch (which IPv6 has since
+/// Linux 6.17), and is not meant to forward what comes in anywhere.
+fn own_switch(node: &NodeState, family: Family, dev: IfName) -> Option<SysctlKey> {
+    let is_on = |link: &LinkState| match family {
+        Family::Ipv4 => link.conf.forwarding,
+        Family::Ipv6 => link.ipv6.force_forwarding,
+    };
+    let elsewhere = node.links.iter().any(|(name, link)| *name != IfName::LO && is_on(link));
+    if elsewhere { switch_of(family, dev) } else { None }
+}
+
+/// `net.ipv4.conf.IF.forwarding`, `net.ipv6.conf.IF.force_forwarding`.
+fn switch_of(family: Family, dev: IfName) -> Option<SysctlKey> {
+    match family {
+        Family::Ipv4 => conf_key("ipv4", dev, "forwarding"),
+        Family::Ipv6 => conf_key("ipv6", dev, "force_forwarding"),
+    }
 }
 
 /// `net.ipv4.conf.IF.KEY`, with the dots of the name as sysctl(8) wants them.
-pub(crate) fn conf_key(dev: IfName, key: &str) -> Option<SysctlKey> {
-    format!("net.ipv4.conf.{}.{key}", dev.as_str().replace('.', "/")).parse().ok()
+pub(crate) fn conf_key(family: &str, dev: IfName, key: &str) -> Option<SysctlKey> {
+    format!("net.{family}.conf.{}.{key}", dev.as_str().replace('.', "/")).parse().ok()
 }

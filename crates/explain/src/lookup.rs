@@ -133,24 +133,24 @@ fn in_table<'a>(
 
 pub(crate) fn is_usable(node: &NodeState, route: &FibRoute, output: Option<IfName>) -> bool {
     match &route.action {
-        FibAction::Route(RouteKind::Unicast(hops)) => {
-            hops.iter().any(|hop| hop_is_usable(node, route.key.family(), hop, output))
-        }
+        FibAction::Route(RouteKind::Unicast(hops)) => hops.iter().any(|hop| hop_is_usable(node, route, hop, output)),
         // Of `lo`, so not through another interface.
         FibAction::Local => output.is_none_or(|dev| dev == IfName::LO),
         _ => true,
     }
 }
 
-fn hop_is_usable(node: &NodeState, family: Family, hop: &NextHop, output: Option<IfName>) -> bool {
+fn hop_is_usable(node: &NodeState, route: &FibRoute, hop: &NextHop, output: Option<IfName>) -> bool {
+    // A route whose only way died with an address is gone, so that the way of one that is there was given without any.
+    let is_one_of_several = route.next_hops().len() > 1;
     let skips = |link: &LinkState| {
-        let ignores = match family {
+        let ignores = match route.key.family() {
             Family::Ipv4 => link.conf.ignore_routes_with_linkdown || node.all.ignore_routes_with_linkdown,
             Family::Ipv6 => link.ipv6.ignore_routes_with_linkdown,
         };
-        // Without an address an interface has no part in IPv4, and what led there is dead (`fib_disable_ip()`).
-        let four = hop.via.is_some_and(|via| via.is_ipv4());
-        let no_part = four && !link.addresses.iter().any(|own| own.net.addr().is_ipv4());
+        // With its last address an interface loses its part in IPv4, and what led there dies (`fib_disable_ip()`).
+        let may_die = is_one_of_several && hop.via.is_some_and(|via| via.is_ipv4());
+        let no_part = may_die && !link.addresses.iter().any(|own| own.net.addr().is_ipv4());
         !link.up || ignores && !link.carrier || no_part
     };
     output.is_none_or(|dev| dev == hop.dev) && node.links.get(&hop.dev).is_some_and(|link| !skips(link))
@@ -158,7 +158,7 @@ fn hop_is_usable(node: &NodeState, family: Family, hop: &NextHop, output: Option
 
 /// The ways on of a route that can be used now.
 pub(crate) fn usable_hops<'a>(node: &NodeState, route: &'a FibRoute) -> Vec<&'a NextHop> {
-    route.next_hops().iter().filter(|hop| hop_is_usable(node, route.key.family(), hop, None)).collect()
+    route.next_hops().iter().filter(|hop| hop_is_usable(node, route, hop, None)).collect()
 }
 
 /// The way that the node has learnt for a destination, in the place of one that a route has.
@@ -192,19 +192,19 @@ pub(crate) fn source(node: &NodeState, route: &FibRoute, hop: Option<&NextHop>, 
 /// The first address of the interface, one of the gateway's network rather than another; where it
 /// has none, the first one of another interface. `on_link`: for what is on the link, not behind a gateway.
 pub(crate) fn source_v4(node: &NodeState, dev: IfName, towards: IpAddr, on_link: bool) -> Option<IpAddr> {
-    let candidates = |link: &LinkState| -> Vec<IpNet> {
+    let candidates = |link: &LinkState, on_link: bool| -> Vec<IpNet> {
         let fit = link.addresses.iter().filter(|own| own.net.addr().is_ipv4() && !own.secondary && !own.host_only);
         let fit = fit.filter(|own| on_link || !own.link_only);
         fit.map(|own| own.net).collect()
     };
-    let here = candidates(node.links.get(&dev)?);
+    let here = candidates(node.links.get(&dev)?, on_link);
     let near = here.iter().find(|net| net.contains(&towards)).or(here.first());
     if let Some(net) = near {
         return Some(net.addr());
     }
     let mut others: Vec<&LinkState> = node.links.values().filter(|link| link.up).collect();
     others.sort_by_key(|link| link.index);
-    others.into_iter().find_map(|link| candidates(link).first().map(IpNet::addr))
+    others.into_iter().find_map(|link| candidates(link, false).first().map(IpNet::addr))
 }
 
 /// RFC 6724, section 5: scope, then whether it is still preferred, then the interface that it leaves by, then the label, then

@@ -251,7 +251,7 @@ impl All {
         let mut order: Vec<(u32, usize)> = Vec::new();
         for (at, (node, to)) in targets.iter().enumerate() {
             let (Some(to), Some(node)) = (to, node) else { continue };
-            if net.is_clear(self.matrix.targets[at].addr, *node) {
+            if net.is_clear(self.matrix.targets[at].addr, *node) && !net.is_mute(*node) {
                 order.push((*to, at));
             }
         }

@@ -88,7 +88,7 @@ pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op
         let touched: BTreeSet<&NsName> =
             stages.iter().flat_map(|stage| &stage.edits).map(|(it, _)| it.node()).collect();
         let mut choices = choices.clone();
-        choices.retain(|(node, _), _| !touched.contains(node));
+        choices.retain(|(node, ..), _| !touched.contains(node));
         let choices = &choices;
         let mut verdict = explain(&changed, query, choices);
         if is_carried(&verdict)

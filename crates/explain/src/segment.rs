@@ -58,6 +58,14 @@ impl Way {
         self.crossings.iter().rev().map(turned).collect()
     }
 
+    /// By an interface that lets through what fits it.
+    fn narrowed(mut self, at: &Endpoint, link: &LinkState) -> Self {
+        if self.narrowest.as_ref().is_none_or(|(bytes, _)| *bytes > link.mtu) {
+            self.narrowest = Some((link.mtu, at.clone()));
+        }
+        self
+    }
+
     /// By an interface or a bridge.
     fn by(mut self, at: &Endpoint, link: &LinkState) -> Self {
         self.beyond = self.beyond.or_else(|| link.beyond.as_ref().map(|what| format!("{at}: {what}")));
@@ -103,11 +111,7 @@ pub(crate) fn segment(snapshot: &Snapshot, from: &Endpoint, as_wired: bool) -> S
             continue;
         }
         let Some(link) = link_at(snapshot, &at) else { continue };
-        let narrowest = match &way.narrowest {
-            Some((bytes, _)) if *bytes <= link.mtu => way.narrowest.clone(),
-            _ => Some((link.mtu, at.clone())),
-        };
-        let way = Way { narrowest, ..way }.by(&at, link);
+        let way = way.narrowed(&at, link).by(&at, link);
         note_sharing(&at, link, &mut found);
         let Some(bridge) = link.master else {
             found.ends.insert(at, way);
@@ -151,6 +155,8 @@ fn leave(
 ) {
     let Some(link) = link_at(snapshot, by) else { return };
     let way = way.by(by, link);
+    // What a bridge passes on is to fit the port that it leaves by as well (`is_skb_forwardable()`).
+    let way = if link.master.is_some() { way.narrowed(by, link) } else { way };
     note_sharing(by, link, found);
     let Some(peer) = peer_of(link) else {
         if !matches!(link.kind, LinkKind::Loopback) {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use hopyard_net::{Endpoint, Family, FibRoute, Hook, IfName, MacAddr, NodeState, RouteKey, Snapshot, SysctlKey};
 
 use crate::filter::{Level, chains_of};
-use crate::forwarding::forwarding_of;
+use crate::forwarding::switch;
 use crate::walk::{End, Hop, Walk};
 use crate::{Packet, Protocol, Reason};
 
@@ -178,13 +178,7 @@ impl Teller<'_> {
     fn router(&self) -> Vec<Step> {
         let mut steps = self.coming();
         if let Some(dev) = self.hop.input {
-            let (key, on) = match self.hop.routed.family() {
-                Family::Ipv4 => {
-                    let on = self.node.links.get(&dev).is_some_and(|link| link.conf.forwarding);
-                    (forwarding_of(dev).unwrap_or(SysctlKey::IPV4_FORWARD), on)
-                }
-                Family::Ipv6 => (SysctlKey::IPV6_FORWARD, self.node.forwards_ipv6),
-            };
+            let (key, on) = switch(self.node, self.hop.routed.family(), dev);
             steps.push(Step::Forwarding { key, on });
         }
         steps.extend(self.believe());

@@ -184,7 +184,7 @@ fn other_sources(snapshot: &Snapshot, query: &Query, there: &Walk, choices: &Cho
         return Vec::new();
     };
     let hops = lookup::usable_hops(node, route);
-    let is_chosen = choices.get(&(query.from.clone(), dst)).is_some_and(|hop| hops.contains(&hop));
+    let is_chosen = choices.get(&(query.from.clone(), None, dst)).is_some_and(|hop| hops.contains(&hop));
     if query.packet.src.is_some() || is_chosen || hops.len() < 2 {
         return Vec::new();
     }

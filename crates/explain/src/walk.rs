@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    Endpoint, Family, FibAction, FibRoute, Hook, IfName, NextHop, NodeState, NsName, RouteKind, Snapshot,
+    Endpoint, Family, FibAction, FibRoute, Hook, IfName, NextHop, NodeState, NsName, RouteKind, Snapshot, SysctlKey,
 };
 use serde::Serialize;
 
@@ -106,8 +106,9 @@ pub enum End {
     Dropped(Reason),
 }
 
-/// Which of several equal routes a node takes for a packet, as far as somebody has asked it.
-pub type Choices = BTreeMap<(NsName, IpAddr), NextHop>;
+/// Which of several equal routes a node takes for a packet to an address that came in there (`None`: its own), as far as
+/// somebody has asked it. A packet that goes in a circle may be sent on another way the second time.
+pub type Choices = BTreeMap<(NsName, Option<IfName>, IpAddr), NextHop>;
 
 impl Walk {
     /// Why it does not arrive; `None`: it does.
@@ -396,6 +397,10 @@ impl Walker<'_> {
         let family = state.packet.family();
         let input = state.input;
         if let Some(dev) = input {
+            if family == Family::Ipv6 && node.links.get(&dev).is_some_and(|link| link.ipv6.disabled) {
+                let what = format!("IPv6 is off at {dev} ({} = 1)", SysctlKey::disable_ipv6(dev));
+                return Routed::Ends(Reason::Undecided(what), None, None);
+            }
             for (level, hook) in [(Level::Device, Hook::Ingress), (Level::Ip, Hook::Prerouting)] {
                 if let Some(reason) = self.filter(node, state, level, hook, Some(dev), None) {
                     return Routed::Ends(reason, None, None);
@@ -496,7 +501,7 @@ impl Walker<'_> {
             lookup::redirect(node, route, hop, dst).filter(|_| self.learns).unwrap_or(hop)
         };
         let mut hops = lookup::usable_hops(node, route);
-        if let Some(chosen) = self.choices.get(&(state.at.clone(), dst)) {
+        if let Some(chosen) = self.choices.get(&(state.at.clone(), state.input, dst)) {
             let is_chosen = |hop: &&'r NextHop| *hop == chosen || learnt(hop) == chosen;
             if hops.iter().any(is_chosen) {
                 hops.retain(is_chosen);
@@ -557,7 +562,11 @@ impl Walker<'_> {
         };
         // What a route has is for what is sent on: a sender that looks for the size that gets through does not ask it.
         let of_route = hop.route.as_ref().and_then(|route| route.mtu).filter(|_| state.input.is_some());
-        let mtu = of_route.map_or(link.mtu, |mtu| mtu.min(link.mtu));
+        // IPv4 goes by that alone (`ip_dst_mtu_maybe_forward()`).
+        let mtu = match state.packet.family() {
+            Family::Ipv4 => of_route.unwrap_or(link.mtu),
+            Family::Ipv6 => of_route.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
+        };
         if state.packet.length > mtu && state.packet.may_fragment {
             // The largest of its pieces.
             state.packet.length = mtu;

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{ask, at, chain, told, type_in};
-use hopyard_explain::{Choices, Outcome, Packet, Protocol, Query, repair};
+use hopyard_explain::{Choices, Outcome, Packet, Protocol, Query, explain, repair};
 use hopyard_net::{
     Family, FibAction, FibRoute, IfAddress, LinkState, NextHop, Op, PolicyRule, Redirect, Route, RouteKey, RouteKind,
     RuleAction, Snapshot,
@@ -369,6 +369,8 @@ fn hops_may_be_few_from_the_start() {
     assert_eq!(says(&net, &ask("a", "10.0.2.2")), "");
     link(&mut net, "b:br").ipv6.hop_limit = Some(1);
     assert_eq!(says(&net, &ask("a", "fd00:3::2")), "back r2 ttl-expired");
+    repairs(&net, &ask("a", "10.0.3.2"), &[], &["a: sysctl -w net.ipv4.ip_default_ttl=64"]);
+    repairs(&net, &ask("a", "fd00:3::2"), &[], &["b: sysctl -w net.ipv6.conf.br.hop_limit=64"]);
 }
 
 #[test]
@@ -381,6 +383,14 @@ fn sources_are_chosen_as_their_scope_and_lifetime_allow() {
     }
     assert_eq!((source(&net, "10.0.3.2").as_str(), source(&net, "fd00:3::2").as_str()), ("10.7.0.1", "fd00:1::3"));
     assert_eq!(source(&net, "10.0.1.1"), "10.0.1.2", "on the link");
+    // That of another link is for that one.
+    for line in
+        ["node c", "link a:ac c:ca", "a route 10.8.0.1/32 dev ac", "link a:ad c:da", "a noaddr 10.7.0.1/32 dev lo"]
+    {
+        type_in(&mut net, line);
+    }
+    type_in(&mut net, "a addr 10.6.0.1/32 dev ad");
+    assert_eq!(source(&net, "10.8.0.1"), "10.6.0.1");
     let mut net = chain();
     let route = net.nodes.get_mut("a").unwrap().routes.iter_mut().find(|it| it.key.prefix.to_string() == "0.0.0.0/0");
     route.unwrap().src = Some("127.5.0.1".parse().unwrap());
@@ -396,6 +406,13 @@ fn a_route_may_take_less_than_its_interface() {
     assert_eq!(says(&net, &query(1280)), "");
     assert_eq!(says(&net, &query(1281)), "there r1 mtu");
     repairs(&net, &query(1281), &[], &["r1: ip route replace 10.0.3.0/24 via 10.0.2.2"]);
+    // What IPv4 sends on is as long as the route says, whatever the interface is told.
+    link(&mut net, "r1:rr").mtu = 1000;
+    assert_eq!(says(&net, &query(1280)), "back r2 mtu-mismatch");
+    let r1 = net.nodes.get_mut("r1").unwrap();
+    r1.routes.iter_mut().find(|it| it.key.prefix.to_string() == "fd00:3::/64").unwrap().mtu = Some(1280);
+    let query = Query { packet: Packet { length: 1280, ..ask("a", "fd00:3::2").packet }, ..ask("a", "fd00:3::2") };
+    assert_eq!(says(&net, &query), "there r1 mtu");
 }
 
 #[test]
@@ -441,4 +458,70 @@ fn all_routers_of_a_network_have_one_address() {
     assert_eq!(says(&net, &ask("a", "fd00:3::2")), "back r1 forwarding-off");
     link(&mut net, "r1:rr").ipv6.force_forwarding = true;
     assert_eq!(says(&net, &ask("a", "fd00:3::2")), "");
+}
+
+#[test]
+fn an_interface_without_an_address_leads_to_a_gateway() {
+    // The sender has an address elsewhere, and says by which interface the gateway is.
+    let mut net = chain_with(&["a noaddr 10.0.1.2/24 dev ra", "a addr 10.0.1.2/32 dev lo"]);
+    assert_eq!(says(&net, &ask("a", "10.0.3.2")), "there a no-route");
+    type_in(&mut net, "a route 10.0.1.1/32 dev ra");
+    type_in(&mut net, "a route 10.0.0.0/16 via 10.0.1.1 dev ra");
+    assert_eq!(says(&net, &ask("a", "10.0.3.2")), "");
+}
+
+#[test]
+fn a_node_that_forwards_by_single_interfaces_is_not_made_a_router() {
+    let mut net = chain_with(&["r1 sysctl net.ipv6.conf.all.forwarding 0"]);
+    link(&mut net, "r1:ab").ipv6.force_forwarding = true;
+    let query = ask("a", "fd00:3::2");
+    assert_eq!(says(&net, &query), "back r1 forwarding-off");
+    repairs(&net, &query, &[], &["r1: sysctl -w net.ipv6.conf.rr.force_forwarding=1"]);
+    // Of one that forwards nowhere, nobody knows whether its kernel has that switch.
+    link(&mut net, "r1:ab").ipv6.force_forwarding = false;
+    repairs(&net, &query, &[], &["r1: sysctl -w net.ipv6.conf.all.forwarding=1"]);
+}
+
+#[test]
+fn in_a_circle_another_of_equal_ways_may_be_taken() {
+    let mut net = forked();
+    // r2 sends it back to r1.
+    type_in(&mut net, "r2 noroute 10.0.3.0/24");
+    type_in(&mut net, "r2 route 10.0.3.0/24 via 10.0.2.1 dev rr");
+    let query = ask("a", "10.0.3.2");
+    let hop = |via: &str, dev: &str| NextHop { via: Some(via.parse().unwrap()), dev: dev.parse().unwrap(), weight: 1 };
+    let choice = |input: &str, hop: NextHop| ((at("r1:ab").ns, Some(input.parse().unwrap()), query.packet.dst), hop);
+    let says = |choices: [_; 2]| {
+        let trouble = explain(&net, &query, &Choices::from(choices)).trouble().unwrap();
+        format!("{} {}", trouble.node, trouble.code())
+    };
+    let on = || hop("10.0.2.2", "rr");
+    assert_eq!(says([choice("ab", on()), choice("rr", on())]), "r2 ttl-loop");
+    assert_eq!(says([choice("ab", on()), choice("rr", hop("10.0.1.9", "ab"))]), "r1 neighbour-unresolved");
+}
+
+#[test]
+fn where_ipv6_is_off_an_address_comes_after_it_is_on() {
+    let mut net = chain();
+    link(&mut net, "r1:ab").ipv6.disabled = true;
+    // As long as somebody knows where it was.
+    let query = ask("a", "fd00:3::2");
+    assert_eq!(says(&net, &query), "? there r1 undecided");
+    type_in(&mut net, "r1 noaddr fd00:1::1/64 dev ab");
+    assert_eq!(says(&net, &query), "there a neighbour-unresolved");
+    let sysctl = "r1: sysctl -w net.ipv6.conf.ab.disable_ipv6=0";
+    repairs(&net, &query, &[], &[sysctl, "r1: ip address add fd00:1::1/64 dev ab nodad"]);
+    let drift = [Op::AddAddr { at: at("r1:ab"), addr: "fd00:1::1/64".parse().unwrap() }];
+    repairs(&net, &query, &drift, &[sysctl, "r1: ip address add fd00:1::1/64 dev ab nodad"]);
+}
+
+#[test]
+fn a_port_of_a_bridge_lets_out_no_more_than_it_takes_in() {
+    let mut net = segment();
+    link(&mut net, "sw:p1").mtu = 1000;
+    let query = |length| Query { packet: Packet { length, ..ask("c", "10.0.0.2").packet }, ..ask("c", "10.0.0.2") };
+    // A VLAN tag more.
+    assert_eq!(says(&net, &query(1004)), "");
+    assert_eq!(says(&net, &query(1005)), "there c mtu-mismatch");
+    repairs(&net, &query(1005), &[], &["sw: ip link set dev p1 mtu 1500"]);
 }

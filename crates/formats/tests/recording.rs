@@ -67,12 +67,13 @@ fn conf() -> impl Strategy<Value = Ipv4Conf> {
 }
 
 fn conf6() -> impl Strategy<Value = Ipv6Conf> {
-    (any::<[bool; 3]>(), option::of(any::<u8>())).prop_map(
-        |([force_forwarding, ignore_routes_with_linkdown, proxy_ndp], hop_limit)| Ipv6Conf {
+    (any::<[bool; 4]>(), option::of(any::<u8>())).prop_map(
+        |([force_forwarding, ignore_routes_with_linkdown, proxy_ndp, disabled], hop_limit)| Ipv6Conf {
             force_forwarding,
             hop_limit,
             ignore_routes_with_linkdown,
             proxy_ndp,
+            disabled,
         },
     )
 }

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use common::{Dice, fault, topology};
 use hopyard::explain::{Cell, Choices, Edit, Outcome, Packet, Protocol, Query, Target, derive, explain, matrix};
 use hopyard::net::{
-    BaseChain, BridgeNf, Chain, Comparison, Element, Hook, IfName, IpNet, Loaded, NetState, NodeState, NsName, Rule,
-    RuleStep, RuleVerdict, Ruleset, Set, Snapshot,
+    BaseChain, BridgeNf, Chain, Comparison, Element, Habits, Hook, IfName, IpNet, Loaded, NetState, NodeState, NsName,
+    Rule, RuleStep, RuleVerdict, Ruleset, Set, Snapshot,
 };
 use hopyard::plan::desired;
 
@@ -155,8 +155,25 @@ fn case(seed: u64) -> Result<[usize; 3], String> {
     for op in &faults {
         Edit::Op(op.clone()).apply(&mut net);
     }
+    let mut others = Vec::new();
+    // How a node sends and answers; from a dice of its own, so that a seed stays the lab that it was.
+    let mut habits = Dice(seed ^ 0x5eed);
+    if habits.roll(4) == 0 {
+        let name = habits.pick(&nodes).clone();
+        if let Some(node) = net.nodes.get_mut(&name) {
+            let ttl = *habits.pick(&[Habits::TTL, 1, 2]);
+            let (ignores_echo, ignores_echo_ipv6) = (habits.roll(3) == 0, habits.roll(3) == 0);
+            node.habits = Some(Habits { ttl, ignores_echo, ignores_echo_ipv6 });
+            others.push(format!("{name}: {:?}", node.habits));
+            let devs: Vec<IfName> = node.links.keys().copied().collect();
+            let dev = *habits.pick(&devs);
+            if let Some(link) = node.links.get_mut(&dev).filter(|_| habits.roll(4) == 0) {
+                link.ipv6.disabled = true;
+                others.push(format!("{name}: {dev} without IPv6"));
+            }
+        }
+    }
     // Now and then rules in a node or a switch.
-    let mut filtered = Vec::new();
     for _ in 0..dice.roll(3).saturating_sub(usize::from(seed.is_multiple_of(2))) {
         let names: Vec<NsName> = net.nodes.keys().cloned().collect();
         let name = dice.pick(&names).clone();
@@ -164,10 +181,10 @@ fn case(seed: u64) -> Result<[usize; 3], String> {
         let rules = firewall(&mut dice, node, &targets);
         node.firewall = Some(rules.clone());
         node.bridge_nf = Some(BridgeNf { ipv4: dice.roll(2) == 0, ipv6: dice.roll(2) == 0 });
-        filtered.push(format!("{name}: {rules:?}"));
+        others.push(format!("{name}: {rules:?}"));
     }
     let faults = || faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-    let shown = || format!("{}\n{}", faults(), filtered.join("\n"));
+    let shown = || format!("{}\n{}", faults(), others.join("\n"));
     compare(&net, &nodes, &targets).map_err(|what| format!("seed {seed}: {text}{}\n{what}", shown()))
 }
 

@@ -238,6 +238,7 @@ fn ipv6_conf(part: &AfSpecInet6) -> Option<Ipv6Conf> {
         hop_limit: limit.filter(|limit| *limit != Ipv6Conf::HOP_LIMIT),
         ignore_routes_with_linkdown: conf.ignore_routes_with_linkdown != 0,
         proxy_ndp: conf.proxy_ndp != 0,
+        disabled: conf.disable_ipv6 != 0,
     })
 }
 

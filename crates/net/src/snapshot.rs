@@ -211,6 +211,7 @@ pub struct Ipv4Conf {
 }
 
 /// What `net.ipv6.conf.IF` says.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the kernel")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ipv6Conf {
     /// Are packets that come in here and are for others sent on, even if the node does not forward (since Linux 6.17)?
@@ -221,6 +222,8 @@ pub struct Ipv6Conf {
     pub ignore_routes_with_linkdown: bool,
     /// Are questions answered for others ([`Neighbour`]s of proxy)?
     pub proxy_ndp: bool,
+    /// Has it no part in IPv6 (`disable_ipv6`)? It takes no address then, and drops what comes in.
+    pub disabled: bool,
 }
 
 impl Ipv6Conf {

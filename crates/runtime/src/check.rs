@@ -10,14 +10,14 @@ use hopyard_explain::{
     Cell, Choices, Matrix, Outcome, Packet, Protocol, Query, Reason, Target, Verdict, explain, matrix,
 };
 use hopyard_kernel::neighbours::times_full;
-use hopyard_kernel::{Realm, SnapshotScope};
+use hopyard_kernel::{Realm, SnapshotScope, World};
 use hopyard_model::Lab;
 use hopyard_net::{Family, NsName, Snapshot};
 
 use crate::error::Error;
 use crate::ping::{self, Probe, ping};
 use crate::running::Running;
-use crate::why::{Elsewhere, Place, Probing, main_addresses};
+use crate::why::{Elsewhere, Place, Probing, main_addresses, with_habits};
 use expected::Rules;
 
 pub use expected::{Expected, Judged, Tried};
@@ -122,14 +122,15 @@ pub fn check(running: &Running, families: &[Family], patience: Option<Duration>)
             owners.push(id);
         }
     }
-    let snapshot = world.snapshot(&SnapshotScope::default())?;
+    let read = |world: &World| with_habits(world, world.snapshot(&SnapshotScope::default())?, nodes.iter().cloned());
+    let snapshot = read(&world)?;
     let rules = Rules::of(lab, owners)?;
     let mut checked = Checked::predict(snapshot, &nodes, &targets, rules);
     let room = Room::now();
     if let Some(patience) = patience {
         let namespaces: BTreeMap<NsName, OwnedFd> = running.namespaces()?.into_iter().collect();
         let prober = Prober { realm: running.realm(), namespaces: &namespaces, patience };
-        prober.try_all(&mut checked, |_, _| true, || Ok(world.snapshot(&SnapshotScope::default())?))?;
+        prober.try_all(&mut checked, |_, _| true, || read(&world))?;
     }
     let probing = patience.is_some();
     checked.tried = expected::try_all(running, &mut world, &checked.snapshot, families, probing)?;
@@ -148,7 +149,8 @@ pub fn check_elsewhere(
     probing: Probing,
     patience: Duration,
 ) -> Result<Checked, Error> {
-    let snapshot = elsewhere.read()?;
+    let read = || with_habits(elsewhere.world(), elsewhere.read()?, nodes.iter().cloned());
+    let snapshot = read()?;
     let targets = targets_of(&snapshot, nodes, families, main_addresses);
     let mut checked = Checked::predict(snapshot, nodes, &targets, Rules::default());
     if probing != Probing::Never {
@@ -163,7 +165,7 @@ pub fn check_elsewhere(
             probing == Probing::Always || elsewhere.places().get(from) != Some(&Place::Host) && !leaves
         };
         let room = Room::now();
-        prober.try_all(&mut checked, may, || elsewhere.read())?;
+        prober.try_all(&mut checked, may, read)?;
         checked.crowded = room.was_missing();
     }
     Ok(checked)

@@ -33,7 +33,7 @@ use hopyard_plan::Wanted;
 use crate::check::comes_through;
 use crate::error::Error;
 use crate::running::Running;
-pub(crate) use many::examine_all;
+pub(crate) use many::{examine_all, with_habits};
 use probe::Prepared;
 
 /// What a node's kernel says of one hop.
@@ -431,7 +431,7 @@ fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verd
         let walks = std::iter::once((&verdict.there, false)).chain(verdict.back.iter().map(|back| (back, true)));
         let mut open = walks.flat_map(|(walk, back)| walk.hops.iter().map(move |hop| (hop.routed, hop, back)));
         let open = open.find(|(packet, hop, _)| {
-            let key = (hop.node.clone(), packet.dst);
+            let key = (hop.node.clone(), hop.input, packet.dst);
             is_known_choice(hop, packet) && !choices.contains_key(&key) && !momentary.contains(&key)
         });
         let Some((packet, hop, back)) = open else { return Ok((verdict, choices)) };
@@ -441,7 +441,7 @@ fn follow(world: &mut World, snapshot: &Snapshot, query: &Query) -> Result<(Verd
         // An answer that is none of them shows as a disagreement.
         let chosen = hops.clone().find(taken).or(hops.clone().next()).cloned();
         let Some(chosen) = chosen else { return Ok((verdict, choices)) };
-        let key = (hop.node.clone(), packet.dst);
+        let key = (hop.node.clone(), hop.input, packet.dst);
         choices.insert(key.clone(), chosen);
         // IPv6 passes over a way whose neighbour has not answered, for as long as that is known: this is no answer for the
         // next packet.

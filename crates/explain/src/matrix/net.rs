@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    Family, FibAction, FibRoute, IfName, LinkKind, LinkState, MacAddr, NodeState, NsName, RuleAction, Snapshot,
+    Family, FibAction, FibRoute, Habits, IfName, LinkKind, LinkState, MacAddr, NodeState, NsName, RuleAction, Snapshot,
 };
 
 use crate::forwarding::forwards;
@@ -262,17 +262,23 @@ impl<'a> Net<'a> {
             let proxies = four && confs().any(|conf| conf.proxy_arp)
                 || state.proxied.iter().any(|(_, addr)| Family::of(*addr) == self.family);
             let told = state.redirects.iter().any(|it| Family::of(it.dst) == self.family);
-            let short = !four && self.ifaces[range.clone()].iter().any(|it| it.link.ipv6.hop_limit.is_some());
+            // Of its own packets.
+            let hops = if four {
+                state.habits.is_some_and(|habits| habits.ttl != Habits::TTL)
+            } else {
+                self.ifaces[range.clone()].iter().any(|it| it.link.ipv6.hop_limit.is_some())
+            };
             let of_loopback = |route: &FibRoute| {
                 matches!(route.action, FibAction::Route(_)) && route.src.is_some_and(|src| src.is_loopback())
             };
+            let off = !four && self.ifaces[range.clone()].iter().any(|it| it.link.ipv6.disabled);
             let inside = four && state.routes.iter().any(of_loopback);
             let wrong = |it: &hopyard_net::Neighbour| {
                 let here = self.having.get(&it.addr).into_iter().flatten();
                 it.permanent && here.into_iter().any(|at| self.ifaces[*at as usize].link.mac != Some(it.mac))
             };
             self.misled[at] = !four && state.neighbours.iter().any(wrong);
-            self.odd[at] = filters || conditions || greedy || hides || strict || told || short || inside;
+            self.odd[at] = filters || conditions || greedy || hides || strict || told || hops || off || inside;
             self.doubts[at] = loose;
             for iface in range {
                 let it = &self.ifaces[iface];
@@ -330,6 +336,11 @@ impl<'a> Net<'a> {
     /// Is an address that of one node alone, or of nobody?
     pub(super) fn is_clear(&self, addr: IpAddr, of: u32) -> bool {
         !is_link_local(addr) && self.owners.get(&addr).is_none_or(|nodes| nodes.as_slice() == [of])
+    }
+
+    /// Does a node answer no ping?
+    pub(super) fn is_mute(&self, node: u32) -> bool {
+        self.nodes[node as usize].habits.is_some_and(|habits| habits.ignores_echo_of(self.family))
     }
 
     /// Is an address that of one node and no other?

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    Endpoint, Family, FibAction, FibRoute, IfName, IpNet, Mtu, NodeState, NsName, Op, Route, Snapshot, SysctlKey,
+    Endpoint, Family, FibAction, FibRoute, Habits, IfName, IpNet, Ipv6Conf, Mtu, NodeState, NsName, Op, Route,
+    Snapshot, SysctlKey,
 };
 
 use super::routes::takes;
@@ -120,7 +121,7 @@ impl<'a> Context<'a> {
                             edits.extend(conf_all("arp_ignore").map(|key| sysctl(&by.ns, key, "0")));
                         }
                         if link > 0 {
-                            edits.extend(conf_key(by.dev, "arp_ignore").map(|key| sysctl(&by.ns, key, "0")));
+                            edits.extend(conf_key("ipv4", by.dev, "arp_ignore").map(|key| sysctl(&by.ns, key, "0")));
                         }
                         push(&mut found, PLAIN, edits);
                     }
@@ -176,8 +177,8 @@ impl<'a> Context<'a> {
                 self.let_fit(ns, *dev, *mtu, &mut found);
             }
             Reason::MtuMismatch { at, .. } => self.widen(std::slice::from_ref(at), &mut found),
-            Reason::TtlExpired
-            | Reason::Loop(_)
+            Reason::TtlExpired => self.give_hops(&mut found),
+            Reason::Loop(_)
             | Reason::NoListener { .. }
             | Reason::WrongBindAddress { .. }
             | Reason::SourceAddress
@@ -186,7 +187,27 @@ impl<'a> Context<'a> {
         }
         self.straighten(&mut found);
         self.forget_redirects(&mut found);
+        self.enable_ipv6(&mut found);
         found
+    }
+
+    /// An interface that has no part in IPv6 takes an address of it only when it gets that part again.
+    fn enable_ipv6(&self, found: &mut [Proposal]) {
+        for edits in found.iter_mut().map(|proposal| &mut proposal.edits) {
+            let takes_none = |edit: &Edit| match edit {
+                Edit::Op(Op::AddAddr { at, addr }) if addr.addr().is_ipv6() => {
+                    link_at(self.snapshot, at).is_some_and(|link| link.ipv6.disabled).then(|| at.clone())
+                }
+                _ => None,
+            };
+            let first = edits
+                .iter()
+                .enumerate()
+                .find_map(|(place, (edit, declared))| Some((place, takes_none(edit)?, *declared)));
+            if let Some((place, at, declared)) = first {
+                edits.insert(place, (sysctl(&at.ns, SysctlKey::disable_ipv6(at.dev), "0"), declared));
+            }
+        }
     }
 
     /// Where a node has learnt the way by a redirect, that is forgotten.
@@ -320,6 +341,25 @@ impl<'a> Context<'a> {
                 push(found, INTRUSIVE, vec![Edit::set_route(self.snapshot, ns.clone(), route)]);
             }
             _ => self.widen(&[at(ns, dev)], found),
+        }
+    }
+
+    /// As many hops as are usual, for a sender that is told to give its packets less.
+    fn give_hops(&self, found: &mut Vec<Proposal>) {
+        let Some((hop, next)) = self.walk.hops.first().and_then(|hop| Some((hop, hop.next.as_ref()?))) else { return };
+        let Some(node) = self.snapshot.nodes.get(&hop.node) else { return };
+        let told = match Family::of(self.dst) {
+            Family::Ipv4 => node.habits.map(|habits| (Some(SysctlKey::IPV4_TTL), habits.ttl, Habits::TTL)),
+            Family::Ipv6 => node
+                .links
+                .get(&next.dev)
+                .and_then(|link| link.ipv6.hop_limit)
+                .map(|limit| (conf_key("ipv6", next.dev, "hop_limit"), limit, Ipv6Conf::HOP_LIMIT)),
+        };
+        if let Some((Some(key), told, usual)) = told
+            && told < usual
+        {
+            plain(sysctl(&hop.node, key, &usual.to_string()), found);
         }
     }
 

@@ -140,7 +140,7 @@ impl Context<'_> {
         if let Some(dev) = input
             && node.links.get(&dev).is_some_and(|link| link.conf.rp_filter > 0)
         {
-            edits.extend(conf_key(dev, "rp_filter").map(|key| sysctl(ns, key, value)));
+            edits.extend(conf_key("ipv4", dev, "rp_filter").map(|key| sysctl(ns, key, value)));
         }
         push(found, LOOSENING, edits);
     }

@@ -201,6 +201,7 @@ struct Address {
 }
 
 /// As [`Ipv6Conf`].
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the kernel")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Conf6 {
@@ -212,6 +213,8 @@ struct Conf6 {
     ignore_routes_with_linkdown: bool,
     #[serde(default, skip_serializing_if = "is_false")]
     proxy_ndp: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    disabled: bool,
 }
 
 /// As [`Ipv4Conf`].
@@ -508,15 +511,15 @@ impl From<Address> for IfAddress {
 
 impl From<Ipv6Conf> for Conf6 {
     fn from(conf: Ipv6Conf) -> Self {
-        let Ipv6Conf { force_forwarding, hop_limit, ignore_routes_with_linkdown, proxy_ndp } = conf;
-        Conf6 { force_forwarding, hop_limit, ignore_routes_with_linkdown, proxy_ndp }
+        let Ipv6Conf { force_forwarding, hop_limit, ignore_routes_with_linkdown, proxy_ndp, disabled } = conf;
+        Conf6 { force_forwarding, hop_limit, ignore_routes_with_linkdown, proxy_ndp, disabled }
     }
 }
 
 impl From<Conf6> for Ipv6Conf {
     fn from(conf: Conf6) -> Self {
-        let Conf6 { force_forwarding, hop_limit, ignore_routes_with_linkdown, proxy_ndp } = conf;
-        Ipv6Conf { force_forwarding, hop_limit, ignore_routes_with_linkdown, proxy_ndp }
+        let Conf6 { force_forwarding, hop_limit, ignore_routes_with_linkdown, proxy_ndp, disabled } = conf;
+        Ipv6Conf { force_forwarding, hop_limit, ignore_routes_with_linkdown, proxy_ndp, disabled }
     }
 }
 

@@ -4,7 +4,7 @@
 //! means something in the end's own namespace only. Whose number it is, is asked the other way
 //! round: by what number does this namespace know that one? To try all namespaces for each link
 //! would be quadratic, so the candidates are those that have an interface of the peer's Ethernet
-//! address and indexes, which the kernel shows across the border.
+//! address and index, which the kernel shows across the border. The same goes for what stands on an interface.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
@@ -25,8 +25,8 @@ pub(super) struct Space<'a> {
     pub(super) links: Vec<FoundLink>,
 }
 
-/// What both sides see of a veth end: its index, its peer's index, its Ethernet address.
-type Fingerprint = (IfIndex, IfIndex, Option<MacAddr>);
+/// What is seen of an interface from elsewhere.
+type Fingerprint = (IfIndex, Option<MacAddr>);
 
 /// Ends of veth pairs, either way round.
 pub(super) type Pairs = BTreeMap<Endpoint, Endpoint>;
@@ -46,7 +46,7 @@ impl World {
                 }
                 let there = match namespace {
                     None => Some(here),
-                    Some(number) => finder.space_of(here, number, peer, link.index, &mut inbox)?,
+                    Some(number) => finder.space_of(here, number, peer, &mut inbox)?,
                 };
                 if let Some(there) = there
                     && let Some(&dev) = finder.names[there].get(&peer)
@@ -67,20 +67,20 @@ impl World {
             return Ok(found);
         }
         let mut inbox = Inbox::default();
-        let finder = Finder::new(spaces);
+        let mut finder = Finder::new(spaces);
         for (here, space) in spaces.iter().enumerate() {
             for link in &space.links {
                 let Some((below, namespace)) = link.shares else { continue };
                 let FoundKind::Other(kind) = &link.kind else { continue };
-                for (there, other) in spaces.iter().enumerate() {
-                    let is_it = match namespace {
-                        None => there == here,
-                        Some(number) => finder.number_of(here, there, &mut inbox)? == Some(number),
-                    };
-                    if let Some(&dev) = finder.names[there].get(&below).filter(|_| is_it) {
-                        let at = Endpoint { ns: other.name.clone(), dev };
-                        found.push((at, format!("the {kind} {}:{}", space.name, link.dev)));
-                    }
+                let there = match namespace {
+                    None => Some(here),
+                    Some(number) => finder.space_of(here, number, below, &mut inbox)?,
+                };
+                if let Some(there) = there
+                    && let Some(&dev) = finder.names[there].get(&below)
+                {
+                    let at = Endpoint { ns: spaces[there].name.clone(), dev };
+                    found.push((at, format!("the {kind} {}:{}", space.name, link.dev)));
                 }
             }
         }
@@ -121,9 +121,7 @@ impl<'a> Finder<'a> {
         let mut candidates: HashMap<Fingerprint, Vec<usize>> = HashMap::new();
         for (at, space) in spaces.iter().enumerate() {
             for link in &space.links {
-                if let FoundKind::Veth { peer, .. } = link.kind {
-                    candidates.entry((link.index, peer, link.mac)).or_default().push(at);
-                }
+                candidates.entry((link.index, link.mac)).or_default().push(at);
             }
         }
         let names =
@@ -131,14 +129,12 @@ impl<'a> Finder<'a> {
         Finder { spaces, names, candidates, known: HashMap::new() }
     }
 
-    /// The namespace that `here` knows by a number, and that has interface `peer`, whose other end is
-    /// interface `own` of `here`.
+    /// The namespace that `here` knows by a number, and that has an interface of that index.
     fn space_of(
         &mut self,
         here: usize,
         number: i32,
-        peer: IfIndex,
-        own: IfIndex,
+        index: IfIndex,
         inbox: &mut Inbox,
     ) -> Result<Option<usize>, Refusal> {
         if let Some(&known) = self.known.get(&(here, number)) {
@@ -146,10 +142,10 @@ impl<'a> Finder<'a> {
         }
         let socket = &self.spaces[here].netns.socket;
         // A namespace that may not be looked into is none of ours.
-        let shown = socket.ask(encode::get_link_elsewhere(number, peer), 0, inbox).unwrap_or_default();
+        let shown = socket.ask(encode::get_link_elsewhere(number, index), 0, inbox).unwrap_or_default();
         let mut found = None;
         if let Some(shown) = shown.iter().find_map(decode::link) {
-            for &there in self.candidates.get(&(peer, own, shown.mac)).into_iter().flatten() {
+            for &there in self.candidates.get(&(index, shown.mac)).into_iter().flatten() {
                 if self.number_of(here, there, inbox)? == Some(number) {
                     found = Some(there);
                     break;

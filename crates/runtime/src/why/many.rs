@@ -56,15 +56,25 @@ pub(crate) fn examine_all(
 /// Adds how the nodes send and answer that are asked about, and who listens anywhere, if that matters: all of it at once takes less time than once for each question.
 pub(super) fn with_listeners(world: &World, mut snapshot: Snapshot, questions: &[Query]) -> Result<Snapshot, Error> {
     let owners = questions.iter().filter_map(|query| query.owner(&snapshot));
-    let ends: BTreeSet<NsName> = questions.iter().map(|query| query.from.clone()).chain(owners).collect();
-    for (name, habits) in world.habits(&ends)? {
-        snapshot.nodes.entry(name).or_default().habits = Some(habits);
-    }
+    let ends: Vec<NsName> = questions.iter().map(|query| query.from.clone()).chain(owners).collect();
+    snapshot = with_habits(world, snapshot, ends)?;
     if questions.iter().any(|query| query.packet.protocol != Protocol::Icmp) {
         let all: BTreeSet<NsName> = world.names().cloned().collect();
         for (name, listeners) in world.listeners(&all)? {
             snapshot.nodes.entry(name).or_default().listeners = Some(listeners);
         }
+    }
+    Ok(snapshot)
+}
+
+/// Adds how nodes send and answer, which matters where packets begin and end.
+pub(crate) fn with_habits(
+    world: &World,
+    mut snapshot: Snapshot,
+    ends: impl IntoIterator<Item = NsName>,
+) -> Result<Snapshot, Error> {
+    for (name, habits) in world.habits(&ends.into_iter().collect())? {
+        snapshot.nodes.entry(name).or_default().habits = Some(habits);
     }
     Ok(snapshot)
 }

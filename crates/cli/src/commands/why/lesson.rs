@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use hopyard::explain::{Code, End, Hop, Part, Protocol, Reason, Step, Walk, steps, table_name};
-use hopyard::net::Hook;
+use hopyard::net::{Hook, SysctlKey};
 use hopyard::runtime::why::Report;
 
 use crate::error::CliError;
@@ -164,10 +164,10 @@ fn words(step: &Step, hop: &Hop, walk: &Walk) -> Option<Said> {
             said("From where?", how, found, read)
         }
         Step::Forwarding { key, on } => {
-            let how = if ipv4 {
-                "It is for another one, so the switch of the interface decides by which it came."
-            } else {
+            let how = if *key == SysctlKey::IPV6_FORWARD {
                 "It is for another one, so the switch of the node decides."
+            } else {
+                "It is for another one, so the switch of the interface decides by which it came."
             };
             let read = "ip-sysctl (kernel documentation), RFC 1812 section 5.2.1";
             said("Is it forwarded?", how, format!("{key} = {}.", u8::from(*on)), read)
@@ -274,7 +274,7 @@ fn lesson(code: Code) -> Lesson {
             "ip-rule(8)",
         ),
         Code::ForwardingOff => (
-            "Linux is a host unless it is told to be a router: what comes in and is for another one is dropped, and its sender is not told. For IPv4 each interface has a switch, for what comes in by it; net.ipv4.ip_forward sets all of them. For IPv6 net.ipv6.conf.all.forwarding is the switch.",
+            "Linux is a host unless it is told to be a router: what comes in and is for another one is dropped, and its sender is not told. For IPv4 each interface has a switch, for what comes in by it; net.ipv4.ip_forward sets all of them. For IPv6 net.ipv6.conf.all.forwarding is the switch; since Linux 6.17 force_forwarding of an interface lets through what comes in by it alone.",
             "ip-sysctl (kernel documentation): ip_forward, forwarding; RFC 1122 section 3.1",
         ),
         Code::NotAnOwner => (

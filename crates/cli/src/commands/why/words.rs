@@ -522,6 +522,8 @@ fn sighting(seen: &Seen, hop: &Hop, back: bool) -> String {
         (Some(_), Some(ttl), None) => match (complaint, &hop.end) {
             (Some(complaint), _) => complained(complaint),
             (None, Some(End::Dropped(Reason::NoListener { .. }))) if here.reset => format!("arrived, ttl {ttl}; reset"),
+            // It is for that node, whatever is said of what becomes of it there.
+            (None, _) if !back && here.reply.went.is_some() => format!("arrived, ttl {ttl}; answered"),
             (None, _) => "arrived, never left".to_owned(),
         },
     }
