@@ -666,7 +666,10 @@ fn every_node_has_ipv6_outside_where_the_host_has_and_the_host_becomes_no_router
         // Nobody has this one, so nobody says no either.
         let nobody = if server.contains(':') { "2001:db8:80::99" } else { "203.0.113.99" };
         let (status, why) = machine.why(&name, "far", nobody);
-        assert!(status == Some(3) && why.contains("what is beyond, nobody here can tell"), "{nobody}: {status:?} {why}");
+        assert!(
+            status == Some(3) && why.contains("what is beyond, nobody here can tell"),
+            "{nobody}: {status:?} {why}"
+        );
     }
     let seen = machine.seen_by("2001:db8:80::80", |port| {
         let (net, open) = (format!("{name}/far"), format!("[2001:db8:80::80]:{port}"));

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hopyard_net::{
-    Endpoint, Family, FibAction, FibRoute, Hook, IfName, NextHop, NodeState, NsName, RouteKind, Snapshot, SysctlKey,
+    Endpoint, Family, FibAction, FibRoute, Hook, IfName, LinkState, Mtu, NextHop, NodeState, NsName, RouteKind,
+    Snapshot, SysctlKey,
 };
 use serde::Serialize;
 
@@ -397,8 +398,9 @@ impl Walker<'_> {
         let family = state.packet.family();
         let input = state.input;
         if let Some(dev) = input {
-            if family == Family::Ipv6 && node.links.get(&dev).is_some_and(|link| link.ipv6.disabled) {
-                let what = format!("IPv6 is off at {dev} ({} = 1)", SysctlKey::disable_ipv6(dev));
+            if let Some(what) =
+                node.links.get(&dev).filter(|_| family == Family::Ipv6).and_then(|link| no_ipv6(dev, link))
+            {
                 return Routed::Ends(Reason::Undecided(what), None, None);
             }
             for (level, hook) in [(Level::Device, Hook::Ingress), (Level::Ip, Hook::Prerouting)] {
@@ -721,7 +723,7 @@ impl Walker<'_> {
 /// it back to the bridge, which sends nothing out by the port that it came in by.
 fn passes_on_by_itself(node: &NodeState, state: &State, dev: IfName, route: &FibRoute) -> bool {
     let family = state.packet.family();
-    let sees = |link: &hopyard_net::LinkState| {
+    let sees = |link: &LinkState| {
         link.kind == hopyard_net::LinkKind::Bridge
             && (link.bridge_nf.of(family) || node.bridge_nf.is_some_and(|all| all.of(family)))
     };
@@ -742,4 +744,14 @@ fn disbelief(node: &NodeState, packet: &Packet, input: IfName, output: Option<If
 fn circle(hops: &[Hop], at: &NsName, input: Option<IfName>) -> Vec<NsName> {
     let start = hops.iter().position(|hop| hop.node == *at && hop.input == input).unwrap_or_default();
     hops[start..].iter().map(|hop| hop.node.clone()).collect()
+}
+
+/// Why an interface drops what comes in of IPv6, if it has no part in it.
+fn no_ipv6(dev: IfName, link: &LinkState) -> Option<String> {
+    if link.ipv6.disabled {
+        return Some(format!("IPv6 is off at {dev} ({} = 1)", SysctlKey::disable_ipv6(dev)));
+    }
+    // RFC 8200, section 5; who knows its neighbour from before sends all the same.
+    let least = Mtu::IPV6_MIN;
+    (link.mtu < least.get()).then(|| format!("{dev} has no IPv6, for its MTU of {} is below {least}", link.mtu))
 }
