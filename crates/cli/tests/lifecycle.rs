@@ -94,10 +94,14 @@ fn drift_is_shown_and_undone() {
 }
 
 #[test]
-fn ipv6_that_a_small_mtu_took_away_is_back_at_once() {
+fn ipv6_that_was_taken_away_is_back_at_once() {
     let place = Place::new();
     let (_, file) = three(&place);
     place.hop(&["up", &file]);
+    place.hop(&["exec", "near", "--", "sysctl", "-qw", "net.ipv6.conf.three.disable_ipv6=1"]);
+    let up = place.hop(&["up", &file]);
+    assert!(up.contains("sysctl -w net.ipv6.conf.three.disable_ipv6=0"), "{up}");
+    assert_eq!(place.hop(&["diff"]), "");
     // Below 1280 bytes the kernel takes IPv6 from an interface.
     place.hop(&["exec", "near", "--", "ip", "link", "set", "two", "mtu", "600"]);
     let up = place.hop(&["up", &file]);

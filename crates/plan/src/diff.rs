@@ -274,12 +274,25 @@ impl<'a> Side<'a> {
         {
             ops[first..=first + at].rotate_right(1);
         }
-        let (first, later) = (SysctlKey::is_disable_ipv6, |key: &SysctlKey| !key.is_disable_ipv6());
-        self.set_sysctls(|key| key.interface().is_some() && first(key), ops);
+        // An interface for which IPv6 is off takes no address of it.
+        self.take_ipv6(ops);
+        self.set_sysctls(|key| key.interface().is_some() && key.is_disable_ipv6(), ops);
         self.add_addresses(&mut lost, ops);
-        self.set_sysctls(|key| key.interface().is_some() && later(key), ops);
+        self.set_sysctls(|key| key.interface().is_some() && !key.is_disable_ipv6(), ops);
         self.set_neighbours(&lost, ops);
         self.set_routes(&lost, ops);
+    }
+
+    /// Turns IPv6 on where somebody has turned it off, and the file does not say so.
+    fn take_ipv6(&self, ops: &mut Vec<Op>) {
+        let with_ipv6 = |(_, want): &(&IfName, &Link)| want.addresses.iter().any(|net| net.addr().is_ipv6());
+        for (dev, _) in self.want.links.iter().filter(with_ipv6) {
+            let key = SysctlKey::disable_ipv6(*dev);
+            let is_off = self.have.and_then(|have| have.sysctls.get(&key)).is_some_and(|value| value == "1");
+            if is_off && !self.is_doomed(*dev) && !self.want.sysctls.contains_key(&key) {
+                ops.push(Op::SetSysctl { ns: self.ns.clone(), key, value: "0".to_owned() });
+            }
+        }
     }
 
     /// Before the first packet: a connection that began without it goes on without it.

@@ -138,6 +138,8 @@ fn read_space(
     let names: BTreeMap<IfIndex, IfName> = space.links.iter().map(|link| (link.index, link.dev)).collect();
     let links = space.links.iter().map(|link| (link.dev, state_of(space.name, link, pairs, &names))).collect();
     let mut state = NsState { links, ..NsState::default() };
+    let without_ipv6 = space.links.iter().filter(|link| link.ipv6.disabled);
+    state.sysctls.extend(without_ipv6.map(|link| (SysctlKey::disable_ipv6(link.dev), "1".to_owned())));
     let dev_of = |index: IfIndex| names.get(&index).copied();
     for address in socket.ask(encode::get_addresses(None), DUMP, inbox)?.iter().filter_map(decode::address) {
         let Some(link) = dev_of(address.index).and_then(|dev| state.links.get_mut(&dev)) else { continue };
