@@ -105,6 +105,24 @@ pub enum AllowError {
         /// What was given.
         host: String,
     },
+    /// A network with bits of a host in it: which of the two is meant decides how much is open.
+    #[error("`{host}` has bits beyond its length; the network is {net}, the address alone {addr}")]
+    HostBits {
+        /// What was given.
+        host: String,
+        /// The network that it is in.
+        net: IpNet,
+        /// The address in it.
+        addr: IpAddr,
+    },
+    /// A length that no prefix has.
+    #[error("`{host}` is no network; a prefix has 0 to {longest} bits")]
+    Length {
+        /// What was given.
+        host: String,
+        /// As many bits as the address.
+        longest: u8,
+    },
     /// Neither an address nor a name.
     #[error("`{host}` is neither a host name nor an address")]
     Host {
@@ -183,7 +201,10 @@ fn hosts(host: &str) -> Result<Hosts, AllowError> {
     }
     let net = host.parse::<IpNet>().ok().or_else(|| host.parse::<IpAddr>().ok().map(IpNet::from));
     if let Some(net) = net {
-        let (net, host) = (net.trunc(), host.to_owned());
+        let host = host.to_owned();
+        if net != net.trunc() {
+            return Err(AllowError::HostBits { host, net: net.trunc(), addr: net.addr() });
+        }
         let is_single = net.prefix_len() == net.max_prefix_len();
         // Within larger networks the relay leaves them out by itself.
         return match net.network() {
@@ -192,6 +213,11 @@ fn hosts(host: &str) -> Result<Hosts, AllowError> {
             addr if is_single && !is_outside(addr) => Err(AllowError::Host { host }),
             _ => Ok(Hosts::Net(net)),
         };
+    }
+    if let Some((Ok(addr), length)) = host.split_once('/').map(|(addr, length)| (addr.parse::<IpAddr>(), length))
+        && length.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        return Err(AllowError::Length { host: host.to_owned(), longest: IpNet::from(addr).max_prefix_len() });
     }
     if host.contains('*') {
         let below = host.strip_prefix("*.").map(|below| below.strip_suffix('.').unwrap_or(below).to_ascii_lowercase());
@@ -413,7 +439,6 @@ mod tests {
             assert_eq!(allow.to_string(), text);
         }
         assert_eq!("Example.ORG.:443".parse::<Allow>().unwrap().to_string(), "example.org:443");
-        assert_eq!("10.1.2.3/8".parse::<Allow>().unwrap().to_string(), "10.0.0.0/8");
     }
 
     #[test]
@@ -428,7 +453,9 @@ mod tests {
             ("example.org:65536", "`65536` is no port"),
             ("example.org/sctp", "`sctp` is neither"),
             ("far:80/icmp", "ICMP has no ports"),
-            ("10.0.0.0/33", "neither a host name nor an address"),
+            ("10.0.0.0/33", "a prefix has 0 to 32 bits"),
+            ("fd00::/129", "a prefix has 0 to 128 bits"),
+            ("10.1.2.3/8:80", "has bits beyond its length; the network is 10.0.0.0/8, the address alone 10.1.2.3"),
             ("10.0.0.256:80", "neither a host name nor an address"),
             ("[fd00::1", "neither a host name nor an address"),
             ("[fd00::1]80", "neither a host name nor an address"),
