@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -125,6 +125,20 @@ fn said(output: &Output) -> String {
 }
 
 /// No test, but what runs in the sandboxes of the others.
+/// The network of so many bits that an address is in.
+fn network(addr: IpAddr, bits_of_ipv4: u32, bits_of_ipv6: u32) -> String {
+    match addr {
+        IpAddr::V4(addr) => {
+            let mask = u32::MAX << (32 - bits_of_ipv4);
+            format!("{}/{bits_of_ipv4}", Ipv4Addr::from_bits(addr.to_bits() & mask))
+        }
+        IpAddr::V6(addr) => {
+            let mask = u128::MAX << (128 - bits_of_ipv6);
+            format!("{}/{bits_of_ipv6}", Ipv6Addr::from_bits(addr.to_bits() & mask))
+        }
+    }
+}
+
 #[test]
 fn acts_in_a_sandbox() {
     let Ok(act) = std::env::var("SANDBOX_ACT") else { return };
@@ -287,7 +301,7 @@ fn what_is_allowed_is_reached_and_nothing_beside_it() {
         assert_eq!(lab.says(&allow, &["tcp", &server.to_string()]), "heard hello");
         assert_eq!(lab.says(&allow, &["tcp", &other.to_string()]), forbidden);
         let datagrams = lab.udp_server(addr);
-        let net = format!("{addr}/{}/udp", if addr.is_ipv4() { 24 } else { 48 });
+        let net = format!("{}/udp", network(addr, 24, 48));
         assert_eq!(lab.says(&["--allow", &net], &["udp", &datagrams.to_string()]), "heard hello");
         assert_eq!(lab.says(&["--allow", &net], &["large", &datagrams.to_string()]), "20006");
         assert_eq!(lab.says(&["--allow", &net], &["tcp", &server.to_string()]), forbidden);
@@ -998,7 +1012,7 @@ fn ping_passes_where_no_port_is_named() {
     let named = lab.place.hop(&["exec", "home", "getent", "ahosts", "far"]);
     for addr in lab.addresses("far") {
         let to = addr.to_string();
-        let net = format!("{addr}/{}", if addr.is_ipv4() { 24 } else { 64 });
+        let net = network(addr, 24, 64);
         let by_name = if named.contains(&to) { "far" } else { &to };
         for allow in [&to, &net, "any", by_name, &format!("{to}/icmp")] {
             let (said, _) = lab.ping(&["--allow", allow], &["-c3", "-i0.2", &to]);
@@ -1129,7 +1143,7 @@ fn what_is_denied_stays_closed() {
     let lab = Lab::new();
     for (addr, forbidden) in lab.addresses("far").into_iter().zip(FORBIDDEN) {
         let (tcp, udp) = (lab.tcp_server(addr).to_string(), lab.udp_server(addr).to_string());
-        let net = format!("{addr}/{}", if addr.is_ipv4() { 24 } else { 64 });
+        let net = network(addr, 24, 64);
         let by_name = format!("far:{}", tcp.rsplit_once(':').unwrap().1);
         for allow in ["any", &tcp, &by_name] {
             assert_eq!(lab.says(&["--allow", allow], &["tcp", &tcp]), "heard hello");
