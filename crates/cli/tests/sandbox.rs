@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -535,7 +536,7 @@ fn more_connections_than_there_is_room_for_wait_and_cost_nothing() {
         command.args(["--exact", "acts_in_a_sandbox", "--nocapture", "--quiet"]);
         command.env("HOPYARD_DIR", lab.place.records()).env("SANDBOX_ACT", "serve 80");
         let mut sandbox = ready(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
-        let proc = std::path::Path::new("/proc").join(sandbox.id().to_string());
+        let proc = Path::new("/proc").join(sandbox.id().to_string());
         let open = || std::fs::read_dir(proc.join("fd")).unwrap().count();
         let relay = || {
             let mut tasks = std::fs::read_dir(proc.join("task")).unwrap().map(|task| task.unwrap().path());
@@ -700,11 +701,19 @@ fn a_socket_is_covered_wherever_its_file_system_is_mounted() {
     }
     let _agent = UnixListener::bind(a.join("agent")).unwrap();
     let (a, b) = (a.display(), b.display());
+    // All of it may be below /var, and has to be somewhere else then.
+    let (programs, program) = (Path::new(hop).parent().unwrap(), own.strip_prefix(Path::new(hop).parent().unwrap()));
+    let elsewhere =
+        connect.replace(&own.display().to_string(), &format!("/mnt/programs/{}", program.unwrap().display()));
+    let (programs, room) = (programs.display(), place.path().display());
     let script = format!(
-        "mount --bind {a} {b} || exit; export SANDBOX_ACT='unix {b} agent'; {connect}; {hop} sandbox -- {connect}; \
-         mount -t tmpfs none /var && mkdir /var/run && export SANDBOX_ACT='unix /var/run service' || exit; \
-         (SANDBOX_ACT='bind /var/run service' exec {connect}) > {b}/log & until grep -q ready {b}/log; do :; done; \
-         {connect}; {hop} sandbox -- {connect}; kill $!"
+        "mount --bind {a} {b} || exit; export SANDBOX_ACT='unix {b} agent'; {connect}; {hop} sandbox -- {connect}
+         mount -t tmpfs none /mnt && mkdir /mnt/programs /mnt/room && mount --bind {programs} /mnt/programs || exit
+         mount --bind {room} /mnt/room && export HOPYARD_DIR=/mnt/room/records || exit
+         mount -t tmpfs none /var && mkdir /var/run && export SANDBOX_ACT='unix /var/run service' || exit
+         (SANDBOX_ACT='bind /var/run service' exec {elsewhere}) > /mnt/room/log &
+         until grep -q ready /mnt/room/log; do kill -0 $! || exit; done
+         {elsewhere}; /mnt/programs/hop sandbox -- {elsewhere}; kill $!"
     );
     let options = if is_root() { "-m" } else { "-Urm" };
     let mut command = Command::new("unshare");
