@@ -707,7 +707,7 @@ fn a_socket_is_covered_wherever_its_file_system_is_mounted() {
         connect.replace(&own.display().to_string(), &format!("/mnt/programs/{}", program.unwrap().display()));
     let (programs, room) = (programs.display(), place.path().display());
     let script = format!(
-        "mount --bind {a} {b} || exit; export SANDBOX_ACT='unix {b} agent'; {connect}; {hop} sandbox -- {connect}
+        "cd /; mount --bind {a} {b} || exit; export SANDBOX_ACT='unix {b} agent'; {connect}; {hop} sandbox -- {connect}
          mount -t tmpfs none /mnt && mkdir /mnt/programs /mnt/room && mount --bind {programs} /mnt/programs || exit
          mount --bind {room} /mnt/room && export HOPYARD_DIR=/mnt/room/records || exit
          mount -t tmpfs none /var && mkdir /var/run && export SANDBOX_ACT='unix /var/run service' || exit
