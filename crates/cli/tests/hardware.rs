@@ -136,11 +136,12 @@ fn radio_of_two(machine: &Machine) -> [String; 2] {
     ["wlan0", "wlan0b"].map(|dev| machine.state(dev))
 }
 
-/// Joins an interface to a network of the air, without an access point.
+/// Joins an interface to a network of the air, without an access point. Its identity is given: two that choose one each
+/// have to find together first, which takes as long as it takes.
 fn join(machine: &Machine, inside: &str, dev: &str) {
     machine.sh(&format!(
         "{inside} ip link set {dev} down; {inside} iw dev {dev} set type ibss; {inside} ip link set {dev} up
-        {inside} iw dev {dev} ibss join hopyard 2412"
+        {inside} iw dev {dev} ibss join hopyard 2412 fixed-freq 02:00:00:00:00:aa"
     ));
 }
 
