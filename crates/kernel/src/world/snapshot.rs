@@ -59,12 +59,14 @@ impl World {
         let links = |refusal: Refusal| refusal.while_doing("read the links of the nodes");
         let spaces = self.read_all_links().map_err(links)?;
         let pairs = Self::find_pairs(&spaces).map_err(links)?;
+        // Once: to look it up in a node's namespace leaves entries of its `/proc/sys` with the kernel.
+        let has_ipv6 = rights::has_ipv6();
         let results = in_parallel(&spaces, |queue| {
             let read_all = || {
                 let mut inbox = Inbox::default();
                 let mut found = Vec::new();
                 while let Some((_, space)) = queue.take() {
-                    let state = read_node(space, &pairs, scope, &mut inbox)
+                    let state = read_node(space, &pairs, scope, has_ipv6, &mut inbox)
                         .map_err(|refusal| refusal.while_doing(format!("read node {}", space.name)))?;
                     found.push((space.name.clone(), state));
                 }
@@ -241,7 +243,13 @@ fn ip(addr: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-fn read_node(space: &Space<'_>, pairs: &Pairs, scope: &SnapshotScope, inbox: &mut Inbox) -> Result<NodeState, Refusal> {
+fn read_node(
+    space: &Space<'_>,
+    pairs: &Pairs,
+    scope: &SnapshotScope,
+    has_ipv6: bool,
+    inbox: &mut Inbox,
+) -> Result<NodeState, Refusal> {
     let socket = &space.netns.socket;
     let names: BTreeMap<IfIndex, IfName> = space.links.iter().map(|link| (link.index, link.dev)).collect();
     let bridges: BTreeSet<IfIndex> =
@@ -259,7 +267,6 @@ fn read_node(space: &Space<'_>, pairs: &Pairs, scope: &SnapshotScope, inbox: &mu
         link.addresses.push(IfAddress { net: addr, secondary, usable, host_only, link_only, deprecated });
     }
     // Asked for those of IPv6, a kernel without it answers with those of IPv4.
-    let has_ipv6 = rights::has_ipv6();
     for family in Family::BOTH.into_iter().filter(|family| has_ipv6 || *family == Family::Ipv4) {
         let messages = socket.ask(encode::get_routes(family), DUMP, inbox)?;
         node.routes.extend(messages.iter().filter_map(|message| decode::fib_route(message, &names)));
