@@ -234,6 +234,11 @@ pub struct Link {
 }
 
 impl Link {
+    /// Has it an address of IPv6?
+    pub fn has_ipv6(&self) -> bool {
+        self.addresses.iter().any(|net| net.addr().is_ipv6())
+    }
+
     /// An interface of a kind, down and with nothing set.
     pub fn new(kind: LinkKind) -> Self {
         Link {

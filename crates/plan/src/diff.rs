@@ -285,8 +285,7 @@ impl<'a> Side<'a> {
 
     /// Turns IPv6 on where somebody has turned it off, and the file does not say so.
     fn take_ipv6(&self, ops: &mut Vec<Op>) {
-        let with_ipv6 = |(_, want): &(&IfName, &Link)| want.addresses.iter().any(|net| net.addr().is_ipv6());
-        for (dev, _) in self.want.links.iter().filter(with_ipv6) {
+        for (dev, _) in self.want.links.iter().filter(|(_, want)| want.has_ipv6()) {
             let key = SysctlKey::disable_ipv6(*dev);
             let is_off = self.have.and_then(|have| have.sysctls.get(&key)).is_some_and(|value| value == "1");
             if is_off && !self.is_doomed(*dev) && !self.want.sysctls.contains_key(&key) {

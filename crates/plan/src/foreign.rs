@@ -5,9 +5,8 @@ use hopyard_net::{IfName, NsState, SysctlKey};
 /// Has the interfaces take the addresses of IPv6 that they shall have. In a container they may not: Docker turns IPv6 off
 /// there, for all interfaces to come, where the container's network has none.
 pub fn take_ipv6(wanted: &mut NsState) {
-    let of_ipv6 = wanted.links.iter().filter(|(_, link)| link.addresses.iter().any(|net| net.addr().is_ipv6()));
-    for dev in of_ipv6.map(|(dev, _)| *dev) {
-        wanted.sysctls.entry(SysctlKey::disable_ipv6(dev)).or_insert_with(|| "0".to_owned());
+    for (dev, _) in wanted.links.iter().filter(|(_, link)| link.has_ipv6()) {
+        wanted.sysctls.entry(SysctlKey::disable_ipv6(*dev)).or_insert_with(|| "0".to_owned());
     }
 }
 
