@@ -73,7 +73,7 @@ pub(crate) fn names(count: usize) -> Result<(), Failure> {
             }
         }
     };
-    pin::make_networks(count, make, || ())?;
+    pin::make_networks(make, || ())?;
     told.iter().try_for_each(|made| Ok(made?))
 }
 

@@ -107,7 +107,7 @@ pub fn make_network() -> io::Result<OwnedFd> {
 /// The name of threads that make network namespaces.
 const MAKER: &str = "hop-netns";
 
-/// Makes network namespaces, in a thread that does nothing else: each is the thread's own until the next one.
+/// Makes network namespaces, in a thread or process that does nothing else: each is its own until the next one.
 #[derive(Debug)]
 pub struct Maker(());
 
@@ -122,21 +122,18 @@ impl Maker {
     }
 }
 
-/// Runs `make` in as many threads as it takes to make so many network namespaces, and `meanwhile` in the calling one.
-/// Returns when all have ended.
+/// So many network namespaces are worth threads; fewer are made sooner without.
+pub const WORTH_THREADS: usize = 8;
+
+/// Runs `make` in threads that make network namespaces, and `meanwhile` in the calling one. Returns when all have ended.
 ///
 /// # Errors
 /// No thread could be started; then nothing is done.
-pub fn make_networks<R>(
-    count: usize,
-    make: impl Fn(&Maker) + Clone + Send,
-    meanwhile: impl FnOnce() -> R,
-) -> io::Result<R> {
+pub fn make_networks<R>(make: impl Fn(&Maker) + Clone + Send, meanwhile: impl FnOnce() -> R) -> io::Result<R> {
     /// On two processors a second one saves two fifths of the time, a third one nothing.
     const THREADS: usize = 2;
-    const WORTH_A_THREAD: usize = 8;
     std::thread::scope(|scope| {
-        for n in 0..if count < WORTH_A_THREAD { 1 } else { THREADS } {
+        for n in 0..THREADS {
             let make = make.clone();
             let builder = std::thread::Builder::new().name(MAKER.to_owned());
             match builder.spawn_scoped(scope, move || make(&Maker(()))) {
@@ -226,15 +223,26 @@ pub struct Bare {
     pub made: SystemTime,
 }
 
-/// Does something behind a directory. `work` sees the caller's memory and file descriptors, but is in
-/// another process, so it must not start threads, and cannot mount anything that the caller sees.
+/// Does something behind a directory: `before`, which may still mount what all see, and then `work`, which may not. Both
+/// see the caller's memory and file descriptors, but are in another process, so they must not start threads.
 ///
 /// # Errors
-/// The rights are missing, or no process could be made.
-pub fn behind<R>(dir: &Path, scene: Scene, work: impl FnOnce(&Backstage) -> R) -> Result<R, Failure> {
+/// The rights are missing, or no process could be made. What `before` has returned is dropped then.
+pub fn behind<P, R>(
+    dir: &Path,
+    scene: Scene,
+    before: impl FnOnce(&Maker) -> P,
+    work: impl FnOnce(&Backstage, P) -> R,
+) -> Result<R, Failure> {
     let work = || {
-        let stage = Backstage::of(dir, scene)?;
-        Ok(catch_unwind(AssertUnwindSafe(|| work(&stage))))
+        let all = || {
+            let prepared = before(&Maker(()));
+            Backstage::of(dir, scene).map(|stage| work(&stage, prepared))
+        };
+        match catch_unwind(AssertUnwindSafe(all)) {
+            Ok(done) => Ok(Ok(done?)),
+            Err(panic) => Ok(Err(panic)),
+        }
     };
     // The kernel takes its time to free a mount namespace, and what has been done is done: see `wait_until_freed`.
     match child::run_and_leave(work).doing("make a mount namespace in which names can be moved")? {
@@ -264,6 +272,16 @@ impl Backstage {
         let path = if scene == Scene::Bare && leave_all_behind(dir)? { "/".into() } else { dir.to_owned() };
         let dir = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Backstage { dir, path, bare: OnceCell::new() })
+    }
+
+    /// Takes off here what is mounted on a file, so that it can be renamed at once. It is kept until the end.
+    pub fn put_aside(&self, name: &OsStr) {
+        put_aside(&self.path.join(name)).ok();
+    }
+
+    /// Takes off here what is mounted on a file, so that it can be renamed at once. It is not kept.
+    pub fn let_go(&self, name: &OsStr) {
+        rustix::mount::unmount(self.path.join(name), ALONE).ok();
     }
 
     /// Gives a file another name, together with all that is mounted on it.

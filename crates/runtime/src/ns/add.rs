@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -103,7 +103,24 @@ struct Pinned<'a> {
     network: OwnedFd,
     name: &'a NsName,
     /// What it is called meanwhile.
-    temporary: OsString,
+    temporary: Temporary,
+}
+
+/// A name that is taken away unless it has become another.
+struct Temporary(OsString);
+
+impl Temporary {
+    fn has_gone(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            pin::unpin(&Path::new(NETNS_DIR).join(&self.0));
+        }
+    }
 }
 
 /// What has come of one: its name, or why not, and what could be tried again.
@@ -122,8 +139,9 @@ impl<'a> Queue<'a> {
     }
 }
 
-/// Gives names: threads make the namespaces and mount them on files of other names, and a process behind the directory
-/// gives them their own. It is there before anything is mounted, so that nothing is mounted where it is.
+/// Gives names: namespaces are made and mounted on files of other names, and from behind the directory, where nothing is
+/// mounted on them, they are given their own. A few are made by the process that goes there, one by one; many by threads,
+/// while it is there already.
 struct Stage {
     names: Names,
 }
@@ -144,13 +162,8 @@ impl Stage {
     /// Returns those whose temporary names somebody has taken away, unless it is the last attempt.
     fn attempt<'a>(&self, wanted: Vec<Wanted<'a>>, last: bool, added: &mut Added) -> Vec<Wanted<'a>> {
         let count = wanted.len();
-        let queue = Queue(Mutex::new(wanted.into_iter()));
-        let is_ready = OnceLock::new();
-        let (out, waiting) = sync_channel(AT_ONCE);
-        let (queue, is_ready) = (&queue, &is_ready);
-        let pin = move |maker: &Maker| self.pin_all(maker, queue, is_ready, &out);
-        let outcomes = pin::make_networks(count, pin, move || self.publish(queue, is_ready, &waiting));
-        let outcomes = match outcomes.context(|| "make namespaces".to_owned()).and_then(|outcomes| outcomes) {
+        let outcomes = if count < pin::WORTH_THREADS { self.one_by_one(wanted) } else { self.in_threads(wanted) };
+        let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 added.failed.push(error);
@@ -172,17 +185,70 @@ impl Stage {
         again
     }
 
+    fn one_by_one<'a>(&self, wanted: Vec<Wanted<'a>>) -> Result<Vec<Outcome<'a>>, Error> {
+        let queue = Queue(Mutex::new(wanted.into_iter()));
+        let pin_all = |maker: &Maker| {
+            let mut all = Vec::new();
+            self.pin_all(
+                maker,
+                &queue,
+                || true,
+                |pinned| {
+                    all.push(pinned);
+                    true
+                },
+            );
+            all
+        };
+        let give_all = |behind: &Backstage, all: Vec<Result<Pinned<'a>, Error>>| {
+            let own: Vec<&OsStr> = all.iter().flatten().map(|pinned| &*pinned.temporary.0).collect();
+            for name in &own {
+                behind.put_aside(name);
+            }
+            forget(behind, &own)?;
+            Ok(self.publish(behind, &queue, all))
+        };
+        pin::behind(Path::new(NETNS_DIR), Scene::Dressed, pin_all, give_all)?
+    }
+
+    fn in_threads<'a>(&self, wanted: Vec<Wanted<'a>>) -> Result<Vec<Outcome<'a>>, Error> {
+        let queue = Queue(Mutex::new(wanted.into_iter()));
+        let is_ready = OnceLock::new();
+        let (out, waiting) = sync_channel(AT_ONCE);
+        let (queue, is_ready) = (&queue, &is_ready);
+        let pin_all = move |maker: &Maker| {
+            self.pin_all(maker, queue, || *is_ready.wait(), |pinned| out.send(pinned).is_ok());
+        };
+        let give_all = |behind: &Backstage, waiting: Receiver<_>| {
+            // What is mounted from here on is not mounted behind.
+            is_ready.set(true).ok();
+            forget(behind, &[])?;
+            Ok(self.publish(behind, queue, waiting))
+        };
+        let meanwhile = move || {
+            let outcomes = pin::behind(Path::new(NETNS_DIR), Scene::Dressed, |_| waiting, give_all);
+            let outcomes = outcomes.map_err(Error::from).and_then(|outcomes| outcomes);
+            // Unless it is set already.
+            is_ready.set(false).ok();
+            if outcomes.is_err() {
+                queue.give_up();
+            }
+            outcomes
+        };
+        pin::make_networks(pin_all, meanwhile).context(|| "make namespaces".to_owned())?
+    }
+
     /// Makes namespaces, until there is nothing left to be done, and mounts them on files of other names.
     fn pin_all<'a>(
         &self,
         maker: &Maker,
         queue: &Queue<'a>,
-        is_ready: &OnceLock<bool>,
-        out: &SyncSender<Result<Pinned<'a>, Error>>,
+        may_mount: impl Fn() -> bool,
+        mut out: impl FnMut(Result<Pinned<'a>, Error>) -> bool,
     ) {
         while let Some(Wanted { name, network }) = queue.next() {
             let network = network.map_or_else(|| maker.make(), Ok);
-            if !is_ready.wait() {
+            if !may_mount() {
                 break;
             }
             let pinned = network
@@ -192,7 +258,7 @@ impl Stage {
                 // The limit that one has met, the others would meet too.
                 queue.give_up();
             }
-            if out.send(pinned).is_err() {
+            if !out(pinned) {
                 break;
             }
         }
@@ -202,59 +268,48 @@ impl Stage {
         let temporary = temporary();
         pin::pin(network.as_fd(), self.names.dir().as_fd(), &temporary)
             .context(|| format!("make a name in {NETNS_DIR}"))?;
-        Ok(Pinned { network, name, temporary })
+        Ok(Pinned { network, name, temporary: Temporary(temporary) })
     }
 
     /// Gives each its name as soon as it waits for it; returns what has come of those that were tried.
     fn publish<'a>(
         &self,
+        behind: &Backstage,
         queue: &Queue<'a>,
-        is_ready: &OnceLock<bool>,
-        waiting: &Receiver<Result<Pinned<'a>, Error>>,
-    ) -> Result<Vec<Outcome<'a>>, Error> {
-        let publish = |behind: &Backstage| {
-            // What is mounted from here on is not mounted behind.
-            is_ready.set(true).ok();
-            forget(behind)?;
-            let mut outcomes = Vec::new();
-            let mut has_met_limit = false;
-            for one in waiting {
-                match one {
-                    Ok(pinned) => outcomes.push(self.give_name(behind, pinned)),
-                    Err(error) if !std::mem::replace(&mut has_met_limit, true) => outcomes.push(Err((error, None))),
-                    // Of each thread, once.
-                    Err(_) => {}
-                }
-                // What the directory refuses one, it would refuse all.
-                if let Some(Err((error @ (Error::Io { .. } | Error::System(_)), _))) = outcomes.last()
-                    && !is_gone(error)
-                {
-                    queue.give_up();
-                }
+        waiting: impl IntoIterator<Item = Result<Pinned<'a>, Error>>,
+    ) -> Vec<Outcome<'a>> {
+        let mut outcomes = Vec::new();
+        let mut has_met_limit = false;
+        for one in waiting {
+            match one {
+                Ok(pinned) => outcomes.push(self.give_name(behind, pinned)),
+                Err(error) if !std::mem::replace(&mut has_met_limit, true) => outcomes.push(Err((error, None))),
+                // Of each thread, once.
+                Err(_) => {}
             }
-            Ok(outcomes)
-        };
-        let outcomes = pin::behind(Path::new(NETNS_DIR), Scene::Dressed, publish);
-        let outcomes = outcomes.map_err(Error::from).and_then(|outcomes| outcomes);
-        // Unless it is set already.
-        is_ready.set(false).ok();
-        if outcomes.is_err() {
-            queue.give_up();
-            for pinned in waiting.iter().flatten() {
-                pin::unpin(&Path::new(NETNS_DIR).join(&pinned.temporary));
+            // What the directory refuses one, it would refuse all.
+            if let Some(Err((error @ (Error::Io { .. } | Error::System(_)), _))) = outcomes.last()
+                && !is_gone(error)
+            {
+                queue.give_up();
             }
         }
         outcomes
     }
 
     fn give_name<'a>(&self, behind: &Backstage, pinned: Pinned<'a>) -> Outcome<'a> {
-        let error = match self.take_name(behind, &pinned) {
-            Ok(()) => return Ok(pinned.name),
-            Err(error) => error,
-        };
-        // The first error is the one to tell.
-        behind.remove(&pinned.temporary).ok();
-        Err((error, Some(Wanted { name: pinned.name, network: Some(pinned.network) })))
+        match self.take_name(behind, &pinned) {
+            Ok(()) => {
+                pinned.temporary.has_gone();
+                Ok(pinned.name)
+            }
+            Err(error) => {
+                // The first error is the one to tell.
+                behind.remove(&pinned.temporary.0).ok();
+                pinned.temporary.has_gone();
+                Err((error, Some(Wanted { name: pinned.name, network: Some(pinned.network) })))
+            }
+        }
     }
 
     /// Gives what has the temporary name its own.
@@ -264,7 +319,7 @@ impl Stage {
         let file: &OsStr = name.as_str().as_ref();
         let doing = || format!("name a namespace `{name}`");
         loop {
-            match behind.rename(&pinned.temporary, file) {
+            match behind.rename(&pinned.temporary.0, file) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 renamed => return renamed.context(doing),
             }
@@ -283,7 +338,7 @@ impl Stage {
 
     /// Gives it a name that is dead.
     fn replace(&self, behind: &Backstage, pinned: &Pinned<'_>) -> Result<(), Error> {
-        let Pinned { name, temporary, .. } = pinned;
+        let Pinned { name, temporary: Temporary(temporary), .. } = pinned;
         let file: &OsStr = name.as_str().as_ref();
         let doing = || format!("replace the dead name `{name}`");
         // Of all who would, one at a time.
@@ -305,9 +360,10 @@ fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
-/// Removes what killed ones have left.
-fn forget(behind: &Backstage) -> Result<(), Error> {
-    for name in Names::all_names()?.into_iter().filter(EntryName::is_temporary) {
+/// Removes what killed ones have left, but for our own.
+fn forget(behind: &Backstage, own: &[&OsStr]) -> Result<(), Error> {
+    let is_left = |name: &EntryName| name.is_temporary() && !own.contains(&name.as_os_str());
+    for name in Names::all_names()?.into_iter().filter(is_left) {
         let is_old = |bare: pin::Bare| age(bare.made) >= FORGOTTEN && bare.is_name;
         if behind.look(name.as_os_str()).is_ok_and(is_old) {
             // Another one has been faster, or the next one will be luckier.

@@ -73,20 +73,16 @@ pub fn delete(names: &[EntryName]) -> Result<Deleted, Error> {
     // First of all, while every namespace that something came from is still there.
     let staying = bring_back_all(&directory, names, &mut deleted)?;
     let going: Vec<&EntryName> = names.iter().filter(|name| !staying.contains(*name)).collect();
-    for names in going.chunks(AT_ONCE) {
-        delete_some(&directory, names, &mut deleted)?;
-    }
-    Ok(deleted)
+    let done = going.chunks(AT_ONCE).try_for_each(|names| delete_some(&directory, names, &mut deleted));
+    pin::let_be_freed();
+    done.map(|()| deleted)
 }
 
 /// Brings interfaces back from what is about to be deleted; returns the names that have to stay because an
 /// interface cannot leave.
 fn bring_back_all(directory: &Names, going: &[EntryName], deleted: &mut Deleted) -> Result<BTreeSet<EntryName>, Error> {
     let mut staying = BTreeSet::new();
-    let mut returns = Returns::read()?;
-    if returns.are_none() {
-        return Ok(staying);
-    }
+    let Some(mut returns) = Returns::read()? else { return Ok(staying) };
     // Each is open for so long.
     for names in going.chunks(AT_ONCE) {
         // What cannot be looked at is told of when it is to be deleted.
@@ -143,11 +139,9 @@ fn delete_some(directory: &Names, names: &[&EntryName], deleted: &mut Deleted) -
     }
     // To take one mount off costs as much as to leave them all behind by half.
     let scene = if going.len() > 2 { Scene::Bare } else { Scene::Dressed };
-    let outcomes = pin::behind(Path::new(NETNS_DIR), scene, |behind| {
-        going.iter().map(|(name, _)| delete_one(behind, name)).collect::<Vec<_>>()
-    })?;
-    // Before it is looked for what keeps them alive.
-    pin::wait_until_freed();
+    let delete_all =
+        |behind: &Backstage, ()| going.iter().map(|(name, _)| delete_one(behind, name)).collect::<Vec<_>>();
+    let outcomes = pin::behind(Path::new(NETNS_DIR), scene, |_| (), delete_all)?;
     for ((name, space), outcome) in going.into_iter().zip(outcomes) {
         match outcome {
             Err(error) if error.kind() == io::ErrorKind::NotFound => deleted.failed.push(not_found(name)),
@@ -168,6 +162,8 @@ fn delete_one(behind: &Backstage, name: &EntryName) -> io::Result<()> {
     // In two steps, for the kernel takes the mount away before it takes the file away: whoever came in
     // between would find a name that is no namespace.
     let aside = temporary();
+    // Or it would keep the namespace alive for some time.
+    behind.let_go(name.as_os_str());
     behind.rename(name.as_os_str(), &aside)?;
     match behind.remove(&aside) {
         // Another one has taken it for what somebody has left.
@@ -183,7 +179,11 @@ impl Remains {
     /// # Errors
     /// /proc cannot be read.
     pub fn holders(&self) -> Result<BTreeMap<EntryName, Vec<Holder>>, Error> {
-        // What we had open there ourselves, the kernel lets go of a little later.
+        if self.living().is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        // What we had open or mounted there ourselves, the kernel lets go of a little later.
+        pin::wait_until_freed();
         self.let_end(&self.living(), SHORTLY);
         let living = self.living();
         // It is a long way through /proc.

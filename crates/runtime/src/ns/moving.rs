@@ -205,15 +205,15 @@ pub(super) struct Returns {
 }
 
 impl Returns {
-    pub(super) fn read() -> Result<Self, Error> {
+    /// `None`: nothing has been moved at all.
+    pub(super) fn read() -> Result<Option<Self>, Error> {
         let home = Home::of_caller()?;
+        let moves = Move::all(&home)?;
+        if moves.is_empty() {
+            return Ok(None);
+        }
         let here = pin::own_network().context(|| "open this namespace".to_owned())?;
-        Ok(Returns { moves: Move::all(&home)?, home, here })
-    }
-
-    /// Has nothing been moved at all?
-    pub(super) fn are_none(&self) -> bool {
-        self.moves.is_empty()
+        Ok(Some(Returns { home, moves, here }))
     }
 
     /// Is there anything in the namespace that might go back?
