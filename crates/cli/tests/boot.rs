@@ -242,6 +242,37 @@ fn without_systemd_the_unit_can_be_printed() {
     }
 }
 
+#[test]
+fn enabling_that_fails_half_way_leaves_what_was_there() {
+    let Some(machine) = common::machine::Machine::new() else { return };
+    machine.sh("mkdir -p /run/systemd/system /run/bin /etc/systemd/system && rm -rf /etc/hopyard
+        printf '#!/bin/sh\\n' >/run/bin/systemctl && chmod +x /run/bin/systemctl");
+    let enable = |topology: &str| {
+        let script = format!("PATH=/run/bin:$PATH exec {} enable --name half '{topology}' 2>&1", common::machine::HOP);
+        let output = machine.output("sh", &["-c", &script]);
+        (output.status.success(), common::text(&output.stdout))
+    };
+    let files =
+        || machine.sh("find /etc/hopyard /etc/systemd/system/hopyard* -type f -exec cat {} + 2>/dev/null; true");
+    // The topology can be written, its unit cannot.
+    let (close, open) = ("mount -t tmpfs -o ro none /etc/systemd/system", "umount /etc/systemd/system");
+    machine.sh(close);
+    let (succeeds, said) = enable("a -- b");
+    assert!(!succeeds && said.contains("write /etc/systemd/system/"), "{said}");
+    assert_eq!(files(), "");
+    machine.sh(open);
+    let (succeeds, said) = enable("a -- b -- c");
+    assert!(succeeds, "{said}");
+    let before = files();
+    assert!(before.contains("ExecStart="), "{before}");
+    machine.sh("mount --bind /etc/systemd/system /etc/systemd/system && mount -o remount,ro,bind /etc/systemd/system");
+    assert!(!enable("a -- b -- c -- d").0);
+    assert_eq!(files(), before);
+    machine.sh(open);
+    let (succeeds, said) = enable("a -- b -- c -- d -- e");
+    assert!(succeeds, "nobody has edited a file, {said}");
+}
+
 /// A machine between two networks, as it is when it starts: `wan` leads to the Internet, `lan` to the inside.
 const HARDWARE: &str = "ip link add wan type veth peer name wan-peer; ip link add lan type veth peer name lan-peer
     ip address add 10.20.0.1/24 dev lan; ip link set lan up";

@@ -242,6 +242,23 @@ fn nothing_but_what_an_interface_had_is_remains_as_well() {
 }
 
 #[test]
+fn a_record_of_loans_that_cannot_be_read_is_told_with_a_way_out_that_loses_no_interface() {
+    let Some(machine) = machine() else { return };
+    file(&machine, WEB);
+    machine.run(HOP, &["up", "/run/web.hop.yaml"]);
+    machine.sh("echo '[' >/run/hopyard/web/lent.json");
+    let output = machine.output(HOP, &["down", "web"]);
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && said.contains("`kill PID` of the lab's keeper"), "{said}");
+    // As it says.
+    machine.sh(&format!("kill $({HOP} ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\).*/\\1/p')"));
+    wait_until("the interface is back", || machine.output("ip", &["link", "show", "wan"]).status.success());
+    machine.sh("rm /run/hopyard/web/lent.json");
+    machine.run(HOP, &["down", "web"]);
+    assert!(!machine.output("test", &["-e", "/run/hopyard"]).status.success(), "nothing is left");
+}
+
+#[test]
 fn an_up_that_is_killed_loses_no_interface() {
     let Some(machine) = machine() else { return };
     let before = state(&machine);
