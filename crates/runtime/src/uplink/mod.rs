@@ -453,7 +453,7 @@ pub(crate) fn disconnect(
     }
     // Also where none was on record: one that was killed may have told the host to forward, and have made none, or
     // have struck them off, and not have told the host.
-    if home.is_privileged() && stay.is_empty() && !plan.connects() {
+    if home.is_privileged() && stay.is_empty() && !plan.connects() && host::is_any_on_record(home) {
         let host = host::of_keeper(keeper).context(|| "open the host's network namespace".to_owned())?;
         host::release(home, &host, keeper)?;
     }
