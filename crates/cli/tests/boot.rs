@@ -273,6 +273,35 @@ fn enabling_that_fails_half_way_leaves_what_was_there() {
     assert!(succeeds, "nobody has edited a file, {said}");
 }
 
+#[test]
+fn a_service_is_said_to_run_where_systemd_has_read_that_it_does() {
+    let Some(machine) = common::machine::Machine::new() else { return };
+    let wants = "/etc/systemd/system/multi-user.target.wants";
+    machine.sh(&format!(
+        "mkdir -p /run/systemd/system /run/bin {wants} && ln -s ../hopyard-lab.service {wants}
+        printf 'case \"$*\" in *daemon-reload*) test ! -e /run/busy;; *LoadState*) echo loaded;; esac\\n' >/run/bin/systemctl
+        sed -i '1i #!/bin/sh' /run/bin/systemctl && chmod +x /run/bin/systemctl"
+    ));
+    machine.run(common::machine::HOP, &["up", "a -- b", "--name", "lab"]);
+    let unit = |args: &str| {
+        let script = format!("PATH=/run/bin:$PATH exec {} unit {args} 2>&1", common::machine::HOP);
+        let output = machine.output("sh", &["-c", &script]);
+        (output.status.success(), common::text(&output.stdout))
+    };
+    let is_there = || machine.output("test", &["-e", "/etc/systemd/system/who.service.d"]).status.success();
+    for args in ["--install --node lab/a who", "--remove who"] {
+        let before = is_there();
+        machine.sh("touch /run/busy");
+        let (succeeds, said) = unit(args);
+        assert!(!succeeds && said.contains("daemon-reload"), "{said}");
+        assert_eq!(is_there(), before, "{args}");
+        machine.sh("rm /run/busy");
+        let (succeeds, said) = unit(args);
+        assert!(succeeds && said.contains("who.service runs"), "{said}");
+        assert_ne!(is_there(), before, "{args}");
+    }
+}
+
 /// A machine between two networks, as it is when it starts: `wan` leads to the Internet, `lan` to the inside.
 const HARDWARE: &str = "ip link add wan type veth peer name wan-peer; ip link add lan type veth peer name lan-peer
     ip address add 10.20.0.1/24 dev lan; ip link set lan up";

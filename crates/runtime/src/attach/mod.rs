@@ -108,8 +108,7 @@ pub fn attach(home: &Home, lab: &LabName, node: &NsName, process: &Process, labe
             *was_running &= !undone;
         }
     }
-    dropped?;
-    changed
+    changed.and_then(|up| Ok(dropped.map(|()| up)?))
 }
 
 /// Makes an attached node one of the lab's own again, and takes away what the lab has made in the container.

@@ -146,7 +146,7 @@ pub fn install(
         return Ok((path, false));
     }
     files::write(&path, &text)?;
-    manager.reload()?;
+    reload_or_put_back(manager, &path, old.as_deref())?;
     Ok((path, true))
 }
 
@@ -161,6 +161,18 @@ pub fn uninstall(manager: &Manager, service: &ServiceName, force: bool) -> Resul
     files::may_replace(&path, Some(&old), unit::is_unchanged, force)?;
     remove_file(&path)?;
     path.parent().map(Path::to_owned).iter().for_each(|dir| files::remove_if_empty(dir));
-    manager.reload()?;
+    reload_or_put_back(manager, &path, Some(&old))?;
     Ok(true)
+}
+
+/// A service runs where systemd has read that it does. So where it does not read, the file is what it was: otherwise the next
+/// one would find nothing to change.
+fn reload_or_put_back(manager: &Manager, path: &Path, old: Option<&str>) -> Result<(), Error> {
+    let reloaded = manager.reload();
+    if reloaded.is_err() {
+        // The first error is the one to tell.
+        files::put_back(path, old).unwrap_or_default();
+        path.parent().iter().for_each(|dir| files::remove_if_empty(dir));
+    }
+    Ok(reloaded?)
 }
