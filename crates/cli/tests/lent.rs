@@ -259,6 +259,20 @@ fn a_record_of_loans_that_cannot_be_read_is_told_with_a_way_out_that_loses_no_in
 }
 
 #[test]
+fn a_lab_whose_record_cannot_be_read_loses_no_interface() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    file(&machine, WEB);
+    for (record, text) in [("nodes", ""), ("nodes", "x"), ("record.json", "{"), ("record.json", "")] {
+        machine.run(HOP, &["up", "/run/web.hop.yaml"]);
+        machine.sh(&format!("printf '{text}' >/run/hopyard/web/{record}"));
+        machine.run(HOP, &["down", "web"]);
+        assert_eq!(state(&machine), before, "{record}: {text:?}");
+        assert!(!machine.output("test", &["-e", "/run/hopyard"]).status.success(), "nothing is left");
+    }
+}
+
+#[test]
 fn an_up_that_is_killed_loses_no_interface() {
     let Some(machine) = machine() else { return };
     let before = state(&machine);

@@ -308,6 +308,12 @@ pub(crate) fn return_held(dir: &Path, keeper: Option<&Process>) -> Result<Loans,
         world.adopt(node, namespace.into())?;
     }
     loans.bring_back(&mut world)?;
+    if !loans.are_none() {
+        // Of these nobody knows any more by which number the keeper holds their nodes, but for itself: asked to end, it brings
+        // back what is there.
+        let doing = || format!("have the lab's keeper, process {}, bring interfaces back", keeper.pid());
+        keeper.terminate().and_then(|()| keeper.wait(Some(PATIENCE))).context(doing)?;
+    }
     Ok(loans)
 }
 
