@@ -273,6 +273,30 @@ fn a_lab_whose_record_cannot_be_read_loses_no_interface() {
 }
 
 #[test]
+fn what_a_killed_change_has_moved_from_node_to_node_is_not_lost() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    let db = "nodes: { web:, db: { interfaces: [wan] } }\nlinks: [web -- db]\n";
+    let none = "nodes: { web:, db:, }\nlinks: [web -- db]\n";
+    for next in [Some(WEB), Some(db), Some(none), None] {
+        up(&machine, WEB);
+        // As it is when `up` is killed after the move, and before that is written down.
+        machine.sh(
+            "ip -n web.web link set wan netns web.db && cd /run/hopyard/web
+            sed -i 's/\"to\":null/\"to\":\"db\"/' lent.json && sed -i 's/\"stage\":\"up\"/\"stage\":\"changing\"/' record.json",
+        );
+        next.into_iter().for_each(|next| drop(up(&machine, next)));
+        machine.run(HOP, &["down", "web"]);
+        assert_eq!(state(&machine), before, "{next:?}");
+    }
+    // Also the other way round: it was on record, and was not moved any more.
+    up(&machine, WEB);
+    machine.sh("sed -i 's/\"to\":null/\"to\":\"db\"/' /run/hopyard/web/lent.json");
+    machine.run(HOP, &["down", "web"]);
+    assert_eq!(state(&machine), before);
+}
+
+#[test]
 fn an_up_that_is_killed_loses_no_interface() {
     let Some(machine) = machine() else { return };
     let before = state(&machine);
