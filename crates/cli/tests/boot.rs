@@ -278,8 +278,8 @@ fn a_service_is_said_to_run_where_systemd_has_read_that_it_does() {
     let Some(machine) = common::machine::Machine::new() else { return };
     let wants = "/etc/systemd/system/multi-user.target.wants";
     machine.sh(&format!(
-        "mkdir -p /run/systemd/system /run/bin {wants} && ln -s ../hopyard-lab.service {wants}
-        printf 'case \"$*\" in *daemon-reload*) test ! -e /run/busy;; *LoadState*) echo loaded;; esac\\n' >/run/bin/systemctl
+        "mkdir -p /run/systemd/system /run/bin /etc/systemd && mount -t tmpfs none /etc/systemd
+        mkdir -p {wants} && ln -s ../hopyard-lab.service {wants} && printf 'case \"$*\" in *daemon-reload*) test ! -e /run/busy;; *LoadState*) echo loaded;; esac\\n' >/run/bin/systemctl
         sed -i '1i #!/bin/sh' /run/bin/systemctl && chmod +x /run/bin/systemctl"
     ));
     machine.run(common::machine::HOP, &["up", "a -- b", "--name", "lab"]);
