@@ -245,7 +245,8 @@ fn without_systemd_the_unit_can_be_printed() {
 #[test]
 fn enabling_that_fails_half_way_leaves_what_was_there() {
     let Some(machine) = common::machine::Machine::new() else { return };
-    machine.sh("mkdir -p /run/systemd/system /run/bin /etc/systemd/system && rm -rf /etc/hopyard
+    machine.sh("mkdir -p /run/systemd/system /run/bin /etc/systemd /etc/hopyard
+        mount -t tmpfs none /etc/systemd && mount -t tmpfs none /etc/hopyard && mkdir /etc/systemd/system
         printf '#!/bin/sh\\n' >/run/bin/systemctl && chmod +x /run/bin/systemctl");
     let enable = |topology: &str| {
         let script = format!("PATH=/run/bin:$PATH exec {} enable --name half '{topology}' 2>&1", common::machine::HOP);
