@@ -162,6 +162,9 @@ pub(super) struct Relay {
     connections: Slab<Connection>,
     /// Those that are not open yet.
     pending: HashMap<Ends, u32>,
+    /// Descriptors that stand for those which they will need inside, of each that is pending at most one: otherwise those
+    /// that are being made could take all there are, and none of them would ever open.
+    seats: Vec<OwnedFd>,
     flows: Slab<Flow>,
     flow_of: HashMap<Ends, u32>,
     echoes: Slab<Echoes>,
@@ -214,6 +217,7 @@ impl Relay {
             epoll,
             connections: Slab::new(),
             pending: HashMap::new(),
+            seats: Vec::new(),
             flows: Slab::new(),
             flow_of: HashMap::new(),
             echoes: Slab::new(),

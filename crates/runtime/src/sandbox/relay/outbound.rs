@@ -81,6 +81,7 @@ impl Relay {
     pub(super) fn connect(&mut self, ends: Ends, request: &Request) -> Result<(), Option<Unreachable>> {
         let outside =
             self.tools.outside.socket(Family::of(ends.1.ip()), Kind::Stream).map_err(|error| unreachable(&error))?;
+        let seat = self.tools.stop.try_clone().map_err(|error| unreachable(&error))?;
         match rustix::net::connect(&outside, &ends.1) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
             Err(errno) => return Err(unreachable(&errno.into())),
@@ -89,6 +90,7 @@ impl Relay {
         self.watch(&outside, Token::Connection { at, side: 1, generation }).map_err(|error| unreachable(&error))?;
         self.connections.insert(Connection::Connecting { ends, request: request.clone(), outside });
         self.pending.insert(ends, at);
+        self.seats.push(seat);
         Ok(())
     }
 
@@ -101,6 +103,9 @@ impl Relay {
                 Err(error) => {
                     // It waits in the queue until there is room; otherwise there is nobody more.
                     if rustix::io::Errno::from_io_error(&error).is_some_and(lacks_room) {
+                        if self.seats.pop().is_some() {
+                            continue;
+                        }
                         self.rest(Token::Listener(number));
                     }
                     return;
@@ -109,7 +114,7 @@ impl Relay {
             let Ok(to) = stream.local_addr() else { continue };
             let ends = (plain(from), plain(to));
             let stream = OwnedFd::from(stream);
-            let passed = self.pending.remove(&ends).and_then(|at| self.connections.remove(at));
+            let passed = self.no_more_pending(&ends).and_then(|at| self.connections.remove(at));
             let Some(Connection::Passed { outside, .. }) = passed else {
                 // It waited for too long: the connection outside is gone.
                 break_off(&stream);
@@ -206,14 +211,20 @@ impl Relay {
         }
     }
 
+    fn no_more_pending(&mut self, ends: &Ends) -> Option<u32> {
+        let at = self.pending.remove(ends);
+        self.seats.truncate(self.pending.len());
+        at
+    }
+
     pub(super) fn end(&mut self, at: u32) {
         self.has_room = true;
         match self.connections.remove(at) {
             Some(Connection::Connecting { ends, .. }) => {
-                self.pending.remove(&ends);
+                self.no_more_pending(&ends);
             }
             Some(Connection::Passed { ends, outside, .. }) => {
-                self.pending.remove(&ends);
+                self.no_more_pending(&ends);
                 break_off(&outside);
             }
             Some(Connection::Entering { outside, .. }) => break_off(&outside),
