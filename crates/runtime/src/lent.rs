@@ -73,8 +73,9 @@ impl Loans {
             let settings = match here.settings(*dev) {
                 // One that goes from node to node is here in between; what it had is on record.
                 Err(_) if comes_from_node => {
-                    let loan = self.0.iter_mut().find(|loan| loan.dev == *dev);
-                    loan.into_iter().for_each(|loan| loan.to = Some(ns.clone()));
+                    if let Some(loan) = self.0.iter_mut().find(|loan| loan.dev == *dev) {
+                        loan.to = Some(ns.clone());
+                    }
                     continue;
                 }
                 Err(error) if error.errno() == Errno::NODEV => {
@@ -217,8 +218,8 @@ impl Loans {
             if places.is_empty() {
                 return true;
             }
-            let at = places.into_iter().map(|ns| Endpoint { ns, dev: loan.dev });
-            let back = at.map(|at| bring_back(world, &mut here, loan, at)).collect::<Result<(), _>>();
+            let mut places = places.into_iter().map(|ns| Endpoint { ns, dev: loan.dev });
+            let back = places.try_for_each(|at| bring_back(world, &mut here, loan, at));
             let is_back = back.is_ok();
             if let (Err(error), Ok(())) = (back, &failed) {
                 failed = Err(error);
