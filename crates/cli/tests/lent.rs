@@ -285,7 +285,9 @@ fn what_a_killed_change_has_moved_from_node_to_node_is_not_lost() {
             "ip -n web.web link set wan netns web.db && cd /run/hopyard/web
             sed -i 's/\"to\":null/\"to\":\"db\"/' lent.json && sed -i 's/\"stage\":\"up\"/\"stage\":\"changing\"/' record.json",
         );
-        next.into_iter().for_each(|next| drop(up(&machine, next)));
+        if let Some(next) = next {
+            up(&machine, next);
+        }
         machine.run(HOP, &["down", "web"]);
         assert_eq!(state(&machine), before, "{next:?}");
     }
