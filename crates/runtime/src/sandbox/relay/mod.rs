@@ -345,6 +345,34 @@ impl Relay {
         }
     }
 
+    /// Makes something that takes a descriptor. Where there is none left, what of datagrams and echoes has been idle for the
+    /// longest goes: it may stay for minutes, and only for the case that something still comes.
+    fn with_room<T>(&mut self, make: impl Fn(&Tools) -> io::Result<T>) -> io::Result<T> {
+        match make(&self.tools) {
+            Err(error)
+                if rustix::io::Errno::from_io_error(&error).is_some_and(lacks_descriptors) && self.make_room() =>
+            {
+                make(&self.tools)
+            }
+            made => made,
+        }
+    }
+
+    /// False: there is nothing that could go.
+    fn make_room(&mut self) -> bool {
+        type End = fn(&mut Relay, u32);
+        let ends: [End; 3] = [Relay::end_flow, Relay::end_echoes, |relay, at| drop(relay.end_visit(at))];
+        let oldest = [
+            self.flows.iter().map(|(at, flow)| (flow.used, at)).min(),
+            self.echoes.iter().map(|(at, echoes)| (echoes.used, at)).min(),
+            self.visits.iter().map(|(at, visit)| (visit.used, at)).min(),
+        ];
+        let oldest = oldest.into_iter().zip(ends).filter_map(|(oldest, end)| Some((oldest?, end)));
+        let Some(((_, at), end)) = oldest.min_by_key(|(oldest, _)| *oldest) else { return false };
+        end(self, at);
+        true
+    }
+
     fn watch(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
         use epoll::EventFlags as Flags;
         let flags = match token {
@@ -418,6 +446,11 @@ fn outcome(why: Unreachable) -> Outcome {
 /// Is it the gate itself, where the resolver is?
 fn is_gate(to: IpAddr) -> bool {
     to == GATE_ADDRESSES.0 || to == GATE_ADDRESSES.1
+}
+
+/// Is there no room for one more descriptor?
+fn lacks_descriptors(errno: rustix::io::Errno) -> bool {
+    matches!(errno, rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
 }
 
 /// Is there no room, of descriptors or of memory, for one more connection?

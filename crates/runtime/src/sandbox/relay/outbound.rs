@@ -12,7 +12,8 @@ use rustix::net::sockopt;
 
 use super::token::Token;
 use super::{
-    Connection, Ends, Parked, Relay, TURN, Waiting, is_gate, is_of_the_link, lacks_room, outcome, plain, unreachable,
+    Connection, Ends, Parked, Relay, TURN, Waiting, is_gate, is_of_the_link, lacks_descriptors, lacks_room, outcome,
+    plain, unreachable,
 };
 use crate::sandbox::policy::{Aim, Decision};
 use crate::sandbox::record::{Attempt, Outcome};
@@ -79,9 +80,10 @@ impl Relay {
 
     /// `Err(None)`: that is known to nobody yet.
     pub(super) fn connect(&mut self, ends: Ends, request: &Request) -> Result<(), Option<Unreachable>> {
-        let outside =
-            self.tools.outside.socket(Family::of(ends.1.ip()), Kind::Stream).map_err(|error| unreachable(&error))?;
-        let seat = self.tools.stop.try_clone().map_err(|error| unreachable(&error))?;
+        let family = Family::of(ends.1.ip());
+        let outside = self.with_room(|tools| tools.outside.socket(family, Kind::Stream));
+        let outside = outside.map_err(|error| unreachable(&error))?;
+        let seat = self.with_room(|tools| tools.stop.try_clone()).map_err(|error| unreachable(&error))?;
         match rustix::net::connect(&outside, &ends.1) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
             Err(errno) => return Err(unreachable(&errno.into())),
@@ -101,11 +103,12 @@ impl Relay {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
+                    let errno = rustix::io::Errno::from_io_error(&error);
+                    if errno.is_some_and(lacks_descriptors) && (self.seats.pop().is_some() || self.make_room()) {
+                        continue;
+                    }
                     // It waits in the queue until there is room; otherwise there is nobody more.
-                    if rustix::io::Errno::from_io_error(&error).is_some_and(lacks_room) {
-                        if self.seats.pop().is_some() {
-                            continue;
-                        }
+                    if errno.is_some_and(lacks_room) {
                         self.rest(Token::Listener(number));
                     }
                     return;
