@@ -49,6 +49,36 @@ fn the_hosts_resolver_does_not_leak_in_when_it_is_renamed_over() {
     }
 }
 
+/// As in a container, or below a Proxmox host's /etc/pve: a user namespace may not see what is below those mounts.
+#[test]
+fn what_is_mounted_in_etc_is_no_hindrance_to_who_is_not_root() {
+    let place = Place::new();
+    let hop = env!("CARGO_BIN_EXE_hop");
+    let inside = place.file(
+        "inside",
+        "#!/bin/sh -eu
+         hop exec near getent hosts far
+         [ -e /etc/passwd ] && hop exec near [ -e /etc/passwd ]
+         hop exec near sh -ec 'echo 192.0.2.7 seven >/etc/hosts.new; mv /etc/hosts.new /etc/hosts; getent hosts seven'
+         ! hop exec near sh -c 'echo >>/etc/passwd'
+         hop sandbox sh -c '! touch /etc/hosts && ! grep -q seven /etc/hosts && echo closed'",
+    );
+    let outside = place.file(
+        "outside",
+        "#!/bin/sh -eu
+         for file in /etc/hostname /etc/resolv.conf; do mount --bind \"$INSIDE\" $file; done
+         exec unshare --user --map-user=1000 --map-group=1000 hop run 'home -- near -- far' -- sh \"$INSIDE\"",
+    );
+    let bin = std::path::Path::new(hop).parent().unwrap().display();
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", &outside]).env("INSIDE", &inside);
+    command.env("HOPYARD_DIR", place.records()).env("PATH", format!("{bin}:{}", std::env::var("PATH").unwrap()));
+    let output = command.output().unwrap();
+    let (said, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{said}{errors}");
+    assert!(said.contains("far") && said.contains("192.0.2.7") && said.ends_with("closed\n"), "{said}{errors}");
+}
+
 #[test]
 fn sysfs_is_the_nodes_and_what_is_mounted_below_stays() {
     let place = Place::new();

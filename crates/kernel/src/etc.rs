@@ -1,14 +1,17 @@
 //! An /etc of which some files are not the host's.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use crate::Failure;
 use crate::failure::Doing;
+use crate::sandbox::set_mount_attributes as set_attributes;
 
 /// Puts an overlay on /etc, with these files in the place of the host's; a file system for them is mounted
 /// on `view`, and the working directory is there afterwards.
@@ -43,25 +46,45 @@ pub(crate) fn cover(
     } else {
         c"lowerdir=/etc,upperdir=upper,workdir=work"
     };
-    let overlay = rustix::mount::mount("hopyard", "/etc", "overlay", flags | more, Some(options));
-    let Err(errno) = overlay else { return Ok(()) };
-    // In a container /etc/hosts and others are mounts themselves, which an overlay must not cover in
-    // a user namespace; but just because they are mounts, nobody can rename over them.
-    for (file, _) in files {
-        let target = Path::new("/etc").join(file);
-        let is_mount_or_missing = !target.exists() || is_mount_point(&target);
-        if !is_mount_or_missing && matches!(*file, "resolv.conf" | "hosts") {
-            return Err(errno).doing("mount an overlay on /etc");
+    match rustix::mount::mount("hopyard", "/etc", "overlay", flags | more, Some(options)) {
+        // As in a container, where /etc/hosts and others are mounts themselves: an overlay would show what they cover, which
+        // a user namespace may not see.
+        Err(Errno::INVAL) => lay_out(more),
+        overlay => overlay.doing("mount an overlay on /etc"),
+    }
+}
+
+/// Puts `upper` on /etc, and in it all that is there and not in `upper`, each as a mount of its own, which cannot be written
+/// to. What is new in /etc later does not show.
+fn lay_out(more: MountFlags) -> Result<(), Failure> {
+    let entries = std::fs::read_dir("/etc").doing("read /etc")?;
+    for entry in entries {
+        let name = entry.doing("read /etc")?.file_name();
+        match show(&name) {
+            // It is one of ours, or has just gone.
+            Err(Errno::EXIST | Errno::NOENT) => {}
+            shown => shown.doing(format!("show {}", Path::new("/etc").join(&name).display()))?,
         }
-        if target.exists() {
-            rustix::mount::mount_bind(format!("upper/{file}"), &target).doing(format!("cover {}", target.display()))?;
-        }
+    }
+    rustix::mount::mount_bind_recursive("upper", "/etc").doing("mount the lab's /etc")?;
+    if more.contains(MountFlags::RDONLY) {
+        set_attributes(Path::new("/etc"), libc::MOUNT_ATTR_RDONLY).doing("make /etc read-only")?;
     }
     Ok(())
 }
 
-fn is_mount_point(path: &Path) -> bool {
-    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-    rustix::fs::statx(rustix::fs::CWD, path, flags, rustix::fs::StatxFlags::empty())
-        .is_ok_and(|stat| stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
+/// Shows an entry of /etc in `upper`.
+fn show(name: &OsStr) -> rustix::io::Result<()> {
+    let (there, here) = (Path::new("/etc").join(name), Path::new("upper").join(name));
+    let kind = FileType::from_raw_mode(rustix::fs::lstat(&there)?.st_mode);
+    match kind {
+        FileType::Symlink => return rustix::fs::symlink(rustix::fs::readlink(&there, Vec::new())?, &here),
+        FileType::Directory => rustix::fs::mkdir(&here, Mode::from_raw_mode(0o755))?,
+        _ => {
+            let how = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            drop(rustix::fs::open(&here, how, Mode::empty())?);
+        }
+    }
+    rustix::mount::mount_bind_recursive(&there, &here)?;
+    set_attributes(&here, libc::MOUNT_ATTR_RDONLY)
 }

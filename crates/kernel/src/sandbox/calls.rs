@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Gives attributes (`MOUNT_ATTR_…`) to the mount at that path, and to those below it (mount_setattr(2)).
-pub(super) fn set_mount_attributes(path: &Path, attributes: u64) -> rustix::io::Result<()> {
+pub(crate) fn set_mount_attributes(path: &Path, attributes: u64) -> rustix::io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| rustix::io::Errno::INVAL)?;
     let attributes = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: path and attributes live through the call, and the size is theirs.
