@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use hopyard_model::LabName;
 
 use crate::error::Error;
-use crate::home::remove_file;
+use crate::home::{Home, remove_file};
 
 /// What [`enable`] did.
 #[derive(Debug)]
@@ -93,6 +93,8 @@ pub fn disable(manager: &Manager, lab: &LabName, now: bool, force: bool) -> Resu
     let name = unit_name(lab);
     if now {
         manager.systemctl(&["disable", "--quiet", "--now", &name])?;
+        // One that was brought up by hand is none of the unit's.
+        crate::lifecycle::down(&Home::of_caller()?, lab, false)?;
     } else {
         manager.systemctl(&["disable", "--quiet", &name])?;
     }
