@@ -473,7 +473,7 @@ pub fn remove_links(dir: &Path, target: &str) -> io::Result<usize> {
     let mut removed = 0;
     let mut first_error = Ok(());
     let entries = match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(0),
         entries => entries?,
     };
     for entry in entries {
