@@ -388,7 +388,9 @@ fn resource_hint(errno: i32) -> Option<String> {
             "it is mounted read-only: as root, `mount -o remount,rw` where `findmnt -T DIRECTORY` says; HOPYARD_DIR may \
              name another directory for the records of labs"
         }
-        Errno::NOTDIR => "something else is where a directory should be: `ls -ld` shows it; move it away",
+        Errno::NOTDIR => {
+            "a file is where a directory should be, or the other way round: `ls -ld` shows which; move it away"
+        }
         Errno::NOMEM => "no memory left: a node needs about 0.35 MB of it",
         _ => return None,
     };

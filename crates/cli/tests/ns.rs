@@ -1272,6 +1272,40 @@ fn names_come_and_go_where_run_is_shared_and_ip_netns_was_first() {
     assert_eq!(machine.mounted_namespaces(), 0);
 }
 
+/// The root of a chroot may be a mount or not, and its names those of the machine or its own.
+#[test]
+fn names_come_and_go_in_a_chroot() {
+    const MAKE: &str = "mkdir -p /run/c && cd /run/c && if [ $ROOT = mount ]; then mount --bind . . && cd /run/c; fi &&
+        mkdir -p usr proc dev etc run sys opt && touch opt/hop && mount --bind $HOP opt/hop &&
+        for dir in bin sbin lib lib64; do ln -sfn usr/$dir $dir; done &&
+        mount --rbind /usr usr && mount --rbind /proc proc && mount --rbind /dev dev";
+    for root in ["mount", "directory"] {
+        let Some(machine) = Machine::new() else { return };
+        machine.sh(&MAKE.replace("$ROOT", root).replace("$HOP", HOP));
+        let ns = |args: &[&str]| machine.run("chroot", &[&["/run/c", "/opt/hop", "ns"], args].concat());
+        let own = || machine.sh("echo $(ls /run/c/run/netns)");
+        ns(&["add", "a", "b"]);
+        machine.sh("touch -d '1 hour ago' /run/c/run/netns/dead");
+        ns(&["add", "dead"]);
+        assert_eq!(own(), "a b dead\n", "{root}");
+        assert_eq!(ns(&["exec", "a", "ls", "/sys/class/net"]), "lo\n");
+        ns(&["add", "1a", "2a", "3a", "4a", "5a", "6a", "7a", "8a", "9a"]);
+        ns(&["delete", "--all"]);
+        assert_eq!(own(), "\n");
+        assert_eq!(machine.mounted_namespaces(), 0);
+        // Those of the machine, which are mounted where nobody in there sees it.
+        machine.ns(&["add", "mine", "other", "x", "y", "z"]);
+        machine.sh("umount -R /run/c/run/netns && mount --rbind /run/netns /run/c/run/netns");
+        ns(&["delete", "mine"]);
+        ns(&["delete", "x", "y", "z"]);
+        ns(&["add", "theirs"]);
+        assert_eq!(machine.names(), set(&["other", "theirs"]), "{root}");
+        assert!(["other", "theirs"].iter().all(|name| machine.is_namespace(name)));
+        machine.ns(&["delete", "--all"]);
+        assert_eq!((machine.names(), machine.mounted_namespaces()), (set(&[]), 0), "{root}");
+    }
+}
+
 #[test]
 fn names_come_and_go_where_run_is_mounted_in_another_place_too() {
     // As for a chroot: what is mounted in the one is mounted in the other.

@@ -7,18 +7,20 @@
 //! is prepared on a file of another name, and given from [`behind`], where nothing is mounted on it.
 #![allow(unsafe_code)]
 
-use std::cell::OnceCell;
-use std::ffi::OsStr;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, FileType, FsWord, Mode, OFlags, RenameFlags};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
-use rustix::thread::UnshareFlags;
+use rustix::process::PidfdFlags;
+use rustix::thread::{ThreadNameSpaceType, UnshareFlags};
 
 use crate::enter::unescape;
 use crate::failure::Doing;
@@ -200,9 +202,11 @@ fn detached_mount(of: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
 #[derive(Debug)]
 pub struct Backstage {
     dir: OwnedFd,
-    path: PathBuf,
+    path: RefCell<PathBuf>,
     /// The directory without its mounts.
     bare: OnceCell<OwnedFd>,
+    /// Is the root that of the mount namespace?
+    sees_all: Cell<bool>,
 }
 
 /// What a [`Backstage`] is for.
@@ -267,21 +271,49 @@ impl Backstage {
     fn of(dir: &Path, scene: Scene) -> rustix::io::Result<Self> {
         // SAFETY: the process has one thread; it gets a mount namespace and a working directory of its own.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
-        // Nothing that is mounted from here on shows here, nor the other way round.
-        rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        let path = if scene == Scene::Bare && leave_all_behind(dir)? { "/".into() } else { dir.to_owned() };
-        let dir = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Backstage { dir, path, bare: OnceCell::new() })
+        let open =
+            |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let (mut path, mut sees_all) = (dir.to_owned(), false);
+        match be_alone() {
+            // A directory that is no mount, as many a chroot is.
+            Err(rustix::io::Errno::INVAL) => {
+                let dir = open(dir)?;
+                leave_chroot()?;
+                be_alone()?;
+                (path, sees_all) = (path_of(&dir)?, true);
+            }
+            alone => alone?,
+        }
+        if scene == Scene::Bare && leave_all_behind(&path)? {
+            path = "/".into();
+        }
+        let dir = open(&path)?;
+        Ok(Backstage { dir, path: path.into(), bare: OnceCell::new(), sees_all: sees_all.into() })
+    }
+
+    fn point_of(&self, name: &OsStr) -> PathBuf {
+        self.path.borrow().join(name)
+    }
+
+    /// What is mounted outside of a chroot is in the way as well, and does not show in it. Says whether more may show now.
+    fn see_all(&self) -> rustix::io::Result<bool> {
+        if self.sees_all.replace(true) || leave_chroot().is_err() {
+            return Ok(false);
+        }
+        // What is outside was not made private before: until it is, nothing may be taken off.
+        be_alone()?;
+        self.path.replace(path_of(&self.dir)?);
+        Ok(true)
     }
 
     /// Takes off here what is mounted on a file, so that it can be renamed at once. It is kept until the end.
     pub fn put_aside(&self, name: &OsStr) {
-        put_aside(&self.path.join(name)).ok();
+        put_aside(&self.point_of(name)).ok();
     }
 
     /// Takes off here what is mounted on a file, so that it can be renamed at once. It is not kept.
     pub fn let_go(&self, name: &OsStr) {
-        rustix::mount::unmount(self.path.join(name), ALONE).ok();
+        rustix::mount::unmount(self.point_of(name), ALONE).ok();
     }
 
     /// Gives a file another name, together with all that is mounted on it.
@@ -320,9 +352,10 @@ impl Backstage {
                 done => return Ok(done?),
             }
             // Nobody else sees what is unmounted here; the directory is known by its descriptor.
-            if !take_off(names.iter().map(|name| self.path.join(name)))
+            if !take_off(names.iter().map(|name| self.point_of(name)))
                 && !take_off(mounted_as(names))
-                && rustix::mount::unmount(&self.path, UnmountFlags::DETACH).is_err()
+                && !self.see_all()?
+                && rustix::mount::unmount(&*self.path.borrow(), UnmountFlags::DETACH).is_err()
             {
                 return Err(rustix::io::Errno::BUSY.into());
             }
@@ -349,6 +382,11 @@ impl Backstage {
         let bare = detached_mount(self.dir.as_fd())?;
         Ok(self.bare.get_or_init(|| bare))
     }
+}
+
+/// Nothing that is mounted from here on, at the root or below, shows here, nor the other way round.
+fn be_alone() -> rustix::io::Result<()> {
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
 }
 
 /// Takes off all that is mounted on these. `false`: nothing is.
@@ -385,6 +423,34 @@ fn mounted_as(names: &[&OsStr]) -> Vec<PathBuf> {
 pub fn time_of(seconds: i64, nanoseconds: impl TryInto<u32>) -> SystemTime {
     let since = Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds.try_into().unwrap_or(0));
     SystemTime::UNIX_EPOCH + since
+}
+
+/// Makes the root of the mount namespace that of the calling process, which has one thread and shares none of it.
+fn leave_chroot() -> rustix::io::Result<()> {
+    // To join a mount namespace, be it one's own, is to stand at its root (setns(2)).
+    let own = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+    rustix::thread::move_into_thread_name_spaces(own.as_fd(), ThreadNameSpaceType::MOUNT)
+}
+
+/// Where a directory is, from the root of the calling process, which ends up at that.
+fn path_of(dir: &OwnedFd) -> rustix::io::Result<PathBuf> {
+    rustix::process::fchdir(dir)?;
+    let path = rustix::process::getcwd(Vec::new())?;
+    rustix::process::chdir("/")?;
+    Ok(PathBuf::from(OsString::from_vec(path.into_bytes())))
+}
+
+/// Does something at the root of the mount namespace, and comes back to the present one. The process has one thread, and shares
+/// neither root nor working directory with another.
+pub(crate) fn outside_of_chroot<R>(act: impl FnOnce() -> rustix::io::Result<R>) -> rustix::io::Result<R> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let (root, here) = (rustix::fs::open("/", flags, Mode::empty())?, rustix::fs::open(".", flags, Mode::empty())?);
+    leave_chroot()?;
+    let done = act();
+    rustix::process::fchdir(&root)?;
+    rustix::process::chroot(".")?;
+    rustix::process::fchdir(&here)?;
+    done
 }
 
 /// Makes the directory the root, and is rid of all other mounts. `false`: the present root is no mount, as

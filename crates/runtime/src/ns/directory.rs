@@ -1,10 +1,10 @@
 //! The directory: what is in it, and making it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -118,9 +118,11 @@ impl Names {
     }
 
     /// Takes the lock that ip-netns(8) takes, as long as the value lives.
-    pub(super) fn lock() -> Result<File, Error> {
-        // Opened anew: a lock is of an open file, not of a process.
-        let lock = File::open(NETNS_DIR).context(|| format!("open {NETNS_DIR}"))?;
+    pub(super) fn lock(&self) -> Result<File, Error> {
+        // Opened anew: a lock is of an open file, not of a process. Not by its path, for behind it that may lead elsewhere.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lock = rustix::fs::openat(&self.dir, ".", flags, Mode::empty());
+        let lock: File = lock.map_err(io::Error::from).context(|| format!("open {NETNS_DIR}"))?.into();
         lock.lock().context(|| format!("lock {NETNS_DIR}"))?;
         Ok(lock)
     }
@@ -139,7 +141,18 @@ impl Names {
         Ok(names)
     }
 
-    pub(super) fn all_names() -> Result<Vec<EntryName>, Error> {
+    /// Those that are about to be given, or were left.
+    pub(super) fn temporary_names(&self) -> Result<Vec<EntryName>, Error> {
+        let read = || -> rustix::io::Result<Vec<_>> {
+            let entries = rustix::fs::Dir::read_from(&self.dir)?;
+            entries.map(|entry| Ok(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned())).collect()
+        };
+        let names = read().map_err(io::Error::from).context(|| format!("read {NETNS_DIR}"))?;
+        let names = names.into_iter().filter_map(|name| EntryName::new(name).ok());
+        Ok(names.filter(EntryName::is_temporary).collect())
+    }
+
+    fn all_names() -> Result<Vec<EntryName>, Error> {
         let read = || -> io::Result<Vec<_>> { fs::read_dir(NETNS_DIR)?.map(|entry| Ok(entry?.file_name())).collect() };
         let names = match read() {
             // It has just been taken away, with nothing in it.
