@@ -1283,6 +1283,8 @@ fn names_come_and_go_in_a_chroot() {
         let Some(machine) = Machine::new() else { return };
         machine.sh(&MAKE.replace("$ROOT", root).replace("$HOP", HOP));
         let ns = |args: &[&str]| machine.run("chroot", &[&["/run/c", "/opt/hop", "ns"], args].concat());
+        let sandboxed = ["/run/c", "/opt/hop", "sandbox", "--", "sh", "-c", "ls -d /opt /work; ls /sys/class/net"];
+        assert_eq!(text(&machine.output("chroot", &sandboxed).stdout), "/opt\nlo\n", "{root}");
         let own = || machine.sh("echo $(ls /run/c/run/netns)");
         ns(&["add", "a", "b"]);
         machine.sh("touch -d '1 hour ago' /run/c/run/netns/dead");

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 
@@ -18,7 +18,7 @@ use crate::failure::Doing;
 use crate::pidfd::Process;
 use crate::supervise::{Children, SignalMask, wait_and_forward};
 use crate::tie::Tie;
-use crate::{Failure, pin};
+use crate::{Failure, chroot};
 
 /// What a process that runs in a node should find.
 #[derive(Debug)]
@@ -185,15 +185,7 @@ impl NetworkEntry {
             .doing("enter the network namespace")?;
         // SAFETY: the process has one thread, as the caller promises, and shares nothing.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.doing("make the view of the namespace")?;
-        // What is mounted on the host later still shows; what is mounted here does not show there.
-        let follow =
-            || rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC);
-        match follow() {
-            // A directory that is no mount, as many a chroot is.
-            Err(rustix::io::Errno::INVAL) => pin::outside_of_chroot(follow),
-            done => done,
-        }
-        .doing("make the view of the namespace")?;
+        chroot::follow_host().doing("make the view of the namespace")?;
         let source = CString::new(self.name.as_bytes()).doing("name the source of /sys")?;
         mount_sysfs(&source, "/proc/self/mountinfo", MountFlags::empty())?;
         for (file, covered) in &self.covers {

@@ -6,6 +6,7 @@
 pub mod agent;
 mod arrival;
 mod child;
+mod chroot;
 pub mod cleanup;
 mod closing;
 pub mod counters;

@@ -8,23 +8,21 @@
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, FileType, FsWord, Mode, OFlags, RenameFlags};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
-use rustix::process::PidfdFlags;
-use rustix::thread::{ThreadNameSpaceType, UnshareFlags};
+use rustix::thread::UnshareFlags;
 
 use crate::enter::unescape;
 use crate::failure::Doing;
-use crate::{Failure, child, namespace};
+use crate::{Failure, child, chroot, namespace};
 
 /// `NSFS_MAGIC` (linux/magic.h): the file system of namespace files.
 pub(crate) const NSFS: FsWord = 0x6e73_6673;
@@ -278,9 +276,9 @@ impl Backstage {
             // A directory that is no mount, as many a chroot is.
             Err(rustix::io::Errno::INVAL) => {
                 let dir = open(dir)?;
-                leave_chroot()?;
+                chroot::leave()?;
                 be_alone()?;
-                (path, sees_all) = (path_of(&dir)?, true);
+                (path, sees_all) = (chroot::path_of(&dir)?, true);
             }
             alone => alone?,
         }
@@ -297,12 +295,12 @@ impl Backstage {
 
     /// What is mounted outside of a chroot is in the way as well, and does not show in it. Says whether more may show now.
     fn see_all(&self) -> rustix::io::Result<bool> {
-        if self.sees_all.replace(true) || leave_chroot().is_err() {
+        if self.sees_all.replace(true) || chroot::leave().is_err() {
             return Ok(false);
         }
         // What is outside was not made private before: until it is, nothing may be taken off.
         be_alone()?;
-        self.path.replace(path_of(&self.dir)?);
+        self.path.replace(chroot::path_of(&self.dir)?);
         Ok(true)
     }
 
@@ -423,34 +421,6 @@ fn mounted_as(names: &[&OsStr]) -> Vec<PathBuf> {
 pub fn time_of(seconds: i64, nanoseconds: impl TryInto<u32>) -> SystemTime {
     let since = Duration::new(u64::try_from(seconds).unwrap_or(0), nanoseconds.try_into().unwrap_or(0));
     SystemTime::UNIX_EPOCH + since
-}
-
-/// Makes the root of the mount namespace that of the calling process, which has one thread and shares none of it.
-fn leave_chroot() -> rustix::io::Result<()> {
-    // To join a mount namespace, be it one's own, is to stand at its root (setns(2)).
-    let own = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
-    rustix::thread::move_into_thread_name_spaces(own.as_fd(), ThreadNameSpaceType::MOUNT)
-}
-
-/// Where a directory is, from the root of the calling process, which ends up at that.
-fn path_of(dir: &OwnedFd) -> rustix::io::Result<PathBuf> {
-    rustix::process::fchdir(dir)?;
-    let path = rustix::process::getcwd(Vec::new())?;
-    rustix::process::chdir("/")?;
-    Ok(PathBuf::from(OsString::from_vec(path.into_bytes())))
-}
-
-/// Does something at the root of the mount namespace, and comes back to the present one. The process has one thread, and shares
-/// neither root nor working directory with another.
-pub(crate) fn outside_of_chroot<R>(act: impl FnOnce() -> rustix::io::Result<R>) -> rustix::io::Result<R> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let (root, here) = (rustix::fs::open("/", flags, Mode::empty())?, rustix::fs::open(".", flags, Mode::empty())?);
-    leave_chroot()?;
-    let done = act();
-    rustix::process::fchdir(&root)?;
-    rustix::process::chroot(".")?;
-    rustix::process::fchdir(&here)?;
-    done
 }
 
 /// Makes the directory the root, and is rid of all other mounts. `false`: the present root is no mount, as
