@@ -950,6 +950,30 @@ fn an_interface_comes_back_before_its_namespace_goes() {
 }
 
 #[test]
+fn an_interface_comes_back_from_a_node_before_its_lab_goes() {
+    let Some(machine) = Machine::new() else { return };
+    machine.run(HOP, &["up", "near -- far", "--name", "lab"]);
+    machine.sh("ip link add v0 type veth peer v1; ip address add 192.0.2.1/24 dev v0; ip link set v0 up; ip link add v2 type veth peer v3");
+    machine.ns(&["move", "v0", "lab.near"]);
+    // What `ip` has moved there shares the fate of the namespace.
+    machine.sh("ip link set v2 netns lab.near");
+    let down = machine.output(HOP, &["down", "lab"]);
+    assert_eq!(text(&down.stderr), "v0 is back from where it had been moved to\n");
+    assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
+    assert_eq!(machine.sh("ls -A /run/hopyard 2>/dev/null || true"), "");
+    // One that cannot is not lost: the lab stays.
+    machine.run(HOP, &["up", "near -- far", "--name", "lab"]);
+    machine.ns(&["move", "v0", "lab.near"]);
+    machine.sh("ip link add v0 type veth peer v4");
+    let said = fail(1, machine.command(HOP, &["down", "lab"]));
+    assert!(said.contains("there is another `v0`"), "{said}");
+    assert!(machine.run(HOP, &["exec", "near", "ls", "/sys/class/net"]).contains("v0"));
+    machine.sh("ip link delete v0");
+    machine.run(HOP, &["down", "lab"]);
+    assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
+}
+
+#[test]
 fn an_interface_that_is_called_something_else_there_comes_back_by_its_name() {
     let Some(machine) = Machine::new() else { return };
     machine.sh(LINK);

@@ -21,8 +21,8 @@ pub use error::NsError;
 pub use exec::entry;
 pub use list::{Listed, identify, list, pids};
 pub use monitor::{Event, Monitor};
-pub(crate) use moving::find_by_cookie;
 pub use moving::{Moved, Place, move_interface};
+pub(crate) use moving::{bring_back_from_lab, find_by_cookie};
 pub use name::EntryName;
 
 use std::os::fd::AsFd;
