@@ -1302,13 +1302,21 @@ fn names_come_and_go_in_a_chroot() {
     const MAKE: &str = "mkdir -p /run/c && cd /run/c && if [ $ROOT = mount ]; then mount --bind . . && cd /run/c; fi &&
         mkdir -p usr proc dev etc run sys opt && touch opt/hop && mount --bind $HOP opt/hop &&
         for dir in bin sbin lib lib64; do ln -sfn usr/$dir $dir; done &&
-        mount --rbind /usr usr && mount --rbind /proc proc && mount --rbind /dev dev";
+        mount --rbind /usr usr && mount --rbind /proc proc && mount --rbind /dev dev && mount --rbind /sys sys";
     for root in ["mount", "directory"] {
         let Some(machine) = Machine::new() else { return };
         machine.sh(&MAKE.replace("$ROOT", root).replace("$HOP", HOP));
         let ns = |args: &[&str]| machine.run("chroot", &[&["/run/c", "/opt/hop", "ns"], args].concat());
         let sandboxed = ["/run/c", "/opt/hop", "sandbox", "--", "sh", "-c", "ls -d /opt /work; ls /sys/class/net"];
         assert_eq!(text(&machine.output("chroot", &sandboxed).stdout), "/opt\nlo\n", "{root}");
+        // Nor does a command in a node get out.
+        let hop = |args: &[&str]| machine.output("chroot", &[&["/run/c", "/opt/hop"], args].concat());
+        assert!(hop(&["up", "near -- far", "--name", "lab"]).status.success(), "{root}");
+        let inside = hop(&["exec", "near", "sh", "-c", "ls -d /opt /work; tail -n 1 /etc/hosts; ls /sys/class/net"]);
+        let inside = text(&inside.stdout);
+        assert!(inside.starts_with("/opt\n") && inside.ends_with("far\neth0\nlo\n"), "{root}: {inside}");
+        assert!(hop(&["ping", "near", "far"]).status.success(), "{root}");
+        assert!(hop(&["down", "lab"]).status.success(), "{root}");
         let own = || machine.sh("echo $(ls /run/c/run/netns)");
         ns(&["add", "a", "b"]);
         machine.sh("touch -d '1 hour ago' /run/c/run/netns/dead");

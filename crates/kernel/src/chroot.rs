@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
-use rustix::mount::MountPropagationFlags;
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::process::PidfdFlags;
 use rustix::thread::ThreadNameSpaceType;
 
@@ -24,6 +24,31 @@ pub(crate) fn at_a_mount(change: impl Fn() -> rustix::io::Result<()>) -> rustix:
         Err(Errno::INVAL) => outside(change),
         done => done,
     }
+}
+
+/// The same in a mount namespace that others will join: whoever does stands at its root, so the present one is made that.
+pub(crate) fn settle() -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let (root, here) = (rustix::fs::open("/", flags, Mode::empty())?, rustix::fs::open(".", flags, Mode::empty())?);
+    leave()?;
+    follow_host()?;
+    if place_of(&root)? == place_of(&rustix::fs::open("/", flags, Mode::empty())?)? {
+        return rustix::process::fchdir(&here);
+    }
+    let path = path_of(&root)?;
+    // Only a mount can become the root.
+    rustix::mount::mount_bind_recursive(&path, &path)?;
+    rustix::process::chdir(&path)?;
+    rustix::process::pivot_root(".", ".")?;
+    // What was the root lies on top now.
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::fchdir(&here)
+}
+
+/// Which directory it is, and of which mount.
+fn place_of(dir: &OwnedFd) -> rustix::io::Result<(u32, u32, u64, u64)> {
+    let found = rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::MNT_ID)?;
+    Ok((found.stx_dev_major, found.stx_dev_minor, found.stx_ino, found.stx_mnt_id))
 }
 
 /// Goes to the root of the mount namespace.

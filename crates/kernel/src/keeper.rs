@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -491,9 +491,6 @@ pub fn remove_links(dir: &Path, target: &str) -> io::Result<usize> {
     first_error.map(|()| removed)
 }
 
-/// What a root that is no mount does not let it do, as that of many a chroot.
-pub const SETTLING: &str = "keep the lab's mounts from the host";
-
 /// Makes the view that the lab's processes share: mounts that follow the host's but are not seen
 /// there, a /proc of the lab's processes, an /etc of which the lab may change what it likes.
 fn settle_in(spec: &KeeperSpec<'_>, leash: &OwnedFd) -> Result<Home, Failure> {
@@ -510,7 +507,7 @@ fn settle_in(spec: &KeeperSpec<'_>, leash: &OwnedFd) -> Result<Home, Failure> {
         control: file_id(&spec.dir.join(CONTROL)),
     };
     raise_descriptor_limit();
-    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).doing(SETTLING)?;
+    crate::chroot::settle().doing("keep the lab's mounts from the host")?;
     let files = ETC_FILES.map(|file| (file, ""));
     etc::cover(&spec.dir.join(VIEW), spec.user_namespace, &files, MountFlags::empty())?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 
-use hopyard_kernel::{Errno, keeper, rights};
+use hopyard_kernel::{Errno, rights};
 use hopyard_net::{Family, Op};
 
 use crate::error::Error;
@@ -27,9 +27,6 @@ pub fn remedy(error: &Error) -> Option<String> {
     };
     match errno {
         Errno::NOSPC => used_up(),
-        Errno::INVAL if matches!(error, Error::System(failure) if failure.doing == keeper::SETTLING) => Some(
-            "the root of this chroot is no mount: `mount --bind DIR DIR` before `chroot DIR` makes it one".to_owned(),
-        ),
         Errno::PERM | Errno::ACCES if !rights::is_privileged() => forbidden(error),
         _ => None,
     }
