@@ -224,7 +224,7 @@ fn fork_into_pid_namespace() -> io::Result<()> {
             // of it is open, `spawn` does not return.
             // SAFETY: nothing in this process uses a descriptor from here on.
             unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
-            let status = wait_and_forward(child, Children::One).unwrap_or(255 << 8);
+            let status = wait_and_forward(child, Children::One).map_or(255 << 8, |waited| waited.status);
             if libc::WIFSIGNALED(status) {
                 let signal = libc::WTERMSIG(status);
                 before.restore().ok();

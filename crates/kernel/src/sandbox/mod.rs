@@ -181,7 +181,7 @@ impl Sandbox {
     /// # Errors
     /// Those of waitpid(2).
     pub fn wait(self) -> io::Result<u8> {
-        self.foreground.end(Ok(self.init), Children::One)
+        Ok(self.foreground.end(Ok(self.init), Children::One)?.status)
     }
 }
 
