@@ -675,6 +675,19 @@ fn a_command_ends_as_it_would_anywhere() {
 }
 
 #[test]
+fn a_signal_ends_a_command_in_all_namespaces() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a", "b", "c"]);
+    for (signal, status) in [("TERM", 143), ("INT", 130)] {
+        // By a program that ends as if nothing were the matter, too.
+        let script = format!("trap 'exit 0' INT TERM; kill -{signal} $PPID; while :; do sleep 0.01; done");
+        let output = machine.output(HOP, &["ns", "exec", "--all", "--", "sh", "-c", &script]);
+        assert_eq!(text(&output.stderr), "netns: a\n", "{signal}");
+        assert_eq!(output.status.code(), Some(status), "{signal}");
+    }
+}
+
+#[test]
 fn what_is_mounted_below_sys_stays() {
     let Some(machine) = Machine::new() else { return };
     machine.ns(&["add", "a"]);
@@ -961,6 +974,13 @@ fn an_interface_comes_back_from_a_node_before_its_lab_goes() {
     assert_eq!(text(&down.stderr), "v0 is back from where it had been moved to\n");
     assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
     assert_eq!(machine.sh("ls -A /run/hopyard 2>/dev/null || true"), "");
+    // Nor is it deleted as what the file does not know.
+    machine.run(HOP, &["up", "near -- far", "--name", "lab"]);
+    machine.ns(&["move", "v0", "lab.near"]);
+    let up = machine.output(HOP, &["up", "far -- other", "--name", "lab"]);
+    assert_eq!(text(&up.stderr), "v0 is back from where it had been moved to\n");
+    assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
+    machine.run(HOP, &["down", "lab"]);
     // One that cannot is not lost: the lab stays.
     machine.run(HOP, &["up", "near -- far", "--name", "lab"]);
     machine.ns(&["move", "v0", "lab.near"]);

@@ -49,6 +49,8 @@ pub struct Up {
     pub host: Vec<HostStep>,
     /// Every node and its addresses, the main one of each family first.
     pub hosts: Vec<(NsName, Vec<IpAddr>)>,
+    /// The interfaces that were brought back from where `hop ns move` had moved them to, for the lab knows nothing of them.
+    pub returned: Vec<Moved>,
     /// What is to know about the lab.
     pub warnings: Vec<Problem>,
 }
@@ -233,7 +235,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     let running = Running::new(dir.path().to_owned(), record, process)?;
     // From here on nothing fails: its end takes the lock that is held here.
     let tied = keeper.map(|keeper| Tied { keeper: Some(keeper), home: home.clone(), name: lab.name().clone() });
-    Ok(Up { running, tied, existed: false, steps, host, hosts, warnings })
+    Ok(Up { running, tied, existed: false, steps, host, hosts, returned: Vec::new(), warnings })
 }
 
 /// Gives nodes their way out.
@@ -258,6 +260,8 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     warnings.extend(attached.release_gone(dir.path(), running.realm(), running.keeper(), &state)?);
     attached.check(lab)?;
     attached.prepare(&mut state);
+    // It would be deleted as what nobody has declared.
+    let returned = if home.is_privileged() { bring_back_from_lab(running.keeper().pid())? } else { Vec::new() };
     let mut world = running.world()?;
     let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
     attached.set_aside(&mut found, &mut state)?;
@@ -330,7 +334,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     record.stage = Stage::Up;
     record.write(dir.path())?;
     let running = Running::find(home, lab.name())?;
-    Ok(Up { running, tied: None, existed: true, steps, host, hosts, warnings })
+    Ok(Up { running, tied: None, existed: true, steps, host, hosts, returned, warnings })
 }
 
 /// Takes hold of a running lab, alone.
