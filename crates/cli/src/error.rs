@@ -5,12 +5,13 @@ use std::path::Path;
 use hopyard::formats::{self, SourceFile};
 use hopyard::kernel::Errno;
 use hopyard::model::Problem;
-use hopyard::net::Op;
+use hopyard::net::{NsName, Op};
 use hopyard::runtime;
 use hopyard::runtime::attach::AttachError;
 use hopyard::runtime::boot::{BootError, Wish};
-use hopyard::runtime::ns::NsError;
+use hopyard::runtime::ns::{EntryName, NsError};
 
+use crate::commands::why::scene::quoted;
 use crate::source::Source;
 use crate::ui::{ERROR, Ui};
 
@@ -266,7 +267,12 @@ fn ns_hint(error: &NsError) -> Option<String> {
              `unshare -Urn CMD` a command in an empty one"
                 .to_owned(),
         ),
-        NsError::Closed { .. } => Some(
+        NsError::NoCapability { .. } => Some(
+            "a container has both if it is started with `--cap-add SYS_ADMIN --cap-add NET_ADMIN`, or `--privileged`; \
+             `hop up` runs a network of your own without"
+                .to_owned(),
+        ),
+        NsError::Closed { .. } | NsError::ClosedName { .. } => Some(
             "it belongs to another user, or has rights that this one lacks; root can open it, but for root of a \
              container, which cannot look at all"
                 .to_owned(),
@@ -282,9 +288,23 @@ fn ns_hint(error: &NsError) -> Option<String> {
         NsError::Exists { name } => {
             Some(format!("`hop ns list` shows what is in it; `hop ns delete {name}` deletes it"))
         }
-        NsError::Dead { name } => {
-            Some(format!("`hop ns add {name}` makes it a namespace again, `hop ns delete {name}` removes it"))
-        }
+        NsError::Dead { name } => Some(match (typed(name), name.to_string().parse::<NsName>()) {
+            (Some(word), Ok(_)) => {
+                format!("`hop ns add {word}` makes it a namespace again, `hop ns delete {word}` removes it")
+            }
+            (Some(word), Err(_)) => format!("`hop ns delete {word}` removes it"),
+            (None, _) => "`hop ns delete` removes it; no shell takes the name as it is shown here".to_owned(),
+        }),
+        NsError::Foreign { .. } => Some(
+            "hop leaves it alone, and you can remove it: `ls -l /run/netns` shows it, `umount` takes off what is mounted"
+                .to_owned(),
+        ),
+        NsError::NotNumbered { error, .. } if error.errno() == Errno::EXIST => Some(
+            "`ip netns list-id` shows which numbers are given; a namespace keeps the one that it has, and `auto` takes \
+             one that is free"
+                .to_owned(),
+        ),
+        NsError::NotNumbered { error, .. } => resource_hint(error.errno().raw()),
         NsError::OfLab { lab: Some(lab), .. } => Some(format!("`hop down {lab}` takes the lab down")),
         NsError::NoInterface { dev, devs, .. } => {
             let near = hopyard::model::nearest(dev.as_str(), devs.iter().map(hopyard::net::IfName::as_str));
@@ -308,6 +328,13 @@ fn ns_hint(error: &NsError) -> Option<String> {
         NsError::OfLab { lab: None, .. } => Some("`hop down` of whoever brought the lab up takes it down".to_owned()),
         _ => None,
     }
+}
+
+/// The name as a shell takes it for one word, and no option; `None`: it cannot be shown so on one line.
+fn typed(name: &EntryName) -> Option<String> {
+    let text = name.as_os_str().to_str().filter(|text| !text.contains(char::is_control))?;
+    let word = quoted(text);
+    Some(if text.starts_with('-') { format!("-- {word}") } else { word })
 }
 
 /// The way out, of what concerns containers.
@@ -372,6 +399,13 @@ fn resource_hint(errno: i32) -> Option<String> {
         Errno::NFILE => "the machine has no file descriptors left: see `sysctl fs.file-max`",
         Errno::NOSPC => {
             "a limit of the machine: `hop doctor` checks namespaces and mounts, `df /run` the space for records"
+        }
+        Errno::ROFS => {
+            "it is mounted read-only: as root, `mount -o remount,rw` where `findmnt -T DIRECTORY` says; HOPYARD_DIR may \
+             name another directory for the records of labs"
+        }
+        Errno::NOTDIR => {
+            "a file is where a directory should be, or the other way round: `ls -ld` shows which; move it away"
         }
         Errno::NOMEM => "no memory left: a node needs about 0.35 MB of it",
         _ => return None,

@@ -78,6 +78,17 @@ fn a_lab_is_up_when_the_machine_is_and_a_service_runs_in_its_node() {
     let disabled = machine.hop(&["disable", "--now", "three"]);
     assert_eq!(disabled, "three is down, and does not come up by itself any more\n");
     assert_eq!(machine.hop(&["disable", "--now", "three"]), "three was not enabled\n");
+
+    // Nor of a lab that was brought up by hand, and has never been the unit's.
+    machine.hop(&["up", "/etc/three.hop.yaml"]);
+    machine.hop(&["enable", "three"]);
+    machine.hop(&["disable", "--now", "three"]);
+    assert_eq!(machine.hop(&["ls"]), "", "it was said to be down");
+    machine.hop(&["up", "/etc/three.hop.yaml"]);
+    machine.hop(&["enable", "three"]);
+    let output = machine.output(HOP, &["disable", "three"]);
+    assert!(text(&output.stderr).contains("it runs on; `hop down three`"), "{}", text(&output.stderr));
+    machine.hop(&["down", "three"]);
     let left = "find /etc/hopyard /etc/systemd /run/hopyard -name '*hopyard*' -o -name 'three*' 2>/dev/null || true";
     assert_eq!(machine.sh(left), "");
 }

@@ -145,14 +145,19 @@ fn processes_are_found_by_name_and_names_by_process() {
 #[test]
 fn a_number_is_given_once() {
     let Some(machine) = Machine::new() else { return };
-    machine.ns(&["add", "a", "b"]);
+    machine.ns(&["add", "a", "b", "c"]);
     machine.ns(&["set", "a", "7"]);
     machine.ns(&["set", "b", "auto"]);
     assert!(machine.ip(&["list"]).contains("a (id: 7)"));
     assert_eq!(machine.row("a")["id"], 7);
     assert!(machine.row("b")["id"].is_number());
-    let said = machine.ns_fails(1, &["set", "a", "8"]);
-    assert!(said.contains("Peer netns already has a nsid assigned"), "{said}");
+    for (name, number, why) in
+        [("a", "8", "Peer netns already has a nsid assigned"), ("c", "7", "The specified nsid is already used")]
+    {
+        let said = machine.ns_fails(1, &["set", name, number]);
+        assert!(said.contains(&format!("cannot give `{name}` a number: File exists (EEXIST): {why}")), "{said}");
+        assert!(said.contains("`ip netns list-id`"), "{said}");
+    }
     for bad in ["x", "4294967296", ""] {
         assert!(machine.ns_fails(2, &["set", "a", bad]).contains("a number from 0"));
     }
@@ -398,6 +403,64 @@ fn dead_names_are_told_and_made_alive_or_deleted() {
     assert!(!machine.names().contains("somewhere"));
 }
 
+/// The way out that is shown is one that a shell takes, and does nothing to other names.
+#[test]
+fn a_dead_name_is_shown_as_it_has_to_be_typed() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a", "b"]);
+    for (name, way_out) in [
+        ("a b", "hint: `hop ns delete 'a b'` removes it"),
+        ("$(id)", "hint: `hop ns delete '$(id)'` removes it"),
+        ("-n", "hint: `hop ns delete -- -n` removes it"),
+        ("c", "hint: `hop ns add c` makes it a namespace again, `hop ns delete c` removes it"),
+    ] {
+        machine.make_dead(name);
+        let said = machine.ns_fails(1, &["exec", "--", name, "true"]);
+        assert_eq!(said.lines().nth(1), Some(way_out));
+        let typed = way_out.split('`').rfind(|part| part.starts_with("hop ns delete")).unwrap();
+        machine.sh(&typed.replacen("hop", HOP, 1));
+        assert_eq!(machine.names(), set(&["a", "b"]), "{typed}");
+    }
+    machine.make_dead("x\ny");
+    let said = machine.ns_fails(1, &["exec", "x\ny", "true"]);
+    assert!(said.lines().count() == 2 && !said.contains("delete x"), "{said}");
+}
+
+#[test]
+fn a_namespace_that_may_not_be_opened_is_not_dead() {
+    let Some(machine) = Machine::new() else { return };
+    // Root of a container may not look at a process that has more rights (ptrace(2)).
+    let less =
+        |args: &[&str]| machine.output("setpriv", &[&["--bounding-set", "-sys_ptrace", HOP, "ns"], args].concat());
+    machine.sh("mkdir /run/netns && ln -s /proc/1/ns/net /run/netns/closed");
+    let rows: serde_json::Value = serde_json::from_slice(&less(&["list", "--json"]).stdout).unwrap();
+    assert_eq!((&rows[0]["kind"], &rows[0]["processes"]), (&"link".into(), &serde_json::Value::Null), "{rows}");
+    let said = text(&less(&["exec", "closed", "true"]).stderr);
+    assert!(said.contains("`closed`, a link to /proc/1/ns/net: Permission denied (EACCES)"), "{said}");
+    let added = less(&["add", "closed"]);
+    assert!(text(&added.stderr).contains("exists already"), "a name that lives was replaced: {added:?}");
+    assert_eq!(machine.sh("readlink /run/netns/closed"), "/proc/1/ns/net\n");
+}
+
+#[test]
+fn names_of_a_lab_whose_keeper_is_a_zombie_are_dead() {
+    // Its process 1 waits for nobody.
+    let Some(machine) = Machine::new() else { return };
+    machine.run(HOP, &["up", "near -- far", "--name", "lab"]);
+    let labs: serde_json::Value = serde_json::from_str(&machine.run(HOP, &["ls", "--json"])).unwrap();
+    let keeper = labs[0]["keeper"].as_u64().unwrap();
+    machine.sh(&format!("kill -9 {keeper}"));
+    wait_until("the keeper has ended", || {
+        machine.sh(&format!("cat /proc/{keeper}/status 2>/dev/null || true")).contains("zombie")
+    });
+    assert_eq!(machine.row("lab.near")["kind"], "dead");
+    machine.ns(&["add", "lab.near"]);
+    assert_eq!(machine.row("lab.near")["kind"], "mount");
+    machine.ns(&["delete", "--all"]);
+    assert_eq!(machine.names(), set(&[]));
+    machine.run(HOP, &["down", "lab"]);
+}
+
 #[test]
 fn a_name_in_the_making_is_left_to_whoever_makes_it() {
     let Some(machine) = Machine::new() else { return };
@@ -448,7 +511,7 @@ fn no_name_leads_out_of_the_directory() {
         assert_eq!(machine.row(name)["kind"], "foreign");
         for command in [&["delete", name][..], &["exec", name, "true"], &["add", name]] {
             let said = machine.ns_fails(1, command);
-            assert!(said.contains(&format!("is no namespace, but {what}")), "{said}");
+            assert!(said.contains(&format!("is no namespace, but {what}")) && said.contains("hint: "), "{said}");
         }
     }
     assert_eq!(machine.sh("ls /run/precious /run/file"), "/run/file\n\n/run/precious:\nfile\n");
@@ -609,6 +672,19 @@ fn a_command_ends_as_it_would_anywhere() {
     assert_eq!(text(&output.stderr), "netns: a\nnetns: b\n");
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(machine.ns(&["exec", "--all", "--", "true"]), "");
+}
+
+#[test]
+fn a_signal_ends_a_command_in_all_namespaces() {
+    let Some(machine) = Machine::new() else { return };
+    machine.ns(&["add", "a", "b", "c"]);
+    for (signal, status) in [("TERM", 143), ("INT", 130)] {
+        // By a program that ends as if nothing were the matter, too.
+        let script = format!("trap 'exit 0' INT TERM; kill -{signal} $PPID; while :; do sleep 0.01; done");
+        let output = machine.output(HOP, &["ns", "exec", "--all", "--", "sh", "-c", &script]);
+        assert_eq!(text(&output.stderr), "netns: a\n", "{signal}");
+        assert_eq!(output.status.code(), Some(status), "{signal}");
+    }
 }
 
 #[test]
@@ -887,6 +963,37 @@ fn an_interface_comes_back_before_its_namespace_goes() {
 }
 
 #[test]
+fn an_interface_comes_back_from_a_node_before_its_lab_goes() {
+    let Some(machine) = Machine::new() else { return };
+    machine.run(HOP, &["up", "near -- far", "--name", "lab"]);
+    machine.sh("ip link add v0 type veth peer v1; ip address add 192.0.2.1/24 dev v0; ip link set v0 up; ip link add v2 type veth peer v3");
+    machine.ns(&["move", "v0", "lab.near"]);
+    // What `ip` has moved there shares the fate of the namespace.
+    machine.sh("ip link set v2 netns lab.near");
+    let down = machine.output(HOP, &["down", "lab"]);
+    assert_eq!(text(&down.stderr), "v0 is back from where it had been moved to\n");
+    assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
+    assert_eq!(machine.sh("ls -A /run/hopyard 2>/dev/null || true"), "");
+    // Nor is it deleted as what the file does not know.
+    machine.run(HOP, &["up", "near -- far", "--name", "lab"]);
+    machine.ns(&["move", "v0", "lab.near"]);
+    let up = machine.output(HOP, &["up", "far -- other", "--name", "lab"]);
+    assert_eq!(text(&up.stderr), "v0 is back from where it had been moved to\n");
+    assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
+    machine.run(HOP, &["down", "lab"]);
+    // One that cannot is not lost: the lab stays.
+    machine.run(HOP, &["up", "near -- far", "--name", "lab"]);
+    machine.ns(&["move", "v0", "lab.near"]);
+    machine.sh("ip link add v0 type veth peer v4");
+    let said = fail(1, machine.command(HOP, &["down", "lab"]));
+    assert!(said.contains("there is another `v0`"), "{said}");
+    assert!(machine.run(HOP, &["exec", "near", "ls", "/sys/class/net"]).contains("v0"));
+    machine.sh("ip link delete v0");
+    machine.run(HOP, &["down", "lab"]);
+    assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
+}
+
+#[test]
 fn an_interface_that_is_called_something_else_there_comes_back_by_its_name() {
     let Some(machine) = Machine::new() else { return };
     machine.sh(LINK);
@@ -1059,14 +1166,35 @@ fn a_run_that_cannot_be_written_to_is_told() {
     machine.sh("mount -o remount,ro,bind /run");
     let said = machine.ns_fails(1, &["add", "a"]);
     assert!(said.contains("cannot make /run/netns: Read-only file system (EROFS)"), "{said}");
+    assert!(said.contains("hint: it is mounted read-only"), "{said}");
     machine.sh("mount -o remount,rw,bind /run");
     machine.ns(&["add", "a"]);
     machine.sh("mount -o remount,ro,bind /run/netns");
     let said = machine.ns_fails(1, &["add", "b", "c", "d"]);
     assert!(said.contains("cannot make a name in /run/netns: Read-only file system (EROFS)"), "{said}");
     assert!(said.contains("2 more were not tried") && said.matches("error").count() == 2, "{said}");
+    assert!(machine.ns_fails(1, &["add", "b", "c"]).contains("1 more was not tried"));
     assert_eq!(machine.names(), set(&["a"]));
     assert_eq!(machine.ns(&["exec", "a", "ls", "/sys/class/net"]), "lo\n");
+}
+
+#[test]
+fn what_is_in_the_place_of_the_directory_is_told_and_left_alone() {
+    let Some(machine) = Machine::new() else { return };
+    for make in ["echo precious >/run/netns", "ln -s /run/nowhere /run/netns"] {
+        machine.sh(make);
+        let before = machine.sh("ls -l /run/netns; cat /proc/self/mountinfo");
+        let added = machine.ns_fails(1, &["add", "a"]);
+        let brought = fail(1, machine.command(HOP, &["up", "a -- b", "--name", "lab"]));
+        for said in [added, brought] {
+            assert!(said.contains("/run/netns") && said.contains("Not a directory (ENOTDIR)"), "{said}");
+            assert!(said.contains("move it away"), "{said}");
+        }
+        assert_eq!(machine.sh("ls -l /run/netns; cat /proc/self/mountinfo"), before);
+        assert_eq!(machine.sh("ls -A /run | grep hopyard || true"), "", "a lab has left something");
+        machine.run(HOP, &["down", "--all"]);
+        machine.sh("rm /run/netns");
+    }
 }
 
 #[test]
@@ -1111,8 +1239,13 @@ fn an_ordinary_user_is_told_the_way_out() {
         let output = without_rights(command);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {said}");
-        assert!(said.contains("error: only root can "), "{said}");
-        assert!(said.contains("`hop up` runs a network of your own") && said.contains("`unshare -Urn CMD`"), "{said}");
+        // Root of a container may be without rights as well, and is root already.
+        let words = if is_root() {
+            ["error: cannot ", "this root has no CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"]
+        } else {
+            ["error: only root can ", "`hop up` runs a network of your own", "`unshare -Urn CMD`"]
+        };
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
     }
     // To look is everybody's.
     for command in [&["list"][..], &["list", "--json"], &["identify"]] {
@@ -1181,6 +1314,50 @@ fn names_come_and_go_where_run_is_shared_and_ip_netns_was_first() {
     assert!(machine.is_namespace("dead"));
     machine.ns(&["delete", "--all"]);
     assert_eq!(machine.mounted_namespaces(), 0);
+}
+
+/// The root of a chroot may be a mount or not, and its names those of the machine or its own.
+#[test]
+fn names_come_and_go_in_a_chroot() {
+    const MAKE: &str = "mkdir -p /run/c && cd /run/c && if [ $ROOT = mount ]; then mount --bind . . && cd /run/c; fi &&
+        mkdir -p usr proc dev etc run sys opt && touch opt/hop && mount --bind $HOP opt/hop &&
+        for dir in bin sbin lib lib64; do ln -sfn usr/$dir $dir; done &&
+        mount --rbind /usr usr && mount --rbind /proc proc && mount --rbind /dev dev && mount --rbind /sys sys";
+    for root in ["mount", "directory"] {
+        let Some(machine) = Machine::new() else { return };
+        machine.sh(&MAKE.replace("$ROOT", root).replace("$HOP", HOP));
+        let ns = |args: &[&str]| machine.run("chroot", &[&["/run/c", "/opt/hop", "ns"], args].concat());
+        let sandboxed = ["/run/c", "/opt/hop", "sandbox", "--", "sh", "-c", "ls -d /opt /work; ls /sys/class/net"];
+        assert_eq!(text(&machine.output("chroot", &sandboxed).stdout), "/opt\nlo\n", "{root}");
+        // Nor does a command in a node get out.
+        let hop = |args: &[&str]| machine.output("chroot", &[&["/run/c", "/opt/hop"], args].concat());
+        assert!(hop(&["up", "near -- far", "--name", "lab"]).status.success(), "{root}");
+        let inside = hop(&["exec", "near", "sh", "-c", "ls -d /opt /work; tail -n 1 /etc/hosts; ls /sys/class/net"]);
+        let inside = text(&inside.stdout);
+        assert!(inside.starts_with("/opt\n") && inside.ends_with("far\neth0\nlo\n"), "{root}: {inside}");
+        assert!(hop(&["ping", "near", "far"]).status.success(), "{root}");
+        assert!(hop(&["down", "lab"]).status.success(), "{root}");
+        let own = || machine.sh("echo $(ls /run/c/run/netns)");
+        ns(&["add", "a", "b"]);
+        machine.sh("touch -d '1 hour ago' /run/c/run/netns/dead");
+        ns(&["add", "dead"]);
+        assert_eq!(own(), "a b dead\n", "{root}");
+        assert_eq!(ns(&["exec", "a", "ls", "/sys/class/net"]), "lo\n");
+        ns(&["add", "1a", "2a", "3a", "4a", "5a", "6a", "7a", "8a", "9a"]);
+        ns(&["delete", "--all"]);
+        assert_eq!(own(), "\n");
+        assert_eq!(machine.mounted_namespaces(), 0);
+        // Those of the machine, which are mounted where nobody in there sees it.
+        machine.ns(&["add", "mine", "other", "x", "y", "z"]);
+        machine.sh("umount -R /run/c/run/netns && mount --rbind /run/netns /run/c/run/netns");
+        ns(&["delete", "mine"]);
+        ns(&["delete", "x", "y", "z"]);
+        ns(&["add", "theirs"]);
+        assert_eq!(machine.names(), set(&["other", "theirs"]), "{root}");
+        assert!(["other", "theirs"].iter().all(|name| machine.is_namespace(name)));
+        machine.ns(&["delete", "--all"]);
+        assert_eq!((machine.names(), machine.mounted_namespaces()), (set(&[]), 0), "{root}");
+    }
 }
 
 #[test]

@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags};
 
-use crate::Failure;
 use crate::failure::Doing;
 use crate::pidfd::Process;
 use crate::supervise::{Children, SignalMask, wait_and_forward};
 use crate::tie::Tie;
 use crate::users::NOBODY_AT_ALL;
+use crate::{Failure, chroot};
 
 /// What a process that runs in a node should find.
 #[derive(Debug)]
@@ -186,9 +186,7 @@ impl NetworkEntry {
             .doing("enter the network namespace")?;
         // SAFETY: the process has one thread, as the caller promises, and shares nothing.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.doing("make the view of the namespace")?;
-        // What is mounted on the host later still shows; what is mounted here does not show there.
-        rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-            .doing("make the view of the namespace")?;
+        chroot::follow_host().doing("make the view of the namespace")?;
         let source = CString::new(self.name.as_bytes()).doing("name the source of /sys")?;
         mount_sysfs(&source, "/proc/self/mountinfo", MountFlags::empty())?;
         for (file, covered) in &self.covers {
@@ -227,7 +225,7 @@ fn fork_into_pid_namespace() -> io::Result<()> {
             // of it is open, `spawn` does not return.
             // SAFETY: nothing in this process uses a descriptor from here on.
             unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
-            let status = wait_and_forward(child, Children::One).unwrap_or(255 << 8);
+            let status = wait_and_forward(child, Children::One).map_or(255 << 8, |waited| waited.status);
             if libc::WIFSIGNALED(status) {
                 let signal = libc::WTERMSIG(status);
                 before.restore().ok();

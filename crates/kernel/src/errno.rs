@@ -12,7 +12,7 @@ const ENOTSUPP: i32 = 524;
 
 /// Names and words for the numbers that network requests meet. The words are glibc's, written down
 /// here so that a message is the same whatever the program is linked with.
-const NAMES: [(i32, &str, &str); 38] = [
+const NAMES: [(i32, &str, &str); 39] = [
     (libc::EPERM, "EPERM", "Operation not permitted"),
     (libc::ENOENT, "ENOENT", "No such file or directory"),
     (libc::ESRCH, "ESRCH", "No such process"),
@@ -28,6 +28,7 @@ const NAMES: [(i32, &str, &str); 38] = [
     (libc::EEXIST, "EEXIST", "File exists"),
     (libc::EXDEV, "EXDEV", "Invalid cross-device link"),
     (libc::ENODEV, "ENODEV", "No such device"),
+    (libc::ENOTDIR, "ENOTDIR", "Not a directory"),
     (libc::EINVAL, "EINVAL", "Invalid argument"),
     (libc::ENFILE, "ENFILE", "Too many open files in system"),
     (libc::EMFILE, "EMFILE", "Too many open files"),
@@ -60,6 +61,10 @@ impl Errno {
     pub const NOENT: Errno = Errno(libc::ENOENT);
     /// It exists already.
     pub const EXIST: Errno = Errno(libc::EEXIST);
+    /// A file, or a link to nowhere, is where a directory should be.
+    pub const NOTDIR: Errno = Errno(libc::ENOTDIR);
+    /// It is mounted read-only.
+    pub const ROFS: Errno = Errno(libc::EROFS);
     /// The kernel does not do that.
     pub const INVAL: Errno = Errno(libc::EINVAL);
     /// The rights are missing.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -473,7 +473,7 @@ pub fn remove_links(dir: &Path, target: &str) -> io::Result<usize> {
     let mut removed = 0;
     let mut first_error = Ok(());
     let entries = match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(0),
         entries => entries?,
     };
     for entry in entries {
@@ -507,8 +507,7 @@ fn settle_in(spec: &KeeperSpec<'_>, leash: &OwnedFd) -> Result<Home, Failure> {
         control: file_id(&spec.dir.join(CONTROL)),
     };
     raise_descriptor_limit();
-    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .doing("keep the lab's mounts from the host")?;
+    crate::chroot::settle().doing("keep the lab's mounts from the host")?;
     let files = ETC_FILES.map(|file| (file, ""));
     etc::cover(&spec.dir.join(VIEW), spec.user_namespace, &files, MountFlags::empty())?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;

@@ -6,6 +6,7 @@
 pub mod agent;
 mod arrival;
 mod child;
+mod chroot;
 pub mod cleanup;
 mod closing;
 pub mod counters;
@@ -59,6 +60,6 @@ pub use memory_files::is_in_memory;
 pub use pidfd::Process;
 pub use realm::Realm;
 pub use signature::Part;
-pub use supervise::supervise;
+pub use supervise::{Supervised, supervise, supervise_one_of_many};
 pub use trace::Trace;
 pub use world::{RouteAnswer, SnapshotScope, World};

@@ -7,7 +7,7 @@
 //! is prepared on a file of another name, and given from [`behind`], where nothing is mounted on it.
 #![allow(unsafe_code)]
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -22,7 +22,7 @@ use rustix::thread::UnshareFlags;
 
 use crate::enter::unescape;
 use crate::failure::Doing;
-use crate::{Failure, child, namespace};
+use crate::{Failure, child, chroot, namespace};
 
 /// `NSFS_MAGIC` (linux/magic.h): the file system of namespace files.
 pub(crate) const NSFS: FsWord = 0x6e73_6673;
@@ -200,9 +200,11 @@ fn detached_mount(of: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
 #[derive(Debug)]
 pub struct Backstage {
     dir: OwnedFd,
-    path: PathBuf,
+    path: RefCell<PathBuf>,
     /// The directory without its mounts.
     bare: OnceCell<OwnedFd>,
+    /// Is the root that of the mount namespace?
+    sees_all: Cell<bool>,
 }
 
 /// What a [`Backstage`] is for.
@@ -267,21 +269,49 @@ impl Backstage {
     fn of(dir: &Path, scene: Scene) -> rustix::io::Result<Self> {
         // SAFETY: the process has one thread; it gets a mount namespace and a working directory of its own.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
-        // Nothing that is mounted from here on shows here, nor the other way round.
-        rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        let path = if scene == Scene::Bare && leave_all_behind(dir)? { "/".into() } else { dir.to_owned() };
-        let dir = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Backstage { dir, path, bare: OnceCell::new() })
+        let open =
+            |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let (mut path, mut sees_all) = (dir.to_owned(), false);
+        match be_alone() {
+            // A directory that is no mount, as many a chroot is.
+            Err(rustix::io::Errno::INVAL) => {
+                let dir = open(dir)?;
+                chroot::leave()?;
+                be_alone()?;
+                (path, sees_all) = (chroot::path_of(&dir)?, true);
+            }
+            alone => alone?,
+        }
+        if scene == Scene::Bare && leave_all_behind(&path)? {
+            path = "/".into();
+        }
+        let dir = open(&path)?;
+        Ok(Backstage { dir, path: path.into(), bare: OnceCell::new(), sees_all: sees_all.into() })
+    }
+
+    fn point_of(&self, name: &OsStr) -> PathBuf {
+        self.path.borrow().join(name)
+    }
+
+    /// What is mounted outside of a chroot is in the way as well, and does not show in it. Says whether more may show now.
+    fn see_all(&self) -> rustix::io::Result<bool> {
+        if self.sees_all.replace(true) || chroot::leave().is_err() {
+            return Ok(false);
+        }
+        // What is outside was not made private before: until it is, nothing may be taken off.
+        be_alone()?;
+        self.path.replace(chroot::path_of(&self.dir)?);
+        Ok(true)
     }
 
     /// Takes off here what is mounted on a file, so that it can be renamed at once. It is kept until the end.
     pub fn put_aside(&self, name: &OsStr) {
-        put_aside(&self.path.join(name)).ok();
+        put_aside(&self.point_of(name)).ok();
     }
 
     /// Takes off here what is mounted on a file, so that it can be renamed at once. It is not kept.
     pub fn let_go(&self, name: &OsStr) {
-        rustix::mount::unmount(self.path.join(name), ALONE).ok();
+        rustix::mount::unmount(self.point_of(name), ALONE).ok();
     }
 
     /// Gives a file another name, together with all that is mounted on it.
@@ -320,9 +350,10 @@ impl Backstage {
                 done => return Ok(done?),
             }
             // Nobody else sees what is unmounted here; the directory is known by its descriptor.
-            if !take_off(names.iter().map(|name| self.path.join(name)))
+            if !take_off(names.iter().map(|name| self.point_of(name)))
                 && !take_off(mounted_as(names))
-                && rustix::mount::unmount(&self.path, UnmountFlags::DETACH).is_err()
+                && !self.see_all()?
+                && rustix::mount::unmount(&*self.path.borrow(), UnmountFlags::DETACH).is_err()
             {
                 return Err(rustix::io::Errno::BUSY.into());
             }
@@ -349,6 +380,11 @@ impl Backstage {
         let bare = detached_mount(self.dir.as_fd())?;
         Ok(self.bare.get_or_init(|| bare))
     }
+}
+
+/// Nothing that is mounted from here on, at the root or below, shows here, nor the other way round.
+fn be_alone() -> rustix::io::Result<()> {
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
 }
 
 /// Takes off all that is mounted on these. `false`: nothing is.

@@ -22,6 +22,23 @@ const FORWARDED: [i32; 6] = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SI
 /// # Errors
 /// The command cannot be started.
 pub fn supervise(command: Command) -> io::Result<u8> {
+    Ok(supervise_one_of_many(command)?.status)
+}
+
+/// How a command ended, by the shell's convention, and whether this process was told to end meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Supervised {
+    /// The exit status.
+    pub status: u8,
+    /// The status with which to end, instead of going on with the next one.
+    pub told_to_end: Option<u8>,
+}
+
+/// The same, where others are to follow. Who interrupts means them all.
+///
+/// # Errors
+/// The command cannot be started.
+pub fn supervise_one_of_many(command: Command) -> io::Result<Supervised> {
     let foreground = Foreground::begin()?;
     let child = spawn(command, &foreground.before);
     foreground.end(child, Children::One)
@@ -32,7 +49,7 @@ pub fn supervise(command: Command) -> io::Result<u8> {
 pub(crate) fn supervise_as_init(command: Command, before: &SignalMask, started: impl FnOnce()) -> io::Result<u8> {
     let child = spawn(command, before)?;
     started();
-    wait_and_forward(child, Children::All).map(exit_status)
+    wait_and_forward(child, Children::All).map(|waited| exit_status(waited.status))
 }
 
 fn spawn(mut command: Command, before: &SignalMask) -> io::Result<i32> {
@@ -69,14 +86,18 @@ impl Foreground {
         Ok(Foreground { before, terminal: Terminal::of_caller() })
     }
 
-    /// Waits for the child, where there is one, and is as before; the exit status by the shell's convention.
-    pub(crate) fn end(self, child: io::Result<i32>, children: Children) -> io::Result<u8> {
-        let status = child.and_then(|child| wait_and_forward(child, children));
+    /// Waits for the child, where there is one, and is as before.
+    pub(crate) fn end(self, child: io::Result<i32>, children: Children) -> io::Result<Supervised> {
+        let waited = child.and_then(|child| wait_and_forward(child, children));
         if let Some(terminal) = self.terminal {
             terminal.take_back();
         }
         self.before.restore()?;
-        status.map(exit_status)
+        let told_to_end = |signal: i32| u8::try_from(128 + signal).unwrap_or(u8::MAX);
+        waited.map(|Waited { status, told_to_end: signal }| Supervised {
+            status: exit_status(status),
+            told_to_end: signal.map(told_to_end),
+        })
     }
 }
 
@@ -157,9 +178,18 @@ fn waited_for() -> libc::sigset_t {
     }
 }
 
-/// Waits for a child, passing signals on to it; returns its wait status. The signals must be blocked.
-pub(crate) fn wait_and_forward(child: i32, children: Children) -> io::Result<i32> {
+/// What came of a child.
+pub(crate) struct Waited {
+    /// Its wait status.
+    pub(crate) status: i32,
+    /// The first signal of those by which a program is told to end.
+    told_to_end: Option<i32>,
+}
+
+/// Waits for a child, passing signals on to it. The signals must be blocked.
+pub(crate) fn wait_and_forward(child: i32, children: Children) -> io::Result<Waited> {
     let set = waited_for();
+    let mut told_to_end = None;
     let whom = if children == Children::All { -1 } else { child };
     loop {
         let mut status = 0;
@@ -167,7 +197,7 @@ pub(crate) fn wait_and_forward(child: i32, children: Children) -> io::Result<i32
         match unsafe { libc::waitpid(whom, &raw mut status, libc::WNOHANG) } {
             0 => {}
             -1 => return Err(io::Error::last_os_error()),
-            ended if ended == child => return Ok(status),
+            ended if ended == child => return Ok(Waited { status, told_to_end }),
             // An orphan; there may be more.
             _ => continue,
         }
@@ -185,6 +215,9 @@ pub(crate) fn wait_and_forward(child: i32, children: Children) -> io::Result<i32
         // SAFETY: of a signal that a process has sent, this field is the sender.
         if children == Children::All && !from_kernel && unsafe { info.si_pid() } != 0 {
             continue;
+        }
+        if matches!(signal, libc::SIGTERM | libc::SIGHUP | libc::SIGINT | libc::SIGQUIT) {
+            told_to_end = told_to_end.or(Some(signal));
         }
         // What the terminal sends, the kernel sends to the whole foreground group, the command included;
         // but the end of the terminal it tells only the leader of the session, which this may be.

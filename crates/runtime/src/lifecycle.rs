@@ -19,6 +19,7 @@ use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir, remove_file};
 use crate::lent::{self, Loans};
 use crate::netns_dir;
+use crate::ns::{Moved, bring_back_from_lab};
 use crate::record::{self, Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
 use crate::running::Running;
 use crate::uplink::{self, HostStep};
@@ -48,6 +49,8 @@ pub struct Up {
     pub host: Vec<HostStep>,
     /// Every node and its addresses, the main one of each family first.
     pub hosts: Vec<(NsName, Vec<IpAddr>)>,
+    /// The interfaces that were brought back from where `hop ns move` had moved them to, for the lab knows nothing of them.
+    pub returned: Vec<Moved>,
     /// What is to know about the lab.
     pub warnings: Vec<Problem>,
 }
@@ -232,7 +235,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
     let running = Running::new(dir.path().to_owned(), record, process)?;
     // From here on nothing fails: its end takes the lock that is held here.
     let tied = keeper.map(|keeper| Tied { keeper: Some(keeper), home: home.clone(), name: lab.name().clone() });
-    Ok(Up { running, tied, existed: false, steps, host, hosts, warnings })
+    Ok(Up { running, tied, existed: false, steps, host, hosts, returned: Vec::new(), warnings })
 }
 
 /// Gives nodes their way out.
@@ -257,6 +260,8 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     warnings.extend(attached.release_gone(dir.path(), running.realm(), running.keeper(), &state)?);
     attached.check(lab)?;
     attached.prepare(&mut state);
+    // It would be deleted as what nobody has declared.
+    let returned = if home.is_privileged() { bring_back_from_lab(running.keeper().pid())? } else { Vec::new() };
     let mut world = running.world()?;
     let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
     attached.set_aside(&mut found, &mut state)?;
@@ -330,7 +335,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     record.stage = Stage::Up;
     record.write(dir.path())?;
     let running = Running::find(home, lab.name())?;
-    Ok(Up { running, tied: None, existed: true, steps, host, hosts, warnings })
+    Ok(Up { running, tied: None, existed: true, steps, host, hosts, returned, warnings })
 }
 
 /// Takes hold of a running lab, alone.
@@ -420,6 +425,8 @@ pub struct Down {
     pub was_running: bool,
     /// It was not running, and what a lab had left there is removed.
     pub had_remains: bool,
+    /// The interfaces that were brought back from where `hop ns move` had moved them to.
+    pub returned: Vec<Moved>,
     /// The kernel is still freeing what there was.
     pub pending: Option<cleanup::Pending>,
 }
@@ -431,15 +438,15 @@ pub struct Down {
 /// It is another user's, or a file of its record cannot be removed.
 pub fn down(home: &Home, name: &LabName, wait: bool) -> Result<Down, Error> {
     let Some(dir) = home.lock_existing(name)? else {
-        return Ok(Down { was_running: false, had_remains: false, pending: None });
+        return Ok(Down { was_running: false, had_remains: false, returned: Vec::new(), pending: None });
     };
     // A record that cannot be read, of another version perhaps, does not keep a lab from going.
     let record = Record::read(dir.path()).unwrap_or(None);
     let pending = if wait { watch_cleanup(record.as_ref())? } else { None };
-    let was_running = clear(home, &dir, record.as_ref())?;
+    let (was_running, returned) = clear(home, &dir, record.as_ref())?;
     dir.remove(&FILES, &DIRS)?;
     home.tidy();
-    Ok(Down { was_running, had_remains: !was_running, pending })
+    Ok(Down { was_running, had_remains: !was_running, returned, pending })
 }
 
 fn watch_cleanup(record: Option<&Record>) -> Result<Option<cleanup::Pending>, Error> {
@@ -448,16 +455,21 @@ fn watch_cleanup(record: Option<&Record>) -> Result<Option<cleanup::Pending>, Er
     Ok(realm.map(|realm| cleanup::Pending::watch(&realm)).transpose()?)
 }
 
-/// Ends what there is of a lab in its directory, whatever its state; says whether it was running.
+/// Ends what there is of a lab in its directory, whatever its state; says whether it was running, and which interfaces came
+/// back from it that were not lent to it.
 /// The directory stays, and its lock.
-fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Error> {
+fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<(bool, Vec<Moved>), Error> {
     // Without a keeper on record the starter died before it could write it down; then that keeper is
     // ending by itself, and has built nothing.
     let id = record.and_then(|record| record.keeper);
     let keeper = id.map(KeeperId::find).transpose()?.flatten();
     let alive = id.map(KeeperId::find_alive).transpose()?.flatten();
     let loans = lent::return_held(dir.path(), alive.as_ref())?;
+    let mut returned = Vec::new();
     if let Some(keeper) = &alive {
+        if home.is_privileged() {
+            returned = bring_back_from_lab(keeper.pid())?;
+        }
         Attachments::clean_all(dir.path(), &keeper::realm_of(keeper)?, Some(keeper))?;
     } else if home.is_privileged() {
         Attachments::clean_all(dir.path(), &Realm::host(), None)?;
@@ -492,7 +504,7 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<bool, Err
         std::fs::remove_dir(dir.path().join(sub)).ok();
     }
     // One that was killed and has not come to its end is no lab that runs, here as for `hop ls`.
-    Ok(alive.is_some() || was_unknown)
+    Ok((alive.is_some() || was_unknown, returned))
 }
 
 impl Tied {

@@ -61,12 +61,14 @@ fn make_anew(dir: &Path, run: &Path) -> io::Result<bool> {
     if leads_to_memory(dir) || (!is_in_memory(run) && is_in_memory(Path::new("/dev/shm"))) {
         make_in_memory()?;
         return match symlink(IN_MEMORY, dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(leads_to_memory(dir)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                must_be_one(dir).map(|()| leads_to_memory(dir))
+            }
             made => made.map(|()| true),
         };
     }
     match fs::create_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => must_be_one(dir).map(|()| false),
         made => made.map(|()| true),
     }
 }
@@ -101,7 +103,7 @@ fn remove_link_alone(before: Before) -> bool {
 /// Removes the names that begin so and lead to a descriptor of a process that is gone.
 pub(crate) fn remove_dangling(prefix: &str) -> io::Result<()> {
     let entries = match fs::read_dir(NETNS_DIR) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
         entries => entries?,
     };
     for entry in entries {
@@ -110,10 +112,19 @@ pub(crate) fn remove_dangling(prefix: &str) -> io::Result<()> {
         let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix))
             && fs::read_link(&path).is_ok_and(|to| to.starts_with("/proc") && !to.exists());
         if is_ours {
-            fs::remove_file(&path)?;
+            match fs::remove_file(&path) {
+                // Somebody else has done it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
         }
     }
     Ok(())
+}
+
+/// Somebody else has made the directory just now, or something else is in its place.
+fn must_be_one(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() { Ok(()) } else { Err(rustix::io::Errno::NOTDIR.into()) }
 }
 
 fn leads_to_memory(dir: &Path) -> bool {

@@ -227,7 +227,7 @@ never\t''"
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s u -l user -d 'Run as this user, by name or number' -r
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s e -l env -d 'Set an environment variable; without a value, take it away' -r
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s C -l cwd -d 'Run in this directory instead of the current one' -r -F
-complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -l all -d 'In every namespace that has a name, one after the other; fails if it fails in one'
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -l all -d 'In every namespace that has a name, one after the other; fails if it fails in one. A signal ends it all'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from exec" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from identify" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''

@@ -2,6 +2,7 @@
 
 use hopyard::model::LabName;
 use hopyard::runtime::boot::{self, Manager};
+use hopyard::runtime::{Home, Running};
 
 use crate::error::CliError;
 use crate::target::refuse_inside;
@@ -25,7 +26,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     refuse_inside()?;
-    let manager = Manager::of_caller();
+    let (manager, home) = (Manager::of_caller(), Home::of_caller()?);
     for lab in &args.labs {
         let disabled = boot::disable(&manager, lab, args.now, args.force)?;
         let word = match (disabled.was_enabled, args.now) {
@@ -34,6 +35,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
             (true, true) => "is down, and does not come up by itself any more",
         };
         ui.line(format_args!("{lab} {word}"))?;
+        if (!args.now || !disabled.was_enabled) && Running::find(&home, lab).is_ok() {
+            ui.hint(format_args!("it runs on; `hop down {lab}` takes it down"));
+        }
         if let Some(path) = disabled.kept {
             ui.note(format_args!("warning: {} was edited, and stays", path.display()));
         }

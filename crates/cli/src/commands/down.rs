@@ -4,6 +4,7 @@ use hopyard::model::LabName;
 use hopyard::runtime::boot::{self, Manager};
 use hopyard::runtime::{self, Home, Running};
 
+use super::ns::tell_of_returned;
 use crate::error::CliError;
 use crate::target::{refuse_inside, the_only_lab};
 use crate::ui::Ui;
@@ -51,6 +52,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
                     (false, true) => "was not running; its remains are cleared",
                     (false, false) => "was not running",
                 };
+                for moved in &down.returned {
+                    tell_of_returned(moved, ui);
+                }
                 ui.line(format_args!("{lab} {word}"))?;
                 if !down.was_running
                     && !down.had_remains

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use hopyard::runtime::{self, Home, Lifetime, Up};
 
+use super::ns::tell_of_returned;
 use crate::error::{CliError, report_problems};
 use crate::source::TopologyArgs;
 use crate::target::refuse_inside;
@@ -59,6 +60,9 @@ pub(crate) fn bring_up(
     let up = runtime::up(&home, &source.lab, &topology.place(&source), Lifetime::UntilDown)
         .map_err(|error| CliError::of_lab(error, &source))?;
     report_problems(ui, &up.warnings, &source.file);
+    for moved in &up.returned {
+        tell_of_returned(moved, ui);
+    }
     // Of a lab that is new, the steps are the whole lab; of a change they are what is worth knowing.
     let inside = up.steps.iter().map(ToString::to_string);
     let steps: Vec<String> = inside.chain(up.host.iter().map(ToString::to_string)).collect();

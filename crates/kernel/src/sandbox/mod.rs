@@ -125,7 +125,7 @@ impl Sandbox {
             }
             Ok(init) => init,
             Err(failure) => {
-                foreground.before.restore().unwrap_or_default();
+                foreground.before.restore().ok();
                 return Err(failure.into());
             }
         };
@@ -135,7 +135,7 @@ impl Sandbox {
             Ok(Some((gate, network))) => Ok(Sandbox { init, gate: Some(gate), network: Some(network), foreground }),
             Err(error) => {
                 // It ends by itself, and says no more. The first error is the one to tell.
-                foreground.end(Ok(init), Children::One).unwrap_or_default();
+                foreground.end(Ok(init), Children::One).ok();
                 Err(error)
             }
         }
@@ -181,7 +181,7 @@ impl Sandbox {
     /// # Errors
     /// Those of waitpid(2).
     pub fn wait(self) -> io::Result<u8> {
-        self.foreground.end(Ok(self.init), Children::One)
+        Ok(self.foreground.end(Ok(self.init), Children::One)?.status)
     }
 }
 

@@ -12,12 +12,12 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::mount::MountFlags;
 
 use super::SandboxSpec;
 use crate::enter::mount_sysfs;
 use crate::failure::Doing;
-use crate::{Failure, etc};
+use crate::{Failure, chroot, etc};
 
 pub(super) const RUN: &str = "/run";
 /// What of /run is no service: programs and drivers of NixOS, and the disks of who sits before the machine.
@@ -26,8 +26,7 @@ const KEPT: [&str; 2] = ["media", "wrappers"];
 /// Makes the view in the mount namespace of this process, which is its own.
 pub(super) fn make(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
     // What is mounted on the host later still shows; what is mounted here does not show there.
-    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .doing("keep the sandbox's mounts from the host")?;
+    chroot::follow_host().doing("keep the sandbox's mounts from the host")?;
     let kept = keep()?;
     // A place that every machine has. What is there for the overlay lies below another /run afterwards:
     // to unmount it would take a grace period of RCU.
@@ -178,5 +177,5 @@ fn make_read_only(path: &str) -> rustix::io::Result<()> {
 /// On these mounts no program has rights by its file. They would not count anyway (`no_new_privs`), but a program with
 /// file capabilities that the sandbox cannot have is not even started (capabilities(7)): ping, where it has some.
 fn give_no_rights_by_files() -> rustix::io::Result<()> {
-    super::calls::set_mount_attributes(Path::new("/"), libc::MOUNT_ATTR_NOSUID)
+    chroot::at_a_mount(|| super::calls::set_mount_attributes(Path::new("/"), libc::MOUNT_ATTR_NOSUID))
 }

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use hopyard_model::LabName;
 
 use crate::error::Error;
-use crate::home::remove_file;
+use crate::home::{Home, remove_file};
 
 /// What [`enable`] did.
 #[derive(Debug)]
@@ -65,11 +65,11 @@ pub fn enable(manager: &Manager, unit: &LabUnit<'_>, text: &str, force: bool) ->
         // tell. What was given up by `force` is not written again.
         for (path, before) in [(&path, &old), (&topology, &there)] {
             if !force || before.is_none() {
-                files::put_back(path, before.as_deref()).unwrap_or_default();
+                files::put_back(path, before.as_deref()).ok();
             }
         }
         files::remove_if_empty(manager.topologies());
-        manager.reload().unwrap_or_default();
+        manager.reload().ok();
     }
     done?;
     Ok(Enabled { unit: path, topology, changed })
@@ -100,6 +100,8 @@ pub fn disable(manager: &Manager, lab: &LabName, now: bool, force: bool) -> Resu
     let name = unit_name(lab);
     if now {
         manager.systemctl(&["disable", "--quiet", "--now", &name])?;
+        // One that was brought up by hand is none of the unit's.
+        crate::lifecycle::down(&Home::of_caller()?, lab, false)?;
     } else {
         manager.systemctl(&["disable", "--quiet", &name])?;
     }
@@ -171,7 +173,7 @@ fn reload_or_put_back(manager: &Manager, path: &Path, old: Option<&str>) -> Resu
     let reloaded = manager.reload();
     if reloaded.is_err() {
         // The first error is the one to tell.
-        files::put_back(path, old).unwrap_or_default();
+        files::put_back(path, old).ok();
         path.parent().iter().for_each(|dir| files::remove_if_empty(dir));
     }
     Ok(reloaded?)

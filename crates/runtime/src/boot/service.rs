@@ -34,11 +34,11 @@ impl FromStr for ServiceName {
         }
         let stem = given.strip_suffix(SUFFIX).unwrap_or(given);
         let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
-        if stem.is_empty() || stem.starts_with(['@', '.']) {
-            return bad("something must stand before the dot, or the `@`");
-        }
         if !stem.chars().all(is_good) {
             return bad("allowed are ASCII letters and digits and `: - _ . \\ @`");
+        }
+        if stem.is_empty() || stem.starts_with(['@', '.']) {
+            return bad("something must stand before the dot, or the `@`");
         }
         if stem.starts_with(super::unit::PREFIX) {
             return bad("it is a lab's own");

@@ -205,7 +205,7 @@ impl Stage {
             for name in &own {
                 behind.put_aside(name);
             }
-            forget(behind, &own)?;
+            self.forget(behind, &own)?;
             Ok(self.publish(behind, &queue, all))
         };
         pin::behind(Path::new(NETNS_DIR), Scene::Dressed, pin_all, give_all)?
@@ -222,7 +222,7 @@ impl Stage {
         let give_all = |behind: &Backstage, waiting: Receiver<_>| {
             // What is mounted from here on is not mounted behind.
             is_ready.set(true).ok();
-            forget(behind, &[])?;
+            self.forget(behind, &[])?;
             Ok(self.publish(behind, queue, waiting))
         };
         let meanwhile = move || {
@@ -297,6 +297,18 @@ impl Stage {
         outcomes
     }
 
+    /// Removes what killed ones have left, but for our own.
+    fn forget(&self, behind: &Backstage, own: &[&OsStr]) -> Result<(), Error> {
+        for name in self.names.temporary_names()?.into_iter().filter(|name| !own.contains(&name.as_os_str())) {
+            let is_old = |bare: pin::Bare| age(bare.made) >= FORGOTTEN && bare.is_name;
+            if behind.look(name.as_os_str()).is_ok_and(is_old) {
+                // Another one has been faster, or the next one will be luckier.
+                behind.remove(name.as_os_str()).ok();
+            }
+        }
+        Ok(())
+    }
+
     fn give_name<'a>(&self, behind: &Backstage, pinned: Pinned<'a>) -> Outcome<'a> {
         match self.take_name(behind, &pinned) {
             Ok(()) => {
@@ -342,7 +354,7 @@ impl Stage {
         let file: &OsStr = name.as_str().as_ref();
         let doing = || format!("replace the dead name `{name}`");
         // Of all who would, one at a time.
-        let _lock = Names::lock()?;
+        let _lock = self.names.lock()?;
         refuse_taken(&self.names, name)?;
         behind.exchange(temporary, file).context(doing)?;
         // Whoever does not take the lock may have made it a namespace just before: that one stays.
@@ -358,19 +370,6 @@ impl Stage {
 /// Has somebody taken the temporary name away?
 fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
-}
-
-/// Removes what killed ones have left, but for our own.
-fn forget(behind: &Backstage, own: &[&OsStr]) -> Result<(), Error> {
-    let is_left = |name: &EntryName| name.is_temporary() && !own.contains(&name.as_os_str());
-    for name in Names::all_names()?.into_iter().filter(is_left) {
-        let is_old = |bare: pin::Bare| age(bare.made) >= FORGOTTEN && bare.is_name;
-        if behind.look(name.as_os_str()).is_ok_and(is_old) {
-            // Another one has been faster, or the next one will be luckier.
-            behind.remove(name.as_os_str()).ok();
-        }
-    }
-    Ok(())
 }
 
 fn refuse_taken(names: &Names, name: &NsName) -> Result<(), Error> {

@@ -1,17 +1,17 @@
 //! The directory: what is in it, and making it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hopyard_kernel::holders::NamespaceId;
-use hopyard_kernel::pin;
-use rustix::fs::{AtFlags, FileType};
+use hopyard_kernel::{Process, pin};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{EntryName, NsError};
@@ -76,9 +76,14 @@ impl Names {
     /// # Errors
     /// It cannot be opened.
     pub fn open() -> Result<Option<Self>, Error> {
-        match File::open(NETNS_DIR) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => Ok(Some(Names { dir: opened.context(|| format!("open {NETNS_DIR}"))? })),
+        // A file in its place would be made a mount, as if it were the directory.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(NETNS_DIR, flags, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            opened => {
+                let dir = opened.map_err(io::Error::from).context(|| format!("open {NETNS_DIR}"))?;
+                Ok(Some(Names { dir: dir.into() }))
+            }
         }
     }
 
@@ -113,9 +118,11 @@ impl Names {
     }
 
     /// Takes the lock that ip-netns(8) takes, as long as the value lives.
-    pub(super) fn lock() -> Result<File, Error> {
-        // Opened anew: a lock is of an open file, not of a process.
-        let lock = File::open(NETNS_DIR).context(|| format!("open {NETNS_DIR}"))?;
+    pub(super) fn lock(&self) -> Result<File, Error> {
+        // Opened anew: a lock is of an open file, not of a process. Not by its path, for behind it that may lead elsewhere.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lock = rustix::fs::openat(&self.dir, ".", flags, Mode::empty());
+        let lock: File = lock.map_err(io::Error::from).context(|| format!("open {NETNS_DIR}"))?.into();
         lock.lock().context(|| format!("lock {NETNS_DIR}"))?;
         Ok(lock)
     }
@@ -134,7 +141,18 @@ impl Names {
         Ok(names)
     }
 
-    pub(super) fn all_names() -> Result<Vec<EntryName>, Error> {
+    /// Those that are about to be given, or were left.
+    pub(super) fn temporary_names(&self) -> Result<Vec<EntryName>, Error> {
+        let read = || -> rustix::io::Result<Vec<_>> {
+            let entries = rustix::fs::Dir::read_from(&self.dir)?;
+            entries.map(|entry| Ok(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned())).collect()
+        };
+        let names = read().map_err(io::Error::from).context(|| format!("read {NETNS_DIR}"))?;
+        let names = names.into_iter().filter_map(|name| EntryName::new(name).ok());
+        Ok(names.filter(EntryName::is_temporary).collect())
+    }
+
+    fn all_names() -> Result<Vec<EntryName>, Error> {
         let read = || -> io::Result<Vec<_>> { fs::read_dir(NETNS_DIR)?.map(|entry| Ok(entry?.file_name())).collect() };
         let names = match read() {
             // It has just been taken away, with nothing in it.
@@ -156,12 +174,14 @@ impl Names {
             stat => stat.map_err(io::Error::from).context(doing)?,
         };
         let file = FileType::from_raw_mode(stat.st_mode);
-        let network = match pin::open_network(self.dir.as_fd(), name.as_os_str()) {
-            Ok(network) => network,
+        let (network, is_closed) = match pin::open_network(self.dir.as_fd(), name.as_os_str()) {
+            Ok(network) => (network, false),
             // It has just been deleted.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !file.is_symlink() => return Ok(None),
-            // A link to what is another user's, or is gone.
-            Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound) => None,
+            // A link to what is gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, false),
+            // Or to what the caller may not look at: it may well live.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => (None, true),
             Err(error) => return Err(error).context(doing),
         };
         let kind = if file.is_symlink() {
@@ -169,10 +189,11 @@ impl Names {
                 Err(Errno::NOENT) => return Ok(None),
                 to => PathBuf::from(OsString::from_vec(to.map_err(io::Error::from).context(doing)?.into_bytes())),
             };
-            match (keeper_of(&to), &network) {
-                (Some(keeper), _) if Path::new(&format!("/proc/{keeper}")).exists() => Kind::Node { keeper },
-                (_, Some(_)) => Kind::Link { to },
-                (_, None) => Kind::Dead,
+            match keeper_of(&to) {
+                _ if network.is_none() && !is_closed => Kind::Dead,
+                Some(keeper) if lives(keeper) => Kind::Node { keeper },
+                Some(_) if is_closed => Kind::Dead,
+                _ => Kind::Link { to },
             }
         } else if network.is_some() {
             Kind::Mount
@@ -251,6 +272,7 @@ impl Names {
             (Some(network), _) => Ok(network),
             (None, Kind::Foreign(what)) => Err(NsError::Foreign { name: name.clone(), what }.into()),
             (None, Kind::Node { keeper }) => Err(of_lab(name, keeper)),
+            (None, Kind::Link { to }) => Err(NsError::ClosedName { name: name.clone(), to }.into()),
             (None, _) => Err(NsError::Dead { name: name.clone() }.into()),
         }
     }
@@ -267,6 +289,11 @@ pub(super) fn of_lab(name: &EntryName, keeper: i32) -> Error {
     let labs = Home::of_caller().and_then(|home| Running::all(&home)).map(|(labs, _)| labs).unwrap_or_default();
     let lab = labs.into_iter().find(|lab| lab.keeper().pid() == keeper).map(|lab| lab.name().clone());
     NsError::OfLab { name: name.clone(), lab }.into()
+}
+
+/// One that was killed may stay as a zombie for long, and holds nothing then.
+fn lives(keeper: i32) -> bool {
+    Process::open(keeper).is_ok_and(|keeper| keeper.has_ended().is_ok_and(|ended| !ended))
 }
 
 /// The process of a link to `/proc/PID/fd/N`, as labs make them.

@@ -1,5 +1,7 @@
 //! What can go wrong with a namespace that has a name.
 
+use std::path::PathBuf;
+
 use hopyard_kernel::KernelError;
 use hopyard_model::LabName;
 use hopyard_net::IfName;
@@ -13,6 +15,12 @@ pub enum NsError {
     /// The caller is an ordinary user.
     #[error("only root can {doing}")]
     NoRights {
+        /// What was to be done.
+        doing: &'static str,
+    },
+    /// The caller is root, of a container perhaps, and has not all of root's rights.
+    #[error("cannot {doing}: this root has no CAP_SYS_ADMIN, or no CAP_NET_ADMIN")]
+    NoCapability {
         /// What was to be done.
         doing: &'static str,
     },
@@ -31,6 +39,14 @@ pub enum NsError {
         /// The process.
         pid: i32,
     },
+    /// The same of a name that is a link.
+    #[error("may not open the namespace `{name}`, a link to {}: Permission denied (EACCES)", .to.display())]
+    ClosedName {
+        /// The name.
+        name: EntryName,
+        /// Where to.
+        to: PathBuf,
+    },
     /// No such name.
     #[error("there is no namespace `{name}`")]
     NotFound {
@@ -46,7 +62,7 @@ pub enum NsError {
         name: EntryName,
     },
     /// What one of several was refused for would have kept these from being made as well.
-    #[error("{count} more were not tried")]
+    #[error("{count} more {} not tried", if *.count == 1 { "was" } else { "were" })]
     NotTried {
         /// How many.
         count: usize,
@@ -99,6 +115,14 @@ pub enum NsError {
         dev: IfName,
         /// Where.
         place: Place,
+    },
+    /// The kernel did not give a namespace the number.
+    #[error("cannot give `{name}` a number: {}", .error.answer())]
+    NotNumbered {
+        /// The name.
+        name: EntryName,
+        /// Why not.
+        error: Box<KernelError>,
     },
     /// An interface did not move.
     #[error("{error}")]

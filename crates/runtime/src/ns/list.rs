@@ -25,8 +25,8 @@ pub struct Listed {
     pub inode: Option<u64>,
     /// What is in it; `None`: the caller may not enter it.
     pub inside: Option<Inside>,
-    /// How many processes have a thread in it, of those that the caller may see.
-    pub processes: usize,
+    /// How many processes have a thread in it; `None`: the caller sees none, and does not see all.
+    pub processes: Option<usize>,
     /// When it was made.
     pub made: SystemTime,
     /// What holds it besides this name, as far as the caller may see it; empty, unless it was asked for.
@@ -51,7 +51,7 @@ pub fn list(with_holders: bool) -> Result<Vec<Listed>, Error> {
                 name: entry.name,
                 kind: entry.kind,
                 made: entry.made,
-                processes: 0,
+                processes: None,
                 holders: Vec::new(),
             });
         }
@@ -74,8 +74,13 @@ pub fn list(with_holders: bool) -> Result<Vec<Listed>, Error> {
         holders.retain(|holder| !is_name_in(holder, &dir));
     }
     for (one, id) in listed.iter_mut().zip(ids) {
+        let seen = id.and_then(|id| processes.get(&id)).map_or(0, BTreeSet::len);
+        let sees_all = match one.kind {
+            Kind::Dead | Kind::Foreign(_) => true,
+            Kind::Mount | Kind::Node { .. } | Kind::Link { .. } => id.is_some() && rights::is_privileged(),
+        };
+        one.processes = Some(seen).filter(|seen| sees_all || *seen > 0);
         let Some(id) = id else { continue };
-        one.processes = processes.get(&id).map_or(0, BTreeSet::len);
         one.holders = holders.get(&id).cloned().unwrap_or_default();
     }
     Ok(listed)

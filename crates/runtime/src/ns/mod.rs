@@ -21,8 +21,8 @@ pub use error::NsError;
 pub use exec::entry;
 pub use list::{Listed, identify, list, pids};
 pub use monitor::{Event, Monitor};
-pub(crate) use moving::find_by_cookie;
 pub use moving::{Moved, Place, move_interface};
+pub(crate) use moving::{bring_back_from_lab, find_by_cookie};
 pub use name::EntryName;
 
 use std::os::fd::AsFd;
@@ -39,13 +39,18 @@ use crate::error::Error;
 pub fn set_number(name: &EntryName, number: Option<i32>) -> Result<(), Error> {
     require_rights("give a namespace a number")?;
     let network = Names::open_existing(name)?.network(name)?;
-    Ok(hopyard_kernel::set_number(network.as_fd(), number)?)
+    let not_numbered = |error| NsError::NotNumbered { name: name.clone(), error: Box::new(error) };
+    Ok(hopyard_kernel::set_number(network.as_fd(), number).map_err(not_numbered)?)
 }
 
 /// For what only root can do.
 ///
 /// # Errors
-/// [`NsError::NoRights`].
+/// [`NsError::NoRights`], [`NsError::NoCapability`].
 pub fn require_rights(doing: &'static str) -> Result<(), Error> {
-    if rights::is_privileged() { Ok(()) } else { Err(NsError::NoRights { doing }.into()) }
+    if rights::is_privileged() {
+        return Ok(());
+    }
+    let is_root = rights::user_id() == 0;
+    Err(if is_root { NsError::NoCapability { doing } } else { NsError::NoRights { doing } }.into())
 }

@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hopyard_kernel::rights;
 use hopyard_kernel::watch::{Change, Watch};
 
 use super::EntryName;
@@ -126,8 +125,8 @@ impl Monitor {
             match found {
                 // Its going has been told, or it was never told of.
                 None => {}
-                // What a lab's keeper holds, an ordinary user cannot look at.
-                Some(Entry { kind: Kind::Node { .. }, .. }) if !rights::is_privileged() => self.tell(name, true),
+                // What another user's process holds, a lab's keeper say, may be closed to the caller, and lives.
+                Some(Entry { kind: Kind::Node { .. } | Kind::Link { .. }, .. }) => self.tell(name, true),
                 Some(entry) if entry.network.is_some() => self.tell(name, true),
                 Some(_) if since.elapsed() < PATIENCE => drop(self.waiting.insert(name, since)),
                 Some(_) => self.tell(name, false),

@@ -13,7 +13,7 @@ use hopyard_kernel::{Errno, Inside, KernelError, have_only_loopback, look_inside
 use hopyard_net::IfName;
 use serde::{Deserialize, Serialize};
 
-use super::directory::{Entry, Names};
+use super::directory::{Entry, Kind, Names};
 use super::{EntryName, NsError, require_rights};
 use crate::error::{Error, IoContext};
 use crate::home::Home;
@@ -272,6 +272,22 @@ impl Returns {
         }
         Ok(returned)
     }
+}
+
+/// Brings back what we have moved to the nodes of a lab, while its keeper still holds them.
+pub(crate) fn bring_back_from_lab(keeper: i32) -> Result<Vec<Moved>, Error> {
+    let mut returned = Vec::new();
+    let Some(mut returns) = Returns::read()? else { return Ok(returned) };
+    Names::visit(|mut entries| {
+        entries.retain(|entry| entry.kind == Kind::Node { keeper });
+        for (entry, inside) in what_is_inside(&entries)? {
+            if returns.concern(&inside) {
+                returned.extend(returns.bring_back(entry, &inside)?);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(returned)
 }
 
 fn take(there: &mut Space, dev: IfName, to: &OwnedFd, place: Place) -> Result<(), Error> {

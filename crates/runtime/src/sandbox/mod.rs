@@ -153,7 +153,7 @@ pub fn run(wanted: &Wanted, mut command: Command) -> Result<Outcome, RunError> {
                 Err(error) => {
                     sandbox.kill();
                     // The first error is the one to tell.
-                    sandbox.wait().unwrap_or_default();
+                    sandbox.wait().ok();
                     return Err(error.into());
                 }
             }

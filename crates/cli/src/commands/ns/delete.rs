@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 
-use hopyard::runtime::ns::{self, EntryName, Kind, Moved, Names, Remains};
+use hopyard::runtime::ns::{self, EntryName, Kind, Names, Remains};
 
-use super::{all_told, existing, holder_words, tell_of_lost};
+use super::{all_told, existing, holder_words, tell_of_returned};
 use crate::error::CliError;
 use crate::ui::{Ui, WARNING};
 
@@ -31,9 +31,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let names = if args.all { all_names()? } else { args.names.iter().map(existing).collect::<Result<Vec<_>, _>>()? };
     let deleted = ns::delete(&names)?;
-    for Moved { dev, lost } in &deleted.returned {
-        ui.note(format_args!("{dev} is back from where it had been moved to"));
-        tell_of_lost(dev, lost, ui);
+    for moved in &deleted.returned {
+        tell_of_returned(moved, ui);
     }
     tell_of_holders(&deleted.remains, ui)?;
     if args.wait {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use hopyard::kernel::supervise;
+use hopyard::kernel::supervise_one_of_many;
 use hopyard::runtime::ns::{self, Kind, Names};
 
 use super::existing;
@@ -22,7 +22,7 @@ use crate::ui::Ui;
 pub(crate) struct Args {
     #[command(flatten)]
     how: How,
-    /// In every namespace that has a name, one after the other; fails if it fails in one.
+    /// In every namespace that has a name, one after the other; fails if it fails in one. A signal ends it all.
     #[arg(long)]
     all: bool,
     /// The name of the namespace, and the command with its arguments.
@@ -64,8 +64,12 @@ fn in_all(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("hop").args(["ns", "exec"]).args(args.how.arguments());
         command.arg("--").arg(name.as_os_str()).args(&args.words);
-        let ended = supervise(command).map_err(|error| CliError::failure(format!("cannot start hop anew: {error}")))?;
-        if ended != 0 {
+        let ended = supervise_one_of_many(command)
+            .map_err(|error| CliError::failure(format!("cannot start hop anew: {error}")))?;
+        if let Some(status) = ended.told_to_end {
+            return Ok(status);
+        }
+        if ended.status != 0 {
             status = FAILURE;
         }
     }

@@ -15,7 +15,7 @@ use crate::ui::Ui;
 ///
 /// KIND is `mount` for a namespace as `ip netns add` makes it, `node` for a node of a lab, `link` for a link
 /// to a namespace that something else holds, `dead` for a name that leads to no namespace, and `foreign` for
-/// what is no name.
+/// what is no name. `-` is what the caller may not see.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Say also what holds each namespace besides its name: processes, open files, sockets, other mounts.
@@ -38,7 +38,7 @@ struct Row {
     cookie: Option<u64>,
     /// The number by which this namespace knows it.
     id: Option<i32>,
-    processes: usize,
+    processes: Option<usize>,
     interfaces: Option<Vec<String>>,
     /// Seconds since it was made.
     age_s: u64,
@@ -82,7 +82,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     for row in rows {
         let interfaces = row.interfaces.map_or_else(|| "-".to_owned(), |devs| devs.join(" "));
         let age = age(row.age_s);
-        ui.line(format_args!("{:width$}  {:7}  {:9}  {age:7}  {interfaces}", row.shown, row.kind, row.processes))?;
+        let processes = row.processes.map_or_else(|| "-".to_owned(), |count| count.to_string());
+        ui.line(format_args!("{:width$}  {:7}  {processes:>9}  {age:7}  {interfaces}", row.shown, row.kind))?;
         for held in row.held {
             ui.line(format_args!("  {held}"))?;
         }

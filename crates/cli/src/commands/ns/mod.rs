@@ -15,7 +15,8 @@ use std::ffi::OsString;
 
 use hopyard::kernel::holders::{Hold, Holder};
 use hopyard::kernel::moving::Lost;
-use hopyard::runtime::{self, ns::EntryName};
+use hopyard::runtime;
+use hopyard::runtime::ns::{EntryName, Moved};
 
 use crate::error::CliError;
 use crate::ui::{Ui, WARNING};
@@ -72,6 +73,12 @@ fn all_told(mut failed: Vec<runtime::Error>, ui: &mut Ui) -> Result<u8, CliError
         CliError::from(error).report(ui);
     }
     Err(last.into())
+}
+
+/// Tells of an interface that goes home with the end of its namespace.
+pub(super) fn tell_of_returned(Moved { dev, lost }: &Moved, ui: &mut Ui) {
+    ui.note(format_args!("{dev} is back from where it had been moved to"));
+    tell_of_lost(dev, lost, ui);
 }
 
 /// Tells of what an interface had before it moved and has no more.

@@ -77,7 +77,7 @@ fn into(place: &Place) -> String {
 }
 
 /// As a shell takes it for one word.
-pub(in crate::commands) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | ':' | '+' | '@');
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
