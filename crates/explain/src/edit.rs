@@ -205,6 +205,13 @@ fn apply_op(op: &Op, snapshot: &mut Snapshot) {
                 link.mtu = mtu.get();
             }
         }
+        Op::SetMac { at, mac } => {
+            if let Some(link) = node.links.get_mut(&at.dev) {
+                link.mac = Some(*mac);
+                // `neigh_changeaddr()`: those that were set as well.
+                node.neighbours.retain(|it| it.dev != at.dev);
+            }
+        }
         Op::AddAddr { at, addr } => add_address(node, at.dev, *addr),
         Op::DelAddr { at, addr } => del_address(node, at.dev, *addr),
         Op::SetRoute { route, .. } => {

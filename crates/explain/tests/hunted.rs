@@ -113,6 +113,45 @@ fn who_has_learnt_where_an_address_was_goes_on_sending_there() {
 }
 
 #[test]
+fn who_asks_sets_right_what_was_learnt_of_it() {
+    let mut net = segment();
+    type_in(&mut net, "c neigh 10.0.0.2 02:00:00:00:09:99 dev eth0 learnt");
+    assert_eq!(says(&net, &ask("c", "10.0.0.2")), "there c stale-neighbour");
+    assert_eq!(says(&net, &ask("d", "10.0.0.1")), "", "d asks c, which learns where it is");
+    // It need not ask.
+    let mac = link(&mut net, "c:eth0").mac.unwrap();
+    type_in(&mut net, &format!("d neigh 10.0.0.1 {mac} dev eth0 learnt"));
+    assert_eq!(says(&net, &ask("d", "10.0.0.1")), "back c stale-neighbour");
+    // What somebody has set stays.
+    let mut net = segment();
+    type_in(&mut net, "c neigh 10.0.0.2 02:00:00:00:09:99 dev eth0 permanent");
+    assert_eq!(says(&net, &ask("d", "10.0.0.1")), "back c wrong-static-neighbour");
+}
+
+#[test]
+fn who_sends_from_an_address_of_another_gets_no_answer_until_it_is_taken_away() {
+    // The newest of its addresses is the one that it sends from.
+    let mut net = segment();
+    for (number, node) in ["c", "d", "e"].into_iter().enumerate() {
+        type_in(&mut net, &format!("{node} addr fd00::{}/64 dev eth0", number + 1));
+    }
+    link(&mut net, "e:eth0").addresses.insert(0, {
+        let mut twin = Snapshot::default();
+        for line in ["node e", "node x", "link e:eth0 x:eth0", "e addr fd00::2/64 dev eth0"] {
+            type_in(&mut twin, line);
+        }
+        link(&mut twin, "e:eth0").addresses[0]
+    });
+    let mac = link(&mut net, "d:eth0").mac.unwrap();
+    type_in(&mut net, &format!("c neigh fd00::2 {mac} dev eth0 learnt"));
+    let query = ask("e", "fd00::1");
+    let twice = at("e:eth0");
+    let drift = [Op::DelAddr { at: twice, addr: "fd00::2/64".parse().unwrap() }];
+    assert_eq!(says(&net, &query), "back d return-to-wrong-node");
+    repairs(&net, &query, &drift, &["e: ip address delete fd00::2/64 dev eth0"]);
+}
+
+#[test]
 fn what_the_file_declares_is_cheaper_than_as_many_other_changes() {
     let net = chain_with(&["a addr 10.0.1.2/16 dev ra", "a noaddr 10.0.1.2/24 dev ra"]);
     let (right, wrong) = ("10.0.1.2/24".parse().unwrap(), "10.0.1.2/16".parse().unwrap());

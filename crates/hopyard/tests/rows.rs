@@ -220,6 +220,28 @@ const ROWS: &[Row] = &[
         "? there c duplicate-address",
         "e: ip address delete 10.0.0.2/24 dev eth0
          perhaps c: ip neigh delete 10.0.0.2 dev eth0") },
+    // Cloned, with its Ethernet address: the one gets it of whom the switch has heard last.
+    beside("9 two have the Ethernet address",
+        "e: ip link set dev eth0 address 02:3e:9c:5f:ee:20",
+        "? there c duplicate-mac",
+        "e: ip link set dev eth0 address 02:8d:d5:1f:ac:e7
+         perhaps c: ip neigh delete 10.0.0.2 dev eth0"),
+    beside6("9 two have the Ethernet address, IPv6",
+        "e: ip link set dev eth0 address 02:3e:9c:5f:ee:20",
+        "? there c duplicate-mac",
+        "e: ip link set dev eth0 address 02:8d:d5:1f:ac:e7
+         perhaps c: ip neigh delete fd00::2 dev eth0"),
+    Row { from: "e", ..beside("9 the two that have the Ethernet address",
+        "e: ip link set dev eth0 address 02:3e:9c:5f:ee:20",
+        "there e duplicate-mac",
+        "e: ip link set dev eth0 address 02:8d:d5:1f:ac:e7") },
+    Row { from: "e", ..beside6("9 the two that have the Ethernet address, IPv6",
+        "e: ip link set dev eth0 address 02:3e:9c:5f:ee:20",
+        "there e duplicate-mac",
+        "e: ip link set dev eth0 address 02:8d:d5:1f:ac:e7") },
+    // Who asks speaks before the answer comes.
+    Row { from: "e", to: ("c", "10.0.0.1"), ..beside("9 one of two that have the Ethernet address asks a third",
+        "e: ip link set dev eth0 address 02:3e:9c:5f:ee:20", "", "") },
 
     row("10a a rule of a firewall at r1",
         "r1: nft add table inet fw

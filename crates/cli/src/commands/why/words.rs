@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use hopyard::explain::{
-    ArpRefusal, Behind, Code, Edit, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk,
-    hidden, owner, translators, waiting_behind,
+    ArpRefusal, Behind, Code, Edit, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, TwinFate, Verdict,
+    Walk, hidden, owner, translators, waiting_behind,
 };
 use hopyard::kernel::RouteAnswer;
 use hopyard::kernel::nftables::TraceStep;
@@ -179,6 +179,17 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
         Reason::DuplicateAddress { addr, owners } => {
             let owners: Vec<String> = owners.iter().map(ToString::to_string).collect();
             format!("several answer for {addr}: {}; which one gets it is chance", owners.join(", "))
+        }
+        Reason::DuplicateMac { mac, owners, fate } => {
+            let all: Vec<String> = owners.iter().map(ToString::to_string).collect();
+            let all = format!("{} have the same Ethernet address, {mac}", all.join(" and "));
+            match fate {
+                TwinFate::Chance => {
+                    format!("{all}: the switch sends a frame for it to the one that spoke last, which is chance")
+                }
+                TwinFate::OfSender => format!("{all}: the switch passes no frame from one to the other"),
+                TwinFate::OfSwitch => format!("{all}: the switch keeps what is for its own"),
+            }
         }
         Reason::WrongNeighbour { addr, mac, permanent, leads_to, .. } => {
             let how = if *permanent { "permanent" } else { "learnt" };
@@ -435,6 +446,7 @@ pub(super) fn decision(hop: &Hop) -> String {
         Reason::ArpRefused { addr, by, .. } => format!("{by} keeps silent about {addr}"),
         Reason::WrongMask { net, dev, .. } => format!("taken for a neighbour: {net} on {dev}"),
         Reason::DuplicateAddress { owners, .. } => format!("{} answer", owners.len()),
+        Reason::DuplicateMac { mac, owners, .. } => format!("{} have {mac}", owners.len()),
         Reason::WrongNeighbour { mac, .. } => format!("the neighbour table says {mac}"),
         Reason::Firewall { .. } => format!("firewall: {}", by_what(reason)),
         Reason::FrameDropped { by, why, .. } => format!("firewall of {by}: {}", by_what(why)),
