@@ -137,6 +137,9 @@ fn who_sends_from_an_address_of_another_gets_no_answer_until_it_is_taken_away() 
     let mac = link(&mut net, "d:eth0").mac.unwrap();
     type_in(&mut net, &format!("c neigh fd00::2 {mac} dev eth0 learnt"));
     let query = ask("e", "fd00::1");
+    assert_eq!(says(&net, &query), "", "e asks c, which believes it");
+    let mac = link(&mut net, "c:eth0").mac.unwrap();
+    type_in(&mut net, &format!("e neigh fd00::1 {mac} dev eth0 learnt"));
     let twice = at("e:eth0");
     let drift = [Op::DelAddr { at: twice, addr: "fd00::2/64".parse().unwrap() }];
     assert_eq!(says(&net, &query), "back d return-to-wrong-node");
