@@ -173,6 +173,8 @@ const ROWS: &[Row] = &[
     row("a neighbour that is told of and not asked for (noarp)",
         "ip -n a neigh replace 10.1.0.1 dev e0 nud noarp lladdr 02:00:00:00:00:09", "no wrong-static-neighbour"),
     row("an interface that asks for nobody (arp off)", "ip -n a link set e0 arp off", "open"),
+    row("an interface that asks for nobody, beside one that would not answer",
+        "ip -n a link set e0 arp off; in_ r sysctl -qw net.ipv4.conf.all.arp_ignore=8", "open"),
     Row { to: ("c", "10.1.0.7"), ..row("one who answers for another (proxy_arp)",
         "node c; ip -n r link add e2 type veth peer name e0 netns c; ip -n r link set e2 up; ip -n c link set e0 up
          ip -n c addr add 10.1.0.7/32 dev e0; ip -n c route add 10.1.0.0/24 dev e0; ip -n r route add 10.1.0.7/32 dev e2

@@ -435,10 +435,12 @@ fn write_op(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
 /// Without the interface, which follows from the neighbour.
 fn write_route(f: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
     match (&route.kind, route.src, route.hop_limit) {
-        (RouteKind::Unicast(hops), None, None) if hops.len() == 1 => match hops[0].via {
-            Some(via) if !is_link_local(via) => write!(f, "{} via {via}", route.key),
-            _ => write!(f, "{route}"),
-        },
+        (RouteKind::Unicast(hops), None, None) if hops.len() == 1 && !hops[0].via.is_some_and(is_link_local) => {
+            match hops[0].of(route.key.family()).via() {
+                Some(via) => write!(f, "{} {via}", route.key),
+                None => write!(f, "{route}"),
+            }
+        }
         _ => write!(f, "{route}"),
     }
 }

@@ -220,6 +220,15 @@ const ROWS: &[Row] = &[
         "? there c duplicate-address",
         "e: ip address delete 10.0.0.2/24 dev eth0
          perhaps c: ip neigh delete 10.0.0.2 dev eth0") },
+    // To itself it answers by its own firewall, which is beside the point.
+    Row { protocols: &[Protocol::Icmp], to: ("e", "fd00::3"), from: "d", ..beside6("9 the target has the address of the sender, and a firewall, IPv6",
+        "e: ip address add fd00::2/64 dev eth0 nodad
+         e: nft add table inet fw
+         e: nft 'add chain inet fw output { type filter hook output priority 0; policy accept; }'
+         e: nft add rule inet fw output ip6 daddr fd00::2 icmpv6 type echo-reply drop",
+        "back e return-to-wrong-node",
+        "e: ip address delete fd00::2/64 dev eth0
+         e: nft insert rule inet fw output position 2 ip6 saddr fd00::3 ip6 daddr fd00::2 meta l4proto icmpv6 accept") },
     // Cloned, with its Ethernet address: the one gets it of whom the switch has heard last.
     beside("9 two have the Ethernet address",
         "e: ip link set dev eth0 address 02:3e:9c:5f:ee:20",

@@ -36,6 +36,10 @@ impl Walker<'_> {
         if dev == IfName::LO {
             return Err(Reason::Undecided("it is sent to `lo`, and is no address of the node".to_owned()));
         }
+        // It may send otherwise than others, and ask for nobody.
+        if let Some(what) = &link.beyond {
+            return Err(Reason::Undecided(format!("{here}: {what}")));
+        }
         let segment = segment::segment(self.snapshot, &here, false);
         // Who has just asked is believed before what was learnt earlier (`neigh_event_ns()`, `ndisc_recv_ns()`).
         let heard = state.learnt.get(&(here.clone(), addr)).filter(|end| segment.ends.contains_key(end));

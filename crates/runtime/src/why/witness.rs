@@ -213,7 +213,8 @@ fn compare_at(back: bool, node: &NsName, reason: Option<&Reason>, seen: &Seen) -
     }
     let stopped = at.traced.end_of(Part::on_way(back));
     let agrees = match reason {
-        Some(Reason::Undecided(_)) => true,
+        // It is wrong there, whatever becomes of it.
+        Some(Reason::Undecided(_) | Reason::WrongNode { .. }) => true,
         // It comes to those before it can be traced.
         Some(Reason::Firewall { family, .. }) if family == "netdev" => true,
         // Several rules would do the same.
@@ -335,8 +336,9 @@ mod tests {
         let unknown = Reason::Undecided("a set".to_owned());
         let by = |rule| step(Part::Packet, "forward", rule, Decided::Drop);
         let passed = || vec![step(Part::Packet, "forward", None, Decided::Accept)];
+        let wrong = || Reason::WrongNode { wanted: "b".parse().unwrap() };
         let met = &[Part::Packet][..];
-        let cases: [Case<'_>; 11] = [
+        let cases: [Case<'_>; 13] = [
             (End::Dropped(firewall("inet", Some(4))), met, vec![by(Some(4))], None),
             (End::Dropped(firewall("inet", Some(4))), met, vec![by(Some(5))], Some(Some(by(Some(5))))),
             (End::Dropped(firewall("inet", Some(4))), met, vec![by(None)], Some(Some(by(None)))),
@@ -346,6 +348,8 @@ mod tests {
             (End::Dropped(firewall("netdev", Some(4))), met, passed(), None),
             (End::Dropped(unknown), met, vec![by(Some(4))], None),
             (End::Dropped(Reason::NotAnOwner), met, vec![by(Some(4))], Some(Some(by(Some(4))))),
+            (End::Dropped(wrong()), met, vec![by(Some(4))], None),
+            (End::Dropped(wrong()), met, passed(), None),
             (End::Delivered, met, passed(), None),
             (End::Delivered, met, vec![by(Some(4))], Some(Some(by(Some(4))))),
         ];

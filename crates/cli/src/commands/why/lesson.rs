@@ -138,7 +138,8 @@ fn words(step: &Step, hop: &Hop, walk: &Walk) -> Option<Said> {
             let found = match route {
                 Some(route) if *local => format!("{} is an address of its own (table local).", route.key.prefix.addr()),
                 Some(route) => {
-                    let by = hop.next.as_ref().map_or_else(String::new, |next| format!(" {next}"));
+                    let by =
+                        hop.next.as_ref().map_or_else(String::new, |next| format!(" {}", next.of(route.key.family())));
                     let key = hopyard::net::RouteKey { table: hopyard::net::RouteKey::MAIN, metric: 0, ..route.key };
                     format!("{key}{by} (table {}).", table_name(route.key.table))
                 }

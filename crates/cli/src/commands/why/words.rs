@@ -491,7 +491,7 @@ pub(super) fn translation(hop: &Hop) -> Option<String> {
 fn route_text(route: &FibRoute, hop: &Hop) -> String {
     let RouteKey { table, .. } = route.key;
     let key = RouteKey { metric: 0, ..route.key.clone() };
-    let by = hop.next.as_ref().map_or_else(String::new, |next| format!(" {next}"));
+    let by = hop.next.as_ref().map_or_else(String::new, |next| format!(" {}", next.of(route.key.family())));
     let told = route.next_hops().first().and_then(|hop| hop.via).filter(|_| hop.is_redirected());
     let why = match told {
         Some(by) => format!(" (learnt by a redirect from {by})"),
@@ -612,8 +612,8 @@ fn not_reached(report: &Report) -> String {
     }
     let route = back.hops.first().and_then(|hop| Some((hop, hop.route.as_ref()?)));
     let how = route.map_or_else(String::new, |(hop, route)| {
-        let via = hop.next.as_ref().and_then(|next| next.via);
-        let via = via.map_or_else(String::new, |via| format!(" via {via}"));
+        let via = hop.next.as_ref().and_then(|next| next.of(route.key.family()).via());
+        let via = via.map_or_else(String::new, |via| format!(" {via}"));
         format!(" ({}: {}{via})", hop.node, route.key)
     });
     format!("{came}; computed: fine{when}{how}")
