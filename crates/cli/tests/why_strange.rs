@@ -162,6 +162,15 @@ const ROWS: &[Row] = &[
     row6("an address whose time is over is no source, if there is another, IPv6",
         "ip -n a addr del fd01::2/64 dev e0; ip -n a addr add fd01::2/64 dev e0 nodad preferred_lft 0
          ip -n a addr add 2001:db8::5/64 dev e0 nodad; ip -n r route add 2001:db8::/64 dev e0", "yes"),
+    row6("an address whose time is over is none to masquerade by, if there is another, IPv6",
+        "ip -n r addr del fd02::1/64 dev e1; ip -n r addr add fd02::1/64 dev e1 nodad preferred_lft 0; ip -n b -6 route del default
+         in_ r nft 'table ip6 n { chain p { type nat hook postrouting priority 100; oifname e1 masquerade; }; }'", "no no-return-route"),
+    row6("an address to masquerade by, IPv6",
+        "ip -n b -6 route del default
+         in_ r nft 'table ip6 n { chain p { type nat hook postrouting priority 100; oifname e1 masquerade; }; }'", "yes"),
+    row("an address for its link alone is none to masquerade by",
+        "ip -n r addr del 10.2.0.1/24 dev e1; ip -n r addr add 10.2.0.1/24 dev e1 scope link; ip -n b route del default
+         in_ r nft 'table ip n { chain p { type nat hook postrouting priority 100; oifname e1 masquerade; }; }'", "no no-return-route"),
     row("a source whose interface is down",
         "node x; ip -n a link add e1 type veth peer name e0 netns x; ip -n a addr add 10.7.0.1/24 dev e1
          ip -n a route add 10.2.0.0/24 via 10.1.0.1 src 10.7.0.1", "no no-return-route"),
