@@ -181,6 +181,8 @@ const ROWS: &[Row] = &[
     // Neighbours.
     row("a neighbour that is told of and not asked for (noarp)",
         "ip -n a neigh replace 10.1.0.1 dev e0 nud noarp lladdr 02:00:00:00:00:09", "no wrong-static-neighbour"),
+    row("a neighbour that is said to have the sender's own Ethernet address (noarp)",
+        "ip -n a neigh replace 10.1.0.1 dev e0 nud noarp lladdr $(mac a e0)", "no wrong-static-neighbour"),
     row("an interface that asks for nobody (arp off)", "ip -n a link set e0 arp off", "open"),
     row("an interface that asks for nobody, beside one that would not answer",
         "ip -n a link set e0 arp off; in_ r sysctl -qw net.ipv4.conf.all.arp_ignore=8", "open"),
