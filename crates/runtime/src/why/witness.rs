@@ -267,7 +267,8 @@ pub(super) fn settle(report: &Report, open: &Trouble) -> Option<Trouble> {
     let (node, step) = stopped(&report.verdict, open, seen)?;
     let TraceStep { part, family, table, chain, rule, .. } = step;
     let traced = &seen.nodes.get(node)?.traced;
-    let firewall = report.snapshot.nodes.get(node)?.firewall.as_ref()?;
+    let state = report.snapshot.nodes.get(node)?;
+    let firewall = state.firewall.as_ref()?;
     let chains = &firewall.chains;
     let named = |name: &str, step: &TraceStep| {
         chains.iter().find(|it| it.name == name && it.table == step.table && it.family == step.family)
@@ -280,7 +281,7 @@ pub(super) fn settle(report: &Report, open: &Trouble) -> Option<Trouble> {
         .flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)))
         .find(|(_, it)| Some(it.handle) == *rule);
     let rejects = decisive.is_some_and(|(_, it)| it.steps.iter().any(|step| matches!(step, RuleStep::Reject { .. })));
-    let text = decisive.map(|(chain, it)| firewall.text_of(chain, it));
+    let text = decisive.map(|(chain, it)| firewall.text_in(state, chain, it));
     let (family, table, chain) = (family.clone(), table.clone(), chain.clone());
     let reason = Reason::Firewall { hook, family, table, chain, rule: *rule, text, certain: true, rejects };
     Some(Trouble { back: open.back, node: node.clone(), reason })

@@ -11,7 +11,7 @@ use hopyard::explain::{
 use hopyard::kernel::RouteAnswer;
 use hopyard::kernel::nftables::TraceStep;
 use hopyard::net::{
-    Chain, Endpoint, Family, FibAction, FibRoute, NsName, Op, PolicyRule, RouteKey, RouteKind, RuleAction, Ruleset,
+    Chain, Endpoint, Family, FibAction, FibRoute, NodeState, NsName, Op, PolicyRule, RouteKey, RouteKind, RuleAction,
     Service,
 };
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
@@ -273,11 +273,12 @@ pub(super) fn cut(text: &str) -> String {
 }
 
 /// The text of a rule that a kernel has named.
-pub(super) fn text_of(rules: &Ruleset, step: &TraceStep) -> Option<String> {
+pub(super) fn text_of(node: &NodeState, step: &TraceStep) -> Option<String> {
+    let rules = node.firewall.as_ref()?;
     let is_chain = |it: &&Chain| (&it.family, &it.table, &it.name) == (&step.family, &step.table, &step.chain);
     let chain = rules.chains.iter().find(is_chain)?;
     let rule = chain.rules.iter().find(|rule| Some(rule.handle) == step.rule)?;
-    Some(cut(&rules.text_of(chain, rule))).filter(|text| !text.is_empty())
+    Some(cut(&rules.text_in(node, chain, rule))).filter(|text| !text.is_empty())
 }
 
 /// `drops it: the rule with handle 2 of chain inet fw forward (forward)`.
@@ -575,8 +576,7 @@ pub(super) fn contradiction(report: &Report, disagreement: &Disagreement) -> Str
             match stopped {
                 Some(step @ TraceStep { family, table, chain, rule, .. }) => {
                     let by = by_rule(*rule);
-                    let rules = report.snapshot.nodes.get(node).and_then(|node| node.firewall.as_ref());
-                    let text = rules.and_then(|rules| text_of(rules, step));
+                    let text = report.snapshot.nodes.get(node).and_then(|node| text_of(node, step));
                     let text = text.map_or_else(String::new, |text| format!(": {text}"));
                     format!("the firewall of {node} drops {what}, by {by} of chain {family} {table} {chain}{text}")
                 }
