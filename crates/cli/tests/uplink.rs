@@ -383,7 +383,7 @@ fn the_record_of_a_host_that_is_no_more_goes_with_the_next_lab() {
     let hop = format!("HOPYARD_DIR={dir}/records HOP_LAB= '{}'", env!("CARGO_BIN_EXE_hop"));
     // A host within: its lab is killed, and it has no command of its own after that.
     let within = format!(
-        "{hop} up {first} >/dev/null && kill -9 $({hop} ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\),/\\1/p')"
+        "{hop} up --quiet {first} 2>/dev/null && kill -9 $({hop} ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\),/\\1/p')"
     );
     let script = format!(
         "records() {{ ls /run | grep -c 'hopyard-uplink-.*json$'; }}
@@ -801,6 +801,20 @@ fn a_host_without_ipv6_is_told_nothing_of_it() {
     let said = machine.hop(&["up", &file]);
     assert!(!plan.contains("ip6 saddr") && !plan.contains("force_forwarding"), "{plan}");
     assert!(!said.contains("warning"), "{said}");
+}
+
+#[test]
+fn a_host_that_leads_nowhere_is_told_of_and_leads_on_when_it_does() {
+    let machine = Machine::new();
+    let (name, file) = machine.file(LAB);
+    let route = machine.host("ip route show default");
+    assert!(machine.on("host", "ip route delete default").status.success());
+    let said = machine.hop(&["up", &file]);
+    assert!(said.contains("warning: the host has no route to the Internet"), "{said}");
+    assert!(said.contains("ip route add default via ADDRESS"), "{said}");
+    assert!(machine.on("host", &format!("ip route add {route}")).status.success());
+    assert_eq!(machine.seen_from(&name, "far").unwrap().to_string(), INTERNET[0].1);
+    assert!(!machine.hop(&["up", &file]).contains("warning"));
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl Maker {
 }
 
 /// So many network namespaces are worth threads; fewer are made sooner without.
-pub const WORTH_THREADS: usize = 8;
+pub const WORTH_THREADS: usize = 4;
 
 /// Runs `make` in threads that make network namespaces, and `meanwhile` in the calling one. Returns when all have ended.
 ///

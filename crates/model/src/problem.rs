@@ -94,7 +94,9 @@ impl fmt::Display for Problem {
     }
 }
 
-/// In the order of the text; what has no place comes last, in the order in which it was found.
-pub fn sort_by_place(problems: &mut [Problem]) {
+/// In the order of the text, each once; what has no place comes last, in the order in which it was found.
+pub fn sort_by_place(problems: &mut Vec<Problem>) {
     problems.sort_by_key(|problem| problem.at.map_or((u32::MAX, u32::MAX), |at| (at.start, at.end)));
+    // Two links of one mistyped line may say the same of it.
+    problems.dedup();
 }

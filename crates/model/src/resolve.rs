@@ -99,6 +99,7 @@ impl LabDoc {
         let nodes = nodes::all(&vertices, &cables, &segments, &mut book, problems);
         let domains = domains(&cables, &segments, routing, nodes.as_deref());
         book.check(&domains, problems);
+        let expect = expect::all(self, &vertices, problems);
 
         Some(Lab {
             name: name?,
@@ -109,7 +110,7 @@ impl LabDoc {
             multipath,
             neighbours,
             addressing,
-            expect: expect::all(self, &vertices, problems),
+            expect,
         })
     }
 }

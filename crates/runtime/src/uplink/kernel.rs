@@ -36,6 +36,9 @@ pub(super) fn plan(asked: &Asked<'_>, mut taken: Vec<IpNet>, namespace: OwnedFd,
     } else {
         outside::ipv6_devices(&mut world, &host, &seen, &resolver::reachable(true))?
     };
+    if devices.is_empty() && !outside::leads_by_ipv4(&mut world, &host)? {
+        plan.warnings.push(leads_nowhere(asked.nodes.iter().find_map(|node| asked.node(node))));
+    }
     let on_record: BTreeMap<NsName, Uplink> =
         plan.stay.iter().filter_map(|node| Some((node.clone(), asked.on_record(node)?))).collect();
     let is_ours = |link: &LinkState| {
@@ -183,6 +186,15 @@ fn closed_warning(node: Option<&Node>) -> Problem {
         "`sysctl -w net.ipv6.conf.all.forwarding=1` makes the host forward, and then `hop up` again. It is a router then: where \
          it has its own route from one, `sysctl -w net.ipv6.conf.DEV.accept_ra=2` first, of the interface DEV that leads there, \
          or that route goes. `addressing: { ipv6: none }` in the file does without IPv6",
+    )
+}
+
+/// That nodes reach the host and its neighbours, and nothing else.
+fn leads_nowhere(node: Option<&Node>) -> Problem {
+    let message =
+        "the host has no route to the Internet, so the uplink leads to the host's own networks and no further";
+    Problem::warning("uplink-nowhere", node.and_then(|node| node.origin), message).help(
+        "it leads on as soon as the host has a default route (`ip route add default via ADDRESS`); IPv6 takes another `hop up` then",
     )
 }
 

@@ -1,7 +1,7 @@
 //! What the host's network has to give.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hopyard_kernel::{RouteAnswer, World};
 use hopyard_net::{Family, FibAction, IfName, IpNet, LinkState, NodeState, NsName, RouteKey, RouteKind};
@@ -10,6 +10,8 @@ use crate::error::Error;
 
 /// An address of the Internet, to be asked for and never sent to: the first one that is given out (RFC 4291, section 2.5.4).
 const SOMEWHERE: Ipv6Addr = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1);
+/// The same of IPv4. Nobody has one of these, or a route to them alone (RFC 5737).
+const SOMEWHERE_BY_IPV4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const UDP: u8 = 17;
 const DNS: u16 = 53;
 
@@ -37,6 +39,12 @@ pub(super) fn ipv6_devices(
     }
     devices.remove(&IfName::LO);
     Ok(devices)
+}
+
+/// Has a host a way to the Internet by IPv4, as its kernel sees it?
+pub(super) fn leads_by_ipv4(world: &mut World, host: &NsName) -> Result<bool, Error> {
+    let answer = world.ask_route(host, None, (None, SOMEWHERE_BY_IPV4.into()), UDP, Some((DNS, DNS)), 0)?;
+    Ok(matches!(answer, RouteAnswer::On { dev, .. } if dev != IfName::LO))
 }
 
 /// The families that `pasta` can carry: those with a default route by an interface that has an address.
