@@ -333,7 +333,9 @@ fn was_given_up(snapshot: &Snapshot, verdict: &Verdict, seen: &Seen) -> bool {
         let passing = if back { at.reply } else { at.packet };
         let addr = next.via.unwrap_or(hop.sent.dst);
         let is_known = node.neighbours.iter().any(|it| it.dev == next.dev && it.addr == addr);
-        let came = passing.came.is_some() || hop.input.is_none() && !back;
+        // The answer begins where the packet came.
+        let begins = hop.input.is_none() && (!back || at.packet.came.is_some());
+        let came = passing.came.is_some() || begins;
         came && passing.went.is_none() && !is_known && !at.asked.contains_key(&addr)
     })
 }
