@@ -458,8 +458,10 @@ const ROWS: &[Row] = &[
     row("16 r2 has the address of the source",
         "r2: ip address add 10.0.1.2/32 dev lo",
         "there r2 local-source", "r2: ip address delete 10.0.1.2/32 dev lo"),
+    // The kernel makes the route of an IPv6 address a moment later.
     row6("16 r2 has the address of the source, IPv6",
-        "r2: ip address add fd00:1::2/128 dev lo",
+        "r2: ip address add fd00:1::2/128 dev lo
+         r2: while ! ip -6 route show table local | grep -q '^local fd00:1::2 '; do :; done",
         "back r2 return-to-wrong-node", "r2: ip address delete fd00:1::2/128 dev lo"),
     row("17 a static neighbour that nobody is",
         "r2: ip neigh replace 10.0.3.2 lladdr 02:00:00:00:ff:ff dev rb nud permanent",
