@@ -1,6 +1,7 @@
 //! A change that repairs something, as data; its text is the command that a person types in the node.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use hopyard_net::{
     Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, Ipv6Conf, Nat, Neighbour, NextHop, NodeState,
@@ -331,13 +332,15 @@ pub(crate) fn add_address(node: &mut NodeState, dev: IfName, net: IpNet) {
     if link.addresses.iter().any(has) {
         return;
     }
-    let secondary = link.addresses.iter().any(|own| own.net.trunc() == net.trunc());
+    let primary = link.addresses.iter().find(|own| own.net.trunc() == net.trunc()).map(|own| own.net.addr());
+    let secondary = primary.is_some();
     link.addresses.push(IfAddress { secondary, ..IfAddress::new(net) });
     let up = link.up;
     node.routes.push(FibRoute {
         key: host_route(net),
         action: FibAction::Local,
-        src: Some(net.addr()),
+        // To one of several IPv4 addresses of a network the node sends from the first (`fib_add_ifaddr()`).
+        src: Some(primary.filter(IpAddr::is_ipv4).unwrap_or(net.addr())),
         hop_limit: None,
         mtu: None,
         derived: true,

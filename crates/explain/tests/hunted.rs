@@ -113,6 +113,18 @@ fn who_has_learnt_where_an_address_was_goes_on_sending_there() {
 }
 
 #[test]
+fn to_a_second_address_of_a_network_a_node_sends_from_the_first() {
+    let mut net = segment();
+    type_in(&mut net, "c addr 10.0.0.9/24 dev eth0");
+    type_in(&mut net, "c addr fd00::1/64 dev eth0");
+    type_in(&mut net, "c addr fd00::9/64 dev eth0");
+    let source = |to| told(&net, &ask("c", to)).there.packet.src.unwrap().to_string();
+    assert_eq!(source("10.0.0.9"), "10.0.0.1");
+    assert_eq!(source("10.0.0.1"), "10.0.0.1");
+    assert_eq!(source("fd00::9"), "fd00::9");
+}
+
+#[test]
 fn who_asks_sets_right_what_was_learnt_of_it() {
     let mut net = segment();
     type_in(&mut net, "c neigh 10.0.0.2 02:00:00:00:09:99 dev eth0 learnt");
