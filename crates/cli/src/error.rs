@@ -1,5 +1,7 @@
 //! The one place where an error of the library becomes words, a hint and an exit status.
 
+use std::path::Path;
+
 use hopyard::formats::{self, SourceFile};
 use hopyard::kernel::Errno;
 use hopyard::model::Problem;
@@ -187,10 +189,7 @@ pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
         Error::Held { .. } => {
             Some("`ps -eo pid,stat,args | grep hop` shows it with a T; `kill -CONT PID` lets it go on".to_owned())
         }
-        Error::Record { path, .. } => {
-            let lab = path.parent().and_then(|dir| dir.file_name()).unwrap_or_default().display();
-            Some(format!("`hop down {lab}` removes the lab and its record"))
-        }
+        Error::Record { path, .. } => Some(record_hint(path)),
         Error::NotPrivate { .. } => Some("remove it, or set HOPYARD_DIR to a directory of your own".to_owned()),
         Error::Step { op, error, .. } if matches!(**op, Op::SetSysctl { .. }) && error.errno() == Errno::ACCES => {
             Some("it belongs to the whole machine, and cannot be set in a namespace".to_owned())
@@ -220,6 +219,23 @@ pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
         Error::System(failure) => remedy.or_else(|| resource_hint(failure.errno()?.raw())),
         Error::Io { source, .. } => source.raw_os_error().and_then(resource_hint),
         _ => None,
+    }
+}
+
+/// The way out of a record that cannot be read. What is outside of the lab is on some of them alone, and `hop down` does
+/// not go on without these.
+fn record_hint(path: &Path) -> String {
+    let lab = path.parent().and_then(|dir| dir.file_name()).unwrap_or_default().display();
+    let file = path.display();
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some("lent.json") => format!(
+            "`kill PID` of the lab's keeper, which `hop ls --json` names, ends the lab and brings the machine's interfaces \
+             back, without their addresses; then remove {file}"
+        ),
+        Some("attached.json") => format!(
+            "remove {file}, and `hop down {lab}` removes the lab; what it has made in containers is then for you to remove"
+        ),
+        _ => format!("`hop down {lab}` removes the lab and its record"),
     }
 }
 

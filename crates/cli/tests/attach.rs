@@ -93,6 +93,37 @@ fn a_container_is_a_node_until_it_is_detached() {
 }
 
 #[test]
+fn a_record_of_containers_that_cannot_be_read_hides_no_lab_and_has_a_way_out() {
+    let Some(machine) = machine() else { return };
+    machine.run(HOP, &["up", "a -- b", "--name", "other"]);
+    machine.sh("echo '[' >/run/hopyard/att/attached.json");
+    let output = machine.output(HOP, &["ls"]);
+    let (labs, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(labs.contains("att ") && labs.contains("other "), "{labs}{said}");
+    assert!(said.contains("attached.json cannot be read"), "{said}");
+    let said = text(&machine.output(HOP, &["down", "att"]).stderr);
+    assert!(said.contains("remove /run/hopyard/att/attached.json, and `hop down att`"), "{said}");
+    machine.sh("rm /run/hopyard/att/attached.json");
+    assert_eq!(machine.run(HOP, &["down", "att"]), "att is down\n");
+}
+
+#[test]
+fn an_attach_that_cannot_be_written_down_holds_nothing_of_the_container() {
+    let Some(machine) = machine() else { return };
+    let container = Container::new(&machine, "true");
+    let keeper = machine.sh("sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/' /run/hopyard/att/record.json");
+    let held = || machine.sh(&format!("ls /proc/{}/fd | wc -l", keeper.trim()));
+    let before = held();
+    // Where the record is written first.
+    machine.sh("mkdir /run/hopyard/att/attached.json.new");
+    let output = machine.output(HOP, &["attach", "far", "--pid", &container.pid]);
+    assert!(!output.status.success());
+    machine.sh("rmdir /run/hopyard/att/attached.json.new");
+    wait_until("the keeper holds what it held", || held() == before);
+    all_answer(&machine);
+}
+
+#[test]
 fn a_container_without_ipv6_has_it_as_long_as_it_is_a_node() {
     let Some(machine) = machine() else { return };
     // As Docker sets up one whose network has none; and it forwards, of its own accord, IPv4 alone.

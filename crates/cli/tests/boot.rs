@@ -242,6 +242,67 @@ fn without_systemd_the_unit_can_be_printed() {
     }
 }
 
+#[test]
+fn enabling_that_fails_half_way_leaves_what_was_there() {
+    let Some(machine) = common::machine::Machine::new() else { return };
+    machine.sh("mkdir -p /run/systemd/system /run/bin /etc/systemd /etc/hopyard
+        mount -t tmpfs none /etc/systemd && mount -t tmpfs none /etc/hopyard && mkdir /etc/systemd/system
+        printf '#!/bin/sh\\n' >/run/bin/systemctl && chmod +x /run/bin/systemctl");
+    let enable = |topology: &str| {
+        let script = format!("PATH=/run/bin:$PATH exec {} enable --name half '{topology}' 2>&1", common::machine::HOP);
+        let output = machine.output("sh", &["-c", &script]);
+        (output.status.success(), common::text(&output.stdout))
+    };
+    let files =
+        || machine.sh("find /etc/hopyard /etc/systemd/system/hopyard* -type f -exec cat {} + 2>/dev/null; true");
+    // The topology can be written, its unit cannot.
+    let (close, open) = ("mount -t tmpfs -o ro none /etc/systemd/system", "umount /etc/systemd/system");
+    machine.sh(close);
+    let (succeeds, said) = enable("a -- b");
+    assert!(!succeeds && said.contains("write /etc/systemd/system/"), "{said}");
+    assert_eq!(files(), "");
+    machine.sh(open);
+    let (succeeds, said) = enable("a -- b -- c");
+    assert!(succeeds, "{said}");
+    let before = files();
+    assert!(before.contains("ExecStart="), "{before}");
+    machine.sh("mount --bind /etc/systemd/system /etc/systemd/system && mount -o remount,ro,bind /etc/systemd/system");
+    assert!(!enable("a -- b -- c -- d").0);
+    assert_eq!(files(), before);
+    machine.sh(open);
+    let (succeeds, said) = enable("a -- b -- c -- d -- e");
+    assert!(succeeds, "nobody has edited a file, {said}");
+}
+
+#[test]
+fn a_service_is_said_to_run_where_systemd_has_read_that_it_does() {
+    let Some(machine) = common::machine::Machine::new() else { return };
+    let wants = "/etc/systemd/system/multi-user.target.wants";
+    machine.sh(&format!(
+        "mkdir -p /run/systemd/system /run/bin /etc/systemd && mount -t tmpfs none /etc/systemd
+        mkdir -p {wants} && ln -s ../hopyard-lab.service {wants} && printf 'case \"$*\" in *daemon-reload*) test ! -e /run/busy;; *LoadState*) echo loaded;; esac\\n' >/run/bin/systemctl
+        sed -i '1i #!/bin/sh' /run/bin/systemctl && chmod +x /run/bin/systemctl"
+    ));
+    machine.run(common::machine::HOP, &["up", "a -- b", "--name", "lab"]);
+    let unit = |args: &str| {
+        let script = format!("PATH=/run/bin:$PATH exec {} unit {args} 2>&1", common::machine::HOP);
+        let output = machine.output("sh", &["-c", &script]);
+        (output.status.success(), common::text(&output.stdout))
+    };
+    let is_there = || machine.output("test", &["-e", "/etc/systemd/system/who.service.d"]).status.success();
+    for args in ["--install --node lab/a who", "--remove who"] {
+        let before = is_there();
+        machine.sh("touch /run/busy");
+        let (succeeds, said) = unit(args);
+        assert!(!succeeds && said.contains("daemon-reload"), "{said}");
+        assert_eq!(is_there(), before, "{args}");
+        machine.sh("rm /run/busy");
+        let (succeeds, said) = unit(args);
+        assert!(succeeds && said.contains("who.service runs"), "{said}");
+        assert_ne!(is_there(), before, "{args}");
+    }
+}
+
 /// A machine between two networks, as it is when it starts: `wan` leads to the Internet, `lan` to the inside.
 const HARDWARE: &str = "ip link add wan type veth peer name wan-peer; ip link add lan type veth peer name lan-peer
     ip address add 10.20.0.1/24 dev lan; ip link set lan up";

@@ -164,6 +164,9 @@ fn unknown_names_are_explained() {
     assert!(said.contains("has no node `nera`") && said.contains("did you mean `near`?"), "{said}");
     let said = place.fails(2, &["exec", "no-such-lab/near", "true"]);
     assert!(said.contains("no lab `no-such-lab` is running"), "{said}");
+    // To the kernel that number says that the user is to stay who it is: root.
+    let said = place.fails(2, &["exec", "--user", "4294967295", "near", "true"]);
+    assert!(said.contains("there is no user `4294967295`"), "{said}");
     let said = place.fails(2, &["exec", "--user", "no-such-user", "near", "true"]);
     assert!(said.contains("there is no user `no-such-user`"), "{said}");
     let said = place.fails(2, &["exec", "../../etc/near", "true"]);

@@ -242,6 +242,63 @@ fn nothing_but_what_an_interface_had_is_remains_as_well() {
 }
 
 #[test]
+fn a_record_of_loans_that_cannot_be_read_is_told_with_a_way_out_that_loses_no_interface() {
+    let Some(machine) = machine() else { return };
+    file(&machine, WEB);
+    machine.run(HOP, &["up", "/run/web.hop.yaml"]);
+    machine.sh("echo '[' >/run/hopyard/web/lent.json");
+    let output = machine.output(HOP, &["down", "web"]);
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && said.contains("`kill PID` of the lab's keeper"), "{said}");
+    // As it says.
+    machine.sh(&format!("kill $({HOP} ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\).*/\\1/p')"));
+    wait_until("the interface is back", || machine.output("ip", &["link", "show", "wan"]).status.success());
+    machine.sh("rm /run/hopyard/web/lent.json");
+    machine.run(HOP, &["down", "web"]);
+    assert!(!machine.output("test", &["-e", "/run/hopyard"]).status.success(), "nothing is left");
+}
+
+#[test]
+fn a_lab_whose_record_cannot_be_read_loses_no_interface() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    file(&machine, WEB);
+    for (record, text) in [("nodes", ""), ("nodes", "x"), ("record.json", "{"), ("record.json", "")] {
+        machine.run(HOP, &["up", "/run/web.hop.yaml"]);
+        machine.sh(&format!("printf '{text}' >/run/hopyard/web/{record}"));
+        machine.run(HOP, &["down", "web"]);
+        assert_eq!(state(&machine), before, "{record}: {text:?}");
+        assert!(!machine.output("test", &["-e", "/run/hopyard"]).status.success(), "nothing is left");
+    }
+}
+
+#[test]
+fn what_a_killed_change_has_moved_from_node_to_node_is_not_lost() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    let db = "nodes: { web:, db: { interfaces: [wan] } }\nlinks: [web -- db]\n";
+    let none = "nodes: { web:, db:, }\nlinks: [web -- db]\n";
+    for next in [Some(WEB), Some(db), Some(none), None] {
+        up(&machine, WEB);
+        // As it is when `up` is killed after the move, and before that is written down.
+        machine.sh(
+            "ip -n web.web link set wan netns web.db && cd /run/hopyard/web
+            sed -i 's/\"to\":null/\"to\":\"db\"/' lent.json && sed -i 's/\"stage\":\"up\"/\"stage\":\"changing\"/' record.json",
+        );
+        if let Some(next) = next {
+            up(&machine, next);
+        }
+        machine.run(HOP, &["down", "web"]);
+        assert_eq!(state(&machine), before, "{next:?}");
+    }
+    // Also the other way round: it was on record, and was not moved any more.
+    up(&machine, WEB);
+    machine.sh("sed -i 's/\"to\":null/\"to\":\"db\"/' /run/hopyard/web/lent.json");
+    machine.run(HOP, &["down", "web"]);
+    assert_eq!(state(&machine), before);
+}
+
+#[test]
 fn an_up_that_is_killed_loses_no_interface() {
     let Some(machine) = machine() else { return };
     let before = state(&machine);

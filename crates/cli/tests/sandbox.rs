@@ -150,6 +150,8 @@ fn acts_in_a_sandbox() {
         ["udp", to] => udp(to, b"hello"),
         ["large", to] => udp(to, &vec![b'x'; 20_000]).map(|heard| heard.len().to_string()),
         ["many", count, to] => many(count.parse().unwrap(), to),
+        ["litter", count, to] => litter(count.parse().unwrap(), to),
+        ["crowd", count, to] => Ok(crowd(count.parse().unwrap(), to)),
         ["bind", dir, name] => UnixListener::bind(format!("{dir}/{name}")).map(|listener| {
             println!("\nsaid: ready");
             // Until it is killed.
@@ -199,6 +201,41 @@ fn udp(to: &str, what: &[u8]) -> std::io::Result<String> {
     let mut heard = vec![0; 65_536];
     let length = socket.recv(&mut heard)?;
     Ok(String::from_utf8_lossy(&heard[..length]).into_owned())
+}
+
+/// Sends to many ports, and then connects.
+fn litter(count: u16, to: &str) -> std::io::Result<String> {
+    let addr: SocketAddr = to.parse().unwrap();
+    let any = if addr.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    for port in 1..=count {
+        UdpSocket::bind(any)?.send_to(b"x", (addr.ip(), 20_000 + port))?;
+    }
+    tcp(to)
+}
+
+/// Asks for many connections at one moment; how many of them open, and how many of those carry something.
+fn crowd(count: usize, to: &str) -> String {
+    let addr: SocketAddr = to.parse().unwrap();
+    let start = std::sync::Barrier::new(count);
+    let connect = || {
+        start.wait();
+        TcpStream::connect_timeout(&addr, Duration::from_secs(20))
+    };
+    let streams: Vec<TcpStream> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(connect)).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap().ok()).collect()
+    });
+    let open = streams.len();
+    let is_used = |mut stream: TcpStream| -> std::io::Result<bool> {
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard)?;
+        Ok(heard == "heard ")
+    };
+    let used = streams.into_iter().filter_map(|stream| is_used(stream).ok()).filter(|used| *used).count();
+    let another = tcp(to).map_or_else(|error| error.to_string(), |_| "another too".to_owned());
+    format!("{open} open, {used} used, {another}")
 }
 
 /// All at once, each with its own words.
@@ -520,6 +557,46 @@ fn a_thousand_connections_at_once() {
     let act = format!("many 1000 {server}");
     let output = command.env("HOPYARD_DIR", lab.place.records()).env("SANDBOX_ACT", act).output().unwrap();
     assert_eq!(said(&output), "1000 right");
+}
+
+#[test]
+fn what_opens_has_room_to_be_used_also_when_not_all_have() {
+    let lab = Lab::new();
+    let server = lab.tcp_server(lab.addresses("far")[0]).to_string();
+    let own = std::env::current_exe().unwrap();
+    let mut command = Command::new("sh");
+    let room = "ulimit -n 60 && exec \"$@\"";
+    command.args(["-c", room, "sh", env!("CARGO_BIN_EXE_hop"), "sandbox", "--net", &format!("{}/home", lab.name)]);
+    command.args(["--allow", "any", "--"]).arg(own);
+    command.args(["--exact", "acts_in_a_sandbox", "--nocapture", "--quiet"]);
+    let act = format!("crowd 45 {server}");
+    let output = command.env("HOPYARD_DIR", lab.place.records()).env("SANDBOX_ACT", act).output().unwrap();
+    let said = said(&output);
+    let (open, used) = said.split_once(" open, ").unwrap_or_else(|| panic!("{said}"));
+    let open: usize = open.parse().unwrap();
+    assert!((5..45).contains(&open) && used == format!("{open} used, another too"), "{said}");
+}
+
+#[test]
+fn what_nobody_answers_keeps_no_room_from_others() {
+    let lab = Lab::new();
+    let addr = lab.addresses("far")[0];
+    let server = lab.tcp_server(addr).to_string();
+    // They take it, and say nothing.
+    let silent: Vec<UdpSocket> =
+        (1..=60).map(|port| lab.inside("far", || UdpSocket::bind((addr, 20_000 + port)).unwrap())).collect();
+    let own = std::env::current_exe().unwrap();
+    let mut command = Command::new("sh");
+    let room = "ulimit -n 60 && exec \"$@\"";
+    command.args(["-c", room, "sh", env!("CARGO_BIN_EXE_hop"), "sandbox", "--net", &format!("{}/home", lab.name)]);
+    command.args(["--allow", "any", "--"]).arg(own);
+    command.args(["--exact", "acts_in_a_sandbox", "--nocapture", "--quiet"]);
+    let act = format!("litter {} {server}", silent.len());
+    let output = command.env("HOPYARD_DIR", lab.place.records()).env("SANDBOX_ACT", act).output().unwrap();
+    assert_eq!(said(&output), "heard hello");
+    let mut last = [0];
+    let (length, _) = silent.last().unwrap().recv_from(&mut last).unwrap();
+    assert_eq!((length, last), (1, *b"x"), "what came last went on its way");
 }
 
 #[test]

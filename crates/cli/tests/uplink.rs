@@ -349,6 +349,24 @@ fn what_the_host_had_comes_back_exactly_and_only_with_the_last_lab() {
 }
 
 #[test]
+fn what_a_killed_up_has_told_the_host_goes_with_the_next_one_that_needs_no_way_out() {
+    let machine = Machine::new();
+    let before = machine.marks();
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    // As it is when `up` is killed after the host was told to forward, and before a way out is made and on record.
+    machine.hop(&["exec", &format!("{name}/gate"), "--", "ip", "link", "delete", "uplink"]);
+    let record = machine.dir.path().join("records").join(&name).join("uplinks");
+    std::fs::write(record, "[]").unwrap();
+    let without = std::fs::read_to_string(&file).unwrap().replace("{ uplink: true }", "");
+    std::fs::write(&file, without).unwrap();
+    machine.hop(&["up", &file]);
+    assert!(machine.marks().contains("net.ipv4.ip_forward = 0"), "{before}\nnow\n{}", machine.marks());
+    machine.hop(&["down", "--wait", &name]);
+    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+}
+
+#[test]
 fn a_keeper_that_is_killed_leaves_nothing_but_settings_which_the_next_command_sets_back() {
     let machine = Machine::new();
     let before = machine.marks();

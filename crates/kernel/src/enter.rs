@@ -19,6 +19,7 @@ use crate::failure::Doing;
 use crate::pidfd::Process;
 use crate::supervise::{Children, SignalMask, wait_and_forward};
 use crate::tie::Tie;
+use crate::users::NOBODY_AT_ALL;
 
 /// What a process that runs in a node should find.
 #[derive(Debug)]
@@ -323,6 +324,10 @@ impl Identity {
 
     fn assume_as_root(&self) -> Result<(), Failure> {
         const DOING: &str = "become the user asked for";
+        // The process would stay root.
+        if [self.uid, self.gid].iter().chain(&self.groups).any(|&id| id == NOBODY_AT_ALL) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL)).doing(DOING);
+        }
         let groups: Vec<Gid> = self.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         // The process has one thread, so a thread's ids are the process's.
@@ -352,6 +357,14 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_a_user_who_is_none() {
+        for (uid, gid, groups) in [(u32::MAX, 1, vec![]), (1, u32::MAX, vec![]), (1, 1, vec![2, u32::MAX])] {
+            let failure = Identity { uid, gid, groups }.assume_as_root().unwrap_err();
+            assert_eq!(failure.cause.raw_os_error(), Some(libc::EINVAL));
+        }
+    }
 
     #[test]
     fn mount_points_are_unescaped() {

@@ -610,8 +610,11 @@ fn answer(client: &OwnedFd, loans: &mut Vec<Loan>) -> Option<()> {
             loans.push(Loan { to, dev: std::str::from_utf8(dev).ok()?.parse().ok()? });
             vec![b'K']
         }
-        // SAFETY: ends this process, and with it the lab; nothing in it has to be tidied up.
-        [b'Q'] => unsafe { libc::_exit(0) },
+        [b'Q'] => {
+            loans.iter().for_each(Loan::bring_back);
+            // SAFETY: ends this process, and with it the lab; nothing else in it has to be tidied up.
+            unsafe { libc::_exit(0) }
+        }
         _ => return None,
     };
     rustix::net::send(client, &reply, SendFlags::NOSIGNAL).ok().map(drop)

@@ -82,6 +82,17 @@ impl Process {
         }
     }
 
+    /// Asks it to end by itself.
+    ///
+    /// # Errors
+    /// `EPERM`: it is another user's. That it has ended already is no error.
+    pub fn terminate(&self) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(&self.fd, Signal::TERM) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Has it ended?
     ///
     /// # Errors

@@ -10,6 +10,8 @@ use crate::Identity;
 
 /// More groups than the kernel lets a process have (`NGROUPS_MAX`).
 const MAX_GROUPS: usize = 65536;
+/// No user and no group has this number: to setresuid(2) it says that nothing is to change.
+pub(crate) const NOBODY_AT_ALL: u32 = u32::MAX;
 
 /// Looks a user up by name, or else by number; with all its groups. `None`: there is no such user.
 ///
@@ -23,7 +25,7 @@ pub fn find(user: &str) -> io::Result<Option<Identity>> {
     })? {
         return groups_of(&found).map(Some);
     }
-    let Ok(uid) = user.parse::<u32>() else { return Ok(None) };
+    let Some(uid) = user.parse::<u32>().ok().filter(|uid| *uid != NOBODY_AT_ALL) else { return Ok(None) };
     let found = by(|entry, buffer, len, result| {
         // SAFETY: all pointers are valid for the call; see `by`.
         unsafe { libc::getpwuid_r(uid, entry, buffer, len, result) }
@@ -105,6 +107,7 @@ mod tests {
         assert!(root.groups.contains(&0));
         assert_eq!(find("0").unwrap().unwrap().groups, root.groups);
         assert!(find("no-such-user").unwrap().is_none());
+        assert!(find("4294967295").unwrap().is_none());
         assert_eq!(name_of(0).as_deref(), Some("root"));
         assert_eq!(name_of(4_000_000), None);
         let stranger = find("4000000").unwrap().unwrap();

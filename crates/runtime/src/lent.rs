@@ -27,6 +27,9 @@ pub(crate) const LENT_NEW: &str = "lent.json.new";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Loan {
     node: NsName,
+    /// Another one that it is about to be moved to.
+    #[serde(default)]
+    to: Option<NsName>,
     dev: IfName,
     /// The cookie of the namespace that it came from; 0 where the kernel has none (before 5.14).
     from: u64,
@@ -69,7 +72,12 @@ impl Loans {
             let comes_from_node = steps.iter().any(|op| matches!(op, Op::ReturnLink(at) if at.dev == *dev));
             let settings = match here.settings(*dev) {
                 // One that goes from node to node is here in between; what it had is on record.
-                Err(_) if comes_from_node => continue,
+                Err(_) if comes_from_node => {
+                    if let Some(loan) = self.0.iter_mut().find(|loan| loan.dev == *dev) {
+                        loan.to = Some(ns.clone());
+                    }
+                    continue;
+                }
                 Err(error) if error.errno() == Errno::NODEV => {
                     return Err(NsError::NoInterface { dev: *dev, place: Place::Here, devs: here.interfaces()? }.into());
                 }
@@ -79,9 +87,19 @@ impl Loans {
             let known = self.0.iter().find(|loan| loan.dev == *dev && loan.from == from && settings.is_bare());
             let settings = known.map_or_else(|| settings.to_bytes(), |known| known.settings.clone());
             self.0.retain(|loan| loan.dev != *dev);
-            self.0.push(Loan { node: ns.clone(), dev: *dev, from, settings });
+            self.0.push(Loan { node: ns.clone(), to: None, dev: *dev, from, settings });
         }
         self.write(dir)
+    }
+
+    /// Finds out where those are that somebody moved who was killed before he could write that down.
+    pub(crate) fn locate(&mut self, found: &NetState) {
+        for loan in &mut self.0 {
+            let is_in = |node: &NsName| found.namespaces.get(node).is_some_and(|it| it.links.contains_key(&loan.dev));
+            if let Some(node) = loan.to.take_if(|node| is_in(node)) {
+                loan.node = node;
+            }
+        }
     }
 
     /// Is nothing lent?
@@ -129,7 +147,7 @@ impl Loans {
                     });
                     let Some(place) = self.0.iter().position(|loan| loan.dev == at.dev) else { continue };
                     if let Some(node) = goes_on {
-                        self.0[place].node = node;
+                        (self.0[place].node, self.0[place].to) = (node, None);
                         continue;
                     }
                     let loan = self.0.remove(place);
@@ -169,7 +187,7 @@ impl Loans {
                 }
                 Ok(Whereabouts::In(node)) if old.nodes.iter().any(|(name, _)| *name == node) => {
                     let at = Endpoint { ns: node.clone(), dev: loan.dev };
-                    loan.node = node;
+                    (loan.node, loan.to) = (node, None);
                     if !is_numbered(wanted, &at) {
                         failed = failed.and(space(world, &at.ns).and_then(|mut there| loan.give(&mut there)));
                     }
@@ -196,11 +214,12 @@ impl Loans {
         let mut here = here()?;
         let mut failed = Ok(());
         self.0.retain(|loan| {
-            let at = Endpoint { ns: loan.node.clone(), dev: loan.dev };
-            if !world.contains(&at.ns) {
+            let places: Vec<NsName> = loan.places().filter(|node| world.contains(node)).cloned().collect();
+            if places.is_empty() {
                 return true;
             }
-            let back = bring_back(world, &mut here, loan, at);
+            let mut places = places.into_iter().map(|ns| Endpoint { ns, dev: loan.dev });
+            let back = places.try_for_each(|at| bring_back(world, &mut here, loan, at));
             let is_back = back.is_ok();
             if let (Err(error), Ok(())) = (back, &failed) {
                 failed = Err(error);
@@ -218,7 +237,8 @@ impl Loans {
             for (dev, link) in &mut state.links {
                 let wanted_lent =
                     want.and_then(|want| want.links.get(dev)).is_some_and(|want| want.kind == LinkKind::Lent);
-                if !wanted_lent && !self.0.iter().any(|loan| loan.node == *name && loan.dev == *dev) {
+                if !wanted_lent && !self.0.iter().any(|loan| loan.dev == *dev && loan.places().any(|node| node == name))
+                {
                     continue;
                 }
                 link.kind = LinkKind::Lent;
@@ -247,6 +267,11 @@ enum Whereabouts {
 }
 
 impl Loan {
+    /// The nodes that it may be in.
+    fn places(&self) -> impl Iterator<Item = &NsName> {
+        std::iter::once(&self.node).chain(&self.to)
+    }
+
     /// Where it is after some of the steps.
     fn find(&self, here: &mut Space, steps: &[Op], world: &World) -> Result<Whereabouts, Error> {
         let returns = steps.iter().any(|op| matches!(op, Op::ReturnLink(at) if at.dev == self.dev));
@@ -302,12 +327,23 @@ pub(crate) fn return_held(dir: &Path, keeper: Option<&Process>) -> Result<Loans,
     let Some(keeper) = keeper.filter(|_| !loans.0.is_empty()) else { return Ok(loans) };
     let mut world = World::new(Realm::host());
     let held = Held::read(dir).unwrap_or_default();
-    for (node, number) in held.nodes.into_iter().filter(|(node, _)| loans.0.iter().any(|it| it.node == *node)) {
+    for (node, number) in
+        held.nodes.into_iter().filter(|(node, _)| loans.0.iter().any(|it| it.places().any(|place| place == node)))
+    {
         let path = format!("/proc/{}/fd/{number}", keeper.pid());
         let namespace = std::fs::File::open(&path).context(|| format!("open the namespace of {node}, {path}"))?;
         world.adopt(node, namespace.into())?;
     }
+    let all = loans.0.clone();
     loans.bring_back(&mut world)?;
+    let back = here()?.interfaces()?;
+    loans.0 = all.into_iter().filter(|loan| !back.contains(&loan.dev)).collect();
+    if !loans.are_none() {
+        // They are not where they are on record: the nodes are not known any more. The keeper knows of every one that
+        // something was lent to, and asked to end it brings back what is there.
+        let doing = || format!("have the lab's keeper, process {}, bring interfaces back", keeper.pid());
+        keeper.terminate().and_then(|()| keeper.wait(Some(PATIENCE))).context(doing)?;
+    }
     Ok(loans)
 }
 

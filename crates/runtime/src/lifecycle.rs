@@ -279,6 +279,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         let leaving = found.namespaces.keys().filter(|name| !state.namespaces.contains_key(*name));
         let leaving = leaving.map(|name| world.ns_fd(name)).collect::<Result<Vec<_>, _>>()?;
         let mut loans = Loans::read(dir.path())?;
+        loans.locate(&found);
         loans.note(dir.path(), &steps, &world)?;
         attached.note(dir.path(), &found, &state)?;
         let old = Held::read(dir.path())?;

@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let home = Home::of_caller()?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
     let manager = Manager::of_caller();
-    let row = |lab: &Running| {
+    let row = |lab: &Running, attached: &[Attachment]| -> Result<Row, CliError> {
         let record = lab.record();
         Ok(Row {
             lab: lab.name().to_string(),
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
             source: record.source.clone(),
             ephemeral: record.ephemeral,
             enabled: boot::is_enabled(&manager, lab.name()),
-            attached: attach::attachments(&home, lab.name())?.iter().map(Attached::of).collect::<Result<_, _>>()?,
+            attached: attached.iter().map(Attached::of).collect::<Result<_, _>>()?,
         })
     };
     let (labs, unreadable) = Running::all(&home)?;
@@ -82,7 +82,15 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         ui.note(format_args!("{WARNING}warning{WARNING:#}: {name} does not run any more: its keeper has ended"));
         ui.hint(format_args!("`hop down {name}` clears its remains, `hop up` brings it up anew"));
     }
-    let rows: Vec<Row> = labs.iter().map(row).collect::<Result<_, CliError>>()?;
+    let mut rows: Vec<Row> = Vec::with_capacity(labs.len());
+    for lab in &labs {
+        // A record that cannot be read hides neither its lab nor the others.
+        let attached = attach::attachments(&home, lab.name()).unwrap_or_else(|error| {
+            CliError::from(error).report(ui);
+            Vec::new()
+        });
+        rows.push(row(lab, &attached)?);
+    }
     if args.json {
         ui.json(&rows)?;
         return Ok(0);

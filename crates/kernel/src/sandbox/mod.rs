@@ -125,7 +125,7 @@ impl Sandbox {
             }
             Ok(init) => init,
             Err(failure) => {
-                foreground.before.restore().doing(START)?;
+                foreground.before.restore().unwrap_or_default();
                 return Err(failure.into());
             }
         };
@@ -134,8 +134,8 @@ impl Sandbox {
             Ok(None) => Ok(Sandbox { init, gate: None, network: None, foreground }),
             Ok(Some((gate, network))) => Ok(Sandbox { init, gate: Some(gate), network: Some(network), foreground }),
             Err(error) => {
-                // It ends by itself, and says no more.
-                foreground.end(Ok(init), Children::One).doing(START)?;
+                // It ends by itself, and says no more. The first error is the one to tell.
+                foreground.end(Ok(init), Children::One).unwrap_or_default();
                 Err(error)
             }
         }

@@ -95,7 +95,8 @@ pub fn attach(home: &Home, lab: &LabName, node: &NsName, process: &Process, labe
         ours: NsState::default(),
         before: BTreeMap::new(),
     });
-    attachments.write(dir.path())?;
+    // What is not on record nobody would let go of as long as the lab runs.
+    attachments.write(dir.path()).inspect_err(|_| keeper::drop_held(dir.path(), &[number]).unwrap_or_default())?;
     let old = replace_held(dir.path(), node, Some(number))?;
     let source = record.source.clone();
     let mut changed = lifecycle::change_locked(home, &dir, record, &contents.lab, &source);
@@ -107,8 +108,7 @@ pub fn attach(home: &Home, lab: &LabName, node: &NsName, process: &Process, labe
             *was_running &= !undone;
         }
     }
-    dropped?;
-    changed
+    changed.and_then(|up| Ok(dropped.map(|()| up)?))
 }
 
 /// Makes an attached node one of the lab's own again, and takes away what the lab has made in the container.

@@ -8,6 +8,7 @@ use hopyard_model::stable_hash;
 
 use super::BootError;
 use crate::error::{Error, IoContext};
+use crate::home::remove_file;
 use crate::whole_file::WholeFile;
 
 /// Tells an edited text from the one that was written. Not a protection: whoever may edit the file may do so.
@@ -51,6 +52,15 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
     // A name that systemd reads no unit from.
     let new = dir.join(format!(".hop-{}", std::process::id()));
     WholeFile::new(path, &new).mode(0o644).lasting().replace(text.as_bytes()).context(doing)
+}
+
+/// Makes a file what it was; `None`: there was none.
+pub(super) fn put_back(path: &Path, old: Option<&str>) -> Result<(), Error> {
+    match old {
+        Some(text) if read(path)?.as_deref() == Some(text) => Ok(()),
+        Some(text) => write(path, text),
+        None => remove_file(path),
+    }
 }
 
 /// Removes a directory that nobody needs any more.

@@ -48,7 +48,7 @@ pub fn enable(manager: &Manager, unit: &LabUnit<'_>, text: &str, force: bool) ->
     let path = manager.unit(unit.lab);
     let old = files::read(&path)?;
     // All that could keep us from it, before anything is written.
-    let replaces_unit = files::may_replace(&path, old.as_deref(), unit::is_unchanged, force)?;
+    files::may_replace(&path, old.as_deref(), unit::is_unchanged, force)?;
     let copied = old.as_deref().and_then(unit::topology_checksum);
     let is_our_copy = |there: &str| copied.is_some_and(|sum| sum == files::checksum(there));
     let there = files::read(&topology)?;
@@ -56,15 +56,22 @@ pub fn enable(manager: &Manager, unit: &LabUnit<'_>, text: &str, force: bool) ->
     let wanted = unit.text(&topology, files::checksum(text))?;
     let changed =
         there.as_deref() != Some(text) || old.as_deref() != Some(wanted.as_str()) || !is_enabled(manager, unit.lab);
-    files::write(&topology, text)?;
-    files::write(&path, &wanted)?;
-    let systemd = manager.reload().and_then(|()| manager.systemctl(&["enable", "--quiet", &unit_name(unit.lab)]));
-    if let (Err(_), false) = (&systemd, replaces_unit) {
-        // As it was before.
-        remove_file(&path)?;
-        remove_file(&topology)?;
+    let done = files::write(&topology, text)
+        .and_then(|()| files::write(&path, &wanted))
+        .and_then(|()| Ok(manager.reload()?))
+        .and_then(|()| Ok(manager.systemctl(&["enable", "--quiet", &unit_name(unit.lab)])?));
+    if done.is_err() {
+        // As it was before: a copy that its unit does not know would pass for somebody else's. The first error is the one to
+        // tell. What was given up by `force` is not written again.
+        for (path, before) in [(&path, &old), (&topology, &there)] {
+            if !force || before.is_none() {
+                files::put_back(path, before.as_deref()).unwrap_or_default();
+            }
+        }
+        files::remove_if_empty(manager.topologies());
+        manager.reload().unwrap_or_default();
     }
-    systemd?;
+    done?;
     Ok(Enabled { unit: path, topology, changed })
 }
 
@@ -139,7 +146,7 @@ pub fn install(
         return Ok((path, false));
     }
     files::write(&path, &text)?;
-    manager.reload()?;
+    reload_or_put_back(manager, &path, old.as_deref())?;
     Ok((path, true))
 }
 
@@ -154,6 +161,18 @@ pub fn uninstall(manager: &Manager, service: &ServiceName, force: bool) -> Resul
     files::may_replace(&path, Some(&old), unit::is_unchanged, force)?;
     remove_file(&path)?;
     path.parent().map(Path::to_owned).iter().for_each(|dir| files::remove_if_empty(dir));
-    manager.reload()?;
+    reload_or_put_back(manager, &path, Some(&old))?;
     Ok(true)
+}
+
+/// A service runs where systemd has read that it does. So where it does not read, the file is what it was: otherwise the next
+/// one would find nothing to change.
+fn reload_or_put_back(manager: &Manager, path: &Path, old: Option<&str>) -> Result<(), Error> {
+    let reloaded = manager.reload();
+    if reloaded.is_err() {
+        // The first error is the one to tell.
+        files::put_back(path, old).unwrap_or_default();
+        path.parent().iter().for_each(|dir| files::remove_if_empty(dir));
+    }
+    Ok(reloaded?)
 }

@@ -152,7 +152,8 @@ pub fn run(wanted: &Wanted, mut command: Command) -> Result<Outcome, RunError> {
                 Ok(relay) => Some(relay),
                 Err(error) => {
                     sandbox.kill();
-                    sandbox.wait().context(|| "end the sandbox".to_owned())?;
+                    // The first error is the one to tell.
+                    sandbox.wait().unwrap_or_default();
                     return Err(error.into());
                 }
             }

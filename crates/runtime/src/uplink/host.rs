@@ -79,17 +79,26 @@ pub(crate) fn acquire(home: &Home, host: &OwnedFd, keeper: &Process, through: &[
     set(host, &on.map(|key| (key, "1".to_owned())).collect::<Vec<_>>())
 }
 
-/// Removes the records of networks that have ended, as far as the kernel tells (since Linux 6.18), and their labs with
-/// them. There is nothing to be set back, and who comes next does not look at them.
-fn forget_ended(home: &Home) {
+/// Is anything on record of any network?
+pub(super) fn is_any_on_record(home: &Home) -> bool {
+    records(home).next().is_some()
+}
+
+/// The records of all networks.
+fn records(home: &Home) -> impl Iterator<Item = PathBuf> {
     let in_run = std::fs::read_dir(DIR).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
     let among_records = home.notes(AMONG_RECORDS).unwrap_or_default();
-    let is_record = |path: &PathBuf| {
+    in_run.chain(among_records).filter(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let is_ours = name.starts_with(PREFIX) || name.starts_with(AMONG_RECORDS);
         is_ours && !name.ends_with(LOCK) && !name.ends_with(NEW)
-    };
-    for path in in_run.chain(among_records).filter(is_record) {
+    })
+}
+
+/// Removes the records of networks that have ended, as far as the kernel tells (since Linux 6.18), and their labs with
+/// them. There is nothing to be set back, and who comes next does not look at them.
+fn forget_ended(home: &Home) {
+    for path in records(home) {
         // One that cannot be read is told of by whoever needs it.
         let Ok(Some(file)) = Locked::open(&path, false) else { continue };
         let Ok(Some(shared)) = file.read() else { continue };

@@ -443,16 +443,17 @@ pub(crate) fn disconnect(
     // Its other end goes with it, and `pasta` ends when it has lost its interface.
     world.apply(&plan.removals, &mut |_| {}).map_err(|failed| Error::Kernel(failed.error))?;
     let (stay, go): (Vec<_>, Vec<_>) = read(dir)?.into_iter().partition(|it| plan.stay.contains(&it.node));
-    if go.is_empty() {
-        return Ok(());
+    if !go.is_empty() {
+        // First: a number that is dropped twice may be another's by then.
+        write_json(dir, FILE, FILE_NEW, &stay)?;
+        let held: Vec<u32> = go.iter().filter_map(|it| it.held).collect();
+        if !held.is_empty() {
+            hopyard_kernel::keeper::drop_held(dir, &held)?;
+        }
     }
-    // First: a number that is dropped twice may be another's by then.
-    write_json(dir, FILE, FILE_NEW, &stay)?;
-    let held: Vec<u32> = go.iter().filter_map(|it| it.held).collect();
-    if !held.is_empty() {
-        hopyard_kernel::keeper::drop_held(dir, &held)?;
-    }
-    if home.is_privileged() && stay.is_empty() && !plan.connects() {
+    // Also where none was on record: one that was killed may have told the host to forward, and have made none, or
+    // have struck them off, and not have told the host.
+    if home.is_privileged() && stay.is_empty() && !plan.connects() && host::is_any_on_record(home) {
         let host = host::of_keeper(keeper).context(|| "open the host's network namespace".to_owned())?;
         host::release(home, &host, keeper)?;
     }

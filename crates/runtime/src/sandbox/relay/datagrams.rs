@@ -87,7 +87,8 @@ impl Relay {
         {
             self.end_flow(oldest);
         }
-        let outside = self.tools.outside.socket(Family::of(ends.1.ip()), Kind::Datagram)?;
+        let family = Family::of(ends.1.ip());
+        let outside = self.with_room(|tools| tools.outside.socket(family, Kind::Datagram))?;
         rustix::net::connect(&outside, &ends.1)?;
         let (at, generation) = self.flows.next();
         self.watch(&outside, Token::Flow { at, generation })?;

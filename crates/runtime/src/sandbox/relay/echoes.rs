@@ -74,7 +74,7 @@ impl Relay {
         {
             self.end_echoes(oldest);
         }
-        let socket = self.tools.outside.socket(Family::of(to), Kind::Echo).map_err(|error| {
+        let socket = self.with_room(|tools| tools.outside.socket(Family::of(to), Kind::Echo)).map_err(|error| {
             self.may_not_ping |= error.kind() == io::ErrorKind::PermissionDenied;
             unreachable(&error).unwrap_or(Unreachable::Host)
         })?;

@@ -8,7 +8,7 @@ use hopyard_net::Family;
 use rustix::event::epoll;
 
 use super::token::Token;
-use super::{Connection, Door, Relay, TURN, lacks_room};
+use super::{Connection, Door, Relay, TURN, Tools, lacks_descriptors, lacks_room};
 use crate::sandbox::splice::break_off;
 
 impl Relay {
@@ -21,6 +21,9 @@ impl Relay {
                 Ok(outside) => outside,
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => continue,
                 Err(errno) => {
+                    if lacks_descriptors(errno) && self.make_room() {
+                        continue;
+                    }
                     if lacks_room(errno) {
                         self.rest(Token::Published(number));
                     }
@@ -38,8 +41,13 @@ impl Relay {
             Family::Ipv4 => (Ipv4Addr::LOCALHOST, port).into(),
             Family::Ipv6 => (Ipv6Addr::LOCALHOST, port).into(),
         };
-        let Some(agent) = &self.tools.inside else { return };
-        let inside = agent.socket(family, Kind::Stream).and_then(|inside| match rustix::net::connect(&inside, &to) {
+        let make = |tools: &Tools| tools.inside.as_ref().map(|inside| inside.socket(family, Kind::Stream)).transpose();
+        let inside = match self.with_room(make) {
+            Ok(None) => return,
+            Ok(Some(inside)) => Ok(inside),
+            Err(error) => Err(error),
+        };
+        let inside = inside.and_then(|inside| match rustix::net::connect(&inside, &to) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(inside),
             Err(errno) => Err(errno.into()),
         });

@@ -162,6 +162,9 @@ pub(super) struct Relay {
     connections: Slab<Connection>,
     /// Those that are not open yet.
     pending: HashMap<Ends, u32>,
+    /// Descriptors that stand for those which they will need inside, of each that is pending at most one: otherwise those
+    /// that are being made could take all there are, and none of them would ever open.
+    seats: Vec<OwnedFd>,
     flows: Slab<Flow>,
     flow_of: HashMap<Ends, u32>,
     echoes: Slab<Echoes>,
@@ -214,6 +217,7 @@ impl Relay {
             epoll,
             connections: Slab::new(),
             pending: HashMap::new(),
+            seats: Vec::new(),
             flows: Slab::new(),
             flow_of: HashMap::new(),
             echoes: Slab::new(),
@@ -341,6 +345,34 @@ impl Relay {
         }
     }
 
+    /// Makes something that takes a descriptor. Where there is none left, what of datagrams and echoes has been idle for the
+    /// longest goes: it may stay for minutes, and only for the case that something still comes.
+    fn with_room<T>(&mut self, make: impl Fn(&Tools) -> io::Result<T>) -> io::Result<T> {
+        match make(&self.tools) {
+            Err(error)
+                if rustix::io::Errno::from_io_error(&error).is_some_and(lacks_descriptors) && self.make_room() =>
+            {
+                make(&self.tools)
+            }
+            made => made,
+        }
+    }
+
+    /// False: there is nothing that could go.
+    fn make_room(&mut self) -> bool {
+        type End = fn(&mut Relay, u32);
+        let ends: [End; 3] = [Relay::end_flow, Relay::end_echoes, |relay, at| drop(relay.end_visit(at))];
+        let oldest = [
+            self.flows.iter().map(|(at, flow)| (flow.used, at)).min(),
+            self.echoes.iter().map(|(at, echoes)| (echoes.used, at)).min(),
+            self.visits.iter().map(|(at, visit)| (visit.used, at)).min(),
+        ];
+        let oldest = oldest.into_iter().zip(ends).filter_map(|(oldest, end)| Some((oldest?, end)));
+        let Some(((_, at), end)) = oldest.min_by_key(|(oldest, _)| *oldest) else { return false };
+        end(self, at);
+        true
+    }
+
     fn watch(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
         use epoll::EventFlags as Flags;
         let flags = match token {
@@ -414,6 +446,11 @@ fn outcome(why: Unreachable) -> Outcome {
 /// Is it the gate itself, where the resolver is?
 fn is_gate(to: IpAddr) -> bool {
     to == GATE_ADDRESSES.0 || to == GATE_ADDRESSES.1
+}
+
+/// Is there no room for one more descriptor?
+fn lacks_descriptors(errno: rustix::io::Errno) -> bool {
+    matches!(errno, rustix::io::Errno::MFILE | rustix::io::Errno::NFILE)
 }
 
 /// Is there no room, of descriptors or of memory, for one more connection?

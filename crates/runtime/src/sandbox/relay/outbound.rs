@@ -12,7 +12,8 @@ use rustix::net::sockopt;
 
 use super::token::Token;
 use super::{
-    Connection, Ends, Parked, Relay, TURN, Waiting, is_gate, is_of_the_link, lacks_room, outcome, plain, unreachable,
+    Connection, Ends, Parked, Relay, TURN, Waiting, is_gate, is_of_the_link, lacks_descriptors, lacks_room, outcome,
+    plain, unreachable,
 };
 use crate::sandbox::policy::{Aim, Decision};
 use crate::sandbox::record::{Attempt, Outcome};
@@ -79,8 +80,10 @@ impl Relay {
 
     /// `Err(None)`: that is known to nobody yet.
     pub(super) fn connect(&mut self, ends: Ends, request: &Request) -> Result<(), Option<Unreachable>> {
-        let outside =
-            self.tools.outside.socket(Family::of(ends.1.ip()), Kind::Stream).map_err(|error| unreachable(&error))?;
+        let family = Family::of(ends.1.ip());
+        let outside = self.with_room(|tools| tools.outside.socket(family, Kind::Stream));
+        let outside = outside.map_err(|error| unreachable(&error))?;
+        let seat = self.with_room(|tools| tools.stop.try_clone()).map_err(|error| unreachable(&error))?;
         match rustix::net::connect(&outside, &ends.1) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
             Err(errno) => return Err(unreachable(&errno.into())),
@@ -89,6 +92,7 @@ impl Relay {
         self.watch(&outside, Token::Connection { at, side: 1, generation }).map_err(|error| unreachable(&error))?;
         self.connections.insert(Connection::Connecting { ends, request: request.clone(), outside });
         self.pending.insert(ends, at);
+        self.seats.push(seat);
         Ok(())
     }
 
@@ -99,8 +103,12 @@ impl Relay {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
+                    let errno = rustix::io::Errno::from_io_error(&error);
+                    if errno.is_some_and(lacks_descriptors) && (self.seats.pop().is_some() || self.make_room()) {
+                        continue;
+                    }
                     // It waits in the queue until there is room; otherwise there is nobody more.
-                    if rustix::io::Errno::from_io_error(&error).is_some_and(lacks_room) {
+                    if errno.is_some_and(lacks_room) {
                         self.rest(Token::Listener(number));
                     }
                     return;
@@ -109,7 +117,7 @@ impl Relay {
             let Ok(to) = stream.local_addr() else { continue };
             let ends = (plain(from), plain(to));
             let stream = OwnedFd::from(stream);
-            let passed = self.pending.remove(&ends).and_then(|at| self.connections.remove(at));
+            let passed = self.no_more_pending(&ends).and_then(|at| self.connections.remove(at));
             let Some(Connection::Passed { outside, .. }) = passed else {
                 // It waited for too long: the connection outside is gone.
                 break_off(&stream);
@@ -206,14 +214,20 @@ impl Relay {
         }
     }
 
+    fn no_more_pending(&mut self, ends: &Ends) -> Option<u32> {
+        let at = self.pending.remove(ends);
+        self.seats.truncate(self.pending.len());
+        at
+    }
+
     pub(super) fn end(&mut self, at: u32) {
         self.has_room = true;
         match self.connections.remove(at) {
             Some(Connection::Connecting { ends, .. }) => {
-                self.pending.remove(&ends);
+                self.no_more_pending(&ends);
             }
             Some(Connection::Passed { ends, outside, .. }) => {
-                self.pending.remove(&ends);
+                self.no_more_pending(&ends);
                 break_off(&outside);
             }
             Some(Connection::Entering { outside, .. }) => break_off(&outside),
