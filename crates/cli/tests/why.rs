@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Place, as_told_here, text, unique};
+use common::{Place, as_told_here, text, unique, wait_until};
 
 /// ```text
 /// h1 eth0 ------ eth0 r1 eth1 ------ eth0 h2 lo
@@ -583,6 +583,27 @@ fn a_datagram_that_nobody_answers_is_not_said_to_come_back() {
     assert!(said.starts_with("YES a -> 10.0.3.2 (b) udp port 92: there and back, 2 nodes\n"), "{said}");
     drop(serving.stdin.take());
     assert!(serving.wait().unwrap().success());
+}
+
+/// A node that has asked in vain drops what waits for the neighbour when it gives up; whoever looks in that second is not
+/// told that no answer comes.
+#[test]
+fn an_answer_that_waited_for_what_was_asked_in_vain_is_asked_for_once_more() {
+    let place = Place::new();
+    bare(&place);
+    let h1 = text(&place.output(&["exec", "h1", "--", "cat", "/sys/class/net/eth0/address"]).stdout);
+    run(&place, "r1", "ip link set dev eth0 arp off");
+    run(&place, "h1", "ping -c1 -W1 10.0.1.1 >/dev/null & :");
+    wait_until("the last question", || {
+        let table = place.output(&["exec", "h1", "--", "ip", "-s", "neigh", "show", "10.0.1.1"]);
+        // It begins to count at 3, for those that it would ask by their Ethernet address (ucast_solicit).
+        text(&table.stdout).contains("probes 6")
+    });
+    run(&place, "r1", "ip link set dev eth0 arp on");
+    // It speaks to h1 without asking, so that h1 learns nothing by it.
+    run(&place, "r1", &format!("ip neigh replace 10.0.1.2 dev eth0 lladdr {} nud permanent", h1.trim()));
+    let output = place.output(&["why", "r1", "10.0.1.2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
 }
 
 /// Loads rules into a node, in the place of those it has. Each is a chain of table `inet fw`.

@@ -52,6 +52,9 @@ node() {
 addr() {
   ip -n $1 link set $2 up; ip -n $1 addr add $3 dev $2; ip -n $1 addr add $4 dev $2 nodad
 }
+mac() { ip -n $1 -br link show $2 | awk '{print $3}'; }
+# The second interface has the Ethernet address of the first.
+twins() { ip -n $3 link set $4 address $(mac $1 $2); }
 # The kernel finds out about a signal a moment later.
 settle() {
   while for n in $(ip netns list | cut -d' ' -f1); do ip -n $n link show up; done | grep -q -e LOWERLAYERDOWN -e M-DOWN; do :; done
@@ -159,6 +162,15 @@ const ROWS: &[Row] = &[
     row6("an address whose time is over is no source, if there is another, IPv6",
         "ip -n a addr del fd01::2/64 dev e0; ip -n a addr add fd01::2/64 dev e0 nodad preferred_lft 0
          ip -n a addr add 2001:db8::5/64 dev e0 nodad; ip -n r route add 2001:db8::/64 dev e0", "yes"),
+    row6("an address whose time is over is none to masquerade by, if there is another, IPv6",
+        "ip -n r addr del fd02::1/64 dev e1; ip -n r addr add fd02::1/64 dev e1 nodad preferred_lft 0; ip -n b -6 route del default
+         in_ r nft 'table ip6 n { chain p { type nat hook postrouting priority 100; oifname e1 masquerade; }; }'", "no no-return-route"),
+    row6("an address to masquerade by, IPv6",
+        "ip -n b -6 route del default
+         in_ r nft 'table ip6 n { chain p { type nat hook postrouting priority 100; oifname e1 masquerade; }; }'", "yes"),
+    row("an address for its link alone is none to masquerade by",
+        "ip -n r addr del 10.2.0.1/24 dev e1; ip -n r addr add 10.2.0.1/24 dev e1 scope link; ip -n b route del default
+         in_ r nft 'table ip n { chain p { type nat hook postrouting priority 100; oifname e1 masquerade; }; }'", "no no-return-route"),
     row("a source whose interface is down",
         "node x; ip -n a link add e1 type veth peer name e0 netns x; ip -n a addr add 10.7.0.1/24 dev e1
          ip -n a route add 10.2.0.0/24 via 10.1.0.1 src 10.7.0.1", "no no-return-route"),
@@ -169,7 +181,11 @@ const ROWS: &[Row] = &[
     // Neighbours.
     row("a neighbour that is told of and not asked for (noarp)",
         "ip -n a neigh replace 10.1.0.1 dev e0 nud noarp lladdr 02:00:00:00:00:09", "no wrong-static-neighbour"),
+    row("a neighbour that is said to have the sender's own Ethernet address (noarp)",
+        "ip -n a neigh replace 10.1.0.1 dev e0 nud noarp lladdr $(mac a e0)", "no wrong-static-neighbour"),
     row("an interface that asks for nobody (arp off)", "ip -n a link set e0 arp off", "open"),
+    row("an interface that asks for nobody, beside one that would not answer",
+        "ip -n a link set e0 arp off; in_ r sysctl -qw net.ipv4.conf.all.arp_ignore=8", "open"),
     Row { to: ("c", "10.1.0.7"), ..row("one who answers for another (proxy_arp)",
         "node c; ip -n r link add e2 type veth peer name e0 netns c; ip -n r link set e2 up; ip -n c link set e0 up
          ip -n c addr add 10.1.0.7/32 dev e0; ip -n c route add 10.1.0.0/24 dev e0; ip -n r route add 10.1.0.7/32 dev e2
@@ -238,6 +254,27 @@ const ROWS: &[Row] = &[
     bridged("a port that the spanning tree keeps shut", "ip -n s link set pb nomaster; ip -n s link set br0 type bridge stp_state 1 forward_delay 2000; ip -n s link set pb master br0", "open"),
     bridged("an Ethernet address that was said to be elsewhere",
         "m=$(ip -n b -br link show e0 | awk '{print $3}'); in_ s bridge fdb replace $m dev pc master permanent", "open"),
+
+    // Ethernet addresses that are there twice.
+    bridged("the Ethernet address of the target twice", "twins b e0 c e0", "open"),
+    Row { to: ("fd03::2", "fd03::2"), ..bridged("the Ethernet address of the target twice, IPv6", "twins b e0 c e0", "open") },
+    bridged("the Ethernet address of the target twice, and the other one spoke last",
+        "twins b e0 c e0; in_ a ping -qc1 10.3.0.2 >/dev/null; in_ c ping -qc1 10.3.0.1 >/dev/null", "open"),
+    bridged("the Ethernet address of the sender twice", "twins a e0 c e0", "yes"),
+    bridged("the Ethernet address of the sender twice, and the other one spoke last",
+        "twins a e0 c e0; in_ a ping -qc1 10.3.0.2 >/dev/null; in_ c ping -qc1 10.3.0.2 >/dev/null", "yes"),
+    bridged("the same Ethernet address at both ends", "twins a e0 b e0", "no duplicate-mac"),
+    Row { to: ("fd03::2", "fd03::2"), ..bridged("the same Ethernet address at both ends, IPv6", "twins a e0 b e0", "no duplicate-mac") },
+    bridged("the same Ethernet address at both ends, which know each other",
+        "twins a e0 b e0; m=$(mac a e0); ip -n a neigh add 10.3.0.2 lladdr $m dev e0; ip -n b neigh add 10.3.0.1 lladdr $m dev e0", "no duplicate-mac"),
+    bridged("the Ethernet address of a port of the switch", "twins s pa b e0", "open"),
+    bridged("the sender has the Ethernet address of a port of the switch", "twins s pb a e0", "open"),
+    row("the same Ethernet address at both ends of a cable", "twins a e0 r e0", "yes"),
+    row6("the same Ethernet address at both ends of a cable, IPv6", "twins a e0 r e0", "yes"),
+    row("an Ethernet address that has changed since it was learnt, and its owner asks",
+        "in_ a ping -qc1 10.2.0.2 >/dev/null; ip -n a link set e0 address 02:00:00:00:00:77", "yes"),
+    row6("an Ethernet address that has changed since it was learnt, and its owner asks, IPv6",
+        "in_ a ping -qc1 fd02::2 >/dev/null; ip -n a link set e0 address 02:00:00:00:00:77", "yes"),
 ];
 
 const THREADS: usize = 6;

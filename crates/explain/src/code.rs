@@ -60,6 +60,8 @@ codes! {
     WrongMask = "wrong-mask";
     /// Several have the next hop's address.
     DuplicateAddress = "duplicate-address";
+    /// Several have the Ethernet address that the frame is for.
+    DuplicateMac = "duplicate-mac";
     /// Somebody has set a wrong Ethernet address.
     WrongStaticNeighbour = "wrong-static-neighbour";
     /// What was learnt of the neighbour is out of date.

@@ -1,6 +1,7 @@
 //! A change that repairs something, as data; its text is the command that a person types in the node.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use hopyard_net::{
     Endpoint, Family, FibAction, FibRoute, IfAddress, IfName, IpNet, Ipv6Conf, Nat, Neighbour, NextHop, NodeState,
@@ -205,6 +206,13 @@ fn apply_op(op: &Op, snapshot: &mut Snapshot) {
                 link.mtu = mtu.get();
             }
         }
+        Op::SetMac { at, mac } => {
+            if let Some(link) = node.links.get_mut(&at.dev) {
+                link.mac = Some(*mac);
+                // `neigh_changeaddr()`: those that were set as well.
+                node.neighbours.retain(|it| it.dev != at.dev);
+            }
+        }
         Op::AddAddr { at, addr } => add_address(node, at.dev, *addr),
         Op::DelAddr { at, addr } => del_address(node, at.dev, *addr),
         Op::SetRoute { route, .. } => {
@@ -324,13 +332,15 @@ pub(crate) fn add_address(node: &mut NodeState, dev: IfName, net: IpNet) {
     if link.addresses.iter().any(has) {
         return;
     }
-    let secondary = link.addresses.iter().any(|own| own.net.trunc() == net.trunc());
+    let primary = link.addresses.iter().find(|own| own.net.trunc() == net.trunc()).map(|own| own.net.addr());
+    let secondary = primary.is_some();
     link.addresses.push(IfAddress { secondary, ..IfAddress::new(net) });
     let up = link.up;
     node.routes.push(FibRoute {
         key: host_route(net),
         action: FibAction::Local,
-        src: Some(net.addr()),
+        // To one of several IPv4 addresses of a network the node sends from the first (`fib_add_ifaddr()`).
+        src: Some(primary.filter(IpAddr::is_ipv4).unwrap_or(net.addr())),
         hop_limit: None,
         mtu: None,
         derived: true,
@@ -428,10 +438,12 @@ fn write_op(f: &mut fmt::Formatter<'_>, op: &Op) -> fmt::Result {
 /// Without the interface, which follows from the neighbour.
 fn write_route(f: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
     match (&route.kind, route.src, route.hop_limit) {
-        (RouteKind::Unicast(hops), None, None) if hops.len() == 1 => match hops[0].via {
-            Some(via) if !is_link_local(via) => write!(f, "{} via {via}", route.key),
-            _ => write!(f, "{route}"),
-        },
+        (RouteKind::Unicast(hops), None, None) if hops.len() == 1 && !hops[0].via.is_some_and(is_link_local) => {
+            match hops[0].of(route.key.family()).via() {
+                Some(via) => write!(f, "{} {via}", route.key),
+                None => write!(f, "{route}"),
+            }
+        }
         _ => write!(f, "{route}"),
     }
 }

@@ -205,7 +205,7 @@ pub(crate) fn check(level: Level, hook: Hook, seen: Seen<'_>) -> Result<Passed, 
             table: chain.table.clone(),
             chain: chain.name.clone(),
             rule: rule.map(|rule| rule.handle),
-            text: rule.map(|rule| rules.text_of(chain, rule)),
+            text: rule.map(|rule| rules.text_in(seen.node, chain, rule)),
             certain,
             rejects,
         };

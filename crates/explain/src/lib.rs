@@ -22,6 +22,7 @@ mod reason;
 mod repair;
 mod segment;
 mod steps;
+mod twins;
 mod verdict;
 mod walk;
 
@@ -32,7 +33,7 @@ pub use flow::Flow;
 pub use hidden::{Behind, Hidden, behind, hidden, translators, waiting_behind};
 pub use matrix::{Cause, Cell, Matrix, Target, matrix};
 pub use packet::{Packet, Protocol, no_single_node};
-pub use reason::{ArpRefusal, Reason};
+pub use reason::{ArpRefusal, Reason, TwinFate};
 pub use repair::{Repair, Stage, repair};
 pub use steps::{Part, Step, steps, table_name};
 pub use verdict::{Outcome, Query, Trouble, Verdict, explain, owner, owner_for};

@@ -209,7 +209,7 @@ pub(crate) fn source_v4(node: &NodeState, dev: IfName, towards: IpAddr, on_link:
 
 /// RFC 6724, section 5: scope, then whether it is still preferred, then the interface that it leaves by, then the label, then
 /// the longest common prefix; the first of equals.
-fn source_v6(node: &NodeState, dev: IfName, dst: IpAddr) -> Option<IpAddr> {
+pub(crate) fn source_v6(node: &NodeState, dev: IfName, dst: IpAddr) -> Option<IpAddr> {
     /// More is better, the first first.
     type Rank = (bool, bool, bool, bool, u32);
     let IpAddr::V6(dst) = dst else { return None };

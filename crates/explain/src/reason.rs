@@ -85,6 +85,15 @@ pub enum Reason {
         /// Who answers.
         owners: Vec<Endpoint>,
     },
+    /// Several interfaces of the segment have the Ethernet address that the frame is for.
+    DuplicateMac {
+        /// The Ethernet address.
+        mac: MacAddr,
+        /// Who has it.
+        owners: Vec<Endpoint>,
+        /// What becomes of the frame.
+        fate: TwinFate,
+    },
     /// The neighbour table has a wrong Ethernet address.
     WrongNeighbour {
         /// Of that address
@@ -191,6 +200,18 @@ pub enum Reason {
     Undecided(String),
 }
 
+/// What becomes of a frame for an Ethernet address that is there twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TwinFate {
+    /// It comes to the one of whom the switches have heard last.
+    Chance,
+    /// Its sender has the address too: no switch sends it back to where it comes from.
+    OfSender,
+    /// A switch on its way has the address too, and keeps the frame. Its node may send it on.
+    OfSwitch,
+}
+
 /// Why a node does not answer for an address that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -238,6 +259,7 @@ impl Reason {
             Reason::ArpRefused { .. } => Code::ArpRefused,
             Reason::WrongMask { .. } => Code::WrongMask,
             Reason::DuplicateAddress { .. } => Code::DuplicateAddress,
+            Reason::DuplicateMac { .. } => Code::DuplicateMac,
             Reason::WrongNeighbour { permanent: true, .. } => Code::WrongStaticNeighbour,
             Reason::WrongNeighbour { .. } => Code::StaleNeighbour,
             Reason::Firewall { .. } | Reason::FrameDropped { bridge_nf: None, .. } => Code::Firewall,
@@ -260,7 +282,13 @@ impl Reason {
 
     /// Does it leave open whether the packet arrives?
     pub fn is_undecided(&self) -> bool {
-        // Which of two answers comes first is chance.
-        matches!(self, Reason::Undecided(_) | Reason::LeavesKnown { .. } | Reason::DuplicateAddress { .. })
+        // Which of two answers comes first is chance, and so is who has spoken last.
+        matches!(
+            self,
+            Reason::Undecided(_)
+                | Reason::LeavesKnown { .. }
+                | Reason::DuplicateAddress { .. }
+                | Reason::DuplicateMac { fate: TwinFate::Chance | TwinFate::OfSwitch, .. }
+        )
     }
 }

@@ -7,10 +7,10 @@ use hopyard_net::{
     Endpoint, Family, FibAction, IfName, IpNet, LinkKind, LinkState, MacAddr, NodeState, NsName, Snapshot,
 };
 
-use crate::frames;
 use crate::header::Question;
 use crate::lookup::{self, Disbelief, Found};
 use crate::{ArpRefusal, Packet, Protocol, Reason};
+use crate::{frames, twins};
 
 /// The interfaces that frames from one interface come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -207,7 +207,10 @@ pub(crate) fn who_has(
         let Some(node) = snapshot.nodes.get(&end.ns) else { continue };
         let Some(link) = node.links.get(&end.dev) else { continue };
         let question = Question { addr, asker, asker_mac: mac, owner_mac: link.mac, answers: false };
-        let answer = |answers: &mut Answers| match frames::ask(snapshot, from, end, way, question) {
+        // Where it comes back to is known: who asks has just spoken to all.
+        let comes_back = || twins::lost(snapshot, (end, from), &way.back()).map_or(Ok(()), Err);
+        let asked = || frames::ask(snapshot, from, end, way, question).and_then(|()| comes_back());
+        let answer = |answers: &mut Answers| match asked() {
             Ok(()) => answers.owners.push(end.clone()),
             Err(Reason::Undecided(what)) => drop(answers.beyond.get_or_insert(what)),
             Err(reason) => answers.dropped.push(reason),
@@ -286,9 +289,13 @@ fn arp(
     Some(if refused { Err(ArpRefusal::ArpIgnore) } else { Ok(()) })
 }
 
-/// The end of a segment that has an Ethernet address.
-pub(crate) fn end_with_mac(snapshot: &Snapshot, segment: &Segment, mac: MacAddr) -> Option<Endpoint> {
-    segment.ends.keys().find(|end| link_at(snapshot, end).is_some_and(|link| link.mac == Some(mac))).cloned()
+/// The ends of a segment that have an Ethernet address.
+pub(crate) fn ends_with_mac<'a>(
+    snapshot: &'a Snapshot,
+    segment: &'a Segment,
+    mac: MacAddr,
+) -> impl Iterator<Item = &'a Endpoint> {
+    segment.ends.keys().filter(move |end| link_at(snapshot, end).is_some_and(|link| link.mac == Some(mac)))
 }
 
 /// The interfaces that have an address, in order.

@@ -294,6 +294,7 @@ fn is_end(step: &Step, reason: &Reason, part: Part) -> bool {
         | Reason::WrongMask { .. }
         | Reason::DuplicateAddress { .. }
         | Reason::WrongNeighbour { .. }
+        | Reason::DuplicateMac { .. }
         | Reason::LeavesKnown { .. } => matches!(step, Step::Neighbour { .. }),
         Reason::FrameDropped { asking: Some(_), .. } => matches!(step, Step::Neighbour { .. }),
         Reason::FrameDropped { asking: None, .. } => matches!(step, Step::Wire { .. }),

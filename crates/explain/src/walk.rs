@@ -17,6 +17,7 @@ use crate::forwarding::{forwards, not_forwarding};
 use crate::header::{Content, Frame};
 use crate::lookup::{self, Disbelief, Found, Question, known};
 use crate::packet::is_link_local;
+use crate::twins::Spoken;
 use crate::{Packet, Protocol, Reason, no_single_node, segment};
 use next_hop::learnt;
 
@@ -151,11 +152,13 @@ impl Walk {
         let mut trace = Trace {
             nodes: self.hops.iter().flat_map(|hop| [&hop.node].into_iter().chain(&hop.crossed)).cloned().collect(),
             learnt: BTreeMap::new(),
+            spoken: BTreeSet::new(),
             translations: self.translations.clone(),
         };
         for hop in &self.hops {
             if let (Some(to), Some(next)) = (&hop.to, &hop.next) {
                 trace.learnt.extend(learnt(snapshot, &hop.node, next, &hop.sent, to));
+                trace.spoken.insert((Endpoint { ns: hop.node.clone(), dev: next.dev }, to.clone()));
             }
         }
         trace
@@ -174,6 +177,8 @@ pub struct Trace {
     pub nodes: BTreeSet<NsName>,
     /// Who has learnt, by being asked, where an address is on one of its links.
     pub learnt: BTreeMap<(Endpoint, IpAddr), Endpoint>,
+    /// The interfaces by which it was sent, each with the one that it came to: the switches between know where the first is.
+    pub spoken: BTreeSet<(Endpoint, Endpoint)>,
     /// Who has translated it, and how.
     pub translations: Vec<Translated>,
 }
@@ -211,6 +216,7 @@ pub(crate) fn walk_with(
         hops: Vec::new(),
         been: BTreeSet::new(),
         learnt: before.learnt.clone(),
+        spoken: before.spoken.clone(),
         translations: Vec::new(),
         answers: None,
         came: packet,
@@ -236,6 +242,7 @@ pub(crate) fn step(snapshot: &Snapshot, at: &NsName, by: &NextHop, dst: IpAddr) 
         hops: Vec::new(),
         been: BTreeSet::new(),
         learnt: BTreeMap::new(),
+        spoken: BTreeSet::new(),
         translations: Vec::new(),
         answers: None,
         came: packet,
@@ -265,6 +272,7 @@ struct State {
     hops: Vec<Hop>,
     been: BTreeSet<(NsName, Option<IfName>)>,
     learnt: BTreeMap<(Endpoint, IpAddr), Endpoint>,
+    spoken: Spoken,
     translations: Vec<Translated>,
     /// The translation at this node of what this packet answers.
     answers: Option<Translated>,
@@ -604,6 +612,7 @@ impl Walker<'_> {
                 if self.learns {
                     state.learnt.extend(learnt(self.snapshot, &state.at, by, &state.packet, &to));
                 }
+                state.spoken.insert((Endpoint { ns: state.at.clone(), dev: by.dev }, to.clone()));
                 let mac = segment::link_at(self.snapshot, &to).and_then(|link| link.mac);
                 state.frame = Some(Frame::between(link.mac, mac));
                 // What a node puts on a packet does not leave it.
@@ -635,6 +644,7 @@ impl Walker<'_> {
         before.nodes.extend(state.hops.iter().flat_map(|hop| [&hop.node].into_iter().chain(&hop.crossed)).cloned());
         before.nodes.insert(state.at.clone());
         before.learnt.extend(state.learnt.clone());
+        before.spoken.extend(state.spoken.clone());
         let before = (&before, self.learns);
         let walk = walk_with(self.snapshot, &state.at, error, Some(&sender.node), before, self.choices);
         match (walk.reason(), walk.last()) {

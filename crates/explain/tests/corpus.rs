@@ -98,7 +98,7 @@ fn hops(text: &mut String, walk: &Walk, back: bool) {
             let table = if route.key.table == RouteKey::MAIN { "" } else { " (other table)" };
             format!(" by {}{table}", route.key.prefix)
         });
-        let next = hop.next.as_ref().map_or_else(String::new, |next| format!(", {next}"));
+        let next = hop.next.as_ref().map_or_else(String::new, |next| format!(", {}", next.of(hop.routed.family())));
         let end = match &hop.end {
             None => String::new(),
             Some(End::Delivered) => ": delivered".to_owned(),

@@ -113,6 +113,52 @@ fn who_has_learnt_where_an_address_was_goes_on_sending_there() {
 }
 
 #[test]
+fn to_a_second_address_of_a_network_a_node_sends_from_the_first() {
+    let mut net = segment();
+    type_in(&mut net, "c addr 10.0.0.9/24 dev eth0");
+    type_in(&mut net, "c addr fd00::1/64 dev eth0");
+    type_in(&mut net, "c addr fd00::9/64 dev eth0");
+    let source = |to| told(&net, &ask("c", to)).there.packet.src.unwrap().to_string();
+    assert_eq!(source("10.0.0.9"), "10.0.0.1");
+    assert_eq!(source("10.0.0.1"), "10.0.0.1");
+    assert_eq!(source("fd00::9"), "fd00::9");
+}
+
+#[test]
+fn who_asks_sets_right_what_was_learnt_of_it() {
+    let mut net = segment();
+    type_in(&mut net, "c neigh 10.0.0.2 02:00:00:00:09:99 dev eth0 learnt");
+    assert_eq!(says(&net, &ask("c", "10.0.0.2")), "there c stale-neighbour");
+    assert_eq!(says(&net, &ask("d", "10.0.0.1")), "", "d asks c, which learns where it is");
+    // It need not ask.
+    let mac = link(&mut net, "c:eth0").mac.unwrap();
+    type_in(&mut net, &format!("d neigh 10.0.0.1 {mac} dev eth0 learnt"));
+    assert_eq!(says(&net, &ask("d", "10.0.0.1")), "back c stale-neighbour");
+    // What somebody has set stays.
+    let mut net = segment();
+    type_in(&mut net, "c neigh 10.0.0.2 02:00:00:00:09:99 dev eth0 permanent");
+    assert_eq!(says(&net, &ask("d", "10.0.0.1")), "back c wrong-static-neighbour");
+}
+
+#[test]
+fn who_sends_from_an_address_of_another_gets_no_answer_until_it_is_taken_away() {
+    let mut net = segment();
+    for line in ["c addr fd00::1/64", "d addr fd00::2/64", "e addr fd00::2/64", "e addr fd00::3/64"] {
+        type_in(&mut net, &format!("{line} dev eth0"));
+    }
+    let mac = link(&mut net, "d:eth0").mac.unwrap();
+    type_in(&mut net, &format!("c neigh fd00::2 {mac} dev eth0 learnt"));
+    let query = ask("e", "fd00::1");
+    assert_eq!(says(&net, &query), "", "e asks c, which believes it");
+    let mac = link(&mut net, "c:eth0").mac.unwrap();
+    type_in(&mut net, &format!("e neigh fd00::1 {mac} dev eth0 learnt"));
+    let twice = at("e:eth0");
+    let drift = [Op::DelAddr { at: twice, addr: "fd00::2/64".parse().unwrap() }];
+    assert_eq!(says(&net, &query), "back d return-to-wrong-node");
+    repairs(&net, &query, &drift, &["e: ip address delete fd00::2/64 dev eth0"]);
+}
+
+#[test]
 fn what_the_file_declares_is_cheaper_than_as_many_other_changes() {
     let net = chain_with(&["a addr 10.0.1.2/16 dev ra", "a noaddr 10.0.1.2/24 dev ra"]);
     let (right, wrong) = ("10.0.1.2/24".parse().unwrap(), "10.0.1.2/16".parse().unwrap());

@@ -218,6 +218,53 @@ fn an_address_that_two_have_is_left_open_and_taken_from_the_wrong_one() {
 }
 
 #[test]
+fn an_ethernet_address_that_two_have_is_left_open_where_the_switch_decides() {
+    let mut net = Snapshot::default();
+    for line in ["node c", "node d", "node e", "node sw", "bridge sw:br0"] {
+        type_in(&mut net, line);
+    }
+    for (number, node) in ["c", "d", "e"].into_iter().enumerate() {
+        for line in [
+            &format!("link {node}:eth0 sw:p{number}"),
+            &format!("port sw:p{number} br0"),
+            &format!("{node} addr 10.0.0.{}/24 dev eth0", number + 1),
+            &format!("{node} addr fd00::{}/64 dev eth0", number + 1),
+            &format!("{node} addr fe80::{}/64 dev eth0", number + 1),
+        ] {
+            type_in(&mut net, line);
+        }
+    }
+    type_in(&mut net, "d mac 02:00:00:00:0a:ff dev eth0");
+    type_in(&mut net, "e mac 02:00:00:00:0a:ff dev eth0");
+    for (d, e, c) in [("10.0.0.2", "10.0.0.3", "10.0.0.1"), ("fd00::2", "fd00::3", "fd00::1")] {
+        assert_eq!(verdict(&net, &ask("c", d)), "? there c duplicate-mac");
+        assert_eq!(commands(&net, &ask("c", d)), ["e: ip link set dev eth0 address 02:00:00:00:0b:00"]);
+        // The switch has just heard who asks.
+        assert_eq!(verdict(&net, &ask("d", c)), "yes");
+        // Nothing goes back to the port that it comes from.
+        assert_eq!(verdict(&net, &ask("d", e)), "there d duplicate-mac");
+        // What was learnt is right, and of no use.
+        let mut warm = net.clone();
+        type_in(&mut warm, &format!("c neigh {d} 02:00:00:00:0a:ff dev eth0 learnt"));
+        assert_eq!(verdict(&warm, &ask("c", d)), "? there c duplicate-mac");
+        // Who is asked anew speaks.
+        let both = ["e: ip link set dev eth0 address 02:00:00:00:0b:00", &format!("c: ip neigh delete {d} dev eth0")];
+        assert_eq!(commands(&warm, &ask("c", d)), both);
+    }
+    // What is for a switch itself it does not pass on; its node may.
+    type_in(&mut net, "e mac 02:00:00:00:0a:01 dev eth0");
+    let port = net.nodes["sw"].links[&"p0".parse().unwrap()].mac.unwrap();
+    type_in(&mut net, &format!("d mac {port} dev eth0"));
+    assert_eq!(verdict(&net, &ask("c", "10.0.0.2")), "? there c duplicate-mac");
+    assert_eq!(verdict(&net, &ask("c", "10.0.0.3")), "yes");
+    // A cable has one other end.
+    let mut net = chain();
+    type_in(&mut net, "a mac 02:00:00:00:0a:01 dev ra");
+    type_in(&mut net, "r1 mac 02:00:00:00:0a:01 dev ab");
+    assert_eq!(verdict(&net, &a_to_b()), "yes");
+}
+
+#[test]
 fn routes_and_rules_that_refuse_are_named() {
     for (kind, code) in [("blackhole", "blackhole"), ("unreachable", "unreachable"), ("prohibit", "prohibit")] {
         check(

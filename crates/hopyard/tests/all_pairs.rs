@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use common::{Dice, fault, topology};
 use hopyard::explain::{Cell, Choices, Edit, Outcome, Packet, Protocol, Query, Target, derive, explain, matrix};
 use hopyard::net::{
-    BaseChain, BridgeNf, Chain, Comparison, Element, Habits, Hook, IfName, IpNet, Loaded, NetState, NodeState, NsName,
-    Rule, RuleStep, RuleVerdict, Ruleset, Set, Snapshot,
+    BaseChain, BridgeNf, Chain, Comparison, Element, Endpoint, Habits, Hook, IfName, IpNet, Loaded, Neighbour,
+    NetState, NodeState, NsName, Op, Rule, RuleStep, RuleVerdict, Ruleset, Set, Snapshot,
 };
 use hopyard::plan::desired;
 
@@ -172,6 +172,27 @@ fn case(seed: u64) -> Result<[usize; 3], String> {
                 others.push(format!("{name}: {dev} without IPv6"));
             }
         }
+    }
+    // Now and then an Ethernet address twice; and somebody has learnt one.
+    let mut twins = Dice(seed ^ 0x7215);
+    let all: Vec<Endpoint> = net
+        .nodes
+        .iter()
+        .flat_map(|(ns, node)| node.links.keys().map(|dev| Endpoint { ns: ns.clone(), dev: *dev }))
+        .filter(|end| end.dev != IfName::LO)
+        .collect();
+    for _ in 0..twins.roll(3).saturating_sub(usize::from(!seed.is_multiple_of(3))) {
+        let (one, other) = (twins.pick(&all).clone(), twins.pick(&all).clone());
+        let mac = net.nodes.get(&one.ns).and_then(|node| node.links.get(&one.dev)).and_then(|link| link.mac);
+        let Some((mac, node)) = mac.zip(net.nodes.get_mut(&other.ns)) else { continue };
+        if twins.roll(3) > 0 {
+            Edit::Op(Op::SetMac { at: other.clone(), mac }).apply(&mut net);
+        } else {
+            let addr = twins.pick(&targets).addr;
+            node.neighbours.retain(|it| (it.dev, it.addr) != (other.dev, addr));
+            node.neighbours.push(Neighbour { dev: other.dev, addr, mac, permanent: false });
+        }
+        others.push(format!("{other}: {mac}"));
     }
     // Now and then rules in a node or a switch.
     for _ in 0..dice.roll(3).saturating_sub(usize::from(seed.is_multiple_of(2))) {

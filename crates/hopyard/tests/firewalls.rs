@@ -21,6 +21,7 @@ use std::process::{Command, Stdio};
 use common::Dice;
 use hopyard::Network;
 use hopyard::explain::{Outcome, Packet, Protocol, Reason};
+use hopyard::kernel::SnapshotScope;
 use hopyard::runtime::why::{Report, why};
 
 const LAB: &str = "\
@@ -761,7 +762,8 @@ fn the_text_of_a_rule_is_what_nft_lists() {
         }
         let listed = lab.list(node);
         let world = lab.net.running().world().unwrap();
-        let rules = world.firewall(&node.parse().unwrap()).unwrap().unwrap();
+        let state = world.snapshot(&SnapshotScope::default()).unwrap().nodes.remove(node).unwrap();
+        let rules = state.firewall.as_ref().unwrap();
         let chain = rules.chain(table, "t", "c").unwrap();
         let mut lines: Vec<&str> = listed.lines().map(str::trim).collect();
         let start = lines.iter().position(|line| *line == "chain c {").unwrap();
@@ -771,7 +773,7 @@ fn the_text_of_a_rule_is_what_nft_lists() {
         if table == "ip" {
             nat_texts(&lab, node);
         }
-        let found: Vec<String> = chain.rules.iter().map(|rule| rules.text_of(chain, rule)).collect();
+        let found: Vec<String> = chain.rules.iter().map(|rule| rules.text_in(&state, chain, rule)).collect();
         let ports_of = |text: &str| text.replace("counter packets 0 bytes 0", "counter");
         let wanted: Vec<String> = wanted.into_iter().map(ports_of).collect();
         assert_eq!(found, wanted, "{table}");

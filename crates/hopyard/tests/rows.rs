@@ -220,6 +220,37 @@ const ROWS: &[Row] = &[
         "? there c duplicate-address",
         "e: ip address delete 10.0.0.2/24 dev eth0
          perhaps c: ip neigh delete 10.0.0.2 dev eth0") },
+    // To itself it answers by its own firewall, which is beside the point.
+    Row { protocols: &[Protocol::Icmp], to: ("e", "fd00::3"), from: "d", ..beside6("9 the target has the address of the sender, and a firewall, IPv6",
+        "e: ip address add fd00::2/64 dev eth0 nodad
+         e: nft add table inet fw
+         e: nft 'add chain inet fw output { type filter hook output priority 0; policy accept; }'
+         e: nft add rule inet fw output ip6 daddr fd00::2 icmpv6 type echo-reply drop",
+        "back e return-to-wrong-node",
+        "e: ip address delete fd00::2/64 dev eth0
+         e: nft insert rule inet fw output position 2 ip6 saddr fd00::3 ip6 daddr fd00::2 meta l4proto icmpv6 accept") },
+    // Cloned, with its Ethernet address: the one gets it of whom the switch has heard last.
+    beside("9 two have the Ethernet address",
+        "e: ip link set dev eth0 address 02:3e:9c:5f:ee:20",
+        "? there c duplicate-mac",
+        "e: ip link set dev eth0 address 02:8d:d5:1f:ac:e7
+         perhaps c: ip neigh delete 10.0.0.2 dev eth0"),
+    beside6("9 two have the Ethernet address, IPv6",
+        "e: ip link set dev eth0 address 02:3e:9c:5f:ee:20",
+        "? there c duplicate-mac",
+        "e: ip link set dev eth0 address 02:8d:d5:1f:ac:e7
+         perhaps c: ip neigh delete fd00::2 dev eth0"),
+    Row { from: "e", ..beside("9 the two that have the Ethernet address",
+        "e: ip link set dev eth0 address 02:3e:9c:5f:ee:20",
+        "there e duplicate-mac",
+        "e: ip link set dev eth0 address 02:8d:d5:1f:ac:e7") },
+    Row { from: "e", ..beside6("9 the two that have the Ethernet address, IPv6",
+        "e: ip link set dev eth0 address 02:3e:9c:5f:ee:20",
+        "there e duplicate-mac",
+        "e: ip link set dev eth0 address 02:8d:d5:1f:ac:e7") },
+    // Who asks speaks before the answer comes.
+    Row { from: "e", to: ("c", "10.0.0.1"), ..beside("9 one of two that have the Ethernet address asks a third",
+        "e: ip link set dev eth0 address 02:3e:9c:5f:ee:20", "", "") },
 
     row("10a a rule of a firewall at r1",
         "r1: nft add table inet fw
@@ -427,8 +458,10 @@ const ROWS: &[Row] = &[
     row("16 r2 has the address of the source",
         "r2: ip address add 10.0.1.2/32 dev lo",
         "there r2 local-source", "r2: ip address delete 10.0.1.2/32 dev lo"),
+    // The kernel makes the route of an IPv6 address a moment later.
     row6("16 r2 has the address of the source, IPv6",
-        "r2: ip address add fd00:1::2/128 dev lo",
+        "r2: ip address add fd00:1::2/128 dev lo
+         r2: while ! ip -6 route show table local | grep -q '^local fd00:1::2 '; do :; done",
         "back r2 return-to-wrong-node", "r2: ip address delete fd00:1::2/128 dev lo"),
     row("17 a static neighbour that nobody is",
         "r2: ip neigh replace 10.0.3.2 lladdr 02:00:00:00:ff:ff dev rb nud permanent",

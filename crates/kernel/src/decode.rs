@@ -536,11 +536,11 @@ pub(crate) fn neighbour(message: &RouteNetlinkMessage) -> Option<(IfIndex, IpAdd
 }
 
 /// A neighbour that packets are sent to: set by somebody, or learnt.
-/// `own`: the Ethernet address of an interface.
+/// `silent`: the Ethernet address of an interface, if it is one that may ask for nobody.
 pub(crate) fn any_neighbour(
     message: &RouteNetlinkMessage,
     names: &BTreeMap<IfIndex, IfName>,
-    own: impl Fn(IfName) -> Option<MacAddr>,
+    silent: impl Fn(IfName) -> Option<MacAddr>,
 ) -> Option<Neighbour> {
     let RouteNetlinkMessage::NewNeighbour(NeighbourMessage { header, attributes, .. }) = message else { return None };
     let permanent = match header.state {
@@ -554,7 +554,8 @@ pub(crate) fn any_neighbour(
     let (addr, mac) = neighbour_parts(attributes)?;
     let dev = *names.get(&header.ifindex)?;
     // Of groups the kernel has entries by itself, and of all that it does not ask for: at `lo`, and where nobody is asked.
-    if addr.is_multicast() || header.state == NeighbourState::Noarp && (mac.bytes() == [0; 6] || own(dev) == Some(mac))
+    if addr.is_multicast()
+        || header.state == NeighbourState::Noarp && (mac.bytes() == [0; 6] || silent(dev) == Some(mac))
     {
         return None;
     }

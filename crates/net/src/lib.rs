@@ -26,7 +26,7 @@ pub use link::{AltName, Link, LinkKind, MacAddr, MacAddrError, Mtu, MtuError};
 pub use name::{IfName, IfNameError, NsName, NsNameError};
 pub use nat::{Nat, NatRule, Service, masquerade_from};
 pub use op::{Endpoint, Op, VethEnd};
-pub use route::{Family, NextHop, Route, RouteKey, RouteKind};
+pub use route::{Family, NextHop, Route, RouteKey, RouteKind, WayOn};
 pub use ruleset::{
     BaseChain, Chain, Comparison, Element, ElementValue, Hook, Loaded, NatStep, PortChoice, Rule, RuleStep,
     RuleVerdict, Ruleset, Set, Stored,

@@ -319,7 +319,7 @@ mod tests {
         let end =
             |ns, dev, mac: Option<&str>| VethEnd { at: at(ns, dev), mac: mac.map(|m| m.parse().unwrap()), mtu: None };
         let hop = |via: &str| NextHop { via: Some(via.parse().unwrap()), dev: "eth0".parse().unwrap(), weight: 1 };
-        let cases: [(Op, &str); 7] = [
+        let cases: [(Op, &str); 8] = [
             (Op::AddNs("r1".parse().unwrap()), "ip netns add r1"),
             (
                 Op::AddVeth { a: end("r1", "eth1", Some("02:00:00:00:00:01")), b: end("r2", "eth0", None) },
@@ -331,6 +331,13 @@ mod tests {
                     route: Route::unicast("10.0.2.0/24".parse().unwrap(), vec![hop("10.0.1.1")]),
                 },
                 "ip -n r1 route replace 10.0.2.0/24 via 10.0.1.1 dev eth0",
+            ),
+            (
+                Op::SetRoute {
+                    ns: "r1".parse().unwrap(),
+                    route: Route::unicast("10.0.2.0/24".parse().unwrap(), vec![hop("fe80::1")]),
+                },
+                "ip -n r1 route replace 10.0.2.0/24 via inet6 fe80::1 dev eth0",
             ),
             (
                 Op::SetRoute {

@@ -102,6 +102,13 @@ pub struct NextHop {
     pub weight: u16,
 }
 
+/// A way on in a route of a family, as ip-route(8) writes it.
+#[derive(Clone, Copy, Debug)]
+pub struct WayOn<'a> {
+    hop: &'a NextHop,
+    family: Family,
+}
+
 /// What a route does with a packet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -163,12 +170,32 @@ impl fmt::Display for RouteKey {
     }
 }
 
-impl fmt::Display for NextHop {
+impl NextHop {
+    /// As a route of that family has it.
+    pub fn of(&self, family: Family) -> WayOn<'_> {
+        WayOn { hop: self, family }
+    }
+}
+
+impl WayOn<'_> {
+    /// `via 10.0.1.1`, or `via inet6 fe80::1` in a route of IPv4; `None`: the destination is on the link itself.
+    pub fn via(&self) -> Option<String> {
+        let via = self.hop.via?;
+        let word = match (self.family, Family::of(via)) {
+            (Family::Ipv4, Family::Ipv6) => "inet6 ",
+            (Family::Ipv6, Family::Ipv4) => "inet ",
+            _ => "",
+        };
+        Some(format!("via {word}{via}"))
+    }
+}
+
+impl fmt::Display for WayOn<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(via) = self.via {
-            write!(f, "via {via} ")?;
+        if let Some(via) = self.via() {
+            write!(f, "{via} ")?;
         }
-        write!(f, "dev {}", self.dev)
+        write!(f, "dev {}", self.hop.dev)
     }
 }
 
@@ -189,10 +216,10 @@ impl fmt::Display for Route {
             write!(f, " hoplimit {limit}")?;
         }
         match &self.kind {
-            RouteKind::Unicast(hops) if hops.len() == 1 => write!(f, " {}", hops[0]),
+            RouteKind::Unicast(hops) if hops.len() == 1 => write!(f, " {}", hops[0].of(self.key.family())),
             RouteKind::Unicast(hops) => {
                 for hop in hops {
-                    write!(f, " nexthop {hop} weight {}", hop.weight)?;
+                    write!(f, " nexthop {} weight {}", hop.of(self.key.family()), hop.weight)?;
                 }
                 Ok(())
             }

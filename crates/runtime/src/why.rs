@@ -333,7 +333,9 @@ fn was_given_up(snapshot: &Snapshot, verdict: &Verdict, seen: &Seen) -> bool {
         let passing = if back { at.reply } else { at.packet };
         let addr = next.via.unwrap_or(hop.sent.dst);
         let is_known = node.neighbours.iter().any(|it| it.dev == next.dev && it.addr == addr);
-        let came = passing.came.is_some() || hop.input.is_none() && !back;
+        // The answer begins where the packet came.
+        let begins = hop.input.is_none() && (!back || at.packet.came.is_some());
+        let came = passing.came.is_some() || begins;
         came && passing.went.is_none() && !is_known && !at.asked.contains_key(&addr)
     })
 }
@@ -497,7 +499,7 @@ fn ask(world: &mut World, verdict: &Verdict, disagreements: &mut Vec<Disagreemen
                 continue;
             }
             let answer = ask_hop(world, &hop.routed, hop, back)?;
-            if !agrees(hop, &answer, &hop.routed) {
+            if !agrees(hop, walk.by_chance, &answer, &hop.routed) {
                 let node = hop.node.clone();
                 disagreements.push(Disagreement::Routing { back, node, answer: answer.clone() });
             }
@@ -526,9 +528,12 @@ fn packet_of_connection(hop: &Hop, back: bool) -> Option<Packet> {
     own.then_some(Packet { src: None, ..hop.routed })
 }
 
-/// Does the kernel's routing do what the model says? It knows nothing of neighbours, firewalls and sizes.
-fn agrees(hop: &Hop, answer: &RouteAnswer, packet: &Packet) -> bool {
+/// Does the kernel's routing do what the model says? It knows nothing of neighbours, firewalls and sizes. `by_chance`: does the
+/// walk leave open which of several ways is taken?
+fn agrees(hop: &Hop, by_chance: bool, answer: &RouteAnswer, packet: &Packet) -> bool {
     let family = packet.family();
+    // What an IPv6 kernel says of a way whose neighbour does not answer holds for a moment.
+    let is_momentary = by_chance && family == Family::Ipv6;
     let reason = match &hop.end {
         Some(End::Dropped(reason)) => Some(reason),
         _ => None,
@@ -552,7 +557,7 @@ fn agrees(hop: &Hop, answer: &RouteAnswer, packet: &Packet) -> bool {
             ),
             _,
         ) => matches!(answer, RouteAnswer::Refused(_)),
-        (_, Some(_)) if several(hop) && !is_known_choice(hop, packet) => {
+        (_, Some(_)) if several(hop) && (is_momentary || !is_known_choice(hop, packet)) => {
             let hops = hop.route.iter().flat_map(hopyard_net::FibRoute::next_hops);
             let is =
                 |it: &NextHop| matches!(answer, RouteAnswer::On { dev, via, .. } if (*dev, *via) == (it.dev, it.via));

@@ -509,16 +509,13 @@ fn hardware(node: &NodeState, dev: Option<IfName>) -> Option<u16> {
     Some(if link.kind == LinkKind::Loopback { 772 } else { 1 })
 }
 
-/// The address by which a packet leaves that is masqueraded: of those of the interface one in the network of
-/// the next hop, or else the first (`inet_select_addr()` of Linux).
+/// The address by which a packet leaves that is masqueraded: that by which the node itself would send to the next hop (IPv4,
+/// `inet_select_addr()` of Linux) or to the destination (IPv6, `ipv6_dev_get_saddr()`).
 fn address_of(seen: &Seen<'_>) -> Option<IpAddr> {
-    let link = seen.node.links.get(&seen.output?)?;
-    let family = seen.content.family()?;
-    let usable = |own: &&hopyard_net::IfAddress| {
-        let addr = own.net.addr();
-        Family::of(addr) == family && !own.secondary && !own.host_only && !crate::packet::is_link_local(addr)
-    };
-    let near = |own: &&hopyard_net::IfAddress| seen.next.is_some_and(|next| own.net.contains(&next));
-    let all = || link.addresses.iter().filter(usable);
-    all().find(near).or_else(|| all().next()).map(|own| own.net.addr())
+    let dev = seen.output?;
+    let (_, dst) = seen.content.ends();
+    match seen.content.family()? {
+        Family::Ipv4 => lookup::source_v4(seen.node, dev, seen.next.or(dst)?, false),
+        Family::Ipv6 => lookup::source_v6(seen.node, dev, dst?),
+    }
 }

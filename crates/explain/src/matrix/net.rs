@@ -1,6 +1,6 @@
 //! A snapshot as numbers: nodes, interfaces, the segments that they are on, and who has which address.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 
 use hopyard_net::{
@@ -47,6 +47,8 @@ pub(super) struct Net<'a> {
     unclean: Vec<bool>,
     /// By segment: a switch has a firewall, so that it depends on the packet.
     filtered: Vec<bool>,
+    /// By segment: an Ethernet address is there twice, so that it depends on who has spoken.
+    twins: Vec<bool>,
     /// By wired segment: the interfaces that are its ends and have an address.
     wired_ends: Vec<Vec<u32>>,
     /// By node and segment: the end that the node has there; `None`: it has several.
@@ -135,6 +137,7 @@ impl<'a> Net<'a> {
             family,
             unclean: none(ifaces.len()),
             filtered: none(ifaces.len()),
+            twins: none(ifaces.len()),
             wired_ends: Vec::new(),
             greedy_segments: none(ifaces.len()),
             odd: none(nodes.len()),
@@ -199,8 +202,14 @@ impl<'a> Net<'a> {
             }
         }
         self.wired_ends = vec![Vec::new(); self.ifaces.len()];
+        let mut macs = HashSet::new();
         for at in all {
             let (segment, wire) = (up.root(at), wired.root(at));
+            // A bridge has the address of one of its ports.
+            let Iface { node, dev, link, .. } = self.ifaces[at as usize];
+            let of_port = |port: &Iface<'_>| port.link.master == Some(dev) && port.link.mac == link.mac;
+            let counts = link.kind != LinkKind::Bridge || !self.ifaces[self.range(node)].iter().any(of_port);
+            self.twins[segment as usize] |= link.mac.filter(|_| counts).is_some_and(|mac| !macs.insert((segment, mac)));
             let it = &mut self.ifaces[at as usize];
             (it.segment, it.wired) = (segment, wire);
             if it.link.master.is_some() {
@@ -354,7 +363,11 @@ impl<'a> Net<'a> {
         let from = &self.ifaces[by as usize];
         let addr = asked.addr;
         let ready = from.link.up && from.link.carrier && from.link.master.is_none() && from.dev != IfName::LO;
-        if !ready || self.unclean[from.segment as usize] || self.ambiguous[by as usize] {
+        if !ready
+            || self.unclean[from.segment as usize]
+            || self.twins[from.segment as usize]
+            || self.ambiguous[by as usize]
+        {
             return None;
         }
         let known = &self.known[by as usize];
@@ -411,7 +424,21 @@ impl<'a> Net<'a> {
             let strange = self.odd[node as usize] || self.doubts[node as usize] || self.misled[node as usize];
             strange && self.ifaces[self.range(node)].iter().any(|it| it.segment == segment)
         });
-        odd || self.filtered[segment as usize] || self.greedy_segments[segment as usize] || self.ambiguous[by as usize]
+        odd || self.is_stale(by, addr)
+            || self.filtered[segment as usize]
+            || self.twins[segment as usize]
+            || self.greedy_segments[segment as usize]
+            || self.ambiguous[by as usize]
+    }
+
+    /// Is what was learnt of an address not so? Who has it sets that right when it asks.
+    fn is_stale(&self, by: u32, addr: IpAddr) -> bool {
+        let known = &self.known[by as usize];
+        let Ok(at) = known.binary_search_by_key(&addr, |(addr, ..)| *addr) else { return false };
+        let (_, mac, permanent) = &known[at];
+        let ends = self.by_mac.get(&(self.ifaces[by as usize].segment, *mac)).into_iter().flatten();
+        let owners = self.owners.get(&addr).map_or(&[][..], Vec::as_slice);
+        !permanent && !ends.into_iter().any(|end| owners.contains(&self.ifaces[*end as usize].node))
     }
 
     /// How far each node is from one, whatever is up or down; `u32::MAX`: not joined.

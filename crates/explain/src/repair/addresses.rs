@@ -1,9 +1,9 @@
 //! Addresses that a repair gives to a node, takes from it, or gives another length.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hopyard_net::{Endpoint, IfName, IpNet, LinkKind, NodeState, NsName, Op};
+use hopyard_net::{Endpoint, IfName, IpNet, LinkKind, MacAddr, Neighbour, NodeState, NsName, Op};
 
 use super::proposals::{Context, INTRUSIVE, Proposal, at, push};
 use crate::Edit;
@@ -33,6 +33,50 @@ impl Context<'_> {
             }
         }
         push(found, INTRUSIVE, edits);
+    }
+
+    /// Gives one of those that have an Ethernet address another one: not the ends of the packet's way, if there is another.
+    pub(super) fn tell_apart(&self, ns: &NsName, mac: MacAddr, owners: &[Endpoint], found: &mut Vec<Proposal>) {
+        // What switches have is theirs.
+        let of_node = |end: &&Endpoint| {
+            link_at(self.snapshot, end).is_some_and(|link| link.master.is_none() && link.kind != LinkKind::Bridge)
+        };
+        let on_way = |end: &Endpoint| end.ns == *ns || Some(&end.ns) == self.target.as_ref();
+        let ends: Vec<&Endpoint> = owners.iter().filter(of_node).collect();
+        let beside = ends.iter().any(|end| !on_way(end));
+        let Some(other) = self.unused(mac) else { return };
+        for end in ends.into_iter().filter(|end| !beside || !on_way(end)) {
+            let change = Edit::Op(Op::SetMac { at: end.clone(), mac: other });
+            push(found, INTRUSIVE, [change].into_iter().chain(self.forgetting(mac)).collect());
+        }
+    }
+
+    /// Who is asked for anew speaks, and then the switches know where it is; a change of its Ethernet address they do not see.
+    pub(super) fn forgetting(&self, mac: MacAddr) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        for hop in &self.walk.hops {
+            let (Some(next), Some(node)) = (&hop.next, self.snapshot.nodes.get(&hop.node)) else { continue };
+            let is_it = |it: &&Neighbour| it.dev == next.dev && it.mac == mac && !it.permanent;
+            let asked = next.via.unwrap_or(self.dst);
+            let learnt = node.neighbours.iter().filter(is_it).filter(|it| it.addr == asked);
+            edits.extend(learnt.map(|it| Edit::Op(Op::DelNeigh { at: at(&hop.node, next.dev), addr: it.addr })));
+        }
+        edits
+    }
+
+    /// The next one that nobody has, administered locally (IEEE 802).
+    fn unused(&self, mac: MacAddr) -> Option<MacAddr> {
+        let links = self.snapshot.nodes.values().flat_map(|node| node.links.values().filter_map(|link| link.mac));
+        let known = self.snapshot.nodes.values().flat_map(|node| node.neighbours.iter().map(|it| it.mac));
+        let used: BTreeSet<[u8; 6]> = links.chain(known).map(MacAddr::bytes).collect();
+        let [first, rest @ ..] = mac.bytes();
+        let number = rest.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        let next = |step: u64| {
+            let [_, _, _, rest @ ..] = (number + step).to_be_bytes();
+            let [a, b, c, d, e] = rest;
+            [first & !1 | 2, a, b, c, d, e]
+        };
+        (1..=u64::from(u16::MAX)).map(next).find(|it| !used.contains(it)).map(MacAddr::from_bytes)
     }
 
     /// Gives an address that nobody on a link has to the node that should have it.

@@ -136,6 +136,7 @@ impl<'a> Context<'a> {
                     self.take_address(end, *addr, &mut found);
                 }
             }
+            Reason::DuplicateMac { mac, owners, .. } => self.tell_apart(ns, *mac, owners, &mut found),
             Reason::WrongNeighbour { addr, dev, .. } => {
                 plain(Edit::Op(Op::DelNeigh { at: at(ns, *dev), addr: *addr }), &mut found);
             }
@@ -242,7 +243,9 @@ impl<'a> Context<'a> {
             Reason::FrameDropped { by, .. } => {
                 nodes.insert(by.clone());
             }
-            Reason::DuplicateAddress { owners, .. } => nodes.extend(owners.iter().map(|end| end.ns.clone())),
+            Reason::DuplicateAddress { owners, .. } | Reason::DuplicateMac { owners, .. } => {
+                nodes.extend(owners.iter().map(|end| end.ns.clone()));
+            }
             Reason::NeighbourUnresolved { dev, .. } | Reason::NoCarrier { dev, .. } | Reason::WrongMask { dev, .. } => {
                 let wired = segment(self.snapshot, &at(ns, *dev), true);
                 nodes.extend(wired.ends.keys().map(|end| end.ns.clone()));
@@ -250,12 +253,13 @@ impl<'a> Context<'a> {
             }
             // Where the answer should go has no address of its own.
             Reason::Undecided(_) | Reason::LeavesKnown { .. } => nodes.extend(self.target.clone()),
+            // Who should have got it may have sent from an address that is not its own.
+            Reason::WrongNode { wanted } => {
+                nodes.insert(wanted.clone());
+                nodes.extend(self.walk.nodes().cloned());
+            }
             // A route elsewhere on the way led here.
-            Reason::Loop(_)
-            | Reason::NotAnOwner
-            | Reason::WrongNode { .. }
-            | Reason::ForwardingOff { .. }
-            | Reason::SourceAddress => {
+            Reason::Loop(_) | Reason::NotAnOwner | Reason::ForwardingOff { .. } | Reason::SourceAddress => {
                 nodes.extend(self.walk.nodes().cloned());
             }
             _ => {}
@@ -271,7 +275,13 @@ impl<'a> Context<'a> {
         let is_gateway = |op: &Op| matches!(op, Op::AddAddr { at, .. } if gateways.contains(at));
         let here = |op: &Op| nodes.contains(op.ns()) && self.is_about(op) || is_gateway(op);
         for op in self.drift.iter().filter(|op| here(op)) {
-            found.push(Proposal { cost: DECLARED, edits: vec![(Edit::of(op.clone(), self.snapshot), true)] });
+            let mut edits = vec![(Edit::of(op.clone(), self.snapshot), true)];
+            if let Op::SetMac { at, .. } = op
+                && let Some(mac) = link_at(self.snapshot, at).and_then(|link| link.mac)
+            {
+                edits.extend(self.forgetting(mac).into_iter().map(|edit| (edit, false)));
+            }
+            found.push(Proposal { cost: DECLARED, edits });
         }
     }
 
@@ -311,7 +321,9 @@ impl<'a> Context<'a> {
                     || self.drift.iter().any(|op| same(op) || elsewhere(op))
             }
             Op::SetUp { up, .. } => *up,
-            Op::SetMtu { .. } | Op::AddAddr { .. } | Op::SetNeigh { .. } | Op::DelNeigh { .. } => true,
+            Op::SetMac { .. } | Op::SetMtu { .. } | Op::AddAddr { .. } | Op::SetNeigh { .. } | Op::DelNeigh { .. } => {
+                true
+            }
             _ => false,
         }
     }

@@ -10,7 +10,7 @@ use crate::frames::Carried;
 use crate::header::{Content, Frame};
 use crate::packet::is_link_local;
 use crate::segment::{self, Segment};
-use crate::{Packet, Reason, lookup};
+use crate::{Packet, Reason, lookup, twins};
 
 /// What a veth end takes in beyond its MTU: room for a VLAN tag.
 const SPARE: u32 = 4;
@@ -36,11 +36,24 @@ impl Walker<'_> {
         if dev == IfName::LO {
             return Err(Reason::Undecided("it is sent to `lo`, and is no address of the node".to_owned()));
         }
+        // It may send otherwise than others, and ask for nobody.
+        if let Some(what) = &link.beyond {
+            return Err(Reason::Undecided(format!("{here}: {what}")));
+        }
         let segment = segment::segment(self.snapshot, &here, false);
+        // Who has just asked is believed before what was learnt earlier (`neigh_event_ns()`, `ndisc_recv_ns()`).
+        let heard = state.learnt.get(&(here.clone(), addr)).filter(|end| segment.ends.contains_key(end));
         let known = node.neighbours.iter().find(|it| it.dev == dev && it.addr == addr);
+        let known = known.filter(|it| it.permanent || heard.is_none());
         let end = match known {
             Some(known) => {
-                let found = segment::end_with_mac(self.snapshot, &segment, known.mac);
+                let family = state.packet.family();
+                let takes = |end: &Endpoint| {
+                    let node = self.snapshot.nodes.get(&end.ns);
+                    node.is_some_and(|node| lookup::is_own(node, addr) || forwards(node, family, end.dev))
+                };
+                let ends = || segment::ends_with_mac(self.snapshot, &segment, known.mac);
+                let found = ends().find(|end| takes(end)).or_else(|| ends().next()).cloned();
                 let wrong = |leads_to| Reason::WrongNeighbour {
                     addr,
                     dev,
@@ -50,10 +63,8 @@ impl Walker<'_> {
                 };
                 match found {
                     Some(end) => {
-                        let family = state.packet.family();
-                        let takes = |node: &NodeState| lookup::is_own(node, addr) || forwards(node, family, end.dev);
                         // A router there sends on what it gets, for whomever it is.
-                        if known.permanent && !self.snapshot.nodes.get(&end.ns).is_some_and(takes) {
+                        if known.permanent && !takes(&end) {
                             return Err(wrong(Some(end)));
                         }
                         end
@@ -72,14 +83,17 @@ impl Walker<'_> {
                     }
                 }
             }
-            None => match state.learnt.get(&(here.clone(), addr)) {
-                Some(end) if segment.ends.contains_key(end) => end.clone(),
-                _ => self.resolve(node, state, dev, addr, by.via.is_none(), &segment)?,
+            None => match heard {
+                Some(end) => end.clone(),
+                None => self.resolve(node, state, dev, addr, by.via.is_none(), &segment)?,
             },
         };
         let Some(way) = segment.ends.get(&end) else { return Ok((end, Vec::new())) };
         if let Some(what) = &way.beyond {
             return Err(Reason::Undecided(what.clone()));
+        }
+        if let Some(twins) = twins::between(self.snapshot, &segment, (&here, &end), way, &state.spoken) {
+            return Err(twins);
         }
         if let Some((mtu, at)) = &way.narrowest
             && state.packet.length > mtu + SPARE
@@ -150,7 +164,8 @@ impl Walker<'_> {
 
     /// The interface with an Ethernet address that would be reached if all were up.
     fn behind_mac(&self, from: &Endpoint, mac: MacAddr) -> Option<Endpoint> {
-        segment::end_with_mac(self.snapshot, &segment::segment(self.snapshot, from, true), mac)
+        let wired = segment::segment(self.snapshot, from, true);
+        segment::ends_with_mac(self.snapshot, &wired, mac).next().cloned()
     }
 }
 

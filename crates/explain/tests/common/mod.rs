@@ -150,6 +150,7 @@ pub(crate) fn type_in(net: &mut Snapshot, line: &str) {
         [ns, "mtu", dev, mtu] => {
             node(net, ns).links.get_mut(&parse::<IfName>(dev)).unwrap().mtu = parse(mtu);
         }
+        [ns, "mac", mac, "dev", dev] => op(net, Op::SetMac { at: at(&format!("{ns}:{dev}")), mac: parse(mac) }),
         [ns, "neigh", addr, mac, "dev", dev, how] => {
             let permanent = *how == "permanent";
             node(net, ns).neighbours.push(Neighbour { dev: parse(dev), addr: parse(addr), mac: parse(mac), permanent });

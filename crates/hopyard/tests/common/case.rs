@@ -52,7 +52,7 @@ fn shown(report: &Report) -> String {
             let asked = report.asked.iter().find(|it| it.back == (way == "back") && it.hop == at);
             let route = hop.route.as_ref().map(|route| route.key.to_string());
             let dev = |dev: Option<hopyard::net::IfName>| dev.map_or_else(String::new, |dev| format!(":{dev}"));
-            let next = hop.next.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+            let next = hop.next.as_ref().map_or_else(|| "-".to_owned(), |next| next.of(hop.sent.family()).to_string());
             let (node, end) = (&hop.node, &hop.end);
             writeln!(text, "  {node}{} by {route:?} {next} {end:?}", dev(hop.input)).unwrap();
             let asking: Vec<_> = seen.asked.iter().map(|(addr, it)| (addr, it.times, it.answers.len())).collect();

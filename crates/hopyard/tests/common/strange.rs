@@ -33,7 +33,7 @@ pub(crate) fn strange(
     }
     let typed = |lines: &[String]| lines.iter().map(|line| Break::Typed(ns.clone(), line.clone())).collect();
     let one = |line: String| vec![Break::Typed(ns.clone(), line)];
-    match dice.roll(13) {
+    match dice.roll(14) {
         0 => typed(&[
             format!("ip {flag} nexthop add id {id} via {via} dev {dev}"),
             format!("ip {flag} route replace {towards}/{bits} nhid {id}"),
@@ -106,7 +106,16 @@ pub(crate) fn strange(
             format!("ip link add mv{number} link {dev} type macvlan mode bridge"),
             format!("ip link set mv{number} up"),
         ]),
+        // Cloned, with its Ethernet address.
         11 => {
+            let macs: Vec<MacAddr> =
+                state.namespaces.values().flat_map(|space| space.links.values()).filter_map(|link| link.mac).collect();
+            if macs.is_empty() {
+                return Vec::new();
+            }
+            one(format!("ip link set dev {dev} address {}", dice.pick(&macs)))
+        }
+        12 => {
             // A port of a switch, if there is one.
             let ports: Vec<Endpoint> = state
                 .namespaces

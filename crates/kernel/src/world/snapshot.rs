@@ -276,8 +276,8 @@ fn read_node(
         node.rules.extend(rules.iter().filter_map(decode::rule));
     }
     for message in socket.ask(encode::get_neighbours(), DUMP, inbox)? {
-        let own = |dev: IfName| node.links.get(&dev).and_then(|link| link.mac);
-        node.neighbours.extend(decode::any_neighbour(&message, &names, own));
+        let silent = |dev: IfName| node.links.get(&dev).filter(|link| link.beyond.is_some()).and_then(|link| link.mac);
+        node.neighbours.extend(decode::any_neighbour(&message, &names, silent));
     }
     if !bridges.is_empty() {
         let own: BTreeSet<_> = space.links.iter().filter_map(|link| link.mac).collect();

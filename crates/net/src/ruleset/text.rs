@@ -8,13 +8,23 @@ use super::{
     Chain, Comparison, Element, ElementValue, Loaded, NatStep, PortChoice, Rule, RuleStep, RuleVerdict, Ruleset, Set,
     Stored,
 };
-use crate::Family;
-use values::Kind;
+use crate::{Family, NodeState};
+use values::{Kind, Links};
 
 impl Ruleset {
     /// A rule as `nft list ruleset` shows it, with the elements of sets that stand in it.
     pub fn text_of(&self, chain: &Chain, rule: &Rule) -> String {
-        let mut writer = Writer { rules: self, chain, parts: Vec::new(), loaded: Vec::new(), ip: None, above: None };
+        self.text(chain, rule, None)
+    }
+
+    /// The same of a node's rule: it has the names of its interfaces.
+    pub fn text_in(&self, node: &NodeState, chain: &Chain, rule: &Rule) -> String {
+        self.text(chain, rule, Some(&node.links))
+    }
+
+    fn text(&self, chain: &Chain, rule: &Rule, links: Links<'_>) -> String {
+        let mut writer =
+            Writer { rules: self, links, chain, parts: Vec::new(), loaded: Vec::new(), ip: None, above: None };
         writer.ip = match chain.family.as_str() {
             "ip" => Some(Family::Ipv4),
             "ip6" => Some(Family::Ipv6),
@@ -37,16 +47,16 @@ impl Ruleset {
 
 /// What a register has.
 #[derive(Clone)]
-struct Value {
+struct Value<'r> {
     /// As nft(8) names it; of a constant, nothing.
     name: String,
-    kind: Kind,
+    kind: Kind<'r>,
     /// Of what was masked: the bits that stay.
     mask: Option<Vec<u8>>,
     /// Of a constant, its bytes.
     constant: Option<Vec<u8>>,
     /// Of neighbouring fields that nft(8) asks for at once: each with its length.
-    fields: Vec<(&'static str, Kind, usize)>,
+    fields: Vec<(&'static str, Kind<'static>, usize)>,
 }
 
 /// A part of the text.
@@ -67,30 +77,31 @@ enum Layer {
 
 struct Writer<'r> {
     rules: &'r Ruleset,
+    links: Links<'r>,
     chain: &'r Chain,
     parts: Vec<Part>,
-    loaded: Vec<(u32, Value)>,
+    loaded: Vec<(u32, Value<'r>)>,
     /// Which IP it is about, if that is known; and the protocol above.
     ip: Option<Family>,
     above: Option<u8>,
 }
 
-impl Writer<'_> {
+impl<'r> Writer<'r> {
     fn say(&mut self, text: impl Into<String>) {
         self.parts.push(Part { text: text.into(), implied_by: None, least: None });
     }
 
-    fn put(&mut self, register: u32, name: impl Into<String>, kind: Kind) {
+    fn put(&mut self, register: u32, name: impl Into<String>, kind: Kind<'r>) {
         self.put_value(register, Value { name: name.into(), kind, mask: None, constant: None, fields: Vec::new() });
     }
 
-    fn put_value(&mut self, register: u32, value: Value) {
+    fn put_value(&mut self, register: u32, value: Value<'r>) {
         let register = first_of(register);
         self.loaded.retain(|(other, _)| *other != register);
         self.loaded.push((register, value));
     }
 
-    fn get(&self, register: u32) -> Option<&Value> {
+    fn get(&self, register: u32) -> Option<&Value<'r>> {
         self.loaded.iter().find(|(other, _)| *other == first_of(register)).map(|(_, value)| value)
     }
 
@@ -102,7 +113,7 @@ impl Writer<'_> {
     fn step(&mut self, step: &RuleStep) {
         match step {
             RuleStep::Load { register, what } => {
-                let (name, kind) = values::loaded(what);
+                let (name, kind) = values::loaded(what, self.links);
                 self.put(*register, name, kind);
             }
             RuleStep::Payload { register, base, offset, length } => self.payload(*register, *base, *offset, *length),
@@ -184,7 +195,7 @@ impl Writer<'_> {
         self.put_value(register, Value { name, kind: Kind::Bytes, mask: None, constant: None, fields });
     }
 
-    fn field(&self, base: u32, offset: u32, length: u32) -> Option<(&'static str, Kind)> {
+    fn field(&self, base: u32, offset: u32, length: u32) -> Option<(&'static str, Kind<'static>)> {
         match base {
             0 => values::ethernet(offset, length),
             1 => values::network(self.ip, self.chain.family == "arp", offset, length),
@@ -193,7 +204,7 @@ impl Writer<'_> {
     }
 
     /// The fields that bytes are, each as long as it can be; `None`: they are not whole fields.
-    fn fields(&self, base: u32, offset: u32, length: u32) -> Option<Vec<(&'static str, Kind, usize)>> {
+    fn fields(&self, base: u32, offset: u32, length: u32) -> Option<Vec<(&'static str, Kind<'static>, usize)>> {
         let end = offset.checked_add(length)?;
         let (mut at, mut found) = (offset, Vec::new());
         while at < end {
@@ -312,7 +323,7 @@ impl Writer<'_> {
         self.say(format!("{name} {sign}{text}"));
     }
 
-    fn lookup(&mut self, register: u32, set: &str, inverted: bool, to: Option<u32>, taken: &[Kind]) {
+    fn lookup(&mut self, register: u32, set: &str, inverted: bool, to: Option<u32>, taken: &[Kind<'_>]) {
         let Chain { family, table, .. } = self.chain;
         let set = self.rules.set(family, table, set).ok_or(set);
         // The parts of a key are in registers that follow.
@@ -325,7 +336,7 @@ impl Writer<'_> {
             at += length.div_ceil(4);
         }
         let name = values.iter().map(|value| value.name.as_str()).collect::<Vec<_>>().join(" . ");
-        let kinds: Vec<Kind> = values.iter().map(|value| value.kind).collect();
+        let kinds: Vec<Kind<'_>> = values.iter().map(|value| value.kind).collect();
         let list = match set {
             Ok(set) if set.anonymous => braces(&elements(set, &kinds, taken)),
             Ok(Set { name, .. }) => format!("@{name}"),
@@ -339,7 +350,7 @@ impl Writer<'_> {
     }
 
     /// What a register has: a constant, or by its name.
-    fn value_text(&self, register: u32, kind: Kind) -> String {
+    fn value_text(&self, register: u32, kind: Kind<'_>) -> String {
         match self.get(register) {
             Some(Value { constant: Some(bytes), .. }) => kind.text(bytes),
             Some(value) if value.mask.is_some() => {
@@ -405,7 +416,7 @@ fn verdict_text(verdict: &RuleVerdict) -> String {
     }
 }
 
-fn masked(name: &str, kind: Kind, mask: &[u8], how: Comparison, sign: &str, with: &[u8]) -> String {
+fn masked(name: &str, kind: Kind<'_>, mask: &[u8], how: Comparison, sign: &str, with: &[u8]) -> String {
     let none = with.iter().all(|byte| *byte == 0);
     match (kind, how) {
         // One of several bits.
@@ -428,7 +439,7 @@ fn braces(list: &[String]) -> String {
 }
 
 /// The elements of a set in the order of their keys, as nft(8) has them.
-fn elements(set: &Set, kinds: &[Kind], value: &[Kind]) -> Vec<String> {
+fn elements(set: &Set, kinds: &[Kind<'_>], value: &[Kind<'_>]) -> Vec<String> {
     let mut sorted: Vec<&Element> = set.elements.iter().filter(|it| it.key.is_some()).collect();
     let first = kinds.first().copied().unwrap_or(Kind::Bytes);
     sorted.sort_by_key(|it| (it.key.as_ref().map(|key| first.in_order(key)), !it.ends));
@@ -450,7 +461,7 @@ fn elements(set: &Set, kinds: &[Kind], value: &[Kind]) -> Vec<String> {
     texts
 }
 
-fn concatenation(set: &Set, kinds: &[Kind], first: &[u8], last: &[u8]) -> String {
+fn concatenation(set: &Set, kinds: &[Kind<'_>], first: &[u8], last: &[u8]) -> String {
     let mut at = 0;
     let mut texts = Vec::new();
     for (part, length) in set.parts.iter().enumerate() {
@@ -463,13 +474,13 @@ fn concatenation(set: &Set, kinds: &[Kind], first: &[u8], last: &[u8]) -> String
     texts.join(" . ")
 }
 
-fn with_value(key: String, element: &Element, kinds: &[Kind]) -> String {
+fn with_value(key: String, element: &Element, kinds: &[Kind<'_>]) -> String {
     match &element.value {
         None => key,
         Some(ElementValue::Verdict(verdict)) => format!("{key} : {}", verdict_text(verdict)),
         Some(ElementValue::Bytes(bytes)) => {
             let mut rest = bytes.as_slice();
-            let mut take = |kind: &Kind| {
+            let mut take = |kind: &Kind<'_>| {
                 let (value, behind) = rest.split_at(kind.bytes().unwrap_or(rest.len()).min(rest.len()));
                 rest = behind;
                 kind.text(value)

@@ -259,6 +259,7 @@ fn place(walk: &Walk, passing: impl Fn(&NsName) -> Passing) -> Option<(NsName, O
         Some(
             Reason::MtuMismatch { .. }
                 | Reason::WrongNeighbour { .. }
+                | Reason::DuplicateMac { .. }
                 | Reason::NoCarrier { .. }
                 | Reason::FrameDropped { asking: None, .. }
                 | Reason::Loop(_)

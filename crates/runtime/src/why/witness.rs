@@ -213,7 +213,8 @@ fn compare_at(back: bool, node: &NsName, reason: Option<&Reason>, seen: &Seen) -
     }
     let stopped = at.traced.end_of(Part::on_way(back));
     let agrees = match reason {
-        Some(Reason::Undecided(_)) => true,
+        // It is wrong there, whatever becomes of it.
+        Some(Reason::Undecided(_) | Reason::WrongNode { .. }) => true,
         // It comes to those before it can be traced.
         Some(Reason::Firewall { family, .. }) if family == "netdev" => true,
         // Several rules would do the same.
@@ -266,7 +267,8 @@ pub(super) fn settle(report: &Report, open: &Trouble) -> Option<Trouble> {
     let (node, step) = stopped(&report.verdict, open, seen)?;
     let TraceStep { part, family, table, chain, rule, .. } = step;
     let traced = &seen.nodes.get(node)?.traced;
-    let firewall = report.snapshot.nodes.get(node)?.firewall.as_ref()?;
+    let state = report.snapshot.nodes.get(node)?;
+    let firewall = state.firewall.as_ref()?;
     let chains = &firewall.chains;
     let named = |name: &str, step: &TraceStep| {
         chains.iter().find(|it| it.name == name && it.table == step.table && it.family == step.family)
@@ -279,7 +281,7 @@ pub(super) fn settle(report: &Report, open: &Trouble) -> Option<Trouble> {
         .flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)))
         .find(|(_, it)| Some(it.handle) == *rule);
     let rejects = decisive.is_some_and(|(_, it)| it.steps.iter().any(|step| matches!(step, RuleStep::Reject { .. })));
-    let text = decisive.map(|(chain, it)| firewall.text_of(chain, it));
+    let text = decisive.map(|(chain, it)| firewall.text_in(state, chain, it));
     let (family, table, chain) = (family.clone(), table.clone(), chain.clone());
     let reason = Reason::Firewall { hook, family, table, chain, rule: *rule, text, certain: true, rejects };
     Some(Trouble { back: open.back, node: node.clone(), reason })
@@ -335,8 +337,9 @@ mod tests {
         let unknown = Reason::Undecided("a set".to_owned());
         let by = |rule| step(Part::Packet, "forward", rule, Decided::Drop);
         let passed = || vec![step(Part::Packet, "forward", None, Decided::Accept)];
+        let wrong = || Reason::WrongNode { wanted: "b".parse().unwrap() };
         let met = &[Part::Packet][..];
-        let cases: [Case<'_>; 11] = [
+        let cases: [Case<'_>; 13] = [
             (End::Dropped(firewall("inet", Some(4))), met, vec![by(Some(4))], None),
             (End::Dropped(firewall("inet", Some(4))), met, vec![by(Some(5))], Some(Some(by(Some(5))))),
             (End::Dropped(firewall("inet", Some(4))), met, vec![by(None)], Some(Some(by(None)))),
@@ -346,6 +349,8 @@ mod tests {
             (End::Dropped(firewall("netdev", Some(4))), met, passed(), None),
             (End::Dropped(unknown), met, vec![by(Some(4))], None),
             (End::Dropped(Reason::NotAnOwner), met, vec![by(Some(4))], Some(Some(by(Some(4))))),
+            (End::Dropped(wrong()), met, vec![by(Some(4))], None),
+            (End::Dropped(wrong()), met, passed(), None),
             (End::Delivered, met, passed(), None),
             (End::Delivered, met, vec![by(Some(4))], Some(Some(by(Some(4))))),
         ];

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use hopyard::explain::{End, Hop, Packet, Reason};
 use hopyard::kernel::Part;
 use hopyard::kernel::nftables::{Decided, TraceStep};
-use hopyard::net::{Chain, NodeState, Ruleset};
+use hopyard::net::{Chain, NodeState};
 use hopyard::runtime::why::{SeenAt, Traced};
 
 use super::words::text_of;
@@ -29,7 +29,7 @@ fn traces(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, back: bool) -> Vec<S
     if let Some(end) = at.traced.end_of(Part::on_way(back)) {
         // What the model says too stands there already.
         let is_shown = matches!(reason, Some(Reason::Firewall { rule, .. }) if *rule == end.rule);
-        return vec![traced(end, rules.filter(|_| !is_shown))];
+        return vec![traced(end, node.filter(|_| !is_shown))];
     }
     let translates = |step: &TraceStep| {
         let is_it = |it: &&Chain| (&it.family, &it.table, &it.name) == (&step.family, &step.table, &step.chain);
@@ -41,14 +41,14 @@ fn traces(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, back: bool) -> Vec<S
         Decided::Taken => true,
         Decided::Drop | Decided::On => false,
     };
-    at.traced.of(Part::on_way(back)).filter(tells).map(|step| traced(step, rules)).collect()
+    at.traced.of(Part::on_way(back)).filter(tells).map(|step| traced(step, node)).collect()
 }
 
 /// `traced: handle 4 of inet fw forward accepts it: tcp dport 22 accept`.
-fn traced(step: &TraceStep, rules: Option<&Ruleset>) -> String {
+fn traced(step: &TraceStep, node: Option<&NodeState>) -> String {
     let TraceStep { family, table, chain, rule, decided, .. } = step;
     let by = rule.map_or_else(|| "the policy".to_owned(), |handle| format!("handle {handle}"));
-    let text = rules.and_then(|rules| text_of(rules, step)).map_or_else(String::new, |text| format!(": {text}"));
+    let text = node.and_then(|node| text_of(node, step)).map_or_else(String::new, |text| format!(": {text}"));
     let verb = match decided {
         Decided::Accept => "accepts it",
         Decided::Drop => "drops it",

@@ -138,7 +138,8 @@ fn words(step: &Step, hop: &Hop, walk: &Walk) -> Option<Said> {
             let found = match route {
                 Some(route) if *local => format!("{} is an address of its own (table local).", route.key.prefix.addr()),
                 Some(route) => {
-                    let by = hop.next.as_ref().map_or_else(String::new, |next| format!(" {next}"));
+                    let by =
+                        hop.next.as_ref().map_or_else(String::new, |next| format!(" {}", next.of(route.key.family())));
                     let key = hopyard::net::RouteKey { table: hopyard::net::RouteKey::MAIN, metric: 0, ..route.key };
                     format!("{key}{by} (table {}).", table_name(route.key.table))
                 }
@@ -316,6 +317,10 @@ fn lesson(code: Code) -> Lesson {
         Code::DuplicateAddress => (
             "Several nodes of the link have the address, and all answer for it. Who asks believes one of them, often the last; so it works and does not, by chance.",
             "RFC 5227 (IPv4); RFC 4862 section 5.4 (IPv6); arping(8)",
+        ),
+        Code::DuplicateMac => (
+            "A switch knows nothing of IP: it remembers at which port it last heard an Ethernet address, and sends there what is for it. Machines that were cloned with their Ethernet address take each other's frames away, whoever spoke last, so it works and does not, by chance. Two of them do not reach each other at all, for the switch never sends a frame back to the port that it came from. All see the right entries in their neighbour tables; only the table of the switch shows the address move.",
+            "IEEE 802.1D section 7.8 (how a bridge learns); bridge(8): bridge fdb show; ip-link(8): address",
         ),
         Code::WrongStaticNeighbour => (
             "A permanent entry of the neighbour table is believed and never checked. Frames go to the Ethernet address that it has, whoever that is; if nobody has it, all drop them.",

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use hopyard::explain::{
-    ArpRefusal, Behind, Code, Edit, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, Verdict, Walk,
-    hidden, owner, translators, waiting_behind,
+    ArpRefusal, Behind, Code, Edit, End, Hidden, Hop, Outcome, Protocol, Reason, Repair, Trouble, TwinFate, Verdict,
+    Walk, hidden, owner, translators, waiting_behind,
 };
 use hopyard::kernel::RouteAnswer;
 use hopyard::kernel::nftables::TraceStep;
 use hopyard::net::{
-    Chain, Endpoint, Family, FibAction, FibRoute, NsName, Op, PolicyRule, RouteKey, RouteKind, RuleAction, Ruleset,
+    Chain, Endpoint, Family, FibAction, FibRoute, NodeState, NsName, Op, PolicyRule, RouteKey, RouteKind, RuleAction,
     Service,
 };
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
@@ -180,6 +180,17 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
             let owners: Vec<String> = owners.iter().map(ToString::to_string).collect();
             format!("several answer for {addr}: {}; which one gets it is chance", owners.join(", "))
         }
+        Reason::DuplicateMac { mac, owners, fate } => {
+            let all: Vec<String> = owners.iter().map(ToString::to_string).collect();
+            let all = format!("{} have the same Ethernet address, {mac}", all.join(" and "));
+            match fate {
+                TwinFate::Chance => {
+                    format!("{all}: the switch sends a frame for it to the one that spoke last, which is chance")
+                }
+                TwinFate::OfSender => format!("{all}: the switch passes no frame from one to the other"),
+                TwinFate::OfSwitch => format!("{all}: the switch keeps what is for its own"),
+            }
+        }
         Reason::WrongNeighbour { addr, mac, permanent, leads_to, .. } => {
             let how = if *permanent { "permanent" } else { "learnt" };
             let whose = leads_to
@@ -262,11 +273,12 @@ pub(super) fn cut(text: &str) -> String {
 }
 
 /// The text of a rule that a kernel has named.
-pub(super) fn text_of(rules: &Ruleset, step: &TraceStep) -> Option<String> {
+pub(super) fn text_of(node: &NodeState, step: &TraceStep) -> Option<String> {
+    let rules = node.firewall.as_ref()?;
     let is_chain = |it: &&Chain| (&it.family, &it.table, &it.name) == (&step.family, &step.table, &step.chain);
     let chain = rules.chains.iter().find(is_chain)?;
     let rule = chain.rules.iter().find(|rule| Some(rule.handle) == step.rule)?;
-    Some(cut(&rules.text_of(chain, rule))).filter(|text| !text.is_empty())
+    Some(cut(&rules.text_in(node, chain, rule))).filter(|text| !text.is_empty())
 }
 
 /// `drops it: the rule with handle 2 of chain inet fw forward (forward)`.
@@ -435,6 +447,7 @@ pub(super) fn decision(hop: &Hop) -> String {
         Reason::ArpRefused { addr, by, .. } => format!("{by} keeps silent about {addr}"),
         Reason::WrongMask { net, dev, .. } => format!("taken for a neighbour: {net} on {dev}"),
         Reason::DuplicateAddress { owners, .. } => format!("{} answer", owners.len()),
+        Reason::DuplicateMac { mac, owners, .. } => format!("{} have {mac}", owners.len()),
         Reason::WrongNeighbour { mac, .. } => format!("the neighbour table says {mac}"),
         Reason::Firewall { .. } => format!("firewall: {}", by_what(reason)),
         Reason::FrameDropped { by, why, .. } => format!("firewall of {by}: {}", by_what(why)),
@@ -479,7 +492,7 @@ pub(super) fn translation(hop: &Hop) -> Option<String> {
 fn route_text(route: &FibRoute, hop: &Hop) -> String {
     let RouteKey { table, .. } = route.key;
     let key = RouteKey { metric: 0, ..route.key.clone() };
-    let by = hop.next.as_ref().map_or_else(String::new, |next| format!(" {next}"));
+    let by = hop.next.as_ref().map_or_else(String::new, |next| format!(" {}", next.of(route.key.family())));
     let told = route.next_hops().first().and_then(|hop| hop.via).filter(|_| hop.is_redirected());
     let why = match told {
         Some(by) => format!(" (learnt by a redirect from {by})"),
@@ -563,8 +576,7 @@ pub(super) fn contradiction(report: &Report, disagreement: &Disagreement) -> Str
             match stopped {
                 Some(step @ TraceStep { family, table, chain, rule, .. }) => {
                     let by = by_rule(*rule);
-                    let rules = report.snapshot.nodes.get(node).and_then(|node| node.firewall.as_ref());
-                    let text = rules.and_then(|rules| text_of(rules, step));
+                    let text = report.snapshot.nodes.get(node).and_then(|node| text_of(node, step));
                     let text = text.map_or_else(String::new, |text| format!(": {text}"));
                     format!("the firewall of {node} drops {what}, by {by} of chain {family} {table} {chain}{text}")
                 }
@@ -600,8 +612,8 @@ fn not_reached(report: &Report) -> String {
     }
     let route = back.hops.first().and_then(|hop| Some((hop, hop.route.as_ref()?)));
     let how = route.map_or_else(String::new, |(hop, route)| {
-        let via = hop.next.as_ref().and_then(|next| next.via);
-        let via = via.map_or_else(String::new, |via| format!(" via {via}"));
+        let via = hop.next.as_ref().and_then(|next| next.of(route.key.family()).via());
+        let via = via.map_or_else(String::new, |via| format!(" {via}"));
         format!(" ({}: {}{via})", hop.node, route.key)
     });
     format!("{came}; computed: fine{when}{how}")

@@ -1,13 +1,14 @@
 //! The names of what rules ask for, and constants as nft(8) writes them.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::super::{Loaded, NatStep, PortChoice, RuleStep, Stored};
-use crate::Family;
+use crate::{Family, IfName, LinkState};
 
 /// What a constant is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Kind<'r> {
     Ipv4,
     Ipv6,
     Ethernet,
@@ -33,8 +34,13 @@ pub(super) enum Kind {
     Number,
     /// One in that of the machine.
     OwnNumber,
+    /// An interface by its number, and those that the node has.
+    Interface(Links<'r>),
     Bytes,
 }
+
+/// The interfaces of the node that a rule is of, if they are known.
+pub(super) type Links<'r> = Option<&'r BTreeMap<IfName, LinkState>>;
 
 const STATES: &[(u32, &str)] = &[(1, "invalid"), (2, "established"), (4, "related"), (8, "new"), (64, "untracked")];
 const STATUS: &[(u32, &str)] =
@@ -128,14 +134,14 @@ const DSCP: &[(u32, &str)] = &[
 ];
 
 /// What `meta` and `ct` ask for.
-pub(super) fn loaded(what: &Loaded) -> (String, Kind) {
+pub(super) fn loaded<'r>(what: &Loaded, links: Links<'r>) -> (String, Kind<'r>) {
     let (name, kind) = match what {
         Loaded::Layer4Protocol => ("meta l4proto", Kind::Protocol),
         Loaded::NetworkFamily => ("meta nfproto", Kind::NetworkFamily),
         Loaded::EtherType => ("meta protocol", Kind::EtherType),
         Loaded::Length => ("meta length", Kind::OwnNumber),
-        Loaded::InputIndex => ("iif", Kind::OwnNumber),
-        Loaded::OutputIndex => ("oif", Kind::OwnNumber),
+        Loaded::InputIndex => ("iif", Kind::Interface(links)),
+        Loaded::OutputIndex => ("oif", Kind::Interface(links)),
         Loaded::InputName => ("iifname", Kind::Name),
         Loaded::OutputName => ("oifname", Kind::Name),
         Loaded::InputType => ("meta iiftype", Kind::Hardware),
@@ -156,7 +162,7 @@ pub(super) fn loaded(what: &Loaded) -> (String, Kind) {
     (name.to_owned(), kind)
 }
 
-type Field = Option<(&'static str, Kind)>;
+type Field = Option<(&'static str, Kind<'static>)>;
 
 /// A field of the Ethernet header.
 pub(super) fn ethernet(offset: u32, length: u32) -> Field {
@@ -246,7 +252,7 @@ pub(super) fn how(choice: PortChoice) -> String {
 }
 
 /// What a step takes from registers, one behind the other.
-pub(super) fn taken(step: &RuleStep) -> Vec<Kind> {
+pub(super) fn taken(step: &RuleStep) -> Vec<Kind<'static>> {
     match step {
         RuleStep::Store { what: Stored::Mark | Stored::ConnectionMark, .. } => vec![Kind::Mark],
         RuleStep::Redirect { port: Some(_), .. } => vec![Kind::Port],
@@ -301,7 +307,7 @@ fn shortened(text: String, length: usize, whole: usize) -> String {
     if length < whole { format!("{text}/{}", length * 8) } else { text }
 }
 
-impl Kind {
+impl Kind<'_> {
     /// A constant.
     pub(super) fn text(self, bytes: &[u8]) -> String {
         match self {
@@ -316,6 +322,12 @@ impl Kind {
             Kind::Ethernet => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
             Kind::Port | Kind::Number => number(bytes).to_string(),
             Kind::OwnNumber => own_number(bytes).to_string(),
+            Kind::Interface(links) => {
+                let number = own_number(bytes);
+                let mut all = links.into_iter().flatten();
+                let found = all.find(|(_, link)| u64::from(link.index) == number);
+                found.map_or_else(|| number.to_string(), |(dev, _)| format!("\"{dev}\""))
+            }
             Kind::Protocol => named(PROTOCOLS, number(bytes)),
             Kind::IcmpType => named(ICMP, number(bytes)),
             Kind::Icmpv6Type => named(ICMPV6, number(bytes)),
@@ -406,7 +418,9 @@ impl Kind {
     /// Bytes that compare as the numbers do.
     pub(super) fn in_order(self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = bytes.to_vec();
-        if cfg!(target_endian = "little") && matches!(self, Kind::Bits(_) | Kind::OwnNumber | Kind::Mark) {
+        if cfg!(target_endian = "little")
+            && matches!(self, Kind::Bits(_) | Kind::OwnNumber | Kind::Interface(_) | Kind::Mark)
+        {
             bytes.reverse();
         }
         bytes
