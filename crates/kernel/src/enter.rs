@@ -2,11 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, OsString};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
@@ -19,7 +19,7 @@ use crate::pidfd::Process;
 use crate::supervise::{Children, SignalMask, wait_and_forward};
 use crate::tie::Tie;
 use crate::users::NOBODY_AT_ALL;
-use crate::{Failure, chroot};
+use crate::{Failure, chroot, mounts};
 
 /// What a process that runs in a node should find.
 #[derive(Debug)]
@@ -247,7 +247,7 @@ fn fork_into_pid_namespace() -> io::Result<()> {
 pub(crate) fn mount_sysfs(source: &CStr, table: &str, more: MountFlags) -> Result<(), Failure> {
     const SYS: &str = "/sys";
     let mut kept: Vec<(PathBuf, OwnedFd)> = Vec::new();
-    for point in mounts_below(SYS, table).doing("read the table of mounts")? {
+    for point in mounts::below(SYS, table).doing("read the table of mounts")? {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
         match rustix::mount::open_tree(rustix::fs::CWD, &point, flags) {
             Ok(tree) => kept.push((point, tree)),
@@ -268,51 +268,6 @@ pub(crate) fn mount_sysfs(source: &CStr, table: &str, more: MountFlags) -> Resul
         }
     }
     Ok(())
-}
-
-/// More than most tables of mounts are long.
-const TABLE_BYTES: usize = 32 << 10;
-
-/// The topmost mount points below a directory.
-fn mounts_below(dir: &str, table: &str) -> io::Result<Vec<PathBuf>> {
-    // At once, for the kernel does not say how long it is.
-    let mut file = std::fs::File::open(table)?;
-    let mut table = Vec::with_capacity(TABLE_BYTES);
-    file.read_to_end(&mut table)?;
-    let mut points: Vec<PathBuf> = Vec::new();
-    for line in table.split(|&b| b == b'\n') {
-        // proc_pid_mountinfo(5): the fifth field, with blanks and backslashes in octal.
-        let Some(field) = line.split(|&b| b == b' ').nth(4) else { continue };
-        let point = PathBuf::from(unescape(field));
-        if point.starts_with(dir) && point != Path::new(dir) {
-            points.push(point);
-        }
-    }
-    points.sort();
-    points.dedup();
-    let mut top: Vec<PathBuf> = Vec::new();
-    for point in points {
-        if !top.last().is_some_and(|parent| point.starts_with(parent)) {
-            top.push(point);
-        }
-    }
-    Ok(top)
-}
-
-/// What mountinfo writes in octal: blanks and backslashes.
-pub(crate) fn unescape(field: &[u8]) -> OsString {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, tail)) = rest.split_first() {
-        if let (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) = (byte, tail) {
-            out.push(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'));
-            rest = tail;
-        } else {
-            out.push(byte);
-            rest = tail;
-        }
-    }
-    std::ffi::OsStr::from_bytes(&out).to_owned()
 }
 
 impl Identity {
@@ -361,20 +316,6 @@ mod tests {
         for (uid, gid, groups) in [(u32::MAX, 1, vec![]), (1, u32::MAX, vec![]), (1, 1, vec![2, u32::MAX])] {
             let failure = Identity { uid, gid, groups }.assume_as_root().unwrap_err();
             assert_eq!(failure.cause.raw_os_error(), Some(libc::EINVAL));
-        }
-    }
-
-    #[test]
-    fn mount_points_are_unescaped() {
-        assert_eq!(unescape(br"/a\040b\134c"), OsString::from(r"/a b\c"));
-        assert_eq!(unescape(br"/a\04"), OsString::from(r"/a\04"));
-    }
-
-    #[test]
-    fn only_the_topmost_mounts_are_taken() {
-        let below = mounts_below("/sys", "/proc/self/mountinfo").unwrap();
-        for (a, b) in below.iter().zip(below.iter().skip(1)) {
-            assert!(!b.starts_with(a), "{b:?} is below {a:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::enter::unescape;
+use crate::mounts::unescape;
 use crate::netlink::namespace_of_socket;
 use crate::pidfd::Process;
 

@@ -26,6 +26,7 @@ mod leash;
 mod links;
 mod listeners;
 mod memory_files;
+mod mounts;
 pub mod moving;
 mod namespace;
 pub mod neighbours;

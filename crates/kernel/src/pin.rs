@@ -20,8 +20,8 @@ use rustix::fs::{AtFlags, FileType, FsWord, Mode, OFlags, RenameFlags};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
 
-use crate::enter::unescape;
 use crate::failure::Doing;
+use crate::mounts::unescape;
 use crate::{Failure, child, chroot, namespace};
 
 /// `NSFS_MAGIC` (linux/magic.h): the file system of namespace files.

@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::view::RUN;
-use crate::enter::unescape;
+use crate::mounts::unescape;
 
 /// The paths of the sockets that are reached just now; but for those below /run.
 ///
