@@ -49,6 +49,24 @@ fn the_hosts_resolver_does_not_leak_in_when_it_is_renamed_over() {
     }
 }
 
+/// New namespaces have what the machine's first one has at the moment, and containers and other labs change that at any time.
+#[test]
+fn whether_the_machine_forwards_is_nothing_to_a_lab() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new();
+    let setting = "/proc/sys/net/ipv4/conf/default/forwarding";
+    let before = std::fs::read(setting).unwrap();
+    std::fs::write(setting, "1").unwrap();
+    let up = place.output(&["up", "a -- r -- b", "--name", &unique("forwards")]);
+    std::fs::write(setting, before).unwrap();
+    assert!(up.status.success(), "{}", text(&up.stderr));
+    for (node, forwards) in [("a", "0\n"), ("r", "1\n"), ("b", "0\n")] {
+        assert_eq!(place.hop(&["exec", node, "cat", "/proc/sys/net/ipv4/conf/eth0/forwarding"]), forwards, "{node}");
+    }
+}
+
 /// As in a container, or below a Proxmox host's /etc/pve: a user namespace may not see what is below those mounts.
 #[test]
 fn what_is_mounted_in_etc_is_no_hindrance_to_who_is_not_root() {

@@ -136,6 +136,9 @@ fn processes_are_found_by_name_and_names_by_process() {
     machine.ip(&["attach", "d", pid]);
     assert_eq!(machine.ns(&["identify", pid]), "a\nc\nd\n");
     assert_eq!(machine.ns(&["pids", "d"]).trim(), pid);
+    let json = |args: &[&str]| machine.ns(args).split_whitespace().collect::<String>();
+    assert_eq!(json(&["pids", "d", "--json"]), format!("[{pid}]"));
+    assert_eq!(json(&["identify", pid, "--json"]), r#"["a","c","d"]"#);
     let said = machine.ns_fails(2, &["attach", "e", "999999"]);
     assert!(said.contains("no process 999999"), "{said}");
     assert!(machine.ns_fails(1, &["attach", "a", pid]).contains("a namespace `a` exists already"));

@@ -16,8 +16,9 @@ const NETCONFA_RP_FILTER: u16 = 3;
 /// Of IPv4 `proxy_arp`, of IPv6 `proxy_ndp`.
 const NETCONFA_PROXY_NEIGH: u16 = 5;
 const NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 6;
-/// What `conf.all` is called here.
+/// What `conf.all` and `conf.default` are called here.
 const NETCONFA_IFINDEX_ALL: i32 = -1;
+const NETCONFA_IFINDEX_DEFAULT: i32 = -2;
 
 /// The family whose forwarding switch the key is.
 pub(crate) fn family_switched_by(key: &SysctlKey) -> Option<Family> {
@@ -26,8 +27,27 @@ pub(crate) fn family_switched_by(key: &SysctlKey) -> Option<Family> {
 
 /// The forwarding switch of a family, as its sysctl shows it. `None`: the kernel does not say.
 pub(crate) fn read_forwarding(socket: &RtSocket, family: Family, inbox: &mut Inbox) -> Result<Option<String>, Refusal> {
+    read_switch(socket, family, NETCONFA_IFINDEX_ALL, inbox)
+}
+
+/// A switch, and what interfaces that are made later have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Switched {
+    pub(crate) all: bool,
+    pub(crate) default: bool,
+}
+
+/// Which parts of the switch have that value? A new namespace has of IPv4 what the machine's first one has in this very
+/// moment. What the kernel does not say, has not.
+pub(crate) fn switched(socket: &RtSocket, family: Family, value: &str, inbox: &mut Inbox) -> Switched {
+    let mut is =
+        |index: i32| read_switch(socket, family, index, inbox).is_ok_and(|found| found.as_deref() == Some(value));
+    Switched { all: is(NETCONFA_IFINDEX_ALL), default: is(NETCONFA_IFINDEX_DEFAULT) }
+}
+
+fn read_switch(socket: &RtSocket, family: Family, index: i32, inbox: &mut Inbox) -> Result<Option<String>, Refusal> {
     let mut batch = Batch::default();
-    batch.push_bytes(1, RTM_GETNETCONF, 0, &request(family));
+    batch.push_bytes(1, RTM_GETNETCONF, 0, &request(family, index));
     let mut value = None;
     socket.converse(&batch, 0, inbox, &mut |step| {
         if let Step::Message(bytes) = step {
@@ -74,7 +94,7 @@ pub(crate) fn read_all(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ipv4Conf,
 /// Each value of a family's `conf.all`, by the kernel's number for it.
 fn read(socket: &RtSocket, family: Family, inbox: &mut Inbox, mut take: impl FnMut(u16, i32)) -> Result<(), Refusal> {
     let mut batch = Batch::default();
-    batch.push_bytes(1, RTM_GETNETCONF, 0, &request(family));
+    batch.push_bytes(1, RTM_GETNETCONF, 0, &request(family, NETCONFA_IFINDEX_ALL));
     socket.converse(&batch, 0, inbox, &mut |step| {
         let Step::Message(bytes) = step else { return Ok(()) };
         for answer in Answers(bytes).filter(|answer| answer.kind == RTM_NEWNETCONF) {
@@ -89,7 +109,7 @@ fn read(socket: &RtSocket, family: Family, inbox: &mut Inbox, mut take: impl FnM
 }
 
 /// `struct netconfmsg`, padded, and the interface.
-fn request(family: Family) -> Vec<u8> {
+fn request(family: Family, index: i32) -> Vec<u8> {
     let family = match family {
         Family::Ipv4 => libc::AF_INET,
         Family::Ipv6 => libc::AF_INET6,
@@ -97,7 +117,7 @@ fn request(family: Family) -> Vec<u8> {
     let mut body = vec![u8::try_from(family).unwrap_or_default(), 0, 0, 0];
     body.extend(8_u16.to_ne_bytes());
     body.extend(NETCONFA_IFINDEX.to_ne_bytes());
-    body.extend(NETCONFA_IFINDEX_ALL.to_ne_bytes());
+    body.extend(index.to_ne_bytes());
     body
 }
 
@@ -115,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_switch_is_found_among_other_values() {
-        let mut payload = request(Family::Ipv6);
+        let mut payload = request(Family::Ipv6, NETCONFA_IFINDEX_ALL);
         assert_eq!(forwarding(&payload), None);
         payload.extend([8_u16, NETCONFA_FORWARDING].map(u16::to_ne_bytes).concat());
         payload.extend(1_i32.to_ne_bytes());

@@ -1,6 +1,5 @@
 //! Sysctls of the network namespace that the calling thread is in.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -140,20 +139,4 @@ fn mount_procfs() -> rustix::io::Result<OwnedFd> {
     let attributes =
         MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC | MountAttrFlags::MOUNT_ATTR_NOSUID;
     rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-}
-
-/// What new namespaces have before anybody writes: all the same, so that it is read once, and what
-/// would change nothing is not written. A write costs 0.1 ms, which is a tenth of a node.
-#[derive(Default)]
-pub(crate) struct FreshValues(HashMap<SysctlKey, Option<String>>);
-
-impl FreshValues {
-    /// Does a namespace that is as new have this value already? Asked in such a namespace.
-    pub(crate) fn has(&mut self, files: &SysctlFiles, key: &SysctlKey, value: &str) -> bool {
-        if !self.0.contains_key(key) {
-            // What cannot be read is written, and that tells what is wrong.
-            self.0.insert(key.clone(), files.read(key).ok().flatten());
-        }
-        matches!(self.0.get(key), Some(Some(fresh)) if fresh == value)
-    }
 }

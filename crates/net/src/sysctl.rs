@@ -31,6 +31,8 @@ pub enum SysctlKeyError {
 impl SysctlKey {
     /// `net.ipv4.ip_forward`.
     pub const IPV4_FORWARD: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv4.ip_forward"));
+    /// `net.ipv4.conf.default.forwarding`: whether interfaces that are made later forward.
+    pub const IPV4_FORWARD_LATER: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv4.conf.default.forwarding"));
     /// `net.ipv6.conf.all.forwarding`.
     pub const IPV6_FORWARD: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv6.conf.all.forwarding"));
     /// `net.ipv4.icmp_echo_ignore_all`: no ping is answered.

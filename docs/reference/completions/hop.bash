@@ -655,7 +655,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__ns__subcmd__identify)
-            opts="-h --color --help"
+            opts="-h --color --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -731,7 +731,7 @@ _hop() {
             return 0
             ;;
         hop__subcmd__ns__subcmd__pids)
-            opts="-h --color --help"
+            opts="-h --color --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -232,10 +232,12 @@ complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_f
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from identify" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from identify" -l json -d 'Print JSON: a list of names'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from identify" -s h -l help -d 'Print help'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from pids" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from pids" -l json -d 'Print JSON: a list of numbers'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from pids" -s h -l help -d 'Print help'
 complete -c hop -n "__fish_hop_using_subcommand ns; and __fish_seen_subcommand_from attach" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''

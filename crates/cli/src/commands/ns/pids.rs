@@ -14,9 +14,17 @@ pub(crate) struct Args {
     /// The name of the namespace.
     #[arg(value_name = "NAME")]
     name: OsString,
+    /// Print JSON: a list of numbers.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
-    ns::pids(&existing(&args.name)?)?.iter().try_for_each(|pid| ui.line(pid))?;
+    let pids = ns::pids(&existing(&args.name)?)?;
+    if args.json {
+        ui.json(&pids)?;
+    } else {
+        pids.iter().try_for_each(|pid| ui.line(pid))?;
+    }
     Ok(0)
 }
