@@ -11,9 +11,8 @@ use hopyard::runtime::attach::AttachError;
 use hopyard::runtime::boot::{BootError, Wish};
 use hopyard::runtime::ns::{EntryName, NsError};
 
-use crate::commands::why::scene::quoted;
 use crate::source::Source;
-use crate::ui::{ERROR, Ui};
+use crate::ui::{ERROR, Ui, quoted};
 
 /// The exit status for input that is wrong.
 pub(crate) const USAGE: u8 = 2;

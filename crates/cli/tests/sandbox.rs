@@ -96,6 +96,13 @@ impl Lab {
         acting(&self.place, &args, act)
     }
 
+    /// The same, where anything is allowed, with as many open files as a line of the shell says.
+    fn act_with_files(&self, limit: &str, act: &str) -> Output {
+        let acting = self.act(&["--allow", "any"], &[act]);
+        let mut command = shell(&self.place, &format!("{limit} && exec \"$@\""));
+        command.arg("sh").arg(acting.get_program()).args(acting.get_args()).env("SANDBOX_ACT", act).output().unwrap()
+    }
+
     fn says(&self, options: &[&str], act: &[&str]) -> String {
         said(&self.act(options, act).output().unwrap())
     }
@@ -547,15 +554,8 @@ fn a_thousand_connections_at_once() {
     let lab = Lab::new();
     let server = lab.tcp_server(lab.addresses("far")[0]).to_string();
     // Descriptors of this program, which is the server, and of the sandboxed one.
-    let room = "ulimit -n 4096 2>/dev/null; exec \"$@\"";
-    let own = std::env::current_exe().unwrap();
-    let mut command = Command::new("sh");
-    command.args(["-c", room, "sh", env!("CARGO_BIN_EXE_hop"), "sandbox", "--net", &format!("{}/home", lab.name)]);
-    command.args(["--allow", "any", "--"]).arg(own);
-    command.args(["--exact", "acts_in_a_sandbox", "--nocapture", "--quiet"]);
     hopyard::runtime::keep_room_for_files();
-    let act = format!("many 1000 {server}");
-    let output = command.env("HOPYARD_DIR", lab.place.records()).env("SANDBOX_ACT", act).output().unwrap();
+    let output = lab.act_with_files("ulimit -n 4096 2>/dev/null || :", &format!("many 1000 {server}"));
     assert_eq!(said(&output), "1000 right");
 }
 
@@ -563,14 +563,7 @@ fn a_thousand_connections_at_once() {
 fn what_opens_has_room_to_be_used_also_when_not_all_have() {
     let lab = Lab::new();
     let server = lab.tcp_server(lab.addresses("far")[0]).to_string();
-    let own = std::env::current_exe().unwrap();
-    let mut command = Command::new("sh");
-    let room = "ulimit -n 60 && exec \"$@\"";
-    command.args(["-c", room, "sh", env!("CARGO_BIN_EXE_hop"), "sandbox", "--net", &format!("{}/home", lab.name)]);
-    command.args(["--allow", "any", "--"]).arg(own);
-    command.args(["--exact", "acts_in_a_sandbox", "--nocapture", "--quiet"]);
-    let act = format!("crowd 45 {server}");
-    let output = command.env("HOPYARD_DIR", lab.place.records()).env("SANDBOX_ACT", act).output().unwrap();
+    let output = lab.act_with_files("ulimit -n 60", &format!("crowd 45 {server}"));
     let said = said(&output);
     let (open, used) = said.split_once(" open, ").unwrap_or_else(|| panic!("{said}"));
     let open: usize = open.parse().unwrap();
@@ -585,14 +578,7 @@ fn what_nobody_answers_keeps_no_room_from_others() {
     // They take it, and say nothing.
     let silent: Vec<UdpSocket> =
         (1..=60).map(|port| lab.inside("far", || UdpSocket::bind((addr, 20_000 + port)).unwrap())).collect();
-    let own = std::env::current_exe().unwrap();
-    let mut command = Command::new("sh");
-    let room = "ulimit -n 60 && exec \"$@\"";
-    command.args(["-c", room, "sh", env!("CARGO_BIN_EXE_hop"), "sandbox", "--net", &format!("{}/home", lab.name)]);
-    command.args(["--allow", "any", "--"]).arg(own);
-    command.args(["--exact", "acts_in_a_sandbox", "--nocapture", "--quiet"]);
-    let act = format!("litter {} {server}", silent.len());
-    let output = command.env("HOPYARD_DIR", lab.place.records()).env("SANDBOX_ACT", act).output().unwrap();
+    let output = lab.act_with_files("ulimit -n 60", &format!("litter {} {server}", silent.len()));
     assert_eq!(said(&output), "heard hello");
     let mut last = [0];
     let (length, _) = silent.last().unwrap().recv_from(&mut last).unwrap();

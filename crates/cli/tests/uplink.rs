@@ -153,6 +153,11 @@ impl Machine {
         )
     }
 
+    /// Nothing is left: the host comes to what it was.
+    fn assert_is_as(&self, before: &str) {
+        assert!(until(|| (self.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", self.marks());
+    }
+
     /// Whom a server of the internet sees when a node connects to it.
     fn seen_from(&self, lab: &str, node: &str) -> Result<IpAddr, String> {
         self.seen_at(INTERNET[0].0, lab, node)
@@ -318,7 +323,7 @@ fn every_node_reaches_the_internet_by_the_hosts_address_and_nothing_is_left() {
     assert!(machine.hop(&["up", &file]).contains("is up already; nothing to change"));
     assert!(machine.hop(&["diff", "-l", &name]).contains("is as declared"));
     machine.hop(&["down", "--wait", &name]);
-    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+    machine.assert_is_as(&before);
 }
 
 #[test]
@@ -339,13 +344,13 @@ fn what_the_host_had_comes_back_exactly_and_only_with_the_last_lab() {
     let without = std::fs::read_to_string(&second).unwrap().replace("{ uplink: true }", "");
     std::fs::write(&second, &without).unwrap();
     machine.hop(&["up", &second]);
-    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+    machine.assert_is_as(&before);
     assert!(machine.seen_from(&two, "far").is_err());
     std::fs::write(&second, without.replace("gate:", "gate: { uplink: true }")).unwrap();
     assert!(machine.hop(&["up", &second]).contains("type veth peer name uplink netns gate"));
     assert_eq!(machine.seen_from(&two, "far"), Ok("192.168.77.2".parse().unwrap()));
     machine.hop(&["down", "--wait", &two]);
-    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+    machine.assert_is_as(&before);
 }
 
 #[test]
@@ -363,7 +368,7 @@ fn what_a_killed_up_has_told_the_host_goes_with_the_next_one_that_needs_no_way_o
     machine.hop(&["up", &file]);
     assert!(machine.marks().contains("net.ipv4.ip_forward = 0"), "{before}\nnow\n{}", machine.marks());
     machine.hop(&["down", "--wait", &name]);
-    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+    machine.assert_is_as(&before);
 }
 
 #[test]
@@ -442,7 +447,7 @@ fn a_record_of_the_host_that_is_empty_is_told_and_never_taken_for_nothing() {
     assert!(said.contains("cannot be read: it is empty"), "{said}");
     assert!(said.contains("sysctl -w net.ipv4.ip_forward=0"), "{said}");
     assert!(said.contains("settled"), "{said}");
-    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+    machine.assert_is_as(&before);
 }
 
 #[test]
@@ -464,7 +469,7 @@ fn a_full_disk_leaves_the_record_of_the_host_as_it_was() {
     let output = machine.on("host", &format!("unshare -m sh -c {} 2>&1", quote(&script)));
     let said = text(&output.stdout);
     assert!(said.contains("settled") && said.contains("No space left"), "{said}");
-    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+    machine.assert_is_as(&before);
 }
 
 /// What `hop diff` counts, and then `hop up` does.
@@ -504,7 +509,7 @@ fn an_uplink_that_was_changed_inside_is_repaired() {
     machine.hop(&["exec", "-l", &name, "gate", "ip", "link", "set", "uplink", "down"]);
     std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("{ uplink: true }", "")).unwrap();
     assert!(machine.hop(&["up", &file]).contains("ip -n gate link delete dev uplink"));
-    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+    machine.assert_is_as(&before);
 }
 
 #[test]
@@ -525,7 +530,7 @@ fn what_the_host_has_lost_of_an_uplink_is_a_difference_and_comes_back() {
         assert_eq!(steps == "sysctl -w net.ipv4.ip_forward=1\n", script.starts_with("sysctl"), "{script}: {steps}");
     }
     machine.hop(&["down", "--wait", &name]);
-    assert!(until(|| (machine.marks() == before).then_some(())).is_some(), "{before}\nnow\n{}", machine.marks());
+    machine.assert_is_as(&before);
     // A host that forwarded before, and was told not to since: that is what comes back.
     machine.host("sysctl -qw net.ipv4.ip_forward=1");
     machine.hop(&["up", &file]);

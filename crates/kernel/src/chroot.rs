@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::path::Arg;
 use rustix::process::PidfdFlags;
 use rustix::thread::ThreadNameSpaceType;
 
@@ -28,11 +29,10 @@ pub(crate) fn at_a_mount(change: impl Fn() -> rustix::io::Result<()>) -> rustix:
 
 /// The same in a mount namespace that others will join: whoever does stands at its root, so the present one is made that.
 pub(crate) fn settle() -> rustix::io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let (root, here) = (rustix::fs::open("/", flags, Mode::empty())?, rustix::fs::open(".", flags, Mode::empty())?);
+    let (root, here) = (open("/")?, open(".")?);
     leave()?;
     follow_host()?;
-    if place_of(&root)? == place_of(&rustix::fs::open("/", flags, Mode::empty())?)? {
+    if place_of(&root)? == place_of(&open("/")?)? {
         return rustix::process::fchdir(&here);
     }
     let path = path_of(&root)?;
@@ -43,6 +43,11 @@ pub(crate) fn settle() -> rustix::io::Result<()> {
     // What was the root lies on top now.
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     rustix::process::fchdir(&here)
+}
+
+/// A directory, to come back to or to find again.
+pub(crate) fn open(dir: impl Arg) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Which directory it is, and of which mount.
@@ -68,8 +73,7 @@ pub(crate) fn path_of(dir: &OwnedFd) -> rustix::io::Result<PathBuf> {
 
 /// Does something at the root of the mount namespace, and comes back.
 fn outside(act: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let (root, here) = (rustix::fs::open("/", flags, Mode::empty())?, rustix::fs::open(".", flags, Mode::empty())?);
+    let (root, here) = (open("/")?, open(".")?);
     leave()?;
     let done = act();
     rustix::process::fchdir(&root)?;

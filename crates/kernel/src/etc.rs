@@ -11,7 +11,7 @@ use rustix::mount::MountFlags;
 
 use crate::Failure;
 use crate::failure::Doing;
-use crate::sandbox::set_mount_attributes as set_attributes;
+use crate::mounts::set_attributes;
 
 /// Puts an overlay on /etc, with these files in the place of the host's; a file system for them is mounted
 /// on `view`, and the working directory is there afterwards.

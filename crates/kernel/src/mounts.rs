@@ -1,9 +1,9 @@
 //! What is mounted where.
 #![allow(unsafe_code)]
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io::{self, Read as _};
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
@@ -36,10 +36,14 @@ fn in_table(dir: &str, table: &str) -> io::Result<Vec<PathBuf>> {
     let mut file = std::fs::File::open(table)?;
     let mut table = Vec::with_capacity(TABLE_BYTES);
     file.read_to_end(&mut table)?;
+    Ok(points(&table).filter(|point| point.starts_with(dir) && point != Path::new(dir)).collect())
+}
+
+/// The mount points of a table.
+pub(crate) fn points(table: &[u8]) -> impl Iterator<Item = PathBuf> {
     // proc_pid_mountinfo(5): the fifth field.
     let fields = table.split(|&b| b == b'\n').filter_map(|line| line.split(|&b| b == b' ').nth(4));
-    let points = fields.map(|field| PathBuf::from(unescape(field)));
-    Ok(points.filter(|point| point.starts_with(dir) && point != Path::new(dir)).collect())
+    fields.map(|field| PathBuf::from(unescape(field)))
 }
 
 /// What mountinfo writes in octal: blanks and backslashes.
@@ -97,6 +101,27 @@ fn point_of(mount: u64) -> Option<PathBuf> {
     let begin = TEXTS + u32::from_ne_bytes(bytes.get(OFFSET..)?.first_chunk().copied()?) as usize;
     let text = bytes.get(begin..)?.split(|&byte| byte == 0).next()?;
     (mask & POINT != 0).then(|| OsString::from_vec(text.to_vec()).into())
+}
+
+/// Gives attributes (`MOUNT_ATTR_…`) to the mount at that path, and to those below it (mount_setattr(2)).
+pub(crate) fn set_attributes(path: &Path, attributes: u64) -> rustix::io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| rustix::io::Errno::INVAL)?;
+    let attributes = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: path and attributes live through the call, and the size is theirs.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    if set != 0 {
+        return Err(rustix::io::Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(rustix::io::Errno::IO));
+    }
+    Ok(())
 }
 
 /// Nearly all architectures have the same numbers (scripts/syscall.tbl of Linux).

@@ -46,17 +46,8 @@ pub(crate) fn switched(socket: &RtSocket, family: Family, value: &str, inbox: &m
 }
 
 fn read_switch(socket: &RtSocket, family: Family, index: i32, inbox: &mut Inbox) -> Result<Option<String>, Refusal> {
-    let mut batch = Batch::default();
-    batch.push_bytes(1, RTM_GETNETCONF, 0, &request(family, index));
     let mut value = None;
-    socket.converse(&batch, 0, inbox, &mut |step| {
-        if let Step::Message(bytes) = step {
-            value = Answers(bytes)
-                .find(|answer| answer.kind == RTM_NEWNETCONF)
-                .and_then(|answer| forwarding(answer.payload));
-        }
-        Ok(())
-    })?;
+    ask(socket, family, index, inbox, |payload| value = value.or_else(|| forwarding(payload)))?;
     Ok(value.map(|value| value.to_string()))
 }
 
@@ -93,15 +84,27 @@ pub(crate) fn read_all(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ipv4Conf,
 
 /// Each value of a family's `conf.all`, by the kernel's number for it.
 fn read(socket: &RtSocket, family: Family, inbox: &mut Inbox, mut take: impl FnMut(u16, i32)) -> Result<(), Refusal> {
+    ask(socket, family, NETCONFA_IFINDEX_ALL, inbox, |payload| {
+        for attribute in NlasIterator::new(payload.get(4..).unwrap_or_default()).flatten() {
+            let Some(value) = attribute.value().first_chunk().copied().map(i32::from_ne_bytes) else { continue };
+            take(attribute.kind(), value);
+        }
+    })
+}
+
+/// Asks for what a family has of an interface, or for all of them.
+fn ask(
+    socket: &RtSocket,
+    family: Family,
+    index: i32,
+    inbox: &mut Inbox,
+    mut take: impl FnMut(&[u8]),
+) -> Result<(), Refusal> {
     let mut batch = Batch::default();
-    batch.push_bytes(1, RTM_GETNETCONF, 0, &request(family, NETCONFA_IFINDEX_ALL));
+    batch.push_bytes(1, RTM_GETNETCONF, 0, &request(family, index));
     socket.converse(&batch, 0, inbox, &mut |step| {
-        let Step::Message(bytes) = step else { return Ok(()) };
-        for answer in Answers(bytes).filter(|answer| answer.kind == RTM_NEWNETCONF) {
-            for attribute in NlasIterator::new(answer.payload.get(4..).unwrap_or_default()).flatten() {
-                let Some(value) = attribute.value().first_chunk().copied().map(i32::from_ne_bytes) else { continue };
-                take(attribute.kind(), value);
-            }
+        if let Step::Message(bytes) = step {
+            Answers(bytes).filter(|answer| answer.kind == RTM_NEWNETCONF).for_each(|answer| take(answer.payload));
         }
         Ok(())
     })?;

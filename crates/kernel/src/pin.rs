@@ -21,8 +21,7 @@ use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, Unmoun
 use rustix::thread::UnshareFlags;
 
 use crate::failure::Doing;
-use crate::mounts::unescape;
-use crate::{Failure, child, chroot, namespace};
+use crate::{Failure, child, chroot, mounts, namespace};
 
 /// `NSFS_MAGIC` (linux/magic.h): the file system of namespace files.
 pub(crate) const NSFS: FsWord = 0x6e73_6673;
@@ -269,13 +268,11 @@ impl Backstage {
     fn of(dir: &Path, scene: Scene) -> rustix::io::Result<Self> {
         // SAFETY: the process has one thread; it gets a mount namespace and a working directory of its own.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
-        let open =
-            |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let (mut path, mut sees_all) = (dir.to_owned(), false);
         match be_alone() {
             // A directory that is no mount, as many a chroot is.
             Err(rustix::io::Errno::INVAL) => {
-                let dir = open(dir)?;
+                let dir = chroot::open(dir)?;
                 chroot::leave()?;
                 be_alone()?;
                 (path, sees_all) = (chroot::path_of(&dir)?, true);
@@ -285,7 +282,7 @@ impl Backstage {
         if scene == Scene::Bare && leave_all_behind(&path)? {
             path = "/".into();
         }
-        let dir = open(&path)?;
+        let dir = chroot::open(&path)?;
         Ok(Backstage { dir, path: path.into(), bare: OnceCell::new(), sees_all: sees_all.into() })
     }
 
@@ -411,10 +408,7 @@ fn put_aside(point: &Path) -> rustix::io::Result<()> {
 /// The mount points of these names, wherever they are; none, where the table of mounts is out of reach.
 fn mounted_as(names: &[&OsStr]) -> Vec<PathBuf> {
     let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    // proc_pid_mountinfo(5): the fifth field.
-    let points = table.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b' ').nth(4));
-    let points = points.map(|field| PathBuf::from(unescape(field)));
-    points.filter(|point| point.file_name().is_some_and(|name| names.contains(&name))).collect()
+    mounts::points(&table).filter(|point| point.file_name().is_some_and(|name| names.contains(&name))).collect()
 }
 
 /// A time of a file, as stat(2) gives it.

@@ -261,7 +261,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     attached.check(lab)?;
     attached.prepare(&mut state);
     // It would be deleted as what nobody has declared.
-    let returned = if home.is_privileged() { bring_back_from_lab(running.keeper().pid())? } else { Vec::new() };
+    let returned = bring_back_from_lab(home, running.keeper().pid())?;
     let mut world = running.world()?;
     let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
     attached.set_aside(&mut found, &mut state)?;
@@ -467,9 +467,7 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<(bool, Ve
     let loans = lent::return_held(dir.path(), alive.as_ref())?;
     let mut returned = Vec::new();
     if let Some(keeper) = &alive {
-        if home.is_privileged() {
-            returned = bring_back_from_lab(keeper.pid())?;
-        }
+        returned = bring_back_from_lab(home, keeper.pid())?;
         Attachments::clean_all(dir.path(), &keeper::realm_of(keeper)?, Some(keeper))?;
     } else if home.is_privileged() {
         Attachments::clean_all(dir.path(), &Realm::host(), None)?;

@@ -6,7 +6,7 @@ mod file;
 mod json;
 mod lesson;
 pub(super) mod recording;
-pub(crate) mod scene;
+pub(super) mod scene;
 pub(super) mod words;
 
 use std::collections::BTreeMap;

@@ -40,7 +40,7 @@ use crate::supervise::{Children, Foreground, SignalMask, supervise_as_init};
 use crate::tie::Tie;
 use crate::{Failure, Realm};
 
-pub(crate) use calls::{address_in, set_mount_attributes};
+pub(crate) use calls::address_in;
 pub use datagrams::Datagrams;
 pub(crate) use echo::open_client as open_echo_client;
 pub use echo::{EchoClient, EchoHeard, EchoRequest, path_mtu};

@@ -17,7 +17,7 @@ use rustix::mount::MountFlags;
 use super::SandboxSpec;
 use crate::enter::mount_sysfs;
 use crate::failure::Doing;
-use crate::{Failure, chroot, etc};
+use crate::{Failure, chroot, etc, mounts};
 
 pub(super) const RUN: &str = "/run";
 /// What of /run is no service: programs and drivers of NixOS, and the disks of who sits before the machine.
@@ -171,11 +171,11 @@ fn mount_proc(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
 
 /// Makes what is mounted there, and below, read-only.
 fn make_read_only(path: &str) -> rustix::io::Result<()> {
-    super::calls::set_mount_attributes(Path::new(path), libc::MOUNT_ATTR_RDONLY)
+    mounts::set_attributes(Path::new(path), libc::MOUNT_ATTR_RDONLY)
 }
 
 /// On these mounts no program has rights by its file. They would not count anyway (`no_new_privs`), but a program with
 /// file capabilities that the sandbox cannot have is not even started (capabilities(7)): ping, where it has some.
 fn give_no_rights_by_files() -> rustix::io::Result<()> {
-    chroot::at_a_mount(|| super::calls::set_mount_attributes(Path::new("/"), libc::MOUNT_ATTR_NOSUID))
+    chroot::at_a_mount(|| mounts::set_attributes(Path::new("/"), libc::MOUNT_ATTR_NOSUID))
 }

@@ -14,11 +14,10 @@ use hopyard::runtime::why::{Elsewhere, Place, Probing, main_addresses};
 use hopyard::runtime::{Home, Running};
 
 use super::Args;
-use crate::commands::why::scene::quoted;
 use crate::commands::why::{around, recording, tell_of_closed};
 use crate::error::CliError;
 use crate::target::LabArg;
-use crate::ui::Ui;
+use crate::ui::{Ui, quoted};
 
 /// Where it is.
 pub(super) enum Field {

@@ -4,8 +4,7 @@ use hopyard::formats::{self, SourceFile};
 use hopyard::model::{Expectation, Lab};
 use hopyard::runtime::Running;
 
-use crate::commands::why::scene::quoted;
-use crate::ui::Ui;
+use crate::ui::{Ui, quoted};
 
 /// The places of a lab's expectations in the file that it came from.
 pub(in crate::commands) struct Places {

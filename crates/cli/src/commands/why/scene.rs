@@ -9,6 +9,7 @@ use hopyard::net::NsName;
 use hopyard::runtime::why::Place;
 
 use super::file::File;
+use crate::ui::quoted;
 
 /// See above.
 #[derive(Debug, Default)]
@@ -73,15 +74,5 @@ fn into(place: &Place) -> String {
         Place::Named(name) => format!("ip netns exec {}", quoted(&name.to_string())),
         Place::Process(pid) => format!("nsenter -t {pid} -n"),
         Place::Path(path) => format!("nsenter --net={}", quoted(&path.display().to_string())),
-    }
-}
-
-/// As a shell takes it for one word.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | ':' | '+' | '@');
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }

@@ -8,7 +8,7 @@ use hopyard_net::Family;
 use rustix::event::epoll;
 
 use super::token::Token;
-use super::{Connection, Door, Relay, TURN, Tools, lacks_descriptors, lacks_room};
+use super::{Connection, Door, Relay, TURN, lacks_descriptors, lacks_room};
 use crate::sandbox::splice::break_off;
 
 impl Relay {
@@ -41,12 +41,7 @@ impl Relay {
             Family::Ipv4 => (Ipv4Addr::LOCALHOST, port).into(),
             Family::Ipv6 => (Ipv6Addr::LOCALHOST, port).into(),
         };
-        let make = |tools: &Tools| tools.inside.as_ref().map(|inside| inside.socket(family, Kind::Stream)).transpose();
-        let inside = match self.with_room(make) {
-            Ok(None) => return,
-            Ok(Some(inside)) => Ok(inside),
-            Err(error) => Err(error),
-        };
+        let Some(inside) = self.socket_inside(family, Kind::Stream).transpose() else { return };
         let inside = inside.and_then(|inside| match rustix::net::connect(&inside, &to) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(inside),
             Err(errno) => Err(errno.into()),

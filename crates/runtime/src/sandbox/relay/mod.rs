@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hopyard_kernel::Process;
-use hopyard_kernel::agent::Agent;
+use hopyard_kernel::agent::{Agent, Kind};
 use hopyard_kernel::sandbox::{Datagrams, EchoRequest, GATE_ADDRESSES, Gate, Request, Unreachable};
 use hopyard_net::Family;
 use rustix::event::{Timespec, epoll};
@@ -356,6 +356,11 @@ impl Relay {
             }
             made => made,
         }
+    }
+
+    /// A socket inside; `None`: nothing is published, so nobody makes any there.
+    fn socket_inside(&mut self, family: Family, kind: Kind) -> io::Result<Option<OwnedFd>> {
+        self.with_room(|tools| tools.inside.as_ref().map(|inside| inside.socket(family, kind)).transpose())
     }
 
     /// False: there is nothing that could go.

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::token::Token;
-use super::{Door, Ends, MOST_FLOWS, Relay, TURN, Tools};
+use super::{Door, Ends, MOST_FLOWS, Relay, TURN};
 
 /// What a visitor and a server of the sandbox have to say to each other.
 pub(super) struct Visit {
@@ -65,9 +65,7 @@ impl Relay {
         {
             self.end_visit(oldest);
         }
-        let make =
-            |tools: &Tools| tools.inside.as_ref().map(|inside| inside.socket(family, Kind::Datagram)).transpose();
-        let inside = self.with_room(make).ok()??;
+        let inside = self.socket_inside(family, Kind::Datagram).ok()??;
         let to: SocketAddr = match family {
             Family::Ipv4 => (Ipv4Addr::LOCALHOST, port).into(),
             Family::Ipv6 => (Ipv6Addr::LOCALHOST, port).into(),
