@@ -988,6 +988,20 @@ fn whoever_is_killed_leaves_nothing() {
 }
 
 #[test]
+fn a_machine_without_programs_has_sandboxes() {
+    let place = Place::new();
+    let mut view = Command::new("unshare");
+    view.args(if is_root() { &["-m"][..] } else { &["-rm"][..] });
+    // What `true` is there cannot be started.
+    let script = "for file in /bin/true /usr/bin/true; do mount --bind /dev/null $file; done; exec \"$0\" doctor";
+    let doctor = view.args(["sh", "-ec", script, env!("CARGO_BIN_EXE_hop")]).env("HOPYARD_DIR", place.records());
+    let said = text(&doctor.output().unwrap().stdout);
+    for subject in ["exec", "sandbox"] {
+        assert!(said.lines().any(|line| line.starts_with(&format!("good     {subject} "))), "{said}");
+    }
+}
+
+#[test]
 fn a_sandbox_ends_with_the_lab_that_is_outside() {
     let lab = Lab::new();
     let mut command = lab.place.command(&["sandbox", "--net", &format!("{}/home", lab.name), "--allow", "any"]);
