@@ -366,7 +366,25 @@ fn what_a_killed_up_has_told_the_host_goes_with_the_next_one_that_needs_no_way_o
     let without = std::fs::read_to_string(&file).unwrap().replace("{ uplink: true }", "");
     std::fs::write(&file, without).unwrap();
     machine.hop(&["up", &file]);
-    assert!(machine.marks().contains("net.ipv4.ip_forward = 0"), "{before}\nnow\n{}", machine.marks());
+    // Nor does the keeper hold the table that was made for it.
+    machine.assert_is_as(&before);
+    machine.hop(&["down", "--wait", &name]);
+    machine.assert_is_as(&before);
+}
+
+#[test]
+fn the_table_of_a_way_out_that_was_killed_goes_when_another_one_is_made() {
+    let machine = Machine::new();
+    let before = machine.marks();
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    // As it is when `up` is killed after it has struck the old one off, or before it has written the new one down.
+    machine.hop(&["exec", &format!("{name}/gate"), "--", "ip", "link", "delete", "uplink"]);
+    std::fs::write(machine.dir.path().join("records").join(&name).join("uplinks"), "[]").unwrap();
+    machine.hop(&["up", &file]);
+    let tables = || machine.host("nft list tables | grep -c 'inet hop'");
+    assert!(until(|| (tables() == "1\n").then_some(())).is_some(), "{}", machine.host("nft list ruleset"));
+    assert_eq!(machine.seen_from(&name, "far"), Ok("192.168.77.2".parse().unwrap()));
     machine.hop(&["down", "--wait", &name]);
     machine.assert_is_as(&before);
 }

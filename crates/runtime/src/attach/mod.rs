@@ -145,6 +145,11 @@ impl Attachments {
         Ok(record::read_json(dir, ATTACHED)?.unwrap_or_default())
     }
 
+    /// The numbers by which the keeper holds their namespaces.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().filter_map(|it| it.number)
+    }
+
     fn write(&self, dir: &Path) -> Result<(), Error> {
         record::write_list(dir, ATTACHED, ATTACHED_NEW, &self.0)
     }

@@ -205,6 +205,11 @@ pub(crate) fn read(dir: &Path) -> Result<Vec<Connected>, Error> {
     Ok(read_json(dir, FILE)?.unwrap_or_default())
 }
 
+/// The numbers by which a lab's keeper holds what belongs to them.
+pub(crate) fn numbers(dir: &Path) -> Result<impl Iterator<Item = u32>, Error> {
+    Ok(read(dir)?.into_iter().filter_map(|it| it.held))
+}
+
 /// The nodes of a lab that have one.
 pub(crate) fn wanted(lab: &Lab) -> BTreeSet<NsName> {
     lab.nodes().iter().filter(|node| node.uplink).map(|node| node.name.clone()).collect()
