@@ -20,7 +20,7 @@ mod state;
 mod sysctl;
 mod transport;
 
-pub use allow::{Allow, AllowError, Deny, DenyError, Hosts, Protocol, is_host_name, is_outside};
+pub use allow::{Allow, AllowError, Deny, DenyError, Hosts, Protocol, is_host_name, is_opened_by_name, is_outside};
 pub use execute::Refused;
 pub use link::{AltName, Link, LinkKind, MacAddr, MacAddrError, Mtu, MtuError};
 pub use name::{IfName, IfNameError, NsName, NsNameError};
