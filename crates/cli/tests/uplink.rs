@@ -308,9 +308,11 @@ fn every_node_reaches_the_internet_by_the_hosts_address_and_nothing_is_left() {
     assert!(before.contains("net.ipv4.ip_forward = 0"), "{before}");
     let (name, file) = machine.file(LAB);
     let plan = machine.hop(&["plan", &file]);
-    for line in
-        ["sysctl -w net.ipv4.ip_forward=1\n", " masquerade; }; }'\n", " type veth peer name uplink netns gate\n"]
-    {
+    for line in [
+        "sysctl -w net.ipv4.ip_forward=1\n",
+        " ct status ! dnat drop; }; }'\n",
+        " type veth peer name uplink netns gate\n",
+    ] {
         assert!(plan.contains(line), "no {line} in\n{plan}");
     }
     assert_eq!(machine.marks(), before, "a plan changes nothing");
@@ -324,6 +326,47 @@ fn every_node_reaches_the_internet_by_the_hosts_address_and_nothing_is_left() {
     assert!(machine.hop(&["diff", "-l", &name]).contains("is as declared"));
     machine.hop(&["down", "--wait", &name]);
     machine.assert_is_as(&before);
+}
+
+#[test]
+fn a_way_out_is_no_way_in() {
+    let machine = Machine::of(HOST_OF_BOTH);
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    let gate: Vec<String> = machine
+        .hop(&[
+            "exec",
+            &format!("{name}/gate"),
+            "--",
+            "sh",
+            "-c",
+            "ip -o addr show dev uplink | grep -o '[^ ]*/[36][04]'",
+        ])
+        .lines()
+        .filter_map(|net| net.split_once('/'))
+        .filter(|(addr, _)| !addr.starts_with("fe80"))
+        .map(|(addr, _)| addr.to_owned())
+        .collect();
+    assert_eq!(gate.len(), 2, "{gate:?}");
+    // Somebody beside the host knows the way.
+    let way = "ip route add 198.18.0.0/15 via 192.168.77.2; ip route add fd68:6f70:7570::/48 via 2001:db8:77::2";
+    assert!(machine.on("internet", way).status.success());
+    let reaches = |node: &str, addr: &str| machine.on(node, &format!("ping -c1 -W1 {addr}")).status.success();
+    for addr in &gate {
+        assert!(!reaches("internet", addr), "{addr}");
+        assert!(reaches("host", addr), "{addr}");
+    }
+    machine.assert_out_by_both(&name, "though nobody gets in");
+    // But where the host's administrator leads somebody in.
+    let asked = || machine.hop(&["exec", &format!("{name}/gate"), "--", "nstat", "-asz", "IcmpInEchos"]);
+    let before = asked();
+    let publish = format!(
+        "nft 'table ip in {{ chain p {{ type nat hook prerouting priority -100; ip daddr 192.168.77.2 dnat to {}; }}; }}'",
+        gate[0]
+    );
+    assert!(machine.on("host", &publish).status.success());
+    assert!(reaches("internet", "192.168.77.2"));
+    assert_ne!(asked(), before, "the gate has answered, and not the host");
 }
 
 #[test]
@@ -681,7 +724,7 @@ fn every_node_has_ipv6_outside_where_the_host_has_and_the_host_becomes_no_router
     for line in [
         "sysctl -w net.ipv6.conf.wan.force_forwarding=1\n",
         "/30 masquerade; ip6 saddr fd68:6f70:7570:",
-        "::/64 masquerade; }; }'\n",
+        "::/64 masquerade; }; chain forward",
         ".force_forwarding=1\n",
         ".accept_ra=0\n",
         "ip -n gate -6 route replace default via fd68:6f70:7570:",

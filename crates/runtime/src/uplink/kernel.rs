@@ -9,7 +9,7 @@ use hopyard_kernel::{Process, Realm, SnapshotScope, World, enter_network, keeper
 use hopyard_model::{Lab, Node, Problem};
 use hopyard_net::{
     BaseChain, Chain, Endpoint, Family, Hook, IfName, IpNet, LinkState, NextHop, NodeState, NsName, Op, Route, Rule,
-    RuleStep, Ruleset, SysctlKey, VethEnd, masquerade_from,
+    RuleStep, Ruleset, SysctlKey, VethEnd, drop_unasked, masquerade_from,
 };
 
 use super::{Asked, HostStep, Plan, Uplink, choose, host, outside, resolver};
@@ -206,7 +206,9 @@ fn find(uplink: &Uplink, host: &NodeState) -> Option<Uplink> {
     let uplink = Uplink { dev: *dev, ..uplink.clone() };
     let table = uplink.table();
     let rules = host.firewall.as_ref();
-    rules.is_none_or(|rules| rules.chains.iter().any(|chain| chain.table == table)).then_some(uplink)
+    // Of a `hop` of before it kept the way in closed there is one chain.
+    let are_there = |rules: &Ruleset| rules.chains.iter().filter(|chain| chain.table == table).count() == CHAINS;
+    rules.is_none_or(are_there).then_some(uplink)
 }
 
 /// `hop` and a number from the names. One that is there may be dying; the next one is as good.
@@ -264,7 +266,8 @@ fn firewall_warnings(rules: &Ruleset, lab: &Lab, uplink: &Uplink) -> Vec<Problem
         // Somebody has done what the help says.
         let name = uplink.dev.as_str().as_bytes();
         let asks = |step: &RuleStep| matches!(step, RuleStep::Compare { with, .. } if with.starts_with(name));
-        let mut steps = chains().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps);
+        let others = chains().filter(|chain| chain.table != uplink.table());
+        let mut steps = others.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps);
         if steps.any(asks) || !told.insert((&chain.family, &chain.table, &chain.name)) {
             continue;
         }
@@ -319,24 +322,29 @@ pub(super) fn connect(
     world.apply(&ops, &mut |_| {}).map_err(|failed| Error::Kernel(failed.error))
 }
 
+/// How many chains the table has.
+const CHAINS: usize = 2;
+
 /// Makes the table; its socket owns it.
 fn masquerade(namespace: &OwnedFd, uplink: &Uplink) -> Result<OwnedFd, Error> {
     let table = TableName::inet(&uplink.table());
-    let base =
-        BaseChain { hook: Hook::Postrouting, priority: 100, drops: false, kind: "nat".to_owned(), devices: Vec::new() };
-    let chain = Chain {
+    let chain = |(hook, priority, kind): (Hook, i32, &str), rules: Vec<Vec<RuleStep>>| Chain {
         family: table.family.clone(),
         table: table.name.clone(),
-        name: base.hook.name().to_owned(),
-        base: Some(base),
-        rules: uplink.nets.iter().map(|net| Rule { handle: 0, steps: masquerade_from(*net) }).collect(),
+        name: hook.name().to_owned(),
+        base: Some(BaseChain { hook, priority, drops: false, kind: kind.to_owned(), devices: Vec::new() }),
+        rules: rules.into_iter().map(|steps| Rule { handle: 0, steps }).collect(),
     };
+    let chains: [Chain; CHAINS] = [
+        chain((Hook::Postrouting, 100, "nat"), uplink.nets.iter().map(|net| masquerade_from(*net)).collect()),
+        chain((Hook::Forward, 0, "filter"), vec![drop_unasked(uplink.dev)]),
+    ];
     let make = || -> Result<OwnedFd, Error> {
         enter_network(namespace.as_fd()).context(|| "enter the host's network".to_owned())?;
         let socket = NftSocket::open()?;
         let mut transaction = Transaction::new();
         transaction.add_table(&table, Owner::Socket);
-        transaction.add_chains(&[chain]);
+        transaction.add_chains(&chains);
         socket.commit(transaction)?;
         Ok(socket.into_fd())
     };

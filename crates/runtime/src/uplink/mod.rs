@@ -1,7 +1,7 @@
 //! The way out of a lab: an interface `uplink` of a node, that leads to the host's network.
 //!
-//! As root it is a veth pair, and the host masquerades what comes out of it, in a table that a socket of the
-//! keeper owns: both go with the lab, whatever ends it. What the host must be told besides, to forward, is
+//! As root it is a veth pair, and the host masquerades what comes out of it and lets nothing in but the answers, in a table
+//! that a socket of the keeper owns: both go with the lab, whatever ends it. What the host must be told besides, to forward, is
 //! in `host.rs`. As an ordinary user it is the program `pasta`, which runs among the processes of the lab.
 //!
 //! To the rest of the lab the interface does not exist: plans neither make nor remove it.
@@ -81,7 +81,7 @@ pub enum HostStep {
     },
     /// A table of the host that goes with the lab.
     Masquerade {
-        /// Its name.
+        /// Its name, which is that of the interface, too.
         table: String,
         /// The addresses that nobody outside knows.
         from: Vec<IpNet>,
@@ -114,7 +114,11 @@ impl fmt::Display for HostStep {
                     let family = if net.addr().is_ipv4() { "ip" } else { "ip6" };
                     write!(f, " {family} saddr {net} masquerade;")?;
                 }
-                f.write_str(" }; }'")
+                write!(
+                    f,
+                    " }}; chain forward {{ type filter hook forward priority 0; oifname {table} ct state ! established,related \
+                     ct status ! dnat drop; }}; }}'"
+                )
             }
             HostStep::Pasta { node, args } => {
                 write!(f, "pasta {} --netns {node}", args.join(" "))
