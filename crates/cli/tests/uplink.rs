@@ -633,6 +633,35 @@ fn a_firewall_that_drops_what_is_forwarded_is_named() {
 }
 
 #[test]
+fn a_firewall_that_ends_in_a_refusal_is_named() {
+    let machine = Machine::new();
+    let (name, file) = machine.file(LAB);
+    // As firewalld has it; and what `iptables -A FORWARD -j REJECT` becomes.
+    for (chain, word) in [
+        (
+            "inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; ct state established accept; reject with icmpx admin-prohibited; }; }",
+            "rejects",
+        ),
+        (
+            "ip filter { chain FORWARD { type filter hook forward priority 0; ct state established accept; counter drop; }; }",
+            "drops",
+        ),
+    ] {
+        machine.host(&format!("nft 'table {chain}'"));
+        let said = machine.hop(&["up", &file]);
+        let named = chain.split([' ', '{']).filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        let named = format!("chain {} {} {} {word} the rest", named[0], named[1], named[3]);
+        assert!(said.contains(&named), "{named}: {said}");
+        assert!(word == "drops" || machine.seen_from(&name, "far").is_err());
+        machine.host("dev=$(ip -o link | grep -o 'hop[0-9a-f]*' | head -n 1); nft insert rule inet firewalld filter_FORWARD iifname $dev accept");
+        let said = machine.hop(&["diff", "-l", &name]);
+        assert_eq!(said.contains("the rest"), word == "drops", "{said}");
+        machine.host("nft delete table inet firewalld; nft delete table ip filter");
+    }
+    assert_eq!(machine.seen_from(&name, "far"), Ok("192.168.77.2".parse().unwrap()));
+}
+
+#[test]
 fn addresses_of_the_host_are_avoided() {
     let machine = Machine::new();
     let (_, file) = machine.file(LAB);

@@ -9,7 +9,7 @@ use hopyard_kernel::{Process, Realm, SnapshotScope, World, enter_network, keeper
 use hopyard_model::{Lab, Node, Problem};
 use hopyard_net::{
     BaseChain, Chain, Endpoint, Family, Hook, IfName, IpNet, LinkState, NextHop, NodeState, NsName, Op, Route, Rule,
-    RuleStep, Ruleset, SysctlKey, VethEnd, drop_unasked, masquerade_from,
+    RuleStep, RuleVerdict, Ruleset, SysctlKey, VethEnd, drop_unasked, masquerade_from,
 };
 
 use super::{Asked, HostStep, Plan, Uplink, choose, host, outside, resolver};
@@ -251,6 +251,16 @@ fn ops(uplink: &Uplink, host: &NsName, settings: &Settings) -> Vec<Op> {
     ops
 }
 
+/// What a chain does with all that comes to its end, where that is not to let it on: as firewalld, and iptables of Red Hat, say it.
+fn last_word(chain: &Chain) -> Option<&'static str> {
+    let mut steps = chain.rules.last()?.steps.iter().filter(|step| !matches!(step, RuleStep::Counter | RuleStep::Pass));
+    match (steps.next(), steps.next()) {
+        (Some(RuleStep::Reject { .. }), None) => Some("rejects the rest"),
+        (Some(RuleStep::Verdict(RuleVerdict::Drop)), None) => Some("drops the rest"),
+        _ => None,
+    }
+}
+
 /// Does a firewall of the host drop what it forwards?
 fn firewall_warnings(rules: &Ruleset, lab: &Lab, uplink: &Uplink) -> Vec<Problem> {
     let mut told = BTreeSet::new();
@@ -261,8 +271,12 @@ fn firewall_warnings(rules: &Ruleset, lab: &Lab, uplink: &Uplink) -> Vec<Problem
             Family::Ipv6 => ("ip6", "ip6tables"),
         };
         let chains = || rules.chains.iter().filter(|chain| [word, "inet"].contains(&chain.family.as_str()));
-        let drops = |chain: &&Chain| chain.base.as_ref().is_some_and(|base| base.hook == Hook::Forward && base.drops);
-        let Some(chain) = chains().find(drops) else { continue };
+        let refusal = |chain: &Chain| {
+            let base = chain.base.as_ref().filter(|base| base.hook == Hook::Forward)?;
+            if base.drops { Some("has the policy `drop`") } else { last_word(chain) }
+        };
+        let refusing = chains().filter(|chain| chain.table != uplink.table());
+        let Some((chain, refusal)) = refusing.filter_map(|it| Some((it, refusal(it)?))).next() else { continue };
         // Somebody has done what the help says.
         let name = uplink.dev.as_str().as_bytes();
         let asks = |step: &RuleStep| matches!(step, RuleStep::Compare { with, .. } if with.starts_with(name));
@@ -274,8 +288,7 @@ fn firewall_warnings(rules: &Ruleset, lab: &Lab, uplink: &Uplink) -> Vec<Problem
         let docker = chains().any(|chain| chain.name == "DOCKER-USER");
         let at = lab.nodes().iter().find(|node| node.name == uplink.node).and_then(|node| node.origin);
         let message = format!(
-            "the host's firewall drops what it does not know: chain {} {} {} has the policy `drop`, so nothing{} may pass \
-             the {} of `{}`",
+            "the host's firewall drops what it does not know: chain {} {} {} {refusal}, so nothing{} may pass the {} of `{}`",
             chain.family,
             chain.table,
             chain.name,
