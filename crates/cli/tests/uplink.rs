@@ -662,6 +662,27 @@ fn a_firewall_that_ends_in_a_refusal_is_named() {
 }
 
 #[test]
+fn a_resolver_that_meets_another_host_in_the_lab_is_none() {
+    let machine = Machine::new();
+    machine.host("printf 'nameserver 192.168.77.1\\nnameserver 203.0.113.80\\n' >/etc/resolv.conf");
+    // As with the router at home, and a lab that has the network of the home.
+    let inside =
+        LAB.replace("far -- near -- gate", "{ endpoints: [far, gate], ipv4: [192.168.77.1/24, 192.168.77.5/24] }");
+    let (name, file) = machine.file(&inside.replace("  near:\n", ""));
+    assert!(!machine.hop(&["up", &file]).contains("warning"));
+    let asked = || machine.hop(&["exec", "-l", &name, "far", "--", "grep", "nameserver", "/etc/resolv.conf"]);
+    assert_eq!(asked(), "nameserver 203.0.113.80\n");
+    assert!(resolve(&machine, &name).contains("203.0.113.80"));
+    machine.hop(&["down", &name]);
+    machine.host("echo 'nameserver 192.168.77.1' >/etc/resolv.conf");
+    let said = machine.hop(&["up", &file]);
+    assert!(
+        said.contains("names no resolver that the lab can reach") && said.contains("in a network that the lab has"),
+        "{said}"
+    );
+}
+
+#[test]
 fn addresses_of_the_host_are_avoided() {
     let machine = Machine::new();
     let (_, file) = machine.file(LAB);

@@ -211,7 +211,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         let mut plan = uplink::plan(home, dir.path(), lab, &state, &uplink::Found::default(), host)?;
         let host = connect(home, dir, keeper.process(), &plan, lab, &world)?;
         warnings.append(&mut plan.warnings);
-        let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty())?;
+        let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty(), &state)?;
         warnings.extend((!host.is_empty() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
         let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
         view::write(keeper.process(), for_services, lab.name(), &hosts, &resolvers)?;
@@ -330,7 +330,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         link_names(home, lab.name(), running.keeper(), &held)?;
     }
     let host = connect(home, dir, running.keeper(), &plan, lab, &world)?;
-    let resolvers = uplink::resolvers(home, dir.path(), !uplink::wanted(lab).is_empty())?;
+    let resolvers = uplink::resolvers(home, dir.path(), !uplink::wanted(lab).is_empty(), &state)?;
     warnings.extend((plan.connects() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
     view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts, &resolvers)?;
     record.stage = Stage::Up;

@@ -34,7 +34,7 @@ pub(super) fn plan(asked: &Asked<'_>, mut taken: Vec<IpNet>, namespace: OwnedFd,
     let devices = if asked.with_ipv6.is_empty() {
         BTreeSet::new()
     } else {
-        outside::ipv6_devices(&mut world, &host, &seen, &resolver::reachable(true))?
+        outside::ipv6_devices(&mut world, &host, &seen, &resolver::reachable(true, &[]))?
     };
     if devices.is_empty() && !outside::leads_by_ipv4(&mut world, &host)? {
         plan.warnings.push(leads_nowhere(asked.nodes.iter().find_map(|node| asked.node(node))));
@@ -275,13 +275,12 @@ fn firewall_warnings(rules: &Ruleset, lab: &Lab, uplink: &Uplink) -> Vec<Problem
             let base = chain.base.as_ref().filter(|base| base.hook == Hook::Forward)?;
             if base.drops { Some("has the policy `drop`") } else { last_word(chain) }
         };
-        let refusing = chains().filter(|chain| chain.table != uplink.table());
-        let Some((chain, refusal)) = refusing.filter_map(|it| Some((it, refusal(it)?))).next() else { continue };
+        let others = || chains().filter(|chain| chain.table != uplink.table());
+        let Some((chain, refusal)) = others().find_map(|it| Some((it, refusal(it)?))) else { continue };
         // Somebody has done what the help says.
         let name = uplink.dev.as_str().as_bytes();
         let asks = |step: &RuleStep| matches!(step, RuleStep::Compare { with, .. } if with.starts_with(name));
-        let others = chains().filter(|chain| chain.table != uplink.table());
-        let mut steps = others.flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps);
+        let mut steps = others().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps);
         if steps.any(asks) || !told.insert((&chain.family, &chain.table, &chain.name)) {
             continue;
         }
