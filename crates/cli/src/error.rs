@@ -216,6 +216,12 @@ pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
         }
         Error::Uplink(error) => uplink_hint(error),
         Error::Kernel(error) => remedy.or_else(|| resource_hint(error.errno().raw())),
+        // Of what is asked beyond netlink only a keeper answers.
+        Error::System(failure) if failure.errno() == Some(Errno::TIMEDOUT) => Some(
+            "`hop ls --json` names its process; where `ps` shows that with a T it was stopped, and `kill -CONT PID` lets it \
+             go on. `hop down` ends the lab in any case"
+                .to_owned(),
+        ),
         Error::System(failure) => remedy.or_else(|| resource_hint(failure.errno()?.raw())),
         Error::Io { source, .. } => source.raw_os_error().and_then(resource_hint),
         _ => None,
@@ -406,6 +412,7 @@ fn resource_hint(errno: i32) -> Option<String> {
         Errno::NOTDIR => {
             "a file is where a directory should be, or the other way round: `ls -ld` shows which; move it away"
         }
+        Errno::AGAIN => "too many processes: `ulimit -u` shows how many you may have, pids.max that of a control group",
         Errno::NOMEM => "no memory left: a node needs about 0.35 MB of it",
         _ => return None,
     };

@@ -3,9 +3,11 @@
 
 mod common;
 
+use std::os::fd::AsFd;
 use std::process::Command;
 
-use common::{Place, is_root, text, unique};
+use common::{Place, fail, is_root, text, unique};
+use hopyard::kernel::{Process, keeper};
 
 const THREE: &str = "\
 name: NAME
@@ -319,6 +321,63 @@ fn a_keeper_without_room_for_all_new_nodes_keeps_none_of_them() {
     }
     place.hop(&["up", &file]);
     assert!(place.hop(&["ping", "--all"]).contains("12 of 12 requests answered"));
+}
+
+/// All that a keeper holds, by its numbers.
+fn held_by(keeper: &Process) -> Vec<(u32, std::path::PathBuf)> {
+    let held = keeper::all_held(keeper).unwrap().into_iter();
+    let path = |number| format!("/proc/{}/fd/{number}", keeper.pid());
+    let mut held: Vec<_> = held.map(|number| (number, std::fs::read_link(path(number)).unwrap())).collect();
+    held.sort();
+    held
+}
+
+fn keeper_of(place: &Place, lab: &str) -> Process {
+    let record = std::fs::read(place.records().join(lab).join("record.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    Process::open(i32::try_from(record["keeper"]["pid"].as_i64().unwrap()).unwrap()).unwrap()
+}
+
+#[test]
+fn what_was_handed_to_a_keeper_and_is_on_no_record_goes_with_the_next_change() {
+    let place = Place::new();
+    let (name, file) = three(&place);
+    place.hop(&["up", &file]);
+    let keeper = keeper_of(&place, &name);
+    let before = held_by(&keeper);
+    // As it is when a command is killed between the two.
+    let network = std::fs::File::open("/proc/self/ns/net").unwrap();
+    keeper::hold(&place.records().join(&name), &[network.as_fd(), network.as_fd()]).unwrap();
+    assert_eq!(held_by(&keeper).len(), before.len() + 2);
+    place.hop(&["up", &file]);
+    assert_eq!(held_by(&keeper), before);
+    assert!(place.hop(&["ping", "--all"]).contains("12 of 12 requests answered"));
+}
+
+#[test]
+fn a_keeper_that_was_stopped_is_told_of_and_the_lab_still_ends() {
+    let place = Place::new();
+    let (name, file) = three(&place);
+    place.hop(&["up", &file]);
+    let keeper = keeper_of(&place, &name);
+    let before = held_by(&keeper).len();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &keeper.pid().to_string()]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let larger = place.file("larger.hop.yaml", &text.replace("  home:\n", "  home:\n  alone:\n"));
+    let mut up = Command::new("timeout");
+    up.args(["--signal=KILL", "60", env!("CARGO_BIN_EXE_hop"), "up", &larger]).env("HOPYARD_DIR", place.records());
+    let said = fail(1, up);
+    assert!(said.contains("(ETIMEDOUT)") && said.contains("`kill -CONT PID` lets it go on"), "{said}");
+    signal("-CONT");
+    // What it was asked meanwhile, and nobody waits for any more, comes to nothing as well.
+    place.hop(&["up", &larger]);
+    assert_eq!(held_by(&keeper).len(), before + 1);
+    place.hop(&["ping", "home", "far"]);
+    signal("-STOP");
+    assert_eq!(place.hop(&["down", &name]), format!("{name} is down\n"));
 }
 
 #[test]

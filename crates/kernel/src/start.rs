@@ -27,14 +27,15 @@ macro_rules! main {
     };
 }
 
+/// The status of a program that has panicked.
+const PANICKED: u8 = 101;
+
 /// What the standard library does before and after `main`, but for the bounds of the stack.
 pub fn start(run: fn() -> u8) -> ! {
     open_standard_streams();
     // A pipe that nobody reads is an error of who writes, and not its end.
     // SAFETY: it is ignored, so no handler runs; no other thread is there yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    /// That of a program that has panicked.
-    const PANICKED: u8 = 101;
     let status = std::panic::catch_unwind(run).unwrap_or(PANICKED);
     // Writes what is still to be written to the standard output.
     std::process::exit(status.into())

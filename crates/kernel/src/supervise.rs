@@ -52,6 +52,13 @@ pub(crate) fn supervise_as_init(command: Command, before: &SignalMask, started: 
     wait_and_forward(child, Children::All).map(|waited| exit_status(waited.status))
 }
 
+/// Has a command end, well, where its program would begin: all that is done to start one is done, and nothing has to be
+/// installed for it.
+pub fn end_before_exec(command: &mut Command) {
+    // SAFETY: ends the child, without the exit handlers of the process that it was forked from.
+    unsafe { command.pre_exec(|| libc::_exit(0)) };
+}
+
 fn spawn(mut command: Command, before: &SignalMask) -> io::Result<i32> {
     let restored = before.0;
     let tie = Tie::to_caller()?;

@@ -1,6 +1,6 @@
 //! Bringing labs up, changing them while they run, and taking them down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -212,7 +212,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         let mut plan = uplink::plan(home, dir.path(), lab, &state, &uplink::Found::default(), host)?;
         let host = connect(home, dir, keeper.process(), &plan, lab, &world)?;
         warnings.append(&mut plan.warnings);
-        let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty())?;
+        let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty(), &state)?;
         warnings.extend((!host.is_empty() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
         let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
         view::write(keeper.process(), for_services, lab.name(), &hosts, &resolvers)?;
@@ -257,6 +257,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     let Wanted { mut state, origins, hosts, mut warnings, .. } = crate::wanted::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
     let mut attached = Attachments::read(dir.path())?;
+    let_go_of_strays(dir.path(), running.keeper(), &attached)?;
     warnings.extend(attached.release_gone(dir.path(), running.realm(), running.keeper(), &state)?);
     attached.check(lab)?;
     attached.prepare(&mut state);
@@ -329,7 +330,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         link_names(home, lab.name(), running.keeper(), &held)?;
     }
     let host = connect(home, dir, running.keeper(), &plan, lab, &world)?;
-    let resolvers = uplink::resolvers(home, dir.path(), !uplink::wanted(lab).is_empty())?;
+    let resolvers = uplink::resolvers(home, dir.path(), !uplink::wanted(lab).is_empty(), &state)?;
     warnings.extend((plan.connects() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
     view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts, &resolvers)?;
     record.stage = Stage::Up;
@@ -394,6 +395,17 @@ fn hold<'a>(dir: &Path, world: &World, names: impl Iterator<Item = &'a NsName>) 
         keeper::drop_held(dir, &numbers).unwrap_or_default();
     }
     handed.map(|()| held)
+}
+
+/// Has the keeper let go of what is on no record: one that was killed has handed it over and not written that down, or the
+/// other way round. It would stay as long as the lab, and with it a container's interfaces, or a table of the host's.
+fn let_go_of_strays(dir: &Path, keeper: &Process, attached: &Attachments) -> Result<(), Error> {
+    let mut known: BTreeSet<u32> = Held::read(dir)?.nodes.into_iter().map(|(_, number)| number).collect();
+    known.extend(attached.numbers());
+    known.extend(uplink::numbers(dir)?);
+    let mut strays = keeper::all_held(keeper)?;
+    strays.retain(|number| !known.contains(number));
+    if strays.is_empty() { Ok(()) } else { Ok(keeper::drop_held(dir, &strays)?) }
 }
 
 /// Names the namespaces `LAB.NODE` for `ip netns`, by links that cost no mount each.
