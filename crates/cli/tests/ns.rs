@@ -977,9 +977,11 @@ fn an_interface_comes_back_from_a_node_before_its_lab_goes() {
     assert_eq!(text(&down.stderr), "v0 is back from where it had been moved to\n");
     assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
     assert_eq!(machine.sh("ls -A /run/hopyard 2>/dev/null || true"), "");
-    // Nor is it deleted as what the file does not know.
+    // Nor is it deleted as what the file does not know, whatever it is called there.
     machine.run(HOP, &["up", "near -- far", "--name", "lab"]);
     machine.ns(&["move", "v0", "lab.near"]);
+    machine.sh("ip -n lab.near link set v0 down; ip -n lab.near link set v0 name v9");
+    assert_eq!(text(&machine.output(HOP, &["diff"]).stdout), "ip -n near link set dev v9 netns 1\n");
     let up = machine.output(HOP, &["up", "far -- other", "--name", "lab"]);
     assert_eq!(text(&up.stderr), "v0 is back from where it had been moved to\n");
     assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));

@@ -31,6 +31,9 @@ struct Loan {
     #[serde(default)]
     to: Option<NsName>,
     dev: IfName,
+    /// Its number in the node, for it may be called something else there by then. `None`: it is not there yet.
+    #[serde(default)]
+    number: Option<u32>,
     /// The cookie of the namespace that it came from; 0 where the kernel has none (before 5.14).
     from: u64,
     /// What it had there.
@@ -87,7 +90,7 @@ impl Loans {
             let known = self.0.iter().find(|loan| loan.dev == *dev && loan.from == from && settings.is_bare());
             let settings = known.map_or_else(|| settings.to_bytes(), |known| known.settings.clone());
             self.0.retain(|loan| loan.dev != *dev);
-            self.0.push(Loan { node: ns.clone(), to: None, dev: *dev, from, settings });
+            self.0.push(Loan { node: ns.clone(), to: None, dev: *dev, number: None, from, settings });
         }
         self.write(dir)
     }
@@ -100,6 +103,16 @@ impl Loans {
                 loan.node = node;
             }
         }
+    }
+
+    /// Gives those their names again that somebody calls something else in their nodes.
+    pub(crate) fn name_again(&self, world: &World) -> Result<(), Error> {
+        for loan in &self.0 {
+            if let Some(called) = loan.called(world)?.filter(|called| *called != loan.dev) {
+                space(world, &loan.node)?.rename(called, loan.dev)?;
+            }
+        }
+        Ok(())
     }
 
     /// Is nothing lent?
@@ -155,9 +168,11 @@ impl Loans {
                 }
                 Op::TakeLink(at) => {
                     moved = true;
-                    let Some(loan) = self.0.iter().find(|loan| loan.dev == at.dev) else { continue };
+                    let Some(loan) = self.0.iter_mut().find(|loan| loan.dev == at.dev) else { continue };
+                    let mut there = space(world, &at.ns)?;
+                    loan.number = Some(there.number(loan.dev)?);
                     if !is_numbered(wanted, at) {
-                        space(world, &at.ns)?.restore(loan.dev, &Settings::from_bytes(&loan.settings))?;
+                        there.restore(loan.dev, &Settings::from_bytes(&loan.settings))?;
                     }
                 }
                 _ => {}
@@ -231,14 +246,21 @@ impl Loans {
 
     /// Tells the machine's interfaces from others in what was found, and leaves out of it what the topology does not
     /// say: second names, and, where it gives no addresses, addresses and routes.
-    pub(crate) fn mark(&self, found: &mut NetState, wanted: &NetState) {
+    pub(crate) fn mark(&self, found: &mut NetState, wanted: &NetState, world: &World) -> Result<(), Error> {
+        let called: Vec<_> = self.0.iter().map(|loan| loan.called(world)).collect::<Result<_, _>>()?;
+        let is_lent = |node: &NsName, dev: IfName| {
+            let is_it = |(loan, called): (&Loan, &Option<IfName>)| match called {
+                Some(called) => *called == dev && loan.node == *node,
+                None => loan.dev == dev && loan.places().any(|place| place == node),
+            };
+            self.0.iter().zip(&called).any(is_it)
+        };
         for (name, state) in &mut found.namespaces {
             let want = wanted.namespaces.get(name);
             for (dev, link) in &mut state.links {
                 let wanted_lent =
                     want.and_then(|want| want.links.get(dev)).is_some_and(|want| want.kind == LinkKind::Lent);
-                if !wanted_lent && !self.0.iter().any(|loan| loan.dev == *dev && loan.places().any(|node| node == name))
-                {
+                if !wanted_lent && !is_lent(name, *dev) {
                     continue;
                 }
                 link.kind = LinkKind::Lent;
@@ -253,6 +275,7 @@ impl Loans {
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -270,6 +293,14 @@ impl Loan {
     /// The nodes that it may be in.
     fn places(&self) -> impl Iterator<Item = &NsName> {
         std::iter::once(&self.node).chain(&self.to)
+    }
+
+    /// What it is called in its node, if it is there by its number.
+    fn called(&self, world: &World) -> Result<Option<IfName>, Error> {
+        match self.number {
+            Some(number) if world.contains(&self.node) => Ok(space(world, &self.node)?.named(number)?),
+            _ => Ok(None),
+        }
     }
 
     /// Where it is after some of the steps.
@@ -335,6 +366,7 @@ pub(crate) fn return_held(dir: &Path, keeper: Option<&Process>) -> Result<Loans,
         world.adopt(node, namespace.into())?;
     }
     let all = loans.0.clone();
+    loans.name_again(&world)?;
     loans.bring_back(&mut world)?;
     let back = here()?.interfaces()?;
     loans.0 = all.into_iter().filter(|loan| !back.contains(&loan.dev)).collect();

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use hopyard_kernel::holders::NamespaceId;
 use hopyard_kernel::moving::{Lost, Settings, Space};
 use hopyard_kernel::{Errno, Inside, KernelError, have_only_loopback, look_inside, pin};
-use hopyard_net::IfName;
+use hopyard_model::LabName;
+use hopyard_net::{Endpoint, IfName, NsName};
 use serde::{Deserialize, Serialize};
 
 use super::directory::{Entry, Kind, Names};
@@ -88,6 +89,14 @@ impl Move {
             fs::remove_file(path).ok();
         }
         home.tidy();
+    }
+
+    /// What it is called where it is; `None`: it is there no more.
+    fn called(&self, there: &mut Space) -> Result<Option<IfName>, Error> {
+        Ok(match self.number {
+            Some(number) => there.named(number)?,
+            None => there.interfaces()?.into_iter().find(|it| *it == self.dev),
+        })
     }
 
     /// Forgets those of namespaces whose names somebody else has deleted.
@@ -218,7 +227,12 @@ impl Returns {
 
     /// Is there anything in the namespace that might go back?
     pub(super) fn concern(&self, inside: &Inside) -> bool {
-        inside.cookie.is_some_and(|cookie| self.moves.contains_key(&cookie))
+        !self.of(inside).is_empty()
+    }
+
+    /// What has been moved to the namespace.
+    fn of(&self, inside: &Inside) -> &[Move] {
+        inside.cookie.and_then(|cookie| self.moves.get(&cookie)).map_or(&[], Vec::as_slice)
     }
 
     /// Brings back what we have moved to a namespace, to where it came from. Devices of the machine that somebody
@@ -238,10 +252,7 @@ impl Returns {
         let mut along: Vec<IfName> = Vec::new();
         for known in &moves {
             let dev = known.dev;
-            let inside = match known.number {
-                Some(number) => there.named(number)?,
-                None => there.interfaces()?.into_iter().find(|it| *it == dev),
-            };
+            let inside = known.called(&mut there)?;
             if inside.is_some() || along.contains(&dev) {
                 let elsewhere;
                 let (origin, place) = if here.cookie() == Some(known.from) {
@@ -291,6 +302,34 @@ pub(crate) fn bring_back_from_lab(home: &Home, keeper: i32) -> Result<Vec<Moved>
         Ok(())
     })?;
     Ok(returned)
+}
+
+/// What we have moved to the nodes of a lab: the node, and what it is called there.
+pub(crate) fn moved_to_lab(home: &Home, lab: &LabName, keeper: i32) -> Result<Vec<Endpoint>, Error> {
+    let mut moved = Vec::new();
+    if !home.is_privileged() {
+        return Ok(moved);
+    }
+    let Some(returns) = Returns::read()? else { return Ok(moved) };
+    let prefix = format!("{lab}.");
+    Names::visit(|mut entries| {
+        entries.retain(|entry| entry.kind == Kind::Node { keeper });
+        for (entry, inside) in what_is_inside(&entries)? {
+            let node = entry.name.as_os_str().to_str().and_then(|name| name.strip_prefix(&prefix)?.parse().ok());
+            let (Some(node), Some(network)) = (node, &entry.network) else { continue };
+            let node: NsName = node;
+            let mut there = None;
+            for known in returns.of(&inside) {
+                let there = match &mut there {
+                    Some(there) => there,
+                    none => none.insert(Space::open(network.as_fd())?),
+                };
+                moved.extend(known.called(there)?.map(|dev| Endpoint { ns: node.clone(), dev }));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(moved)
 }
 
 fn take(there: &mut Space, dev: IfName, to: &OwnedFd, place: Place) -> Result<(), Error> {
