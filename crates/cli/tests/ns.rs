@@ -999,6 +999,37 @@ fn an_interface_comes_back_from_a_node_before_its_lab_goes() {
 }
 
 #[test]
+fn an_interface_is_not_lost_in_a_namespace_that_is_deleted_while_it_moves_there() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh("ip link add v0 type veth peer v1; ip address add 192.0.2.1/24 dev v0; ip link set v0 up");
+    for turn in 0..30 {
+        machine.ns(&["add", "a"]);
+        let delete = format!("sleep 0.0{turn:02}; {HOP} ns delete a");
+        let done =
+            at_once(vec![machine.command(HOP, &["ns", "move", "v0", "a"]), machine.command("sh", &["-c", &delete])]);
+        let here = text(&machine.output("ip", &["-4", "-o", "address", "show", "dev", "v0", "up"]).stdout);
+        assert!(here.contains("192.0.2.1/24"), "turn {turn}: {done:?}");
+    }
+    assert_eq!(machine.sh("ls -A /run/hopyard 2>/dev/null || true"), "");
+}
+
+#[test]
+fn an_interface_of_which_the_record_cannot_be_read_is_not_lost() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh("ip link add v0 type veth peer v1; ip address add 192.0.2.1/24 dev v0; ip link set v0 up");
+    machine.ns(&["add", "a"]);
+    machine.ns(&["move", "v0", "a"]);
+    machine.sh("for file in /run/hopyard/.moved-*; do echo nonsense >$file; done");
+    let said = machine.ns_fails(1, &["delete", "a"]);
+    assert!(said.contains("the record of the interface `v0` in `a` cannot be read: /run/hopyard/.moved-"), "{said}");
+    assert!(said.contains("hint: `hop ns move v0 --from a` brings it here"), "{said}");
+    machine.ns(&["move", "v0", "--from", "a"]);
+    assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
+    machine.ns(&["delete", "a"]);
+    assert_eq!(machine.sh("ls -A /run/hopyard 2>/dev/null || true"), "");
+}
+
+#[test]
 fn an_interface_that_is_called_something_else_there_comes_back_by_its_name() {
     let Some(machine) = Machine::new() else { return };
     machine.sh(LINK);

@@ -44,6 +44,8 @@ pub struct Enabled {
 /// There is no systemd, a file cannot be written or is somebody's own, or systemd refuses the unit.
 pub fn enable(manager: &Manager, unit: &LabUnit<'_>, text: &str, force: bool) -> Result<Enabled, Error> {
     manager.require(Wish::Enable)?;
+    manager.make_dir()?;
+    let _lock = manager.lock()?;
     let topology = manager.topology(unit.lab);
     let path = manager.unit(unit.lab);
     let old = files::read(&path)?;
@@ -92,6 +94,7 @@ pub struct Disabled {
 /// There is no systemd, or a file cannot be removed or is somebody's own.
 pub fn disable(manager: &Manager, lab: &LabName, now: bool, force: bool) -> Result<Disabled, Error> {
     manager.require(Wish::Disable)?;
+    let _lock = manager.lock()?;
     let path = manager.unit(lab);
     let Some(old) = files::read(&path)? else {
         return Ok(Disabled { was_enabled: false, kept: None, services: Vec::new() });
@@ -140,16 +143,26 @@ pub fn install(
         return Err(BootError::NotEnabled { lab: drop_in.lab.clone() }.into());
     }
     manager.require_service(service)?;
+    manager.make_dir()?;
+    let _lock = manager.lock()?;
     let path = manager.drop_in(service);
     let old = files::read(&path)?;
     files::may_replace(&path, old.as_deref(), unit::is_unchanged, force)?;
     let text = drop_in_text(drop_in)?;
-    if old.as_deref() == Some(text.as_str()) {
-        return Ok((path, false));
+    let changed = old.as_deref() != Some(text.as_str());
+    if changed {
+        files::write(&path, &text)?;
+        reload_or_put_back(manager, &path, old.as_deref())?;
     }
-    files::write(&path, &text)?;
-    reload_or_put_back(manager, &path, old.as_deref())?;
-    Ok((path, true))
+    // A drop-in that comes later has the last word.
+    let network = manager.property(service, "NetworkNamespacePath")?;
+    if network != drop_in.network() {
+        if changed {
+            put_back(manager, &path, old.as_deref());
+        }
+        return Err(BootError::Overruled { name: service.to_string(), network }.into());
+    }
+    Ok((path, changed))
 }
 
 /// Makes a service run where it did before [`install`]; says whether there was anything to undo.
@@ -158,6 +171,7 @@ pub fn install(
 /// There is no systemd, or the file cannot be removed or is somebody's own.
 pub fn uninstall(manager: &Manager, service: &ServiceName, force: bool) -> Result<bool, Error> {
     manager.require(Wish::Uninstall)?;
+    let _lock = manager.lock()?;
     let path = manager.drop_in(service);
     let Some(old) = files::read(&path)? else { return Ok(false) };
     files::may_replace(&path, Some(&old), unit::is_unchanged, force)?;
@@ -173,8 +187,13 @@ fn reload_or_put_back(manager: &Manager, path: &Path, old: Option<&str>) -> Resu
     let reloaded = manager.reload();
     if reloaded.is_err() {
         // The first error is the one to tell.
-        files::put_back(path, old).ok();
-        path.parent().iter().for_each(|dir| files::remove_if_empty(dir));
+        put_back(manager, path, old);
     }
     Ok(reloaded?)
+}
+
+fn put_back(manager: &Manager, path: &Path, old: Option<&str>) {
+    files::put_back(path, old).ok();
+    path.parent().iter().for_each(|dir| files::remove_if_empty(dir));
+    manager.reload().ok();
 }

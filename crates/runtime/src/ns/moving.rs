@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hopyard_kernel::holders::NamespaceId;
 use hopyard_kernel::moving::{Lost, Settings, Space};
@@ -43,6 +43,15 @@ impl Place {
         match self {
             Place::Here => pin::own_network().context(|| "open this namespace".to_owned()),
             Place::Named(name) => Names::open_existing(name)?.network(name),
+        }
+    }
+
+    /// Has the name been deleted since it was opened?
+    fn require_still(&self, network: &OwnedFd) -> Result<(), Error> {
+        let id = |network: &OwnedFd| NamespaceId::of(network.as_fd()).context(|| "look at a namespace".to_owned());
+        match self {
+            Place::Named(name) if id(&self.open()?)? != id(network)? => Err(super::directory::not_found(name)),
+            _ => Ok(()),
         }
     }
 }
@@ -108,19 +117,56 @@ impl Move {
             known.extend(insides.iter().flatten().filter_map(|inside| inside.cookie));
             Ok(())
         })?;
-        let all = Self::all(home)?.into_values().flatten();
-        all.filter(|one| !known.contains(&one.at)).for_each(|gone| Self::forget(home, gone.at, gone.dev));
+        let all = home.notes(PREFIX)?;
+        let all = all.iter().filter_map(|path| Self::subject(path));
+        all.filter(|(at, _)| !known.contains(at)).for_each(|(at, dev)| Self::forget(home, at, dev));
         Ok(())
     }
 
-    /// All that are on record, by the namespace that the interface is in.
-    pub(super) fn all(home: &Home) -> Result<BTreeMap<u64, Vec<Move>>, Error> {
-        let read = |path: PathBuf| serde_json::from_slice::<Move>(&fs::read(path).ok()?).ok();
-        let mut moves: BTreeMap<u64, Vec<Move>> = BTreeMap::new();
-        for found in home.notes(PREFIX)?.into_iter().filter_map(read) {
-            moves.entry(found.at).or_default().push(found);
+    /// Which namespace and which interface a file is about, by its name.
+    fn subject(path: &Path) -> Option<(u64, IfName)> {
+        let (at, dev) = path.file_name()?.to_str()?.strip_prefix(PREFIX)?.split_once('-')?;
+        Some((at.parse().ok()?, dev.parse().ok()?))
+    }
+}
+
+/// All moves on record, by the namespace that the interface is in.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    known: BTreeMap<u64, Vec<Move>>,
+    /// Those of which it can be read what they are about, and no more.
+    unreadable: BTreeMap<u64, Vec<(IfName, PathBuf)>>,
+}
+
+impl Moves {
+    pub(super) fn read(home: &Home) -> Result<Self, Error> {
+        let mut moves = Moves::default();
+        for path in home.notes(PREFIX)? {
+            let text = match fs::read(&path) {
+                // It has just come back.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                text => text.unwrap_or_default(),
+            };
+            if let Ok(found) = serde_json::from_slice::<Move>(&text) {
+                moves.known.entry(found.at).or_default().push(found);
+            } else if let Some((at, dev)) = Move::subject(&path) {
+                moves.unreadable.entry(at).or_default().push((dev, path));
+            }
         }
         Ok(moves)
+    }
+
+    fn are_none(&self) -> bool {
+        self.known.is_empty() && self.unreadable.is_empty()
+    }
+
+    fn of(&self, inside: &Inside) -> &[Move] {
+        inside.cookie.and_then(|cookie| self.known.get(&cookie)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Is anything on record of the namespace?
+    fn concern(&self, inside: &Inside) -> bool {
+        inside.cookie.is_some_and(|cookie| self.known.contains_key(&cookie) || self.unreadable.contains_key(&cookie))
     }
 }
 
@@ -144,6 +190,9 @@ pub struct Moved {
 pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Result<Vec<Moved>, Error> {
     require_rights("move an interface between namespaces")?;
     let (source, target) = (from.open()?, to.open()?);
+    // Whoever deletes the name meanwhile would find nothing in it that comes back.
+    let _lock = lock(&target)?;
+    to.require_still(&target)?;
     let id = |network: &OwnedFd| NamespaceId::of(network.as_fd()).context(|| "look at a namespace".to_owned());
     let mut there = Space::open(target.as_fd())?;
     if id(&source)? == id(&target)? {
@@ -167,7 +216,8 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
     let home = Home::of_caller()?;
     // Kernels before 5.14 have nothing by which it could be told later that a namespace is the same.
     let cookies = here.cookie().zip(there.cookie());
-    let before = cookies.map(|(here, _)| Move::all(&home).map(|mut moves| moves.remove(&here))).transpose()?.flatten();
+    let before = cookies.map(|(here, _)| Ok::<_, Error>(Moves::read(&home)?.known.remove(&here)));
+    let before = before.transpose()?.flatten();
     let before: Vec<Move> = before.into_iter().flatten().filter(|known| devs.contains(&known.dev)).collect();
     // What comes here is home: nobody deletes this namespace.
     let noted = cookies.filter(|_| *to != Place::Here);
@@ -192,11 +242,28 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
         }
         return Err(NsError::NotMoved { dev, to: to.clone(), error: Box::new(error) }.into());
     }
+    // `ip netns delete` knows of no lock.
+    if let Err(gone) = to.require_still(&target) {
+        there.send(dev, source.as_fd())?;
+        for (dev, settings) in settings {
+            here.restore(dev, &settings)?;
+        }
+        for note in &notes {
+            Move::forget(&home, note.at, note.dev);
+        }
+        return Err(gone);
+    }
     for mut note in notes {
         note.number = Some(there.number(note.dev)?);
         note.write(&home)?;
     }
-    for known in before {
+    if let Some((from, _)) = cookies {
+        // Also one that could not be read.
+        for dev in &devs {
+            Move::forget(&home, from, *dev);
+        }
+    }
+    for known in &before {
         Move::forget(&home, known.at, known.dev);
     }
     Move::forget_gone(&home)?;
@@ -209,7 +276,7 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
 /// What is to go back from namespaces whose names are about to be deleted.
 pub(super) struct Returns {
     home: Home,
-    moves: BTreeMap<u64, Vec<Move>>,
+    moves: Moves,
     here: OwnedFd,
 }
 
@@ -217,8 +284,8 @@ impl Returns {
     /// `None`: nothing has been moved at all.
     pub(super) fn read() -> Result<Option<Self>, Error> {
         let home = Home::of_caller()?;
-        let moves = Move::all(&home)?;
-        if moves.is_empty() {
+        let moves = Moves::read(&home)?;
+        if moves.are_none() {
             return Ok(None);
         }
         let here = pin::own_network().context(|| "open this namespace".to_owned())?;
@@ -227,12 +294,7 @@ impl Returns {
 
     /// Is there anything in the namespace that might go back?
     pub(super) fn concern(&self, inside: &Inside) -> bool {
-        !self.of(inside).is_empty()
-    }
-
-    /// What has been moved to the namespace.
-    fn of(&self, inside: &Inside) -> &[Move] {
-        inside.cookie.and_then(|cookie| self.moves.get(&cookie)).map_or(&[], Vec::as_slice)
+        self.moves.concern(inside)
     }
 
     /// Brings back what we have moved to a namespace, to where it came from. Devices of the machine that somebody
@@ -240,7 +302,11 @@ impl Returns {
     /// name. When the namespace ends the kernel gives them back to the machine.
     pub(super) fn bring_back(&mut self, entry: &Entry, inside: &Inside) -> Result<Vec<Moved>, Error> {
         let Entry { name, network: Some(network), .. } = entry else { return Ok(Vec::new()) };
-        let moves = inside.cookie.and_then(|cookie| self.moves.remove(&cookie)).unwrap_or_default();
+        let bad = inside.cookie.and_then(|cookie| self.moves.unreadable.get(&cookie)?.first());
+        if let Some((dev, path)) = bad {
+            return Err(NsError::BadMove { name: name.clone(), dev: *dev, path: path.clone() }.into());
+        }
+        let moves = inside.cookie.and_then(|cookie| self.moves.known.remove(&cookie)).unwrap_or_default();
         let mut there = Space::open(network.as_fd())?;
         let here = Space::open(self.here.as_fd())?;
         let mut returned = Vec::new();
@@ -319,7 +385,7 @@ pub(crate) fn moved_to_lab(home: &Home, lab: &LabName, keeper: i32) -> Result<Ve
             let (Some(node), Some(network)) = (node, &entry.network) else { continue };
             let node: NsName = node;
             let mut there = None;
-            for known in returns.of(&inside) {
+            for known in returns.moves.of(&inside) {
                 let there = match &mut there {
                     Some(there) => there,
                     none => none.insert(Space::open(network.as_fd())?),
@@ -330,6 +396,25 @@ pub(crate) fn moved_to_lab(home: &Home, lab: &LabName, keeper: i32) -> Result<Ve
         Ok(())
     })?;
     Ok(moved)
+}
+
+/// Keeps a namespace from being deleted by us while something moves there, as long as the value lives. Of the namespace
+/// itself, not of the directory: who adds other names need not wait.
+fn lock(network: &OwnedFd) -> Result<File, Error> {
+    let lock = File::from(network.try_clone().context(lock_doing)?);
+    lock.lock().context(lock_doing)?;
+    Ok(lock)
+}
+
+/// The same for whoever deletes names; several may at a time.
+pub(super) fn lock_to_delete(network: &OwnedFd) -> Result<File, Error> {
+    let lock = File::from(network.try_clone().context(lock_doing)?);
+    lock.lock_shared().context(lock_doing)?;
+    Ok(lock)
+}
+
+fn lock_doing() -> String {
+    "lock a namespace".to_owned()
 }
 
 fn take(there: &mut Space, dev: IfName, to: &OwnedFd, place: Place) -> Result<(), Error> {
