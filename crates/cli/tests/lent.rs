@@ -98,6 +98,25 @@ fn without_addresses_in_the_file_it_keeps_its_own() {
 }
 
 #[test]
+fn a_lent_interface_takes_its_place_in_a_bridge_again_and_its_sysctls() {
+    let Some(machine) = machine() else { return };
+    machine.sh("ip link add br0 type bridge; ip link set wan master br0; sysctl -qw net.ipv4.conf.wan.proxy_arp=1");
+    let has_all = || {
+        machine.sh("ip -o link show dev wan").contains("master br0")
+            && machine.sh("cat /proc/sys/net/ipv4/conf/wan/proxy_arp").trim() == "1"
+    };
+    assert!(has_all());
+    up(&machine, WEB);
+    // In a node they are those of the lab.
+    assert_eq!(machine.run(HOP, &["exec", "web", "--", "cat", "/proc/sys/net/ipv4/conf/wan/proxy_arp"]).trim(), "0");
+    up(&machine, "nodes: { web: , db: }\nlinks: [web -- db]\n");
+    assert!(has_all());
+    up(&machine, WEB);
+    machine.run(HOP, &["down"]);
+    assert!(has_all());
+}
+
+#[test]
 fn an_interface_that_is_called_something_else_in_its_node_is_not_lost() {
     let Some(machine) = machine() else { return };
     let before = state(&machine);

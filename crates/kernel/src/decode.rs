@@ -47,6 +47,8 @@ pub(crate) struct FoundLink {
     pub(crate) conf: Ipv4Conf,
     /// `net.ipv6.conf.DEV`, the same.
     pub(crate) ipv6: Ipv6Conf,
+    /// The end of the addresses that it takes from routers (`ip token`).
+    pub(crate) token: Option<std::net::Ipv6Addr>,
     /// What decides about its frames besides Ethernet addresses, and is not followed.
     pub(crate) beyond: Option<String>,
     /// The interface that it stands on, and shares frames with, and the number of the namespace of that, if it is another one.
@@ -102,6 +104,7 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
         mtu_bytes: 0,
         conf: Ipv4Conf::default(),
         ipv6: Ipv6Conf::default(),
+        token: None,
         beyond: None,
         shares: None,
         bridge_nf: BridgeNf::default(),
@@ -135,10 +138,15 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
             }
             LinkAttribute::AfSpecUnspec(families) => {
                 let ipv6 = families.iter().find_map(|family| match family {
-                    AfSpecUnspec::Inet6(parts) => parts.iter().find_map(ipv6_conf),
+                    AfSpecUnspec::Inet6(parts) => Some(parts),
                     _ => None,
                 });
-                found.ipv6 = ipv6.unwrap_or_default();
+                let ipv6 = ipv6.map_or(&[][..], Vec::as_slice);
+                found.ipv6 = ipv6.iter().find_map(ipv6_conf).unwrap_or_default();
+                found.token = ipv6.iter().find_map(|part| match part {
+                    AfSpecInet6::Token(token) if !token.is_unspecified() => Some(*token),
+                    _ => None,
+                });
                 let parts = families.iter().filter_map(|family| match family {
                     AfSpecUnspec::Inet(parts) => Some(parts),
                     _ => None,

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use hopyard_kernel::moving::{Settings, Space};
+use hopyard_kernel::moving::{Place, Settings, Space};
 use hopyard_kernel::{Errno, Process, Realm, World, cleanup, keeper, pin};
 use hopyard_model::Lab;
 use hopyard_net::{Endpoint, IfName, LinkKind, NetState, NsName, Op};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext};
 use crate::home::Home;
-use crate::ns::{NsError, Place, find_by_cookie};
+use crate::ns::{self, NsError, find_by_cookie};
 use crate::record::{self, Held};
 
 /// The file in a lab's directory.
@@ -82,7 +82,9 @@ impl Loans {
                     continue;
                 }
                 Err(error) if error.errno() == Errno::NODEV => {
-                    return Err(NsError::NoInterface { dev: *dev, place: Place::Here, devs: here.interfaces()? }.into());
+                    return Err(
+                        NsError::NoInterface { dev: *dev, place: ns::Place::Here, devs: here.interfaces()? }.into()
+                    );
                 }
                 settings => settings?,
             };
@@ -164,15 +166,17 @@ impl Loans {
                         continue;
                     }
                     let loan = self.0.remove(place);
-                    here()?.restore(loan.dev, &Settings::from_bytes(&loan.settings))?;
+                    here()?.restore(loan.dev, &Settings::from_bytes(&loan.settings), Place::Origin)?;
                 }
                 Op::TakeLink(at) => {
                     moved = true;
                     let Some(loan) = self.0.iter_mut().find(|loan| loan.dev == at.dev) else { continue };
+                    let settings = Settings::from_bytes(&loan.settings);
+                    here()?.mend(&settings);
                     let mut there = space(world, &at.ns)?;
                     loan.number = Some(there.number(loan.dev)?);
                     if !is_numbered(wanted, at) {
-                        there.restore(loan.dev, &Settings::from_bytes(&loan.settings))?;
+                        there.restore(loan.dev, &settings, Place::Node)?;
                     }
                 }
                 _ => {}
@@ -197,14 +201,15 @@ impl Loans {
             let kept = match loan.find(&mut here, steps, world) {
                 Ok(Whereabouts::Unmoved) => true,
                 Ok(Whereabouts::Back) => {
-                    failed = failed.and(loan.give(&mut here));
+                    failed = failed.and(loan.give(&mut here, Place::Origin));
                     false
                 }
                 Ok(Whereabouts::In(node)) if old.nodes.iter().any(|(name, _)| *name == node) => {
                     let at = Endpoint { ns: node.clone(), dev: loan.dev };
                     (loan.node, loan.to) = (node, None);
                     if !is_numbered(wanted, &at) {
-                        failed = failed.and(space(world, &at.ns).and_then(|mut there| loan.give(&mut there)));
+                        failed =
+                            failed.and(space(world, &at.ns).and_then(|mut there| loan.give(&mut there, Place::Node)));
                     }
                     true
                 }
@@ -333,9 +338,9 @@ impl Loan {
     }
 
     /// Gives it what it had. Whoever has given it something meanwhile knows better; one that is gone was virtual.
-    fn give(&self, place: &mut Space) -> Result<(), Error> {
-        if place.settings(self.dev).is_ok_and(|now| now.is_bare()) {
-            place.restore(self.dev, &Settings::from_bytes(&self.settings))?;
+    fn give(&self, space: &mut Space, place: Place) -> Result<(), Error> {
+        if space.settings(self.dev).is_ok_and(|now| now.is_bare()) {
+            space.restore(self.dev, &Settings::from_bytes(&self.settings), place)?;
         }
         Ok(())
     }
@@ -401,7 +406,7 @@ pub(crate) fn give_again(loans: &Loans) -> Result<(), Error> {
         // What is not there by then was virtual, and is gone.
         pending.wait_at_most(PATIENCE).ok();
     }
-    loans.0.iter().filter(|loan| loan.from == cookie).try_for_each(|loan| loan.give(&mut here))
+    loans.0.iter().filter(|loan| loan.from == cookie).try_for_each(|loan| loan.give(&mut here, Place::Origin))
 }
 
 /// Is there a network of that cookie, as far as it can be found: by a name, or as the machine's?
@@ -420,7 +425,7 @@ fn bring_back(world: &mut World, here: &mut Space, loan: &Loan, at: Endpoint) ->
         return Err(Error::LentElsewhere { node: loan.node.clone(), dev: loan.dev });
     }
     world.apply(&[Op::ReturnLink(at)], &mut |_| {}).map_err(|failed| failed.error)?;
-    match here.restore(loan.dev, &Settings::from_bytes(&loan.settings)) {
+    match here.restore(loan.dev, &Settings::from_bytes(&loan.settings), Place::Origin) {
         // It was deleted in the node.
         Err(error) if error.errno() == Errno::NODEV => Ok(()),
         restored => Ok(restored.map(drop)?),

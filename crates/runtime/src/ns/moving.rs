@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use hopyard_kernel::holders::NamespaceId;
-use hopyard_kernel::moving::{Lost, Settings, Space};
+use hopyard_kernel::moving::{self, Lost, Settings, Space};
 use hopyard_kernel::{Errno, Inside, KernelError, have_only_loopback, look_inside, pin};
 use hopyard_model::LabName;
 use hopyard_net::{Endpoint, IfName, NsName};
@@ -246,7 +246,7 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
     if let Err(gone) = to.require_still(&target) {
         there.send(dev, source.as_fd())?;
         for (dev, settings) in settings {
-            here.restore(dev, &settings)?;
+            here.restore(dev, &settings, moving::Place::Origin)?;
         }
         for note in &notes {
             Move::forget(&home, note.at, note.dev);
@@ -267,8 +267,23 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
         Move::forget(&home, known.at, known.dev);
     }
     Move::forget_gone(&home)?;
-    let mut restore = |(dev, settings): (IfName, Settings)| {
-        Ok(Moved { dev, lost: if bare { Vec::new() } else { there.restore(dev, &settings)? } })
+    for (_, settings) in &settings {
+        here.mend(settings);
+    }
+    let at = there.cookie();
+    let mut restore = |(dev, mut settings): (IfName, Settings)| {
+        if bare {
+            return Ok(Moved { dev, lost: Vec::new() });
+        }
+        let origin = before.iter().find(|known| known.dev == dev && Some(known.from) == at);
+        let lost = match origin {
+            Some(origin) => {
+                settings.share(Settings::from_bytes(&origin.settings));
+                there.restore(dev, &settings, moving::Place::Origin)?
+            }
+            None => there.restore(dev, &settings, moving::Place::Elsewhere)?,
+        };
+        Ok(Moved { dev, lost })
     };
     settings.into_iter().map(&mut restore).collect()
 }
@@ -342,7 +357,8 @@ impl Returns {
                         lost.push(Lost { what: format!("its name {dev}"), why: Some(error) });
                     }
                 }
-                lost.extend(home.restore(called, &Settings::from_bytes(&known.settings))?);
+                let settings = Settings::from_bytes(&known.settings);
+                lost.extend(home.restore(called, &settings, moving::Place::Origin)?);
                 returned.push(Moved { dev: called, lost });
             }
             Move::forget(&self.home, known.at, dev);
