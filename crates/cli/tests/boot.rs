@@ -317,6 +317,48 @@ fn a_service_is_said_to_run_where_systemd_has_read_that_it_does() {
 }
 
 #[test]
+fn a_socket_listens_in_a_node_for_its_service() {
+    let Some(disk) = disk() else { return };
+    let unit = |name: &str, text: &str| std::fs::write(disk.path("etc/systemd/system").join(name), text).unwrap();
+    for name in ["echo", "once@"] {
+        unit(&format!("{name}.service"), "[Service]\nExecStart=/bin/cat\nStandardInput=socket\n");
+    }
+    unit("echo.socket", "[Socket]\nListenDatagram=9\n[Install]\nWantedBy=sockets.target\n");
+    unit("once.socket", "[Socket]\nListenStream=7\nAccept=yes\n[Install]\nWantedBy=sockets.target\n");
+    let machine = disk.start();
+    machine.hop(&["enable", "--now", "/etc/three.hop.yaml"]);
+    machine.run("systemctl", &["enable", "--now", "--quiet", "echo.socket"]);
+    for (service, socket) in [("echo.service", "echo.socket"), ("once@.service", "once.socket")] {
+        let install = |what: &str| {
+            let output = machine.output(HOP, &["unit", "--node", "three/far", "--install", what]);
+            assert!(output.status.success(), "{output:?}");
+            text(&output.stdout) + &text(&output.stderr)
+        };
+        let said = install(service);
+        let warned = format!("systemd listens for it by {socket}, and that is not in three/far");
+        assert!(said.contains(&warned) && said.contains(&format!("--install {socket}`")), "{said}");
+        assert!(install(socket).starts_with(&format!("{socket} listens in three/far: ")));
+        assert!(!install(service).contains("systemd listens"), "it is there");
+    }
+    let found = machine.sh("cd /etc/systemd/system && systemd-analyze verify ./once.socket 2>&1");
+    assert_eq!(found, "", "systemd-analyze verify");
+    machine.run("systemctl", &["enable", "--quiet", "once.socket"]);
+    drop(machine);
+
+    // Also when the machine starts, where sockets come first.
+    let machine = disk.start();
+    assert!(machine.is_active("once.socket") && machine.is_active("hopyard-three"));
+    let ask = |address: &str| {
+        format!("import socket\ns=socket.create_connection(('{address}',7),5)\ns.sendall(b'hi')\nprint(s.recv(9))")
+    };
+    assert_eq!(machine.hop(&["exec", "home", "python3", "-c", &ask("10.9.0.1")]), "b'hi'\n");
+    assert!(!machine.output("python3", &["-c", &ask("127.0.0.1")]).status.success(), "it listens on the host as well");
+    machine.run("systemctl", &["stop", "hopyard-three"]);
+    assert!(!machine.is_active("once.socket"));
+    assert_eq!(machine.hop(&["unit", "--remove", "once.socket"]), "once.socket listens where it did before\n");
+}
+
+#[test]
 fn a_service_that_somebody_else_puts_elsewhere_is_not_said_to_run_in_a_node() {
     let Some(disk) = disk() else { return };
     let machine = disk.start();

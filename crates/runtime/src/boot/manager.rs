@@ -131,6 +131,20 @@ impl Manager {
         }
     }
 
+    /// The sockets by which it listens for a service.
+    pub(super) fn sockets_of(&self, service: &ServiceName) -> Result<Vec<ServiceName>, BootError> {
+        if service.is_socket() {
+            return Ok(Vec::new());
+        }
+        if let Some(socket) = service.socket_of_template() {
+            let is_there = self.property(&socket, "LoadState")? == "loaded";
+            return Ok(if is_there { vec![socket] } else { Vec::new() });
+        }
+        let names = self.property(service, "TriggeredBy")?;
+        let names = names.split_whitespace().filter_map(|name| name.parse::<ServiceName>().ok());
+        Ok(names.filter(ServiceName::is_socket).collect())
+    }
+
     /// What it has read of a service.
     pub(super) fn property(&self, service: &ServiceName, property: &str) -> Result<String, BootError> {
         // A template is no unit itself, but one of its instances is.

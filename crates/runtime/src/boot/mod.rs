@@ -128,7 +128,18 @@ pub fn is_enabled(manager: &Manager, lab: &LabName) -> bool {
     manager.wanted_by(lab).symlink_metadata().is_ok()
 }
 
-/// Makes a service run in a node; returns the file that says so, and whether it was changed.
+/// What [`install`] did.
+#[derive(Debug)]
+pub struct Installed {
+    /// The drop-in.
+    pub path: PathBuf,
+    /// Was it written?
+    pub changed: bool,
+    /// Sockets by which systemd listens for the service elsewhere.
+    pub sockets: Vec<ServiceName>,
+}
+
+/// Makes a service run in a node, or a socket listen there.
 ///
 /// # Errors
 /// There is no systemd, no such service, the lab is not enabled, or the file is somebody's own.
@@ -137,7 +148,7 @@ pub fn install(
     service: &ServiceName,
     drop_in: &DropIn<'_>,
     force: bool,
-) -> Result<(PathBuf, bool), Error> {
+) -> Result<Installed, Error> {
     manager.require(Wish::Install)?;
     if !is_enabled(manager, drop_in.lab) {
         return Err(BootError::NotEnabled { lab: drop_in.lab.clone() }.into());
@@ -162,7 +173,9 @@ pub fn install(
         }
         return Err(BootError::Overruled { name: service.to_string(), network }.into());
     }
-    Ok((path, changed))
+    let mut sockets = manager.sockets_of(service)?;
+    sockets.retain(|socket| manager.property(socket, "NetworkNamespacePath").is_ok_and(|it| it != drop_in.network()));
+    Ok(Installed { path, changed, sockets })
 }
 
 /// Makes a service run where it did before [`install`]; says whether there was anything to undo.
