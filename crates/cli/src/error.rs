@@ -151,7 +151,8 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
             | NsError::BadName { .. }
             | NsError::NoProcess { .. }
             | NsError::NoInterface { .. }
-            | NsError::IsThere { .. },
+            | NsError::IsThere { .. }
+            | NsError::Loopback,
         )
         | Error::Attach(
             AttachError::NotAttached { .. }

@@ -1015,6 +1015,7 @@ fn a_move_that_cannot_be_is_told_and_changes_nothing() {
     for (status, args, words) in [
         (1, &["v0", "a"][..], "another interface `v0` in `a`"),
         (1, &["br0", "a"], "The interface netns is immutable"),
+        (2, &["lo", "a"], "the interface `lo` cannot leave its namespace"),
         (2, &["v2", "a"], "did you mean `v"),
         (2, &["v0", "host"], "the interface `v0` is here already"),
         (2, &["v0", "--from", "a", "a"], "the interface `v0` is in `a` already"),

@@ -53,6 +53,8 @@ pub(crate) struct FoundLink {
     pub(crate) beyond: Option<String>,
     /// The interface that it stands on, and shares frames with, and the number of the namespace of that, if it is another one.
     pub(crate) shares: Option<(IfIndex, Option<i32>)>,
+    /// The same of any that stands on another one, as a VLAN does.
+    pub(crate) stands_on: Option<(IfIndex, Option<i32>)>,
     /// A bridge whose frames the chains of IP see.
     pub(crate) bridge_nf: BridgeNf,
 }
@@ -107,6 +109,7 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
         token: None,
         beyond: None,
         shares: None,
+        stands_on: None,
         bridge_nf: BridgeNf::default(),
     };
     for attribute in attributes {
@@ -174,6 +177,8 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
     if header.flags.contains(LinkFlags::Noarp) && header.link_layer_type == LinkLayerType::Ether {
         found.beyond.get_or_insert_with(|| "it asks and answers nobody for addresses (NOARP)".to_owned());
     }
+    found.stands_on = kind.filter(|kind| **kind != InfoKind::Veth).map(|_| (peer, namespace));
+    found.stands_on.take_if(|below| *below == (header.index, None));
     found.shares = kind.filter(|kind| shares_frames(kind)).map(|_| (peer, namespace));
     found.kind = match kind {
         Some(InfoKind::Veth) => FoundKind::Veth { peer, namespace },

@@ -214,6 +214,46 @@ impl Space {
         Ok(settings)
     }
 
+    /// The interfaces that stand on one that is here, or in another namespace, and are up, with what they have: they go
+    /// down with it. The lower ones come first.
+    ///
+    /// # Errors
+    /// The interfaces cannot be read.
+    pub fn standing_on(
+        &mut self,
+        number: u32,
+        elsewhere: Option<BorrowedFd<'_>>,
+    ) -> Result<Vec<(IfName, Settings)>, KernelError> {
+        let links = self.links()?;
+        let namespace = match elsewhere {
+            None => None,
+            Some(namespace) => match self.number_of(namespace) {
+                // Nothing that is here knows it.
+                None => return Ok(Vec::new()),
+                number => number,
+            },
+        };
+        let mut below = vec![(number, namespace)];
+        let mut standing = Vec::new();
+        while let Some(lower) = below.pop() {
+            for link in links.iter().filter(|link| link.stands_on == Some(lower) && link.up) {
+                below.push((link.index, None));
+                let settings = self.settings(link.dev)?;
+                standing.push((
+                    link.dev,
+                    Settings { lost: Vec::new(), queueing: Vec::new(), shared: Vec::new(), ..settings },
+                ));
+            }
+        }
+        Ok(standing)
+    }
+
+    /// The number by which a namespace is known here.
+    fn number_of(&mut self, namespace: BorrowedFd<'_>) -> Option<i32> {
+        let answers = self.socket.ask(encode::get_nsid(namespace), 0, &mut self.inbox).ok()?;
+        answers.iter().find_map(decode::nsid)
+    }
+
     /// The policy rules that name an interface.
     fn rules_naming(&mut self, dev: IfName) -> Result<Vec<Naming>, KernelError> {
         let reading = |refusal: Refusal| refusal.while_doing(format!("read the rules that name {dev}"));

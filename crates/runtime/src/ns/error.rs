@@ -124,6 +124,9 @@ pub enum NsError {
         /// Why not.
         error: Box<KernelError>,
     },
+    /// Each namespace has its own.
+    #[error("the interface `lo` cannot leave its namespace")]
+    Loopback,
     /// An interface did not move.
     #[error("{error}")]
     NotMoved {

@@ -190,6 +190,10 @@ pub struct Moved {
 pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Result<Vec<Moved>, Error> {
     require_rights("move an interface between namespaces")?;
     let (source, target) = (from.open()?, to.open()?);
+    if dev == IfName::LO {
+        // There is one in every namespace, which would be said to be in the way.
+        return Err(NsError::Loopback.into());
+    }
     // Whoever deletes the name meanwhile would find nothing in it that comes back.
     let _lock = lock(&target)?;
     to.require_still(&target)?;
@@ -213,6 +217,7 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
     }
     let settings = devs.iter().map(|&dev| Ok((dev, here.settings(dev)?)));
     let settings: Vec<(IfName, Settings)> = settings.collect::<Result<_, Error>>()?;
+    let standing = standing_on(&mut here, &mut there, source.as_fd(), &devs)?;
     let home = Home::of_caller()?;
     // Kernels before 5.14 have nothing by which it could be told later that a namespace is the same.
     let cookies = here.cookie().zip(there.cookie());
@@ -285,7 +290,46 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
         };
         Ok(Moved { dev, lost })
     };
-    settings.into_iter().map(&mut restore).collect()
+    let mut moved: Vec<Moved> = settings.into_iter().map(&mut restore).collect::<Result<_, Error>>()?;
+    if !bare {
+        let lost = stand_again(&mut here, &mut there, standing)?;
+        moved.first_mut().into_iter().for_each(|moved| moved.lost.extend(lost.clone()));
+    }
+    Ok(moved)
+}
+
+/// What stands on interfaces that are about to leave a namespace, in it and where they go to.
+struct Standing {
+    here: Vec<(IfName, Settings)>,
+    there: Vec<(IfName, Settings)>,
+}
+
+fn standing_on(
+    here: &mut Space,
+    there: &mut Space,
+    source: BorrowedFd<'_>,
+    devs: &[IfName],
+) -> Result<Standing, Error> {
+    let mut standing = Standing { here: Vec::new(), there: Vec::new() };
+    for dev in devs {
+        let number = here.number(*dev)?;
+        standing.here.extend(here.standing_on(number, None)?);
+        standing.there.extend(there.standing_on(number, Some(source))?);
+    }
+    Ok(standing)
+}
+
+/// Gives them again what they have lost on its way.
+fn stand_again(here: &mut Space, there: &mut Space, standing: Standing) -> Result<Vec<Lost>, Error> {
+    let mut all = Vec::new();
+    for (space, standing) in [(here, standing.here), (there, standing.there)] {
+        for (dev, settings) in standing {
+            let lost = space.restore(dev, &settings, moving::Place::Origin)?;
+            let of_it = |Lost { what, why }| Lost { what: format!("{what} of {dev}, which stands on it"), why };
+            all.extend(lost.into_iter().filter(|lost| lost.why.is_some()).map(of_it));
+        }
+    }
+    Ok(all)
 }
 
 /// What is to go back from namespaces whose names are about to be deleted.
@@ -346,6 +390,8 @@ impl Returns {
                 };
                 let mut home = Space::open(origin.as_fd())?;
                 let (mut called, mut lost) = (dev, Vec::new());
+                let standing = inside.map(|dev| standing_on(&mut there, &mut home, network.as_fd(), &[dev]));
+                let standing = standing.transpose()?;
                 if let Some(inside) = inside {
                     along.extend(there.companions(inside)?);
                     take(&mut there, inside, origin, place)?;
@@ -359,6 +405,10 @@ impl Returns {
                 }
                 let settings = Settings::from_bytes(&known.settings);
                 lost.extend(home.restore(called, &settings, moving::Place::Origin)?);
+                if let Some(standing) = standing {
+                    // What stands on it in the namespace ends with that.
+                    lost.extend(stand_again(&mut there, &mut home, Standing { here: Vec::new(), ..standing })?);
+                }
                 returned.push(Moved { dev: called, lost });
             }
             Move::forget(&self.home, known.at, dev);
