@@ -151,7 +151,8 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
             | NsError::BadName { .. }
             | NsError::NoProcess { .. }
             | NsError::NoInterface { .. }
-            | NsError::IsThere { .. },
+            | NsError::IsThere { .. }
+            | NsError::Loopback,
         )
         | Error::Attach(
             AttachError::NotAttached { .. }
@@ -330,6 +331,9 @@ fn ns_hint(error: &NsError) -> Option<String> {
         NsError::NoWayBack { name, dev } => Some(format!(
             "`hop ns move {dev} --from {name}` moves it here first, `ip -n {name} link delete dev {dev}` does away with it"
         )),
+        NsError::BadMove { name, dev, .. } => {
+            Some(format!("`hop ns move {dev} --from {name}` brings it here, with what it has there"))
+        }
         NsError::OfLab { lab: None, .. } => Some("`hop down` of whoever brought the lab up takes it down".to_owned()),
         _ => None,
     }
@@ -386,6 +390,12 @@ fn boot_hint(error: &BootError) -> Option<String> {
         BootError::Systemctl { .. } => "`journalctl -xe` may say more, with `--user` for a unit of yours",
         BootError::NotEnabled { lab } => return Some(format!("`hop enable {lab}` has it come up before the service")),
         BootError::NoService { .. } => "`systemctl list-unit-files --type service` lists those that there are",
+        BootError::Masked { name } => return Some(format!("`systemctl unmask {name}` lets it run at all")),
+        BootError::Overruled { name, .. } => {
+            return Some(format!(
+                "`systemctl cat {name}` shows the files in their order; take the `NetworkNamespacePath=` behind ours out"
+            ));
+        }
         BootError::UserService => {
             "let the service begin with `ExecStart=/path/of/hop exec LAB/NODE`, and its command behind it"
         }

@@ -422,3 +422,21 @@ fn root_finds_the_nodes_by_ip_netns_too() {
     place.hop(&["down", &name]);
     assert!(!ip(&["netns", "list"]).contains(&name));
 }
+
+#[test]
+fn where_nobody_may_look_no_lab_is_said_to_be_down() {
+    use std::os::unix::fs::PermissionsExt as _;
+    // Root may look everywhere.
+    if is_root() {
+        return;
+    }
+    let place = Place::new();
+    place.hop(&["up", "a -- b", "--name", "lab"]);
+    let allow = |mode| std::fs::set_permissions(place.records(), std::fs::Permissions::from_mode(mode)).unwrap();
+    allow(0);
+    let output = place.output(&["down", "lab"]);
+    allow(0o700);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
+    assert!(text(&output.stderr).contains("Permission denied (EACCES)"), "{output:?}");
+    place.hop(&["down", "lab"]);
+}
