@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
-use hopyard_net::SysctlKey;
+use hopyard_net::{ConfOf, Ipv4Setting, SysctlKey};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
@@ -117,18 +117,52 @@ impl SysctlFiles {
         Err(Errno::from_raw(libc::EINVAL))
     }
 
+    /// The directory of `net.ipv4.conf`: of many sysctls there, each takes a tenth of the time then.
+    pub(crate) fn ipv4_conf(&self) -> rustix::io::Result<Ipv4ConfFiles> {
+        let (root, path) = self.at("net/ipv4/conf");
+        let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Ipv4ConfFiles(rustix::fs::openat(root, path, how, Mode::empty())?))
+    }
+
     fn open(&self, key: &SysctlKey, how: OFlags) -> rustix::io::Result<File> {
-        let (root, path): (BorrowedFd<'_>, _) = match &self.own {
-            Some(procfs) => (procfs.as_fd(), format!("sys/{}", key.path())),
-            None => (rustix::fs::CWD, format!("/proc/sys/{}", key.path())),
-        };
+        let (root, path) = self.at(&key.path());
         Ok(rustix::fs::openat(root, path, how | OFlags::CLOEXEC, Mode::empty())?.into())
+    }
+
+    fn at(&self, path: &str) -> (BorrowedFd<'_>, String) {
+        match &self.own {
+            Some(procfs) => (procfs.as_fd(), format!("sys/{path}")),
+            None => (rustix::fs::CWD, format!("/proc/sys/{path}")),
+        }
     }
 }
 
 impl Drop for SysctlFiles {
     fn drop(&mut self) {
         self.let_go();
+    }
+}
+
+/// `net.ipv4.conf` of one namespace.
+pub(crate) struct Ipv4ConfFiles(OwnedFd);
+
+impl Ipv4ConfFiles {
+    /// `None`: this kernel has no such sysctl, or does not show it.
+    pub(crate) fn read(&self, of: ConfOf, setting: &Ipv4Setting) -> Option<i32> {
+        let file = self.open(of, setting, OFlags::RDONLY).ok()?;
+        let mut digits = [0; 16];
+        let length = rustix::io::read(file, &mut digits).ok()?;
+        std::str::from_utf8(digits.get(..length)?).ok()?.trim().parse().ok()
+    }
+
+    pub(crate) fn write(&self, of: ConfOf, setting: &Ipv4Setting, value: i32) -> rustix::io::Result<()> {
+        let file = self.open(of, setting, OFlags::WRONLY)?;
+        rustix::io::write(file, format!("{value}\n").as_bytes())?;
+        Ok(())
+    }
+
+    fn open(&self, of: ConfOf, setting: &Ipv4Setting, how: OFlags) -> rustix::io::Result<OwnedFd> {
+        rustix::fs::openat(&self.0, format!("{of}/{}", setting.name), how | OFlags::CLOEXEC, Mode::empty())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A node whose namespace is somebody else's, a container's: what is there, and is not the lab's.
 
-use hopyard_net::{IfName, NsState, SysctlKey};
+use hopyard_net::{IfName, Ipv4Setting, NsState, SysctlKey};
 
 /// Has the interfaces take the addresses of IPv6 that they shall have. In a container they may not: Docker turns IPv6 off
 /// there, for all interfaces to come, where the container's network has none.
@@ -59,6 +59,8 @@ pub fn set_aside(found: &mut NsState, ours: &NsState, wanted: &mut NsState) -> R
         ours
     });
     found.neighbours.retain(|(dev, _), _| own_dev(*dev));
+    // What it has of the machine, or was started with.
+    found.sysctls.retain(|key, _| Ipv4Setting::value_of(key).is_none() || wanted.sysctls.contains_key(key));
     Ok(())
 }
 

@@ -1,0 +1,263 @@
+//! New namespaces, with the settings that they have from the start.
+//!
+//! A new one has `conf.all` and `conf.default` of IPv4 as the machine's first one has them in that very moment
+//! (`net.core.devconf_inherit_init_net`), and there distributions, administrators and daemons have set which sources are
+//! believed, who answers ARP, who tells of a better way. A lab shall be the same on every machine, so each gets the
+//! kernel's own values, before it has an interface. Most of `all` only files tell, and to read them costs a tenth of a
+//! node: they are read in the first and in the last namespace that a thread makes, and in each of them if something was
+//! changed meanwhile.
+
+use hopyard_net::{ConfOf, Ipv4Setting, NsName, SysctlKey};
+
+use super::apply::Failures;
+use crate::error::Refusal;
+use crate::links::LOOPBACK;
+use crate::netconf::{self, Told};
+use crate::netlink::{Batch, Inbox, RtSocket};
+use crate::sysctl::{Ipv4ConfFiles, SysctlFiles};
+use crate::{encode, namespace};
+
+/// A namespace that is to be made, and the sysctls that it is to have from the start.
+pub(super) struct SpacePlan<'a> {
+    pub(super) at: usize,
+    pub(super) name: &'a NsName,
+    pub(super) sysctls: Vec<(usize, &'a SysctlKey, &'a str)>,
+}
+
+impl SpacePlan<'_> {
+    fn sets(&self, key: &SysctlKey) -> bool {
+        self.sysctls.iter().any(|(_, set, _)| *set == key)
+    }
+
+    /// Whether it forwards IPv4, and which operation says so. What is no number, the kernel shall refuse.
+    fn forwarding(&self) -> Option<(usize, i32)> {
+        let said = self.sysctls.iter().find(|(_, key, _)| **key == SysctlKey::IPV4_FORWARD);
+        said.and_then(|(at, _, value)| Some((*at, value.trim().parse().ok()?)))
+    }
+}
+
+pub(super) struct Made<'a> {
+    pub(super) name: &'a NsName,
+    pub(super) socket: Option<RtSocket>,
+    pub(super) failures: Failures,
+}
+
+/// Makes namespaces, and leaves the calling thread in the last one.
+pub(super) struct Maker<'p, 'a> {
+    inbox: Inbox,
+    files: SysctlFiles,
+    /// Has the thread looked at files of the namespace in which it is?
+    has_arrived: bool,
+    /// What new ones have, as it was read last.
+    inherited: Option<Conf>,
+    made: Vec<(&'p SpacePlan<'a>, Made<'a>)>,
+}
+
+impl<'p, 'a> Maker<'p, 'a> {
+    pub(super) fn new(files: SysctlFiles) -> Self {
+        Maker { inbox: Inbox::default(), files, has_arrived: false, inherited: None, made: Vec::new() }
+    }
+
+    pub(super) fn make(&mut self, plan: &'p SpacePlan<'a>) {
+        self.has_arrived = false;
+        let mut failures = Failures::new();
+        let socket = namespace::create().and_then(|()| RtSocket::open()).map_err(|error| (plan.at, error.into()));
+        let socket = socket.and_then(|socket| self.set(plan, &socket, &mut failures).map(|()| socket));
+        let socket = socket.map_err(|failure| failures.push(failure)).ok();
+        self.made.push((plan, Made { name: plan.name, socket, failures }));
+    }
+
+    /// All that were made.
+    pub(super) fn finish(mut self) -> Vec<Made<'a>> {
+        let mut made = std::mem::take(&mut self.made);
+        if let [_, .., (plan, Made { socket: Some(socket), .. })] = made.as_slice()
+            && self.read(socket).is_ok_and(|conf| !conf.deviations(plan).is_empty())
+        {
+            for (plan, made) in &mut made {
+                let again = made.socket.as_ref().map_or(Ok(()), |socket| self.set_again(plan, socket));
+                if let Err(failure) = again {
+                    made.failures.push(failure);
+                    made.socket = None;
+                }
+            }
+        }
+        made.into_iter().map(|(_, made)| made).collect()
+    }
+
+    /// Sets what the plan says, and what it leaves to the kernel. An error means that the namespace is of no use.
+    fn set(
+        &mut self,
+        plan: &SpacePlan<'_>,
+        socket: &RtSocket,
+        failures: &mut Failures,
+    ) -> Result<(), (usize, Refusal)> {
+        let told = self.ask(socket).map_err(|refusal| (plan.at, refusal))?;
+        let conf = match self.inherited.take() {
+            Some(known) if known.told == told => known,
+            _ => self.read(socket).map_err(|refusal| (plan.at, refusal))?,
+        };
+        let deviations = conf.deviations(plan);
+        self.inherited = Some(conf);
+        self.set_back(plan, socket, &deviations)?;
+        for (at, key, value) in &plan.sysctls {
+            // A write costs a twentieth of a node, and most nodes are no routers.
+            let is_done = match *key {
+                key if *key == SysctlKey::IPV4_FORWARD => plan.forwarding().is_some(),
+                key if *key == SysctlKey::IPV6_FORWARD => self.forwards_ipv6(socket, value),
+                _ => false,
+            };
+            if !is_done && let Err(errno) = self.files().write(key, value) {
+                failures.push((*at, errno.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Is that what both parts of the switch say?
+    fn forwards_ipv6(&mut self, socket: &RtSocket, value: &str) -> bool {
+        ConfOf::BOTH.into_iter().all(|of| {
+            let found = netconf::ipv6_forwarding(socket, of, &mut self.inbox);
+            matches!(found, Ok(Some(found)) if found.to_string() == value)
+        })
+    }
+
+    /// What its socket tells of a namespace, for all and for those to come.
+    fn ask(&mut self, socket: &RtSocket) -> Result<[Told; 2], Refusal> {
+        let [all, default] = ConfOf::BOTH.map(|of| Told::ask(socket, of, &mut self.inbox));
+        Ok([all?, default?])
+    }
+
+    /// What the namespace in which the thread is has now.
+    fn read(&mut self, socket: &RtSocket) -> Result<Conf, Refusal> {
+        let told = self.ask(socket)?;
+        let of_loopback = netconf::of_loopback(socket, &mut self.inbox)?;
+        // What may not be read, nobody can set right either.
+        let files = self.files().ipv4_conf().ok();
+        Ok(Conf::new(told, &of_loopback, files.as_ref()))
+    }
+
+    fn set_again(&mut self, plan: &SpacePlan<'_>, socket: &RtSocket) -> Result<(), (usize, Refusal)> {
+        let failed = |refusal| (plan.at, refusal);
+        socket.namespace().and_then(namespace::enter).map_err(|error| failed(error.into()))?;
+        self.has_arrived = false;
+        let deviations = self.read(socket).map_err(failed)?.deviations(plan);
+        self.set_back(plan, socket, &deviations)
+    }
+
+    fn set_back(
+        &mut self,
+        plan: &SpacePlan<'_>,
+        socket: &RtSocket,
+        deviations: &[Deviation],
+    ) -> Result<(), (usize, Refusal)> {
+        if deviations.is_empty() {
+            return Ok(());
+        }
+        let files = self.files().ipv4_conf();
+        for Deviation { of, setting, wanted } in deviations {
+            let written = files.as_ref().map_err(|errno| *errno).and_then(|files| files.write(*of, setting, *wanted));
+            written.map_err(|errno| match plan.forwarding().filter(|_| **setting == Ipv4Setting::FORWARDING) {
+                Some((at, _)) => (at, errno.into()),
+                None => {
+                    let doing = format!("set {} = {wanted} in {}", setting.key(*of), plan.name);
+                    (plan.at, Refusal { doing: Some(doing), ..errno.into() })
+                }
+            })?;
+        }
+        // The only interface that there is took its values before. It follows `default`, but where somebody has set that of
+        // the machine (`devinet_copy_dflt_conf()` of Linux).
+        let of_loopback: Vec<(u16, i32)> = deviations
+            .iter()
+            .filter(|it| it.of == ConfOf::Default && !is_loopbacks_own(it.setting))
+            .map(|it| (it.setting.number, it.wanted))
+            .collect();
+        if !of_loopback.is_empty() {
+            let mut batch = Batch::default();
+            let (request, flags) = encode::set_ipv4_conf(LOOPBACK, &of_loopback);
+            batch.push(1, flags, request);
+            let mut refused = None;
+            let sent = socket.submit(&mut batch, &mut self.inbox, &mut |_, refusal| refused = Some(refusal));
+            sent.map_err(Refusal::from).and(refused.map_or(Ok(()), Err)).map_err(|refusal| (plan.at, refusal))?;
+        }
+        Ok(())
+    }
+
+    /// The sysctls of the namespace in which the thread is.
+    fn files(&mut self) -> &SysctlFiles {
+        if !std::mem::replace(&mut self.has_arrived, true) {
+            self.files.arrive();
+        }
+        &self.files
+    }
+}
+
+/// `net.ipv4.conf` of a namespace.
+struct Conf {
+    /// Of `all`, and of `default`.
+    told: [Told; 2],
+    /// What is not as the kernel has it, where that is the same in all.
+    odd: Vec<(ConfOf, &'static Ipv4Setting)>,
+    /// Of `all`.
+    accept_redirects: Option<i32>,
+}
+
+/// What is to be set.
+struct Deviation {
+    of: ConfOf,
+    setting: &'static Ipv4Setting,
+    wanted: i32,
+}
+
+impl Conf {
+    fn new(told: [Told; 2], of_loopback: &[i32], files: Option<&Ipv4ConfFiles>) -> Conf {
+        let value = |of: ConfOf, setting: &Ipv4Setting| {
+            let at = usize::from(setting.number).checked_sub(1);
+            let by_loopback = at.and_then(|at| of_loopback.get(at)).copied();
+            told[of as usize]
+                .value(setting)
+                .or(by_loopback.filter(|_| of == ConfOf::Default && !is_loopbacks_own(setting)))
+                .or_else(|| files?.read(of, setting))
+        };
+        let mut odd = Vec::new();
+        for setting in Ipv4Setting::ALL.iter().filter(|setting| **setting != Ipv4Setting::ACCEPT_REDIRECTS) {
+            for of in ConfOf::BOTH {
+                if let Some(own) = setting.value(of)
+                    && value(of, setting).is_some_and(|found| found != own)
+                {
+                    odd.push((of, setting));
+                }
+            }
+        }
+        let redirects = &Ipv4Setting::ACCEPT_REDIRECTS;
+        if value(ConfOf::Default, redirects).is_some_and(|found| found != redirects.default) {
+            odd.push((ConfOf::Default, redirects));
+        }
+        let accept_redirects = value(ConfOf::All, redirects);
+        Conf { told, odd, accept_redirects }
+    }
+
+    fn deviations(&self, plan: &SpacePlan<'_>) -> Vec<Deviation> {
+        let forwards = plan.forwarding().map_or(0, |(_, value)| value);
+        let accepts = i32::from(forwards == 0);
+        let is_forwarding = |of| self.told[of as usize].value(&Ipv4Setting::FORWARDING) == Some(forwards);
+        let mut deviations = Vec::new();
+        // First, for with `all` go `default` and whether redirects are accepted (`inet_forward_change()` of Linux). To write
+        // there what is there already changes nothing.
+        let changes = !is_forwarding(ConfOf::All);
+        let of = if changes { Some(ConfOf::All) } else { Some(ConfOf::Default).filter(|of| !is_forwarding(*of)) };
+        deviations.extend(of.map(|of| Deviation { of, setting: &Ipv4Setting::FORWARDING, wanted: forwards }));
+        if !changes && self.accept_redirects.is_some_and(|found| found != accepts) {
+            deviations.push(Deviation { of: ConfOf::All, setting: &Ipv4Setting::ACCEPT_REDIRECTS, wanted: accepts });
+        }
+        let odd =
+            self.odd.iter().filter_map(|&(of, setting)| Some(Deviation { of, setting, wanted: setting.value(of)? }));
+        deviations.extend(odd);
+        deviations.retain(|it| !plan.sets(&it.setting.key(it.of)));
+        deviations
+    }
+}
+
+/// Has `lo` a value of its own, whatever `default` says (`inetdev_event()` of Linux)?
+fn is_loopbacks_own(setting: &Ipv4Setting) -> bool {
+    matches!(setting.name, "disable_xfrm" | "disable_policy")
+}
