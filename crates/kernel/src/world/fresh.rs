@@ -261,3 +261,107 @@ impl Conf {
 fn is_loopbacks_own(setting: &Ipv4Setting) -> bool {
     matches!(setting.name, "disable_xfrm" | "disable_policy")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use super::*;
+    use crate::Realm;
+
+    /// All of `net.ipv4.conf` here, by its name below that.
+    fn all_conf() -> BTreeMap<String, String> {
+        let mut values = BTreeMap::new();
+        for of in ["all", "default", "lo"] {
+            for file in fs::read_dir(format!("/proc/sys/net/ipv4/conf/{of}")).into_iter().flatten().flatten() {
+                let value = fs::read_to_string(file.path()).unwrap_or_default().trim().to_owned();
+                values.insert(format!("{of}/{}", file.file_name().display()), value);
+            }
+        }
+        values
+    }
+
+    /// As machines have it that a person has set up: everything otherwise.
+    fn set_odd() -> Vec<String> {
+        let mut refused = Vec::new();
+        for setting in [&Ipv4Setting::FORWARDING].into_iter().chain(&Ipv4Setting::ALL) {
+            for of in ["all", "default", "lo"] {
+                let own = if of == "all" { setting.all.unwrap_or_default() } else { setting.default };
+                let odd = if matches!(own, 0 | 1) { 1 - own } else { own + 1 };
+                let path = format!("/proc/sys/net/ipv4/conf/{of}/{}", setting.name);
+                if fs::write(&path, odd.to_string()).is_err() {
+                    refused.push(path);
+                }
+            }
+        }
+        refused
+    }
+
+    fn in_new_namespaces<R: Send>(test: impl FnOnce() -> R + Send) -> Option<R> {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: an ordinary user");
+            return None;
+        }
+        Some(Realm::host().run(test).unwrap())
+    }
+
+    #[test]
+    fn what_was_inherited_is_set_back() {
+        let name: NsName = "r".parse().unwrap();
+        let arp = Ipv4Setting::ALL.iter().find(|it| it.name == "arp_ignore").unwrap().key(ConfOf::All);
+        for forwards in ["0", "1"] {
+            let sysctls = vec![(1, &SysctlKey::IPV4_FORWARD, forwards), (2, &arp, "2")];
+            let plan = SpacePlan { at: 0, name: &name, sysctls };
+            let test = || {
+                namespace::create().unwrap();
+                let socket = RtSocket::open().unwrap();
+                let mut maker = Maker::new(SysctlFiles::new(None, 0));
+                let mut failures = Failures::new();
+                maker.set(&plan, &socket, &mut failures).unwrap();
+                let wanted = all_conf();
+                let refused = set_odd();
+                let odd = all_conf();
+                maker.set(&plan, &socket, &mut failures).unwrap();
+                (wanted, refused, odd, all_conf(), failures)
+            };
+            let Some((mut wanted, refused, odd, mut again, failures)) = in_new_namespaces(test) else { return };
+            assert_eq!((refused, failures), (Vec::new(), Failures::new()));
+            assert_eq!((&*wanted["all/forwarding"], &*wanted["all/arp_ignore"]), (forwards, "2"));
+            assert!(odd["lo/rp_filter"] == "1" && odd["all/accept_local"] == "1" && odd["default/shared_media"] == "0");
+            // What decides nothing in `all`, and what `lo` has by itself.
+            for values in [&mut wanted, &mut again] {
+                for setting in Ipv4Setting::ALL.iter().filter(|it| it.all.is_none()) {
+                    values.remove(&format!("all/{}", setting.name));
+                }
+                values.retain(|name, _| !matches!(name.as_str(), "lo/disable_xfrm" | "lo/disable_policy"));
+            }
+            assert_eq!(again, wanted, "forwarding {forwards}");
+        }
+    }
+
+    #[test]
+    fn what_changes_meanwhile_is_set_back_in_all() {
+        let names: Vec<NsName> = ["a", "b", "c"].iter().map(|name| name.parse().unwrap()).collect();
+        let plan = |at: usize| SpacePlan { at, name: &names[at], sysctls: Vec::new() };
+        let plans: Vec<SpacePlan<'_>> = (0..names.len()).map(plan).collect();
+        let test = || {
+            let mut maker = Maker::new(SysctlFiles::new(None, 0));
+            for plan in &plans {
+                maker.make(plan);
+                // As if the machine had it so since the second one.
+                if plan.at > 0 {
+                    fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "1").unwrap();
+                }
+            }
+            let mut found = Vec::new();
+            for Made { socket, failures, .. } in maker.finish() {
+                namespace::enter(socket.unwrap().namespace().unwrap()).unwrap();
+                found.push((all_conf().remove("all/arp_ignore").unwrap(), failures));
+            }
+            found
+        };
+        let Some(found) = in_new_namespaces(test) else { return };
+        assert_eq!(found, vec![("0".to_owned(), Failures::new()); 3]);
+    }
+}
