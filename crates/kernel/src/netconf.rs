@@ -17,7 +17,7 @@ const NETCONFA_RP_FILTER: u16 = 3;
 /// Of IPv4 `proxy_arp`, of IPv6 `proxy_ndp`.
 const NETCONFA_PROXY_NEIGH: u16 = 5;
 const NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 6;
-const NETCONFA_BC_FORWARDING: u16 = 7;
+const NETCONFA_BC_FORWARDING: u16 = 8;
 
 /// What of `net.ipv4.conf.all` or `.default` this socket tells: of each setting the number, and the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,11 @@ fn setting_told_by(kind: u16) -> Option<u16> {
         NETCONFA_BC_FORWARDING => 32,
         _ => return None,
     })
+}
+
+/// Is it among what this socket tells?
+pub(crate) fn tells(setting: &Ipv4Setting) -> bool {
+    (NETCONFA_FORWARDING..=NETCONFA_BC_FORWARDING).any(|kind| setting_told_by(kind) == Some(setting.number))
 }
 
 /// All values of `net.ipv4.conf.lo`, in the order of their numbers, which begin with 1.

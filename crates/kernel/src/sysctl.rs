@@ -143,16 +143,21 @@ impl Drop for SysctlFiles {
     }
 }
 
-/// `net.ipv4.conf` of one namespace.
+/// `net.ipv4.conf` of one namespace, wherever the thread is later.
 pub(crate) struct Ipv4ConfFiles(OwnedFd);
 
 impl Ipv4ConfFiles {
-    /// `None`: this kernel has no such sysctl, or does not show it.
-    pub(crate) fn read(&self, of: ConfOf, setting: &Ipv4Setting) -> Option<i32> {
-        let file = self.open(of, setting, OFlags::RDONLY).ok()?;
-        let mut digits = [0; 16];
-        let length = rustix::io::read(file, &mut digits).ok()?;
-        std::str::from_utf8(digits.get(..length)?).ok()?.trim().parse().ok()
+    /// Of the namespace from which new ones take their values. `None`: the calling thread is not in that, or they take none.
+    pub(crate) fn of_machine() -> Option<Ipv4ConfFiles> {
+        // The machine's first namespace alone has it. 0: of IPv4 that is copied; 1: of IPv6 too (ip-sysctl).
+        let inherits = std::fs::read("/proc/sys/net/core/devconf_inherit_init_net").ok()?;
+        matches!(inherits.trim_ascii(), b"0" | b"1").then_some(())?;
+        SysctlFiles::new(None, 0).ipv4_conf().ok()
+    }
+
+    /// A setting that can be read again and again. `None`: this kernel has none, or does not show it.
+    pub(crate) fn open_to_read(&self, of: ConfOf, setting: &Ipv4Setting) -> Option<Ipv4SettingFile> {
+        self.open(of, setting, OFlags::RDONLY).ok().map(Ipv4SettingFile)
     }
 
     pub(crate) fn write(&self, of: ConfOf, setting: &Ipv4Setting, value: i32) -> rustix::io::Result<()> {
@@ -163,6 +168,17 @@ impl Ipv4ConfFiles {
 
     fn open(&self, of: ConfOf, setting: &Ipv4Setting, how: OFlags) -> rustix::io::Result<OwnedFd> {
         rustix::fs::openat(&self.0, format!("{of}/{}", setting.name), how | OFlags::CLOEXEC, Mode::empty())
+    }
+}
+
+/// One of them, open.
+pub(crate) struct Ipv4SettingFile(OwnedFd);
+
+impl Ipv4SettingFile {
+    pub(crate) fn read(&self) -> Option<i32> {
+        let mut digits = [0; 16];
+        let length = rustix::io::pread(&self.0, &mut digits, 0).ok()?;
+        std::str::from_utf8(digits.get(..length)?).ok()?.trim().parse().ok()
     }
 }
 

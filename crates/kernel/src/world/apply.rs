@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use hopyard_net::{Endpoint, Family, IfName, IpNet, MacAddr, Nat, NsName, Op, SysctlKey, VethEnd};
 
-use super::fresh::{Made, Maker, SpacePlan};
+use super::fresh::{Made, Maker, SpacePlan, UntoldFiles};
 use super::phase::{Kind, Phase, phases};
 use super::{Netns, World, in_parallel, no_such_node, visit};
 use crate::encode::{self, NewEnd};
@@ -182,11 +182,13 @@ impl World {
         }
         namespace::make_room_for_files(self.spaces.len() + plans.len());
         let mut done = 0;
+        let machine = if plans.is_empty() { None } else { UntoldFiles::of_machine() };
         let spent = self.closer.start(plans.len());
         for (at, chunk) in plans.chunks(SPACES_AT_A_TIME).enumerate() {
             let made = in_parallel(chunk, |queue| {
                 visit(&self.realm, || {
-                    let mut maker = Maker::new(SysctlFiles::new(spent.clone(), at * SPACES_AT_A_TIME));
+                    let files = SysctlFiles::new(spent.clone(), at * SPACES_AT_A_TIME);
+                    let mut maker = Maker::new(files, machine.as_ref());
                     while let Some((_, plan)) = queue.take() {
                         maker.make(plan);
                     }

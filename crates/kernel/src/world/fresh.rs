@@ -3,9 +3,9 @@
 //! A new one has `conf.all` and `conf.default` of IPv4 as the machine's first one has them in that very moment
 //! (`net.core.devconf_inherit_init_net`), and there distributions, administrators and daemons have set which sources are
 //! believed, who answers ARP, who tells of a better way. A lab shall be the same on every machine, so each gets the
-//! kernel's own values, before it has an interface. Most of `all` only files tell, and to read them costs a tenth of a
-//! node: they are read in the first and in the last namespace that a thread makes, and in each of them if something was
-//! changed meanwhile.
+//! kernel's own values, before it has an interface. Of much of `all` only files tell, and to read them costs a tenth of a
+//! node. So they are read before the first namespace of a thread and behind its last one, and in each of them if something
+//! was changed meanwhile; not in the new ones, where that is dear, but in the machine's, if it is seen.
 
 use hopyard_net::{ConfOf, Ipv4Setting, NsName, SysctlKey};
 
@@ -14,7 +14,7 @@ use crate::error::Refusal;
 use crate::links::LOOPBACK;
 use crate::netconf::{self, Told};
 use crate::netlink::{Batch, Inbox, RtSocket};
-use crate::sysctl::{Ipv4ConfFiles, SysctlFiles};
+use crate::sysctl::{Ipv4ConfFiles, Ipv4SettingFile, SysctlFiles};
 use crate::{encode, namespace};
 
 /// A namespace that is to be made, and the sysctls that it is to have from the start.
@@ -42,20 +42,54 @@ pub(super) struct Made<'a> {
     pub(super) failures: Failures,
 }
 
+/// The settings that no socket tells, open.
+pub(super) struct UntoldFiles(Vec<(ConfOf, &'static Ipv4Setting, Ipv4SettingFile)>);
+
+impl UntoldFiles {
+    /// Of the machine, if new namespaces take their settings from there.
+    pub(super) fn of_machine() -> Option<UntoldFiles> {
+        Ipv4ConfFiles::of_machine().map(|files| UntoldFiles::open(&files))
+    }
+
+    fn open(files: &Ipv4ConfFiles) -> UntoldFiles {
+        let of_all = Ipv4Setting::ALL.iter().filter(|it| it.all.is_some() && !netconf::tells(it));
+        let of_default = Ipv4Setting::ALL.iter().filter(|it| is_loopbacks_own(it));
+        let untold = of_all.map(|it| (ConfOf::All, it)).chain(of_default.map(|it| (ConfOf::Default, it)));
+        UntoldFiles(untold.filter_map(|(of, it)| Some((of, it, files.open_to_read(of, it)?))).collect())
+    }
+
+    fn read(&self) -> Vec<Value> {
+        self.0.iter().filter_map(|(of, setting, file)| Some((*of, *setting, file.read()?))).collect()
+    }
+}
+
+/// A setting as it is.
+type Value = (ConfOf, &'static Ipv4Setting, i32);
+
 /// Makes namespaces, and leaves the calling thread in the last one.
 pub(super) struct Maker<'p, 'a> {
     inbox: Inbox,
     files: SysctlFiles,
     /// Has the thread looked at files of the namespace in which it is?
     has_arrived: bool,
-    /// What new ones have, as it was read last.
-    inherited: Option<Conf>,
+    machine: Option<&'p UntoldFiles>,
+    /// What new ones have, as far as it has been read: by files, and by what `lo` has of `default`.
+    untold: Option<Vec<Value>>,
+    of_loopback: Option<Vec<Value>>,
     made: Vec<(&'p SpacePlan<'a>, Made<'a>)>,
 }
 
 impl<'p, 'a> Maker<'p, 'a> {
-    pub(super) fn new(files: SysctlFiles) -> Self {
-        Maker { inbox: Inbox::default(), files, has_arrived: false, inherited: None, made: Vec::new() }
+    pub(super) fn new(files: SysctlFiles, machine: Option<&'p UntoldFiles>) -> Self {
+        Maker {
+            inbox: Inbox::default(),
+            files,
+            has_arrived: false,
+            machine,
+            untold: machine.map(UntoldFiles::read),
+            of_loopback: None,
+            made: Vec::new(),
+        }
     }
 
     pub(super) fn make(&mut self, plan: &'p SpacePlan<'a>) {
@@ -70,8 +104,8 @@ impl<'p, 'a> Maker<'p, 'a> {
     /// All that were made.
     pub(super) fn finish(mut self) -> Vec<Made<'a>> {
         let mut made = std::mem::take(&mut self.made);
-        if let [_, .., (plan, Made { socket: Some(socket), .. })] = made.as_slice()
-            && self.read(socket).is_ok_and(|conf| !conf.deviations(plan).is_empty())
+        if let Some((plan, Made { socket: Some(socket), .. })) = made.last()
+            && self.has_changed(made.len(), plan, socket)
         {
             for (plan, made) in &mut made {
                 let again = made.socket.as_ref().map_or(Ok(()), |socket| self.set_again(plan, socket));
@@ -91,13 +125,16 @@ impl<'p, 'a> Maker<'p, 'a> {
         socket: &RtSocket,
         failures: &mut Failures,
     ) -> Result<(), (usize, Refusal)> {
-        let told = self.ask(socket).map_err(|refusal| (plan.at, refusal))?;
-        let conf = match self.inherited.take() {
-            Some(known) if known.told == told => known,
-            _ => self.read(socket).map_err(|refusal| (plan.at, refusal))?,
+        let failed = |refusal| (plan.at, refusal);
+        // Asked in each: containers and other labs make the machine forward, or stop it.
+        let told = self.ask(socket).map_err(failed)?;
+        let of_loopback = match self.of_loopback.take() {
+            Some(known) => known,
+            None => self.read_loopback(socket).map_err(failed)?,
         };
-        let deviations = conf.deviations(plan);
-        self.inherited = Some(conf);
+        let untold = self.untold.take().unwrap_or_else(|| self.read_untold());
+        let deviations = deviations(plan, &told, of_loopback.iter().chain(&untold));
+        (self.of_loopback, self.untold) = (Some(of_loopback), Some(untold));
         self.set_back(plan, socket, &deviations)?;
         for (at, key, value) in &plan.sysctls {
             // A write costs a twentieth of a node, and most nodes are no routers.
@@ -127,21 +164,40 @@ impl<'p, 'a> Maker<'p, 'a> {
         Ok([all?, default?])
     }
 
-    /// What the namespace in which the thread is has now.
-    fn read(&mut self, socket: &RtSocket) -> Result<Conf, Refusal> {
-        let told = self.ask(socket)?;
-        let of_loopback = netconf::of_loopback(socket, &mut self.inbox)?;
-        // What may not be read, nobody can set right either.
-        let files = self.files().ipv4_conf().ok();
-        Ok(Conf::new(told, &of_loopback, files.as_ref()))
+    /// What `lo` has, which is what `default` had when the namespace was made.
+    fn read_loopback(&mut self, socket: &RtSocket) -> Result<Vec<Value>, Refusal> {
+        let found = netconf::of_loopback(socket, &mut self.inbox)?;
+        let settings = Ipv4Setting::ALL.iter().filter(|it| !netconf::tells(it) && !is_loopbacks_own(it));
+        let value = |setting: &Ipv4Setting| found.get(usize::from(setting.number).checked_sub(1)?).copied();
+        Ok(settings.filter_map(|it| Some((ConfOf::Default, it, value(it)?))).collect())
+    }
+
+    /// From the files of the namespace in which the thread is. What may not be read, nobody can set right either.
+    fn read_untold(&mut self) -> Vec<Value> {
+        self.files().ipv4_conf().map(|files| UntoldFiles::open(&files).read()).unwrap_or_default()
+    }
+
+    /// Is it other than it was at first? Asked in the last namespace, of `made`.
+    fn has_changed(&mut self, made: usize, plan: &SpacePlan<'_>, socket: &RtSocket) -> bool {
+        let untold = match self.machine.map(UntoldFiles::read) {
+            Some(now) if self.untold.as_ref() != Some(&now) => return true,
+            Some(_) => Vec::new(),
+            // It was looked at.
+            None if made == 1 => return false,
+            None => self.read_untold(),
+        };
+        let (Ok(told), Ok(of_loopback)) = (self.ask(socket), self.read_loopback(socket)) else { return false };
+        !deviations(plan, &told, of_loopback.iter().chain(&untold)).is_empty()
     }
 
     fn set_again(&mut self, plan: &SpacePlan<'_>, socket: &RtSocket) -> Result<(), (usize, Refusal)> {
         let failed = |refusal| (plan.at, refusal);
         socket.namespace().and_then(namespace::enter).map_err(|error| failed(error.into()))?;
         self.has_arrived = false;
-        let deviations = self.read(socket).map_err(failed)?.deviations(plan);
-        self.set_back(plan, socket, &deviations)
+        let told = self.ask(socket).map_err(failed)?;
+        let of_loopback = self.read_loopback(socket).map_err(failed)?;
+        let untold = self.read_untold();
+        self.set_back(plan, socket, &deviations(plan, &told, of_loopback.iter().chain(&untold)))
     }
 
     fn set_back(
@@ -156,12 +212,11 @@ impl<'p, 'a> Maker<'p, 'a> {
         let files = self.files().ipv4_conf();
         for Deviation { of, setting, wanted } in deviations {
             let written = files.as_ref().map_err(|errno| *errno).and_then(|files| files.write(*of, setting, *wanted));
-            written.map_err(|errno| match plan.forwarding().filter(|_| **setting == Ipv4Setting::FORWARDING) {
-                Some((at, _)) => (at, errno.into()),
-                None => {
-                    let doing = format!("set {} = {wanted} in {}", setting.key(*of), plan.name);
-                    (plan.at, Refusal { doing: Some(doing), ..errno.into() })
-                }
+            let said = plan.forwarding().filter(|_| **setting == Ipv4Setting::FORWARDING);
+            let doing = || format!("set {} = {wanted} in {}", setting.key(*of), plan.name);
+            written.map_err(|errno| {
+                let of_ours = || (plan.at, Refusal { doing: Some(doing()), ..errno.into() });
+                said.map_or_else(of_ours, |(at, _)| (at, errno.into()))
             })?;
         }
         // The only interface that there is took its values before. It follows `default`, but where somebody has set that of
@@ -191,16 +246,6 @@ impl<'p, 'a> Maker<'p, 'a> {
     }
 }
 
-/// `net.ipv4.conf` of a namespace.
-struct Conf {
-    /// Of `all`, and of `default`.
-    told: [Told; 2],
-    /// What is not as the kernel has it, where that is the same in all.
-    odd: Vec<(ConfOf, &'static Ipv4Setting)>,
-    /// Of `all`.
-    accept_redirects: Option<i32>,
-}
-
 /// What is to be set.
 struct Deviation {
     of: ConfOf,
@@ -208,53 +253,30 @@ struct Deviation {
     wanted: i32,
 }
 
-impl Conf {
-    fn new(told: [Told; 2], of_loopback: &[i32], files: Option<&Ipv4ConfFiles>) -> Conf {
-        let value = |of: ConfOf, setting: &Ipv4Setting| {
-            let at = usize::from(setting.number).checked_sub(1);
-            let by_loopback = at.and_then(|at| of_loopback.get(at)).copied();
-            told[of as usize]
-                .value(setting)
-                .or(by_loopback.filter(|_| of == ConfOf::Default && !is_loopbacks_own(setting)))
-                .or_else(|| files?.read(of, setting))
+/// `told`: of `all`, and of `default`.
+fn deviations<'v>(plan: &SpacePlan<'_>, told: &[Told; 2], untold: impl Iterator<Item = &'v Value>) -> Vec<Deviation> {
+    let forwards = plan.forwarding().map_or(0, |(_, value)| value);
+    let [of_all, of_default] = told.each_ref().map(|told| told.value(&Ipv4Setting::FORWARDING) == Some(forwards));
+    // First, for with `all` go `default` and whether redirects are accepted (`inet_forward_change()` of Linux). To write
+    // there what is there already changes nothing.
+    let forwarding = match (of_all, of_default) {
+        (false, _) => Some(ConfOf::All),
+        (true, false) => Some(ConfOf::Default),
+        (true, true) => None,
+    };
+    let forwarding = forwarding.map(|of| Deviation { of, setting: &Ipv4Setting::FORWARDING, wanted: forwards });
+    let told = ConfOf::BOTH.into_iter().zip(told).flat_map(|(of, told)| {
+        Ipv4Setting::ALL.iter().filter_map(move |setting| Some((of, setting, told.value(setting)?)))
+    });
+    let others = told.chain(untold.copied()).filter_map(|(of, setting, found)| {
+        let wanted = match of {
+            ConfOf::All if *setting == Ipv4Setting::ACCEPT_REDIRECTS && of_all => i32::from(forwards == 0),
+            ConfOf::All if *setting == Ipv4Setting::ACCEPT_REDIRECTS => return None,
+            of => setting.value(of)?,
         };
-        let mut odd = Vec::new();
-        for setting in Ipv4Setting::ALL.iter().filter(|setting| **setting != Ipv4Setting::ACCEPT_REDIRECTS) {
-            for of in ConfOf::BOTH {
-                if let Some(own) = setting.value(of)
-                    && value(of, setting).is_some_and(|found| found != own)
-                {
-                    odd.push((of, setting));
-                }
-            }
-        }
-        let redirects = &Ipv4Setting::ACCEPT_REDIRECTS;
-        if value(ConfOf::Default, redirects).is_some_and(|found| found != redirects.default) {
-            odd.push((ConfOf::Default, redirects));
-        }
-        let accept_redirects = value(ConfOf::All, redirects);
-        Conf { told, odd, accept_redirects }
-    }
-
-    fn deviations(&self, plan: &SpacePlan<'_>) -> Vec<Deviation> {
-        let forwards = plan.forwarding().map_or(0, |(_, value)| value);
-        let accepts = i32::from(forwards == 0);
-        let is_forwarding = |of| self.told[of as usize].value(&Ipv4Setting::FORWARDING) == Some(forwards);
-        let mut deviations = Vec::new();
-        // First, for with `all` go `default` and whether redirects are accepted (`inet_forward_change()` of Linux). To write
-        // there what is there already changes nothing.
-        let changes = !is_forwarding(ConfOf::All);
-        let of = if changes { Some(ConfOf::All) } else { Some(ConfOf::Default).filter(|of| !is_forwarding(*of)) };
-        deviations.extend(of.map(|of| Deviation { of, setting: &Ipv4Setting::FORWARDING, wanted: forwards }));
-        if !changes && self.accept_redirects.is_some_and(|found| found != accepts) {
-            deviations.push(Deviation { of: ConfOf::All, setting: &Ipv4Setting::ACCEPT_REDIRECTS, wanted: accepts });
-        }
-        let odd =
-            self.odd.iter().filter_map(|&(of, setting)| Some(Deviation { of, setting, wanted: setting.value(of)? }));
-        deviations.extend(odd);
-        deviations.retain(|it| !plan.sets(&it.setting.key(it.of)));
-        deviations
-    }
+        (found != wanted).then_some(Deviation { of, setting, wanted })
+    });
+    forwarding.into_iter().chain(others).filter(|it| !plan.sets(&it.setting.key(it.of))).collect()
 }
 
 /// Has `lo` a value of its own, whatever `default` says (`inetdev_event()` of Linux)?
@@ -316,13 +338,14 @@ mod tests {
             let test = || {
                 namespace::create().unwrap();
                 let socket = RtSocket::open().unwrap();
-                let mut maker = Maker::new(SysctlFiles::new(None, 0));
                 let mut failures = Failures::new();
-                maker.set(&plan, &socket, &mut failures).unwrap();
+                let mut set =
+                    || Maker::new(SysctlFiles::new(None, 0), None).set(&plan, &socket, &mut failures).unwrap();
+                set();
                 let wanted = all_conf();
                 let refused = set_odd();
                 let odd = all_conf();
-                maker.set(&plan, &socket, &mut failures).unwrap();
+                set();
                 (wanted, refused, odd, all_conf(), failures)
             };
             let Some((mut wanted, refused, odd, mut again, failures)) = in_new_namespaces(test) else { return };
@@ -346,7 +369,7 @@ mod tests {
         let plan = |at: usize| SpacePlan { at, name: &names[at], sysctls: Vec::new() };
         let plans: Vec<SpacePlan<'_>> = (0..names.len()).map(plan).collect();
         let test = || {
-            let mut maker = Maker::new(SysctlFiles::new(None, 0));
+            let mut maker = Maker::new(SysctlFiles::new(None, 0), None);
             for plan in &plans {
                 maker.make(plan);
                 // As if the machine had it so since the second one.
@@ -363,5 +386,23 @@ mod tests {
         };
         let Some(found) = in_new_namespaces(test) else { return };
         assert_eq!(found, vec![("0".to_owned(), Failures::new()); 3]);
+    }
+
+    #[test]
+    fn the_machine_has_what_a_new_namespace_has() {
+        let Some(machine) = UntoldFiles::of_machine() else {
+            println!("skipped: the machine's first namespace is not seen from here");
+            return;
+        };
+        let there = machine.read();
+        assert!(there.iter().any(|(of, it, _)| (*of, it.name) == (ConfOf::All, "arp_ignore")));
+        assert!(there.iter().any(|(of, it, _)| (*of, it.name) == (ConfOf::Default, "disable_policy")));
+        let test = || {
+            namespace::create().unwrap();
+            (Maker::new(SysctlFiles::new(None, 0), None).read_untold(), machine.read())
+        };
+        let Some((here, there_from_here)) = in_new_namespaces(test) else { return };
+        assert_eq!(here, there);
+        assert_eq!(there_from_here, there, "it is read where it was opened");
     }
 }
