@@ -11,8 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hopyard_net::{
-    Endpoint, Family, IfName, Ipv4Setting, Link, LinkKind, Mtu, NetState, NsName, NsState, Op, Route, SysctlKey,
-    VethEnd,
+    ConfOf, Endpoint, Family, IfName, Ipv4Setting, Link, LinkKind, Mtu, NetState, NsName, NsState, Op, Route,
+    SysctlKey, VethEnd,
 };
 
 /// The operations that make `found` into `wanted`; empty where they agree.
@@ -228,12 +228,19 @@ impl<'a> Side<'a> {
     /// Sets those that are picked.
     fn set_sysctls(&self, pick: impl Fn(&SysctlKey) -> bool, ops: &mut Vec<Op>) {
         for (key, value) in self.want.sysctls.iter().filter(|(key, _)| pick(key)) {
-            let reset = key.interface().and_then(|name| name.parse().ok()).is_some_and(|dev| self.is_doomed(dev));
+            let goes = key.interface().and_then(|name| name.parse().ok()).is_some_and(|dev| self.is_doomed(dev));
+            let reset = goes || (self.switches_ipv4() && *key == Ipv4Setting::ACCEPT_REDIRECTS.key(ConfOf::All));
             let have = self.have.and_then(|have| have.sysctls.get(key)).filter(|_| !reset);
             if have != Some(value) {
                 ops.push(Op::SetSysctl { ns: self.ns.clone(), key: key.clone(), value: value.clone() });
             }
         }
+    }
+
+    /// Is forwarding of IPv4 about to change? Then the kernel sets whether redirects are accepted.
+    fn switches_ipv4(&self) -> bool {
+        let of = |state: &NsState| state.sysctls.get(&SysctlKey::IPV4_FORWARD).cloned();
+        self.have.is_some_and(|have| of(have) != of(self.want))
     }
 
     /// Sets back what somebody has set, and the file leaves to the kernel.

@@ -135,6 +135,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_container_has_of_the_machine_stands() {
+        let keys: [SysctlKey; 2] =
+            ["net.ipv4.conf.all.rp_filter", "net.ipv4.conf.all.proxy_arp"].map(|key| key.parse().unwrap());
+        let [mut found, mut wanted] = [with(&[], &[]), with(&[], &[])];
+        found.sysctls.extend(keys.clone().map(|key| (key, "1".to_owned())));
+        wanted.sysctls.insert(keys[1].clone(), "0".to_owned());
+        set_aside(&mut found, &NsState::default(), &mut wanted).unwrap();
+        assert_eq!(found.sysctls.keys().collect::<Vec<_>>(), [&keys[1]]);
+    }
+
+    #[test]
     fn two_interfaces_of_one_name_cannot_be() {
         let mut found = with(&["eth0"], &[]);
         let mut wanted = with(&["eth0"], &[]);
