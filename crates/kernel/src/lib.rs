@@ -61,6 +61,6 @@ pub use memory_files::is_in_memory;
 pub use pidfd::Process;
 pub use realm::Realm;
 pub use signature::Part;
-pub use supervise::{Supervised, supervise, supervise_one_of_many};
+pub use supervise::{Supervised, supervise, supervise_one_of_many, supervise_shell};
 pub use trace::Trace;
 pub use world::{RouteAnswer, SnapshotScope, World};
