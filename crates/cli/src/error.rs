@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hopyard::formats::{self, SourceFile};
 use hopyard::kernel::Errno;
-use hopyard::model::Problem;
+use hopyard::model::{LabName, Problem};
 use hopyard::net::{NsName, Op};
 use hopyard::runtime;
 use hopyard::runtime::attach::AttachError;
@@ -166,13 +166,24 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
     }
 }
 
+/// What to do about a lab of which only remains are left.
+pub(crate) fn remains_hint(lab: &LabName) -> String {
+    format!("`hop down {lab}` clears its remains, `hop up` brings it up anew")
+}
+
+fn has_remains(lab: &LabName) -> bool {
+    let remains = runtime::Home::of_caller().and_then(|home| runtime::Running::remains(&home));
+    remains.is_ok_and(|remains| remains.contains(lab))
+}
+
 /// The way out, where one is known.
 pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
     use runtime::Error;
     let remedy = runtime::remedy::remedy(error);
     match error {
-        Error::NotRunning { .. } => Some(match std::env::var("HOP_NODE") {
+        Error::NotRunning { name } => Some(match std::env::var("HOP_NODE") {
             Ok(node) => format!("this is inside of node `{node}`, where labs cannot be managed; leave it first"),
+            Err(_) if has_remains(name) => format!("its keeper has ended; {}", remains_hint(name)),
             Err(_) => "`hop ls` lists the labs that run".to_owned(),
         }),
         Error::AlreadyRunning { name } => {
