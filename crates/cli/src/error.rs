@@ -176,6 +176,11 @@ fn has_remains(lab: &LabName) -> bool {
     remains.is_ok_and(|remains| remains.contains(lab))
 }
 
+fn is_ephemeral(lab: &LabName) -> bool {
+    let running = runtime::Home::of_caller().and_then(|home| runtime::Running::find(&home, lab));
+    running.is_ok_and(|running| running.record().ephemeral)
+}
+
 /// The way out, where one is known.
 pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
     use runtime::Error;
@@ -186,6 +191,10 @@ pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
             Err(_) if has_remains(name) => format!("its keeper has ended; {}", remains_hint(name)),
             Err(_) => "`hop ls` lists the labs that run".to_owned(),
         }),
+        Error::AlreadyRunning { name } if is_ephemeral(name) => Some(
+            "it lasts as long as the command of `hop run`, or the program, that started it, and stays as it began; `--name` gives this one another name"
+                .to_owned(),
+        ),
         Error::AlreadyRunning { name } => {
             Some(format!("`hop down {name}` takes it down; `--name` gives this one another name"))
         }

@@ -326,6 +326,17 @@ fn a_lab_whose_keeper_has_ended_is_told_of_by_whoever_asks_for_it() {
 }
 
 #[test]
+fn a_lab_of_a_command_stays_as_it_began_and_says_why() {
+    let place = Place::new();
+    let hop = env!("CARGO_BIN_EXE_hop");
+    let again = format!("{hop} up 'a -- b -- c' --name $HOP_LAB; echo status $?; {hop} diff $HOP_LAB");
+    let output = place.output(&["run", "--name", &unique("run"), "a -- b", "--", "sh", "-c", &again]);
+    let (said, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(said.contains("status 1") && output.status.success(), "{said}{errors}");
+    assert!(errors.contains("stays as it began") && errors.contains("is as declared"), "{errors}");
+}
+
+#[test]
 fn a_keeper_without_room_for_all_new_nodes_keeps_none_of_them() {
     let place = Place::new();
     let (name, file) = three(&place);

@@ -39,7 +39,7 @@ pub(in crate::commands) use json::schema;
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 #[command(after_help = "\
-Exit status: 0 it reaches it; 1 it does not; 2 the input is wrong; 3 it is not known, the evidence
+Exit status: 0 it reaches it; 1 it does not; 2 the input is wrong; 3 it is not known, the evidence \
 contradicts itself, or something failed.")]
 pub(crate) struct Args {
     #[command(flatten)]
