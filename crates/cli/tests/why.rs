@@ -482,6 +482,19 @@ fn a_packet_that_is_too_long_is_stopped_where_it_does_not_fit() {
 }
 
 #[test]
+fn a_sender_without_an_address_of_the_family_is_told_that() {
+    let place = Place::new();
+    let yaml = format!(
+        "name: {}\nlinks:\n  - {{ endpoints: [a, b], ipv4: [10.0.1.1/24, 10.0.1.2/24], ipv6: none }}\n  - b -- c\nrouting: none\n",
+        unique("family")
+    );
+    place.hop(&["up", &place.file("family.hop.yaml", &yaml)]);
+    let output = place.output(&["why", "-6", "a", "c"]);
+    let said = text(&output.stdout);
+    assert!(output.status.code() == Some(1) && said.contains("a has no IPv6 address that fd68:"), "{said}");
+}
+
+#[test]
 fn where_no_change_is_found_what_differs_from_the_file_is_pointed_at() {
     let place = Place::new();
     place.hop(&["up", "a -- r -- b", "-4", "--name", &unique("onward")]);

@@ -766,8 +766,24 @@ fn no_change(report: &Report) -> Option<String> {
         | Reason::LeavesKnown { .. }
         | Reason::Undecided(_) => None,
         _ if report.owner.is_none() => Some(nobody_has_it(report, &trouble)),
-        _ => Some("No change was found that makes it work.".to_owned()),
+        _ => Some(no_address(report).unwrap_or_else(|| "No change was found that makes it work.".to_owned())),
     }
+}
+
+/// A node that has no address of the family: none that it could be given leads anywhere but to its own link.
+fn no_address(report: &Report) -> Option<String> {
+    let (from, dst) = (&report.query.from, report.query.packet.dst);
+    let family = Family::of(dst);
+    let of_all = |addr: &IpAddr| match addr {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(addr) => !addr.is_unicast_link_local() && !addr.is_loopback(),
+    };
+    let links = report.snapshot.nodes.get(from)?.links.values().flat_map(|link| &link.addresses);
+    let mut own = links.filter(|own| !own.host_only).map(|own| own.net.addr());
+    let has = own.any(|addr| Family::of(addr) == family && !addr.is_loopback() && of_all(&addr));
+    (!has).then(|| {
+        format!("{from} has no {family} address that {dst} could answer to: give it one, or ask by the other family.")
+    })
 }
 
 /// Nobody has a route to an address, as a node hides it.
