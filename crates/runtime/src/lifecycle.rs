@@ -168,6 +168,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         dir: dir.path(),
         files: &record::of_keeper(),
         links: home.netns_dir(),
+        on_release: Some(record::ON_RELEASE),
     })?;
     let plan =
         crate::wanted::desired(lab).map(|wanted| (hopyard_plan::diff(&NetState::default(), &wanted.state), wanted));
@@ -216,6 +217,8 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
         view::write(keeper.process(), for_services, lab.name(), &hosts, &resolvers)?;
         Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
+        record.stage = Stage::Up;
+        record.write_ahead(dir.path())?;
         Ok(host)
     };
     let finished = finish();
@@ -228,10 +231,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
             (process, Some(keeper))
         }
     };
-    // Last: a lab that is up by its record has a keeper that does not end with its starter. Otherwise, were
-    // this process killed in between, the next `up` would find it well, and it would go a moment later.
-    record.stage = Stage::Up;
-    record.write(dir.path())?;
+    Record::take_effect(dir.path())?;
     let running = Running::new(dir.path().to_owned(), record, process)?;
     // From here on nothing fails: its end takes the lock that is held here.
     let tied = keeper.map(|keeper| Tied { keeper: Some(keeper), home: home.clone(), name: lab.name().clone() });
