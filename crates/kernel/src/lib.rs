@@ -63,6 +63,6 @@ pub use pidfd::Process;
 pub use realm::Realm;
 pub use signature::Part;
 pub use start::start;
-pub use supervise::{Supervised, end_before_exec, supervise, supervise_one_of_many};
+pub use supervise::{Supervised, end_before_exec, supervise, supervise_one_of_many, supervise_shell};
 pub use trace::Trace;
 pub use world::{RouteAnswer, SnapshotScope, World};
