@@ -49,6 +49,9 @@ pub struct KeeperSpec<'a> {
     pub files: &'a [&'a str],
     /// A directory of links to `/proc/KEEPER/fd/…` that go then, too.
     pub links: Option<&'a Path>,
+    /// A file of `dir`, and what it is called from the moment at which the keeper is released: whatever ends the starter
+    /// then, it has that name if, and only if, the keeper outlives it.
+    pub on_release: Option<(&'a str, &'a str)>,
 }
 
 /// A keeper, seen from the process that started it.
@@ -127,7 +130,8 @@ impl Keeper {
         &self.realm
     }
 
-    /// Lets the keeper outlive this process, and returns its process.
+    /// Lets the keeper outlive this process, and returns its process. A file may still have its old name then (see
+    /// [`KeeperSpec::on_release`]); the caller may give it the new one as well.
     ///
     /// # Errors
     /// The keeper is gone.
@@ -409,7 +413,7 @@ fn keep(spec: &KeeperSpec<'_>, listener: &OwnedFd, leash: OwnedFd) -> ! {
             let signals = leash::close_everything_but([listener, &leash]).and_then(|()| wanted_signals());
             let started = signals.ok().filter(|_| rustix::net::send(&leash, b"R", SendFlags::NOSIGNAL).is_ok());
             let mut loans = Vec::new();
-            if started.is_none_or(|signals| serve(listener, leash, &signals, &mut loans)) {
+            if started.is_none_or(|signals| serve(listener, leash, &signals, &home, &mut loans)) {
                 loans.iter().for_each(Loan::bring_back);
                 home.remove_files();
             }
@@ -444,6 +448,7 @@ struct Home {
     dir: PathBuf,
     files: Vec<String>,
     links: Option<PathBuf>,
+    on_release: Option<(PathBuf, PathBuf)>,
     /// The start of the target of every link to one of the keeper's descriptors.
     link_target: String,
     /// Which file its control socket is.
@@ -469,6 +474,13 @@ fn file_id(path: &Path) -> Option<FileId> {
 }
 
 impl Home {
+    /// Gives the file its name, if the starter has not.
+    fn is_released(&self) {
+        if let Some((from, to)) = &self.on_release {
+            std::fs::rename(from, to).ok();
+        }
+    }
+
     /// Removes the keeper's files.
     fn remove_files(&self) {
         let Ok(dir) = std::fs::File::open(&self.dir) else { return };
@@ -534,6 +546,7 @@ fn settle_in(spec: &KeeperSpec<'_>, leash: &OwnedFd) -> Result<Home, Failure> {
         dir: spec.dir.to_owned(),
         files: spec.files.iter().map(|&file| file.to_owned()).collect(),
         links: spec.links.map(Path::to_owned),
+        on_release: spec.on_release.map(|(from, to)| (spec.dir.join(from), spec.dir.join(to))),
         link_target: link_target(&own_pid.display()),
         control: file_id(&spec.dir.join(CONTROL)),
     };
@@ -567,7 +580,7 @@ pub fn raise_descriptor_limit() -> u64 {
 
 /// Serves until the starter is gone without having released the keeper, or until somebody asks it to
 /// end by SIGTERM; says whether its files go with it.
-fn serve(listener: &OwnedFd, leash: OwnedFd, children: &OwnedFd, loans: &mut Vec<Loan>) -> bool {
+fn serve(listener: &OwnedFd, leash: OwnedFd, children: &OwnedFd, home: &Home, loans: &mut Vec<Loan>) -> bool {
     let mut leash = Some(leash);
     let mut clients: Vec<OwnedFd> = Vec::new();
     loop {
@@ -585,7 +598,10 @@ fn serve(listener: &OwnedFd, leash: OwnedFd, children: &OwnedFd, loans: &mut Vec
         }
         if leash.is_some() && ready[2 + clients.len()] {
             match leash.as_ref().map(|leash| rustix::net::recv(leash, &mut [0][..], RecvFlags::empty())) {
-                Some(Ok((_, 1..))) => leash = None,
+                Some(Ok((_, 1..))) => {
+                    home.is_released();
+                    leash = None;
+                }
                 Some(Err(rustix::io::Errno::INTR)) => {}
                 _ => return true,
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hopyard_kernel::keeper::{self, Keeper, KeeperSpec};
 use hopyard_kernel::{Process, Realm, World, cleanup};
 use hopyard_model::{Lab, LabName, Problem, Span};
-use hopyard_net::{NetState, NsName, Op};
+use hopyard_net::{Endpoint, LinkKind, NetState, NsName, Op};
 use hopyard_plan::{Origins, Wanted};
 
 use crate::attach::Attachments;
@@ -19,7 +19,7 @@ use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir, remove_file};
 use crate::lent::{self, Loans};
 use crate::netns_dir;
-use crate::ns::{Moved, bring_back_from_lab};
+use crate::ns::{Moved, bring_back_from_lab, moved_to_lab};
 use crate::record::{self, Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
 use crate::running::Running;
 use crate::uplink::{self, HostStep};
@@ -131,6 +131,12 @@ pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
             let (mut found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
             attached.set_aside(&mut found, &mut wanted.state)?;
             attached.forget_ended(&mut found)?;
+            // They go back, and are not deleted.
+            for Endpoint { ns, dev } in moved_to_lab(home, running.name(), running.keeper().pid())? {
+                if let Some(link) = found.namespaces.get_mut(&ns).and_then(|state| state.links.get_mut(&dev)) {
+                    link.kind = LinkKind::Lent;
+                }
+            }
             (found, uplinks, uplink::host::of_keeper(running.keeper()), true)
         }
         Err(Error::NotRunning { .. }) => (NetState::default(), uplink::Found::default(), uplink::host::own(), false),
@@ -168,6 +174,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         dir: dir.path(),
         files: &record::of_keeper(),
         links: home.netns_dir(),
+        on_release: Some(record::ON_RELEASE),
     })?;
     let plan =
         crate::wanted::desired(lab).map(|wanted| (hopyard_plan::diff(&NetState::default(), &wanted.state), wanted));
@@ -216,6 +223,8 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
         view::write(keeper.process(), for_services, lab.name(), &hosts, &resolvers)?;
         Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
+        record.stage = Stage::Up;
+        record.write_ahead(dir.path())?;
         Ok(host)
     };
     let finished = finish();
@@ -228,10 +237,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
             (process, Some(keeper))
         }
     };
-    // Last: a lab that is up by its record has a keeper that does not end with its starter. Otherwise, were
-    // this process killed in between, the next `up` would find it well, and it would go a moment later.
-    record.stage = Stage::Up;
-    record.write(dir.path())?;
+    Record::take_effect(dir.path())?;
     let running = Running::new(dir.path().to_owned(), record, process)?;
     // From here on nothing fails: its end takes the lock that is held here.
     let tied = keeper.map(|keeper| Tied { keeper: Some(keeper), home: home.clone(), name: lab.name().clone() });
@@ -264,6 +270,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     // It would be deleted as what nobody has declared.
     let returned = bring_back_from_lab(home, running.keeper().pid())?;
     let mut world = running.world()?;
+    Loans::read(dir.path())?.name_again(&world)?;
     let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
     attached.set_aside(&mut found, &mut state)?;
     // Before anything is changed, as `hop diff` does, so that both say the same.
