@@ -59,7 +59,7 @@ impl Place {
 /// That an interface was moved by us: it goes back when the name of its namespace is deleted.
 ///
 /// A file for each, whose name says what is looked for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Move {
     /// The interface.
     pub(super) dev: IfName,
@@ -72,6 +72,9 @@ pub(super) struct Move {
     /// Its number where it is, for it may be called something else by then. `None`: it was not there yet.
     #[serde(default)]
     number: Option<u32>,
+    /// What it was called there when it set out for home. Until this is forgotten, it may not have all again that it had.
+    #[serde(default)]
+    returning: Option<IfName>,
 }
 
 /// What the files begin with, and what they begin with while they are written. An interface may be called `eth0.new`.
@@ -106,6 +109,14 @@ impl Move {
             Some(number) => there.named(number)?,
             None => there.interfaces()?.into_iter().find(|it| *it == self.dev),
         })
+    }
+
+    /// What it is called at home, if it has come there and whoever brought it was killed before it had all again.
+    fn arrived(&self, home: &mut Space) -> Result<Option<IfName>, Error> {
+        let Some(called) = self.returning else { return Ok(None) };
+        let there = home.interfaces()?;
+        // By the first name there was none here when it came.
+        Ok([called, self.dev].into_iter().find(|dev| there.contains(dev)))
     }
 
     /// Forgets those of namespaces whose names somebody else has deleted.
@@ -232,14 +243,21 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
             // An interface goes back to where it came from first.
             let note = match before.iter().find(|known| known.dev == *dev) {
                 Some(known) if known.from == at => continue,
-                Some(known) => Move { dev: *dev, at, from: known.from, settings: known.settings.clone(), number: None },
-                None => Move { dev: *dev, at, from, settings: settings.to_bytes(), number: None },
+                Some(known) => Move { at, number: None, returning: None, ..known.clone() },
+                None => Move { dev: *dev, at, from, settings: settings.to_bytes(), number: None, returning: None },
             };
             note.write(&home)?;
             notes.push(note);
         }
     }
+    let returning: Vec<&Move> = before.iter().filter(|known| Some(known.from) == there.cookie()).collect();
+    for known in &returning {
+        Move { returning: Some(known.dev), ..(*known).clone() }.write(&home)?;
+    }
     if let Err(error) = here.send(dev, target.as_fd()) {
+        for known in returning {
+            known.write(&home)?;
+        }
         if let Some((_, at)) = noted {
             for dev in devs {
                 Move::forget(&home, at, dev);
@@ -262,16 +280,6 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
         note.number = Some(there.number(note.dev)?);
         note.write(&home)?;
     }
-    if let Some((from, _)) = cookies {
-        // Also one that could not be read.
-        for dev in &devs {
-            Move::forget(&home, from, *dev);
-        }
-    }
-    for known in &before {
-        Move::forget(&home, known.at, known.dev);
-    }
-    Move::forget_gone(&home)?;
     for (_, settings) in &settings {
         here.mend(settings);
     }
@@ -295,6 +303,17 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
         let lost = stand_again(&mut here, &mut there, standing)?;
         moved.first_mut().into_iter().for_each(|moved| moved.lost.extend(lost.clone()));
     }
+    // Now that it has all.
+    if let Some((from, _)) = cookies {
+        // Also one that could not be read.
+        for dev in &devs {
+            Move::forget(&home, from, *dev);
+        }
+    }
+    for known in &before {
+        Move::forget(&home, known.at, known.dev);
+    }
+    Move::forget_gone(&home)?;
     Ok(moved)
 }
 
@@ -351,6 +370,11 @@ impl Returns {
         Ok(Some(Returns { home, moves, here }))
     }
 
+    /// Has somebody been killed while bringing something back?
+    pub(super) fn are_unfinished(&self) -> bool {
+        self.moves.known.values().flatten().any(|known| known.returning.is_some())
+    }
+
     /// Is there anything in the namespace that might go back?
     pub(super) fn concern(&self, inside: &Inside) -> bool {
         self.moves.concern(inside)
@@ -378,38 +402,63 @@ impl Returns {
         for known in &moves {
             let dev = known.dev;
             let inside = known.called(&mut there)?;
-            if inside.is_some() || along.contains(&dev) {
+            if inside.is_some() || along.contains(&dev) || known.returning.is_some() {
                 let elsewhere;
                 let (origin, place) = if here.cookie() == Some(known.from) {
                     (&self.here, Place::Here)
                 } else {
-                    let found = find_by_cookie(known.from)?;
-                    let (origin, place) = found.ok_or_else(|| NsError::NoWayBack { name: name.clone(), dev })?;
-                    elsewhere = origin;
-                    (&elsewhere, place)
+                    match find_by_cookie(known.from)? {
+                        Some((origin, place)) => {
+                            elsewhere = origin;
+                            (&elsewhere, place)
+                        }
+                        None if inside.is_some() => return Err(NsError::NoWayBack { name: name.clone(), dev }.into()),
+                        None => {
+                            Move::forget(&self.home, known.at, dev);
+                            continue;
+                        }
+                    }
                 };
                 let mut home = Space::open(origin.as_fd())?;
-                let (mut called, mut lost) = (dev, Vec::new());
                 let standing = inside.map(|dev| standing_on(&mut there, &mut home, network.as_fd(), &[dev]));
                 let standing = standing.transpose()?;
-                if let Some(inside) = inside {
-                    along.extend(there.companions(inside)?);
-                    take(&mut there, inside, origin, place)?;
+                let arrived = match inside {
+                    Some(inside) => {
+                        let companions = there.companions(inside)?;
+                        let going = |one: &&Move| one.dev == dev || companions.contains(&one.dev);
+                        for one in moves.iter().filter(going) {
+                            let called = if one.dev == dev { inside } else { one.dev };
+                            Move { returning: Some(called), ..one.clone() }.write(&self.home)?;
+                        }
+                        if let Err(error) = take(&mut there, inside, origin, place) {
+                            for one in moves.iter().filter(going) {
+                                Move { returning: None, ..one.clone() }.write(&self.home)?;
+                            }
+                            return Err(error);
+                        }
+                        along.extend(companions);
+                        Some(inside)
+                    }
+                    None if along.contains(&dev) => Some(dev),
+                    None => known.arrived(&mut home)?,
+                };
+                if let Some(arrived) = arrived {
+                    let (mut called, mut lost) = (dev, Vec::new());
                     // Somebody has given it another name there.
-                    if inside != dev
-                        && let Err(error) = home.rename(inside, dev)
+                    if arrived != dev
+                        && let Err(error) = home.rename(arrived, dev)
                     {
-                        called = inside;
+                        called = arrived;
                         lost.push(Lost { what: format!("its name {dev}"), why: Some(error) });
                     }
+                    let settings = Settings::from_bytes(&known.settings);
+                    lost.extend(home.restore(called, &settings, moving::Place::Origin)?);
+                    if let Some(standing) = standing {
+                        // What stands on it in the namespace ends with that.
+                        lost.extend(stand_again(&mut there, &mut home, Standing { here: Vec::new(), ..standing })?);
+                    }
+                    returned.push(Moved { dev: called, lost });
                 }
-                let settings = Settings::from_bytes(&known.settings);
-                lost.extend(home.restore(called, &settings, moving::Place::Origin)?);
-                if let Some(standing) = standing {
-                    // What stands on it in the namespace ends with that.
-                    lost.extend(stand_again(&mut there, &mut home, Standing { here: Vec::new(), ..standing })?);
-                }
-                returned.push(Moved { dev: called, lost });
             }
             Move::forget(&self.home, known.at, dev);
         }
@@ -510,9 +559,16 @@ pub(super) fn what_is_inside(entries: &[Entry]) -> Result<Vec<(&Entry, Inside)>,
     let doing = || "look into the namespaces".to_owned();
     let entries: Vec<&Entry> = entries.iter().filter(|entry| entry.network.is_some()).collect();
     let bare = have_only_loopback(&open(&entries)).context(doing)?;
-    let entries: Vec<&Entry> =
-        entries.into_iter().zip(bare).filter(|(_, bare)| !bare).map(|(entry, _)| entry).collect();
-    let insides = look_inside(&open(&entries)).context(doing)?;
+    look_into(entries.into_iter().zip(bare).filter(|(_, bare)| !bare).map(|(entry, _)| entry).collect())
+}
+
+/// The same of all namespaces.
+pub(super) fn all_inside(entries: &[Entry]) -> Result<Vec<(&Entry, Inside)>, Error> {
+    look_into(entries.iter().filter(|entry| entry.network.is_some()).collect())
+}
+
+fn look_into(entries: Vec<&Entry>) -> Result<Vec<(&Entry, Inside)>, Error> {
+    let insides = look_inside(&open(&entries)).context(|| "look into the namespaces".to_owned())?;
     Ok(entries.into_iter().zip(insides).filter_map(|(entry, inside)| Some((entry, inside.ok()?))).collect())
 }
 
