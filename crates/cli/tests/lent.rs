@@ -361,13 +361,16 @@ fn an_up_that_is_killed_loses_no_interface() {
     for moment in 0..40 {
         let after = whole * moment / 40;
         up_that_is_killed(&machine, after);
-        let is_up = machine.run(HOP, &["ls"]).contains("web");
-        // At once now and then, and when the keeper has tidied up otherwise.
-        if moment % 3 > 0 && !is_up {
-            wait_until("the keeper has ended, or there was none yet", || {
-                let record = text(&machine.output("cat", &["/run/hopyard/web/record.json"]).stdout);
-                record.is_empty() || record.contains("\"keeper\":null")
+        // At once now and then, and when all is settled otherwise: it is up, or the keeper has ended, or there was none yet.
+        let record = || text(&machine.output("cat", &["/run/hopyard/web/record.json"]).stdout);
+        let is_up = || record().contains("\"stage\":\"up\"");
+        let at_once = moment % 3 == 0;
+        if !at_once {
+            wait_until("the lab is up or gone", || {
+                is_up() || record().is_empty() || record().contains("\"keeper\":null")
             });
+        }
+        if !at_once && !is_up() {
             // The kernel would have destroyed it with its namespace.
             wait_until("the interface is here", is_here);
             brought_back += usize::from(state(&machine) != before);

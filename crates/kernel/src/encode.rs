@@ -243,17 +243,26 @@ pub(crate) fn no_link_local(index: IfIndex) -> Request {
     set_link(index, LinkAttribute::AfSpecUnspec(vec![ipv6]))
 }
 
-/// `net.ipv4.conf.DEV.promote_secondaries`, without a visit to the namespace's `/proc`.
+/// `net.ipv4.conf.DEV.promote_secondaries`.
 pub(crate) fn set_promote_secondaries(index: IfIndex, on: bool) -> Request {
+    const IPV4_DEVCONF_PROMOTE_SECONDARIES: u16 = 20;
+    set_ipv4_conf(index, &[(IPV4_DEVCONF_PROMOTE_SECONDARIES, i32::from(on))])
+}
+
+/// `net.ipv4.conf.DEV`, each setting by its number (`linux/ip.h`), without a visit to the namespace's `/proc`.
+pub(crate) fn set_ipv4_conf(index: IfIndex, settings: &[(u16, i32)]) -> Request {
     const IFLA_AF_SPEC: u16 = 26;
     const IFLA_INET_CONF: u16 = 1;
-    const IPV4_DEVCONF_PROMOTE_SECONDARIES: u16 = 20;
     const AF_INET: u16 = 2;
     // By hand, for the codec leaves zeroes out.
-    let mut nested = u32::from(on).to_ne_bytes().to_vec();
-    for kind in [IPV4_DEVCONF_PROMOTE_SECONDARIES, IFLA_INET_CONF | NLA_F_NESTED, AF_INET | NLA_F_NESTED] {
-        let length = u16::try_from(4 + nested.len()).unwrap_or(u16::MAX);
-        nested = [&length.to_ne_bytes(), &kind.to_ne_bytes(), nested.as_slice()].concat();
+    let attribute = |kind: u16, value: &[u8]| {
+        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+        [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat()
+    };
+    let mut nested: Vec<u8> =
+        settings.iter().flat_map(|(number, value)| attribute(*number, &value.to_ne_bytes())).collect();
+    for kind in [IFLA_INET_CONF | NLA_F_NESTED, AF_INET | NLA_F_NESTED] {
+        nested = attribute(kind, &nested);
     }
     set_link(index, LinkAttribute::Other(DefaultNla::new(IFLA_AF_SPEC | NLA_F_NESTED, nested)))
 }
@@ -420,6 +429,13 @@ pub(crate) fn every_address_is_local(of: Family, lo: IfIndex) -> RouteNetlinkMes
 /// A dump of all interfaces, without their counters.
 pub(crate) fn get_links() -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    RouteNetlinkMessage::GetLink(message)
+}
+
+/// One interface.
+pub(crate) fn get_link(index: IfIndex) -> RouteNetlinkMessage {
+    let mut message = link(index);
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     RouteNetlinkMessage::GetLink(message)
 }

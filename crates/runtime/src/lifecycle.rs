@@ -1,6 +1,6 @@
 //! Bringing labs up, changing them while they run, and taking them down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -174,6 +174,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         dir: dir.path(),
         files: &record::of_keeper(),
         links: home.netns_dir(),
+        on_release: Some(record::ON_RELEASE),
     })?;
     let plan =
         crate::wanted::desired(lab).map(|wanted| (hopyard_plan::diff(&NetState::default(), &wanted.state), wanted));
@@ -217,11 +218,13 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         let mut plan = uplink::plan(home, dir.path(), lab, &state, &uplink::Found::default(), host)?;
         let host = connect(home, dir, keeper.process(), &plan, lab, &world)?;
         warnings.append(&mut plan.warnings);
-        let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty())?;
+        let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty(), &state)?;
         warnings.extend((!host.is_empty() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
         let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
         view::write(keeper.process(), for_services, lab.name(), &hosts, &resolvers)?;
         Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
+        record.stage = Stage::Up;
+        record.write_ahead(dir.path())?;
         Ok(host)
     };
     let finished = finish();
@@ -234,10 +237,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
             (process, Some(keeper))
         }
     };
-    // Last: a lab that is up by its record has a keeper that does not end with its starter. Otherwise, were
-    // this process killed in between, the next `up` would find it well, and it would go a moment later.
-    record.stage = Stage::Up;
-    record.write(dir.path())?;
+    Record::take_effect(dir.path())?;
     let running = Running::new(dir.path().to_owned(), record, process)?;
     // From here on nothing fails: its end takes the lock that is held here.
     let tied = keeper.map(|keeper| Tied { keeper: Some(keeper), home: home.clone(), name: lab.name().clone() });
@@ -263,6 +263,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     let Wanted { mut state, origins, hosts, mut warnings, .. } = crate::wanted::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
     let mut attached = Attachments::read(dir.path())?;
+    let_go_of_strays(dir.path(), running.keeper(), &attached)?;
     warnings.extend(attached.release_gone(dir.path(), running.realm(), running.keeper(), &state)?);
     attached.check(lab)?;
     attached.prepare(&mut state);
@@ -336,7 +337,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         link_names(home, lab.name(), running.keeper(), &held)?;
     }
     let host = connect(home, dir, running.keeper(), &plan, lab, &world)?;
-    let resolvers = uplink::resolvers(home, dir.path(), !uplink::wanted(lab).is_empty())?;
+    let resolvers = uplink::resolvers(home, dir.path(), !uplink::wanted(lab).is_empty(), &state)?;
     warnings.extend((plan.connects() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
     view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts, &resolvers)?;
     record.stage = Stage::Up;
@@ -401,6 +402,17 @@ fn hold<'a>(dir: &Path, world: &World, names: impl Iterator<Item = &'a NsName>) 
         keeper::drop_held(dir, &numbers).unwrap_or_default();
     }
     handed.map(|()| held)
+}
+
+/// Has the keeper let go of what is on no record: one that was killed has handed it over and not written that down, or the
+/// other way round. It would stay as long as the lab, and with it a container's interfaces, or a table of the host's.
+fn let_go_of_strays(dir: &Path, keeper: &Process, attached: &Attachments) -> Result<(), Error> {
+    let mut known: BTreeSet<u32> = Held::read(dir)?.nodes.into_iter().map(|(_, number)| number).collect();
+    known.extend(attached.numbers());
+    known.extend(uplink::numbers(dir)?);
+    let mut strays = keeper::all_held(keeper)?;
+    strays.retain(|number| !known.contains(number));
+    if strays.is_empty() { Ok(()) } else { Ok(keeper::drop_held(dir, &strays)?) }
 }
 
 /// Names the namespaces `LAB.NODE` for `ip netns`, by links that cost no mount each.
