@@ -82,7 +82,7 @@ fn what_stands_on_a_card_loses_nothing_when_it_moves() {
             "for dev in v5 v5.6; do ip -br address show dev $dev scope global; ip route show dev $dev; ip -6 route show dev $dev; done",
         );
         // Without what it stands on, which is called by its number while it is elsewhere, and whether there is a signal by now.
-        let word = |word: &str| word.split_once("@").map_or(word, |(dev, _)| dev).to_owned();
+        let word = |word: &str| word.split_once('@').map_or(word, |(dev, _)| dev).to_owned();
         let line = |line: &str| {
             line.split_whitespace()
                 .filter(|word| !["linkdown", "UP", "LOWERLAYERDOWN"].contains(word))
