@@ -59,15 +59,15 @@ fn conf_of_machine(machine: &Machine) -> Conf {
 
 /// What the machine shall have: everything otherwise, but what the kernel alone sets, and what hop leaves as it is.
 fn odd(usual: &Conf) -> Vec<(String, String)> {
-    let left = |key: &str| key.ends_with(".mc_forwarding") || key.ends_with(".log_martians") || key.ends_with(".tag");
+    let name = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let left = |key: &str| matches!(name(key).as_str(), "mc_forwarding" | "log_martians" | "tag");
     let mut odd: Vec<(String, String)> = usual
         .iter()
         .filter(|(key, _)| !left(key))
         .map(|(key, value)| {
             let value = match value.as_str() {
-                "0" => "1".to_owned(),
                 "1" => "0".to_owned(),
-                "2" => "1".to_owned(),
+                "0" | "2" => "1".to_owned(),
                 other => format!("{other}1"),
             };
             (key.clone(), value)
@@ -199,7 +199,7 @@ fn a_change_meanwhile_changes_no_lab() {
         Setting::new(&machine, "net/ipv4/conf/default/rp_filter", "0"),
     ];
     let keys = ["all.arp_ignore", "default.arp_announce", "default.rp_filter"].map(|it| format!("net.ipv4.conf.{it}"));
-    let set = |value: usize| keys.iter().map(|key| format!(" {key}={value}")).collect::<String>();
+    let set = |value: usize| keys.each_ref().map(|key| format!("{key}={value}")).join(" ");
     // Those that its keeper holds.
     let read = format!(
         "keeper=$({HOP} ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\),/\\1/p')
@@ -210,8 +210,8 @@ fn a_change_meanwhile_changes_no_lab() {
     );
     for tenths in [1, 2, 4] {
         let value = usize::from(tenths == 2);
-        machine.sh(&format!("sysctl -qw{}", set(value)));
-        let later = format!("sleep 0.{tenths}; exec sysctl -qw{}", set(1 - value));
+        machine.sh(&format!("sysctl -qw {}", set(value)));
+        let later = format!("sleep 0.{tenths}; exec sysctl -qw {}", set(1 - value));
         let mut other = Command::new("sh").args(["-c", &later]).spawn().unwrap();
         hop(&machine, CALLERS[0], &["up", "chain:12"]);
         assert!(other.wait().unwrap().success());
