@@ -151,25 +151,72 @@ pub(crate) fn add_again(shown: &AddressMessage, index: IfIndex) -> Request {
     (RouteNetlinkMessage::NewAddress(message), NEW)
 }
 
-/// A route as the kernel has shown it, over an interface that has lost it.
-pub(crate) fn set_again(shown: &RouteMessage, index: IfIndex) -> Request {
+/// A route as the kernel has shown it, over an interface that has lost it. `hops`: what becomes of the next hops of several,
+/// by the number of their interface; `None`: such a one is left out.
+pub(crate) fn set_again(shown: &RouteMessage, index: IfIndex, hops: impl Fn(IfIndex) -> Option<IfIndex>) -> Request {
+    /// Of the clock in which the kernel shows times (`USER_HZ`).
+    const TICKS: u32 = 100;
     let mut message = shown.clone();
     // The others say how it was doing.
     message.header.flags &= RouteFlags::Onlink;
-    message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_)));
+    let mut left = None;
+    // The object by which it went, if it went by one, is gone with the interface; the way itself is shown beside it.
+    message.attributes.retain(|attribute| match attribute {
+        RouteAttribute::CacheInfo(info) => {
+            left = Some(info.expires).filter(|ticks| *ticks != 0);
+            false
+        }
+        RouteAttribute::NhId(_) => false,
+        _ => true,
+    });
+    message.attributes.extend(left.map(|ticks| RouteAttribute::Expires(ticks.div_ceil(TICKS))));
+    let is_plain = !message
+        .attributes
+        .iter()
+        .any(|part| matches!(part, RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_)));
     for attribute in &mut message.attributes {
         match attribute {
             RouteAttribute::Oif(oif) => *oif = index,
-            RouteAttribute::MultiPath(hops) => {
-                for hop in hops {
-                    hop.interface_index = index;
+            RouteAttribute::MultiPath(all) => {
+                all.retain_mut(|hop| hops(hop.interface_index).inspect(|it| hop.interface_index = *it).is_some());
+                for hop in all {
                     hop.flags &= RouteNextHopFlags::Onlink;
                 }
             }
             _ => {}
         }
     }
-    (RouteNetlinkMessage::NewRoute(message), NEW)
+    // Behind those that are there. Of IPv6 one with a next hop would become a part of another one.
+    let is_ipv4 = message.header.address_family == AddressFamily::Inet;
+    (RouteNetlinkMessage::NewRoute(message), if is_ipv4 || is_plain { NLM_F_CREATE | NLM_F_APPEND } else { NEW })
+}
+
+/// The same, as further ways of a route that is there.
+pub(crate) fn join_again(shown: &RouteMessage, index: IfIndex, hops: impl Fn(IfIndex) -> Option<IfIndex>) -> Request {
+    (set_again(shown, index, hops).0, NLM_F_CREATE | NLM_F_APPEND)
+}
+
+/// Takes away what [`set_again`] has set.
+pub(crate) fn unset(set: Request) -> Option<Request> {
+    let RouteNetlinkMessage::NewRoute(message) = set.0 else { return None };
+    Some((RouteNetlinkMessage::DelRoute(message), 0))
+}
+
+/// One for whom the namespace answers, as the kernel has shown it.
+pub(crate) fn add_proxied_again(shown: &NeighbourMessage, index: IfIndex) -> Request {
+    let mut message = shown.clone();
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::None;
+    message
+        .attributes
+        .retain(|part| matches!(part, NeighbourAttribute::Destination(_) | NeighbourAttribute::Protocol(_)));
+    (RouteNetlinkMessage::NewNeighbour(message), PUT)
+}
+
+/// The end of the addresses that it takes from routers.
+pub(crate) fn set_token(index: IfIndex, token: Ipv6Addr) -> Request {
+    let ipv6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::Token(token)]);
+    set_link(index, LinkAttribute::AfSpecUnspec(vec![ipv6]))
 }
 
 /// A policy rule as the kernel has shown it.
