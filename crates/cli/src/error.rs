@@ -246,6 +246,12 @@ fn uplink_hint(error: &runtime::UplinkError) -> Option<String> {
         UplinkError::NoPasta => Some("install the package `passt`, or bring the lab up as root".to_owned()),
         UplinkError::NoTun { source } => Some(runtime::remedy::tun_remedy(source)),
         UplinkError::Elsewhere => Some("leave the network namespace that this shell is in".to_owned()),
+        UplinkError::Pasta { said, .. } if said.contains("Permission denied") || said.contains("not permitted") => {
+            Some(
+                "as root, `dmesg | grep -i denied` says whether AppArmor or SELinux forbids it, and in which profile"
+                    .to_owned(),
+            )
+        }
         UplinkError::Pasta { .. } => {
             Some("it goes by the host's default route; `ip route` shows whether there is one".to_owned())
         }
