@@ -269,7 +269,7 @@ fn ns_hint(error: &NsError) -> Option<String> {
     match error {
         NsError::NoRights { .. } => Some(
             "the names in /run/netns are root's; `hop up` runs a network of your own without root, and \
-             `unshare -Urn CMD` a command in an empty one"
+             `hop sandbox CMD` a command in an empty one"
                 .to_owned(),
         ),
         NsError::NoCapability { .. } => Some(
