@@ -2,7 +2,7 @@
 //! it has a profile for.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// In which profile a process runs, as the kernel says it (apparmor(7)): `unconfined`, or `PROFILE (MODE)`.
 const LABEL: &str = "/proc/self/attr/apparmor/current";
@@ -14,14 +14,14 @@ const RESTRICTS: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
 pub(crate) fn remedy() -> Option<String> {
     let label = fs::read_to_string(LABEL).unwrap_or_else(|_| UNCONFINED.to_owned());
     let restricts = fs::read_to_string(RESTRICTS).is_ok_and(|text| text.trim() != "0");
-    remedy_of(label.trim(), restricts, std::env::current_exe().ok())
+    remedy_of(label.trim(), restricts, std::env::current_exe().ok().as_deref())
 }
 
 const UNCONFINED: &str = "unconfined";
 
-fn remedy_of(label: &str, restricts: bool, program: Option<PathBuf>) -> Option<String> {
+fn remedy_of(label: &str, restricts: bool, program: Option<&Path>) -> Option<String> {
     if label == UNCONFINED {
-        return restricts.then(|| allow(program.as_deref()));
+        return restricts.then(|| allow(program));
     }
     match label.rsplit_once(" (")? {
         // One that allows everything, user namespaces too, or that only complains.
@@ -53,7 +53,7 @@ fn allow(program: Option<&Path>) -> String {
 /// Does it stand for itself in a profile, between quotes, and in a shell? One that was replaced while it ran does not.
 fn is_plain(path: &str) -> bool {
     path.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | '=' | ' '))
-        && path.starts_with(|c: char| c == '/')
+        && path.starts_with('/')
         // A file whose name begins with a dot is not loaded.
         && !path.starts_with("/.")
 }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn of(label: &str, restricts: bool, program: &str) -> Option<String> {
-        remedy_of(label, restricts, Some(program.into()))
+        remedy_of(label, restricts, Some(Path::new(program)))
     }
 
     #[test]
