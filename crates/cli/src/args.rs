@@ -16,8 +16,8 @@ use crate::commands;
 A TOPOLOGY is a file (three.hop.yaml, a Topology Zoo .graphml) or written on the spot:
   'home -- near -- far'  chain:5  ring:5  star:8  grid:3x3  tree:2x3  mesh:4  fat-tree:4
 
-Exit status: 0 done; 1 failed; 2 the input is wrong. `exec`, `shell`, `run` and
-`sandbox` end as the command does.")]
+Exit status: 0 done; 1 failed; 2 the input is wrong. `why`, `check` and `ping`: 0 yes, 1 no; `why` and `check`: \
+3 not known. `diff`: 1 if there is a difference. `exec`, `shell`, `run` and `sandbox` end as the command does.")]
 pub(crate) struct Args {
     /// Colours: `auto` is on a terminal only.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Boot(commands::boot::Args),
     Doctor(commands::doctor::Args),
     Schema(commands::schema::Args),
+    Complete(commands::complete::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hopyard::formats::{self, SourceFile};
 use hopyard::kernel::Errno;
-use hopyard::model::Problem;
+use hopyard::model::{LabName, Problem};
 use hopyard::net::{NsName, Op};
 use hopyard::runtime;
 use hopyard::runtime::attach::AttachError;
@@ -151,7 +151,8 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
             | NsError::BadName { .. }
             | NsError::NoProcess { .. }
             | NsError::NoInterface { .. }
-            | NsError::IsThere { .. },
+            | NsError::IsThere { .. }
+            | NsError::Loopback,
         )
         | Error::Attach(
             AttachError::NotAttached { .. }
@@ -166,15 +167,35 @@ fn report_runtime(ui: &mut Ui, error: &runtime::Error, source: Option<&SourceFil
     }
 }
 
+/// What to do about a lab of which only remains are left.
+pub(crate) fn remains_hint(lab: &LabName) -> String {
+    format!("`hop down {lab}` clears its remains, `hop up` brings it up anew")
+}
+
+fn has_remains(lab: &LabName) -> bool {
+    let remains = runtime::Home::of_caller().and_then(|home| runtime::Running::remains(&home));
+    remains.is_ok_and(|remains| remains.contains(lab))
+}
+
+fn is_ephemeral(lab: &LabName) -> bool {
+    let running = runtime::Home::of_caller().and_then(|home| runtime::Running::find(&home, lab));
+    running.is_ok_and(|running| running.record().ephemeral)
+}
+
 /// The way out, where one is known.
 pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
     use runtime::Error;
     let remedy = runtime::remedy::remedy(error);
     match error {
-        Error::NotRunning { .. } => Some(match std::env::var("HOP_NODE") {
+        Error::NotRunning { name } => Some(match std::env::var("HOP_NODE") {
             Ok(node) => format!("this is inside of node `{node}`, where labs cannot be managed; leave it first"),
+            Err(_) if has_remains(name) => format!("its keeper has ended; {}", remains_hint(name)),
             Err(_) => "`hop ls` lists the labs that run".to_owned(),
         }),
+        Error::AlreadyRunning { name } if is_ephemeral(name) => Some(
+            "it lasts as long as the command of `hop run`, or the program, that started it, and stays as it began; `--name` gives this one another name"
+                .to_owned(),
+        ),
         Error::AlreadyRunning { name } => {
             Some(format!("`hop down {name}` takes it down; `--name` gives this one another name"))
         }
@@ -216,6 +237,12 @@ pub(crate) fn hint(error: &runtime::Error) -> Option<String> {
         }
         Error::Uplink(error) => uplink_hint(error),
         Error::Kernel(error) => remedy.or_else(|| resource_hint(error.errno().raw())),
+        // Of what is asked beyond netlink only a keeper answers.
+        Error::System(failure) if failure.errno() == Some(Errno::TIMEDOUT) => Some(
+            "`hop ls --json` names its process; where `ps` shows that with a T it was stopped, and `kill -CONT PID` lets it \
+             go on. `hop down` ends the lab in any case"
+                .to_owned(),
+        ),
         Error::System(failure) => remedy.or_else(|| resource_hint(failure.errno()?.raw())),
         Error::Io { source, .. } => source.raw_os_error().and_then(resource_hint),
         _ => None,
@@ -330,6 +357,9 @@ fn ns_hint(error: &NsError) -> Option<String> {
         NsError::NoWayBack { name, dev } => Some(format!(
             "`hop ns move {dev} --from {name}` moves it here first, `ip -n {name} link delete dev {dev}` does away with it"
         )),
+        NsError::BadMove { name, dev, .. } => {
+            Some(format!("`hop ns move {dev} --from {name}` brings it here, with what it has there"))
+        }
         NsError::OfLab { lab: None, .. } => Some("`hop down` of whoever brought the lab up takes it down".to_owned()),
         _ => None,
     }
@@ -386,6 +416,12 @@ fn boot_hint(error: &BootError) -> Option<String> {
         BootError::Systemctl { .. } => "`journalctl -xe` may say more, with `--user` for a unit of yours",
         BootError::NotEnabled { lab } => return Some(format!("`hop enable {lab}` has it come up before the service")),
         BootError::NoService { .. } => "`systemctl list-unit-files --type service` lists those that there are",
+        BootError::Masked { name } => return Some(format!("`systemctl unmask {name}` lets it run at all")),
+        BootError::Overruled { name, .. } => {
+            return Some(format!(
+                "`systemctl cat {name}` shows the files in their order; take the `NetworkNamespacePath=` behind ours out"
+            ));
+        }
         BootError::UserService => {
             "let the service begin with `ExecStart=/path/of/hop exec LAB/NODE`, and its command behind it"
         }
@@ -412,6 +448,7 @@ fn resource_hint(errno: i32) -> Option<String> {
         Errno::NOTDIR => {
             "a file is where a directory should be, or the other way round: `ls -ld` shows which; move it away"
         }
+        Errno::AGAIN => "too many processes: `ulimit -u` shows how many you may have, pids.max that of a control group",
         Errno::NOMEM => "no memory left: a node needs about 0.35 MB of it",
         _ => return None,
     };

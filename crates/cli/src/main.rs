@@ -1,5 +1,6 @@
 //! The program `hop`: words, colours and exit statuses. Everything else is in the library.
 #![forbid(unsafe_code)]
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
 mod args;
 mod commands;
@@ -9,15 +10,15 @@ mod source;
 mod target;
 mod ui;
 
-use std::process::ExitCode;
+hopyard::kernel::main!(run);
 
-fn main() -> ExitCode {
+fn run() -> u8 {
     let args = match args::Args::of_process() {
         Ok(args) => args,
         // `--help` is no error, and what clap prints cannot be printed twice.
         Err(error) => {
             error.print().ok();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(error::USAGE));
+            return u8::try_from(error.exit_code()).unwrap_or(error::USAGE);
         }
     };
     let mut ui = ui::Ui::new(args.color);
@@ -29,8 +30,5 @@ fn main() -> ExitCode {
         }
     }
     let result = commands::run(args.command, &mut ui).and_then(|status| ui.finish().map(|()| status));
-    match result {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => ExitCode::from(error.report(&mut ui)),
-    }
+    result.unwrap_or_else(|error| error.report(&mut ui))
 }

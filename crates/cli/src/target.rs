@@ -4,7 +4,7 @@ use clap::Args;
 use hopyard::model::LabName;
 use hopyard::runtime::{Home, Running};
 
-use crate::error::CliError;
+use crate::error::{CliError, remains_hint};
 
 /// The lab that a command is about.
 #[derive(Debug, Args)]
@@ -43,8 +43,18 @@ pub(crate) fn refuse_inside() -> Result<(), CliError> {
     }
 }
 
+/// The labs of which only remains are left, as far as that can be told: inside of a node no keeper outside is seen.
+pub(crate) fn remains(home: &Home) -> Result<Vec<LabName>, CliError> {
+    if std::env::var_os("HOP_NODE").is_some() { Ok(Vec::new()) } else { Ok(Running::remains(home)?) }
+}
+
 /// The lab that runs, if it is one.
 pub(crate) fn the_only_lab(home: &Home) -> Result<Running, CliError> {
+    choose(home, "`-l LAB`, or `LAB/NODE` for a node")
+}
+
+/// The same, where several are told apart in a way of the command's own.
+pub(crate) fn choose(home: &Home, how: &str) -> Result<Running, CliError> {
     if let Some(name) = std::env::var_os("HOP_LAB").filter(|name| !name.is_empty()) {
         // Set by `hop run` for its command, which means its own lab.
         let name = name.to_string_lossy().parse().map_err(|error| CliError::usage(format!("HOP_LAB: {error}")))?;
@@ -53,14 +63,18 @@ pub(crate) fn the_only_lab(home: &Home) -> Result<Running, CliError> {
     let (mut labs, _unreadable) = Running::all(home)?;
     match labs.len() {
         0 => {
-            Err(CliError::usage("no lab is running")
-                .hint("`hop up TOPOLOGY` brings one up, `hop up chain:3` for a try"))
+            Err(match remains(home)?.first() {
+                Some(name) => CliError::usage(format!("no lab is running: the keeper of `{name}` has ended"))
+                    .hint(remains_hint(name)),
+                None => CliError::usage("no lab is running")
+                    .hint("`hop up TOPOLOGY` brings one up, `hop up chain:3` for a try"),
+            })
         }
         1 => Ok(labs.remove(0)),
         _ => {
             let names: Vec<&str> = labs.iter().map(|lab| lab.name().as_str()).collect();
             Err(CliError::usage(format!("several labs are running: {}", names.join(", ")))
-                .hint("name one: `-l LAB`, or `LAB/NODE` for a node"))
+                .hint(format!("name one: {how}")))
         }
     }
 }

@@ -202,6 +202,22 @@ fn a_container_that_has_ended_is_told_and_its_node_made_again() {
 }
 
 #[test]
+fn a_container_that_was_started_anew_takes_its_node_again() {
+    let Some(machine) = machine() else { return };
+    let mut before = Container::new(&machine, "true");
+    machine.run(HOP, &["attach", "far", "--pid", &before.pid]);
+    let container = Container::new(&machine, "true");
+    let said = text(&machine.output(HOP, &["attach", "far", "--pid", &container.pid]).stderr);
+    assert!(said.contains(&format!("node `far` is process {} already", before.pid)), "{said}");
+    before.end();
+    machine.run(HOP, &["attach", "far", "--pid", &container.pid]);
+    all_answer(&machine);
+    container.sh("ping -c1 -W5 10.9.0.1 >/dev/null");
+    assert_eq!(machine.run(HOP, &["diff"]), "");
+    assert!(machine.run(HOP, &["ls"]).contains(&format!("att/far is process {}", container.pid)));
+}
+
+#[test]
 fn the_lab_goes_and_leaves_nothing_in_its_containers() {
     let Some(machine) = machine() else { return };
     let (one, two) = (Container::new(&machine, "ip link set lo up"), Container::new(&machine, "ip link set lo up"));

@@ -128,6 +128,20 @@ fn output_that_nobody_reads_is_no_crash() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(!common::text(&output.stderr).contains("panicked"), "{}", common::text(&output.stderr));
+    assert!(output.status.code().is_some(), "it is not killed by a signal: {}", output.status);
+}
+
+/// Or a file that is opened later would be written to as if it were one.
+#[test]
+fn a_standard_stream_that_is_closed_is_opened() {
+    let place = Place::new();
+    let hop = env!("CARGO_BIN_EXE_hop");
+    for (closed, number) in [("<&-", 0), ("2>&-", 2)] {
+        let script = format!("exec {hop} run 'a -- b' -- readlink /proc/self/fd/{number} {closed}");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).env("HOPYARD_DIR", place.records());
+        assert_eq!(common::text(&shell.output().unwrap().stdout), "/dev/null\n", "{closed}");
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::process::Stdio;
+
 use common::systemd::{Disk, HOP, Machine};
 use common::{Place, text, unique, wait_until};
 
@@ -291,7 +293,7 @@ fn a_service_is_said_to_run_where_systemd_has_read_that_it_does() {
     let wants = "/etc/systemd/system/multi-user.target.wants";
     machine.sh(&format!(
         "mkdir -p /run/systemd/system /run/bin /etc/systemd && mount -t tmpfs none /etc/systemd
-        mkdir -p {wants} && ln -s ../hopyard-lab.service {wants} && printf 'case \"$*\" in *daemon-reload*) test ! -e /run/busy;; *LoadState*) echo loaded;; esac\\n' >/run/bin/systemctl
+        mkdir -p {wants} && ln -s ../hopyard-lab.service {wants} && printf 'case \"$*\" in *daemon-reload*) test ! -e /run/busy;; *LoadState*) echo loaded;; *Namespace*) echo /run/netns/lab.a;; esac\\n' >/run/bin/systemctl
         sed -i '1i #!/bin/sh' /run/bin/systemctl && chmod +x /run/bin/systemctl"
     ));
     machine.run(common::machine::HOP, &["up", "a -- b", "--name", "lab"]);
@@ -312,6 +314,105 @@ fn a_service_is_said_to_run_where_systemd_has_read_that_it_does() {
         assert!(succeeds && said.contains("who.service runs"), "{said}");
         assert_ne!(is_there(), before, "{args}");
     }
+}
+
+#[test]
+fn a_socket_listens_in_a_node_for_its_service() {
+    let Some(disk) = disk() else { return };
+    let unit = |name: &str, text: &str| std::fs::write(disk.path("etc/systemd/system").join(name), text).unwrap();
+    for name in ["echo", "once@"] {
+        unit(&format!("{name}.service"), "[Service]\nExecStart=/bin/cat\nStandardInput=socket\n");
+    }
+    unit("echo.socket", "[Socket]\nListenDatagram=9\n[Install]\nWantedBy=sockets.target\n");
+    unit("once.socket", "[Socket]\nListenStream=7\nAccept=yes\n[Install]\nWantedBy=sockets.target\n");
+    let machine = disk.start();
+    machine.hop(&["enable", "--now", "/etc/three.hop.yaml"]);
+    machine.run("systemctl", &["enable", "--now", "--quiet", "echo.socket"]);
+    for (service, socket) in [("echo.service", "echo.socket"), ("once@.service", "once.socket")] {
+        let install = |what: &str| {
+            let output = machine.output(HOP, &["unit", "--node", "three/far", "--install", what]);
+            assert!(output.status.success(), "{output:?}");
+            text(&output.stdout) + &text(&output.stderr)
+        };
+        let said = install(service);
+        let warned = format!("systemd listens for it by {socket}, and that is not in three/far");
+        assert!(said.contains(&warned) && said.contains(&format!("--install {socket}`")), "{said}");
+        assert!(install(socket).starts_with(&format!("{socket} listens in three/far: ")));
+        assert!(!install(service).contains("systemd listens"), "it is there");
+    }
+    let found = machine.sh("cd /etc/systemd/system && systemd-analyze verify ./once.socket 2>&1");
+    assert_eq!(found, "", "systemd-analyze verify");
+    machine.run("systemctl", &["enable", "--quiet", "once.socket"]);
+    drop(machine);
+
+    // Also when the machine starts, where sockets come first.
+    let machine = disk.start();
+    assert!(machine.is_active("once.socket") && machine.is_active("hopyard-three"));
+    let ask = |address: &str| {
+        format!("import socket\ns=socket.create_connection(('{address}',7),5)\ns.sendall(b'hi')\nprint(s.recv(9))")
+    };
+    assert_eq!(machine.hop(&["exec", "home", "python3", "-c", &ask("10.9.0.1")]), "b'hi'\n");
+    assert!(!machine.output("python3", &["-c", &ask("127.0.0.1")]).status.success(), "it listens on the host as well");
+    machine.run("systemctl", &["stop", "hopyard-three"]);
+    assert!(!machine.is_active("once.socket"));
+    assert_eq!(machine.hop(&["unit", "--remove", "once.socket"]), "once.socket listens where it did before\n");
+}
+
+#[test]
+fn a_service_that_somebody_else_puts_elsewhere_is_not_said_to_run_in_a_node() {
+    let Some(disk) = disk() else { return };
+    let machine = disk.start();
+    machine.hop(&["enable", "--now", "/etc/three.hop.yaml"]);
+    let dir = disk.path("etc/systemd/system/who.service.d");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("60-mine.conf"), "[Service]\nNetworkNamespacePath=/proc/1/ns/net\n").unwrap();
+    let install = ["unit", "--node", "three/far", "--install", "who"];
+    for force in [&[][..], &["--force"]] {
+        let said = machine.hop_fails(1, &[&install[..], force].concat());
+        assert!(
+            said.contains("systemd would run `who.service` in /proc/1/ns/net, whatever our drop-in says"),
+            "{said}"
+        );
+        assert!(said.contains("`systemctl cat who.service`"), "{said}");
+        assert!(!dir.join("50-hopyard.conf").exists(), "it is not what it says");
+    }
+    std::fs::remove_file(dir.join("60-mine.conf")).unwrap();
+    machine.hop(&install);
+    // Nor is one that was put there by then.
+    std::fs::write(dir.join("60-mine.conf"), "[Service]\nNetworkNamespacePath=\n").unwrap();
+    machine.run("systemctl", &["daemon-reload"]);
+    let said = machine.hop_fails(1, &install);
+    assert!(said.contains("in the host's network"), "{said}");
+    // One that is masked does not run at all.
+    std::os::unix::fs::symlink("/dev/null", disk.path("etc/systemd/system/other.service")).unwrap();
+    machine.run("systemctl", &["daemon-reload"]);
+    let said = machine.hop_fails(1, &["unit", "--node", "three/far", "--install", "other"]);
+    assert!(said.contains("the service `other.service` is masked") && said.contains("systemctl unmask"), "{said}");
+}
+
+#[test]
+fn whoever_enables_and_disables_at_the_same_time_waits_for_the_other() {
+    let Some(disk) = disk() else { return };
+    let machine = disk.start();
+    for dir in ["a", "b"] {
+        std::fs::create_dir(disk.path("etc").join(dir)).unwrap();
+    }
+    std::fs::write(disk.path("etc/a/three.hop.yaml"), THREE).unwrap();
+    std::fs::write(disk.path("etc/b/three.hop.yaml"), THREE.replace("10.9.0.1", "10.9.0.2")).unwrap();
+    let at_once = |all: &[[&str; 2]]| {
+        let all: Vec<_> = all
+            .iter()
+            .map(|args| machine.command(HOP, args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+            .collect();
+        all.into_iter().all(|mut one| one.wait().unwrap().success())
+    };
+    for turn in 0..20 {
+        assert!(at_once(&[["enable", "/etc/a/three.hop.yaml"], ["enable", "/etc/b/three.hop.yaml"]]), "turn {turn}");
+        // Whose topology it is, its unit knows: nobody has edited it.
+        machine.hop(&["enable", "/etc/a/three.hop.yaml"]);
+    }
+    assert!(at_once(&[["disable", "three"]; 4]), "the first one does it");
+    assert!(!disk.path("etc/hopyard").exists());
 }
 
 /// A machine between two networks, as it is when it starts: `wan` leads to the Internet, `lan` to the inside.

@@ -134,6 +134,51 @@ fn directory_environment_and_exit_status_pass_through() {
     assert_eq!(run(&["exec", "near", "/etc/passwd"]).status.code(), Some(126));
 }
 
+/// dash gives the terminal back when it ends, and fails where it found it with a group that has no number in the lab.
+#[test]
+fn a_shell_has_the_terminal_and_gives_it_back() {
+    use std::io::Write;
+    let place = Place::new();
+    let name = lab(&place);
+    for shell in ["/bin/sh", "bash"] {
+        let typed = format!(
+            "{} shell -l {name} -s {shell} near; echo \"ended $?\"; read line; echo \"got $line\"",
+            env!("CARGO_BIN_EXE_hop")
+        );
+        // A terminal of its own, on which somebody types.
+        let mut command = std::process::Command::new("script");
+        command.args(["--quiet", "--command", &typed, "/dev/null"]).env("SHELL", "/bin/sh").env("PS1", "");
+        command.env("HOPYARD_DIR", place.records()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let Ok(mut child) = command.spawn() else { return println!("skipped: there is no `script`") };
+        child.stdin.take().unwrap().write_all(b"hostname; exit 7\nmore\n").unwrap();
+        let said = text(&child.wait_with_output().unwrap().stdout);
+        assert!(said.contains("near\r\n") && said.contains("ended 7\r\n"), "{shell}: {said}");
+        assert!(said.contains("got more\r\n"), "who called the shell reads from the terminal again: {said}");
+        assert!(!said.contains("process group"), "{shell}: {said}");
+    }
+}
+
+#[test]
+fn a_command_in_the_background_leaves_the_terminal_to_who_has_it() {
+    let place = Place::new();
+    let name = lab(&place);
+    let typed = place.file(
+        "typed",
+        "set -m
+         cd \"$(dirname \"$0\")\"
+         $HOP exec -l $LAB near sh -c ': >started; until [ -e go ]; do :; done' &
+         until [ -e started ]; do :; done
+         sh -c ': >go; while kill -0 '$!' 2>/dev/null; do :; done; ps -o pgid=,tpgid= -p $$'",
+    );
+    let mut command = std::process::Command::new("script");
+    command.args(["--quiet", "--command", &format!("bash {typed}"), "/dev/null"]).env("SHELL", "/bin/sh");
+    command.env("HOP", env!("CARGO_BIN_EXE_hop")).env("LAB", name).env("HOPYARD_DIR", place.records());
+    let Ok(output) = command.stdin(Stdio::null()).output() else { return println!("skipped: there is no `script`") };
+    let said = text(&output.stdout);
+    let groups: Vec<&str> = said.lines().last().unwrap_or_default().split_whitespace().collect();
+    assert!(groups.len() == 2 && groups[0] == groups[1], "it is not in front any more: {said}");
+}
+
 #[test]
 fn standard_streams_pass_through() {
     use std::io::Write;

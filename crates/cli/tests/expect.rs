@@ -52,9 +52,9 @@ fn lines_that_hold_are_counted_and_those_that_do_not_are_named_with_their_place(
     let (said, status) = check(&place, &["-4"]);
     for line in [
         "star.hop.yaml:13: guest -x-> db  does not hold: db answers\n   hop why guest db\n",
-        "star.hop.yaml:15: web -> db:5432/tcp  does not hold: nothing listens on port 5432 of db (no tcp port does)\n   hop why web db:5432\n",
+        "star.hop.yaml:15: web -> db:5432  does not hold: nothing listens on port 5432 of db (no tcp port does)\n   hop why web db:5432\n",
         // A closed port is no wall.
-        "star.hop.yaml:16: guest -x-> db:5432/tcp  does not hold: it comes through, although nothing listens on port 5432 of db",
+        "star.hop.yaml:16: guest -x-> db:5432  does not hold: it comes through, although nothing listens on port 5432 of db",
         "star.hop.yaml:17: web -> 192.0.2.1  does not hold: gate has no route to 192.0.2.1\n   hop why web 192.0.2.1\n",
         "2 of 6 expectations hold\n12 of 12 pairs reach each other, as predicted",
     ] {
@@ -221,7 +221,7 @@ fn what_nat_hides_is_as_declared_and_what_it_does_not_hide_is_wrong() {
     place.hop(&["up", "--name", &name, &file]);
     let (said, status) = check(&place, &["-4"]);
     assert!(
-        said.contains("nat.hop.yaml:11: isp -> gate:8080/tcp  does not hold: nothing listens on port 80 of web"),
+        said.contains("nat.hop.yaml:11: isp -> gate:8080  does not hold: nothing listens on port 80 of web"),
         "{said}"
     );
     assert!(said.contains("\n1 of 2 expectations hold\n"), "{said}");
@@ -320,7 +320,7 @@ fn hop_why_says_what_the_file_forbids_and_proposes_nothing_against_it() {
     // What would help this pair would open what is forbidden.
     for args in [&["db", "guest"][..], &["db", "guest", "--fix"]] {
         let (said, status) = why(args);
-        let lines = "\n forbid.hop.yaml:13: guest -x-> web, db\n forbid.hop.yaml:14: guest -x-> db:80/tcp\n";
+        let lines = "\n forbid.hop.yaml:13: guest -x-> web, db\n forbid.hop.yaml:14: guest -x-> db:80\n";
         assert!(said.contains("\nNo change is proposed: ") && said.ends_with(lines), "{said}");
         assert_eq!(status, Some(1));
     }

@@ -67,6 +67,41 @@ fn a_card_moves_with_what_it_has_and_comes_back_as_it_was() {
 }
 
 #[test]
+fn what_stands_on_a_card_loses_nothing_when_it_moves() {
+    let Some(machine) = Machine::new() else { return };
+    let _tidy = Tidy(&machine);
+    let dev = wired(&machine);
+    machine.sh(&format!(
+        "modprobe 8021q; ip link add link {dev} name v5 type vlan id 5; ip link set v5 up
+         ip address add 10.5.0.1/24 dev v5; ip address add fd05::1/64 dev v5 nodad
+         ip link add link v5 name v5.6 type vlan id 6; ip link set v5.6 up; ip address add 10.6.0.1/24 dev v5.6
+         ip route add 10.55.0.0/16 via 10.5.0.9; ip -6 route add fd55::/48 via fd05::9; ip route add 10.66.0.0/16 via 10.6.0.9"
+    ));
+    let state = || {
+        let found = machine.sh(
+            "for dev in v5 v5.6; do ip -br address show dev $dev scope global; ip route show dev $dev; ip -6 route show dev $dev; done",
+        );
+        let lines = found.lines().filter(|line| !line.contains("fe80::")).map(|line| line.replace("@if2", ""));
+        let mut lines: Vec<String> = lines
+            .map(|line| line.replace(&format!("@{dev}"), "").replace(" linkdown", "").trim_end().to_owned())
+            .collect();
+        lines.retain(|line| !line.is_empty());
+        lines
+    };
+    let before = state();
+    assert!(before.iter().any(|line| line.contains("fd05::1/64")) && before.len() >= 8, "{before:?}");
+    machine.hop(&["ns", "add", "blue"]);
+    assert_eq!(machine.hop(&["ns", "move", &dev, "blue"]), "");
+    wait_until("it has all where it has stayed", || state() == before);
+    machine.hop(&["ns", "move", &dev, "host", "--from", "blue"]);
+    wait_until("it has all when the card is back", || state() == before);
+    machine.hop(&["ns", "move", &dev, "blue"]);
+    machine.hop(&["ns", "delete", "blue"]);
+    wait_until("it has all when the namespace is gone", || state() == before);
+    machine.sh("ip link delete v5.6; ip link delete v5; modprobe -r 8021q");
+}
+
+#[test]
 fn a_name_of_the_users_choice_is_not_changed_by_udev_on_the_way() {
     let Some(machine) = Machine::new() else { return };
     let _tidy = Tidy(&machine);

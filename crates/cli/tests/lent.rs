@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::machine::{HOP, Machine};
-use common::{Place, is_root, text, wait_until};
+use common::{Place, fail, is_root, text, wait_until};
 
 const WEB: &str = "nodes:\n  web:\n    interfaces: [wan]\n    addresses: { wan: 192.0.2.10/24 }\n    routes: default via 192.0.2.1\n  db:\nlinks: [web -- db]\n";
 
@@ -95,6 +95,54 @@ fn without_addresses_in_the_file_it_keeps_its_own() {
     up(&machine, "links: [db -- other]\n");
     assert_eq!(state(&machine), before);
     machine.run(HOP, &["down"]);
+}
+
+#[test]
+fn a_lent_interface_takes_its_place_in_a_bridge_again_and_its_sysctls() {
+    let Some(machine) = machine() else { return };
+    machine.sh("ip link add br0 type bridge; ip link set wan master br0; sysctl -qw net.ipv4.conf.wan.proxy_arp=1");
+    let has_all = || {
+        machine.sh("ip -o link show dev wan").contains("master br0")
+            && machine.sh("cat /proc/sys/net/ipv4/conf/wan/proxy_arp").trim() == "1"
+    };
+    assert!(has_all());
+    up(&machine, WEB);
+    // In a node they are those of the lab.
+    assert_eq!(machine.run(HOP, &["exec", "web", "--", "cat", "/proc/sys/net/ipv4/conf/wan/proxy_arp"]).trim(), "0");
+    up(&machine, "nodes: { web: , db: }\nlinks: [web -- db]\n");
+    assert!(has_all());
+    up(&machine, WEB);
+    machine.run(HOP, &["down"]);
+    assert!(has_all());
+}
+
+#[test]
+fn an_interface_that_is_called_something_else_in_its_node_is_not_lost() {
+    let Some(machine) = machine() else { return };
+    let before = state(&machine);
+    let rename = || {
+        let script = "ip link set wan down; ip link set wan name front; ip link set front up";
+        machine.run(HOP, &["exec", "web", "--", "sh", "-ec", script]);
+    };
+    up(&machine, WEB);
+    rename();
+    let diff = text(&machine.output(HOP, &["diff"]).stdout);
+    assert!(diff.contains("ip -n web link set dev front netns 1") && !diff.contains("delete"), "{diff}");
+    let said = up(&machine, WEB);
+    assert!(!said.contains("delete") && answers(&machine, "192.0.2.10"), "{said}");
+    assert_eq!(machine.run(HOP, &["diff"]), "");
+    rename();
+    machine.run(HOP, &["down"]);
+    assert_eq!(state(&machine), before);
+    // Nor is another one taken for it.
+    up(&machine, WEB);
+    rename();
+    machine.run(HOP, &["exec", "web", "--", "ip", "link", "add", "wan", "type", "veth", "peer", "name", "v1"]);
+    let said = fail(1, machine.command(HOP, &["down"]));
+    assert!(said.contains("call the interface front wan"), "{said}");
+    machine.run(HOP, &["exec", "web", "--", "ip", "link", "delete", "wan"]);
+    machine.run(HOP, &["down"]);
+    assert_eq!(state(&machine), before);
 }
 
 #[test]
@@ -313,13 +361,16 @@ fn an_up_that_is_killed_loses_no_interface() {
     for moment in 0..40 {
         let after = whole * moment / 40;
         up_that_is_killed(&machine, after);
-        let is_up = machine.run(HOP, &["ls"]).contains("web");
-        // At once now and then, and when the keeper has tidied up otherwise.
-        if moment % 3 > 0 && !is_up {
-            wait_until("the keeper has ended, or there was none yet", || {
-                let record = text(&machine.output("cat", &["/run/hopyard/web/record.json"]).stdout);
-                record.is_empty() || record.contains("\"keeper\":null")
+        // At once now and then, and when all is settled otherwise: it is up, or the keeper has ended, or there was none yet.
+        let record = || text(&machine.output("cat", &["/run/hopyard/web/record.json"]).stdout);
+        let is_up = || record().contains("\"stage\":\"up\"");
+        let at_once = moment % 3 == 0;
+        if !at_once {
+            wait_until("the lab is up or gone", || {
+                is_up() || record().is_empty() || record().contains("\"keeper\":null")
             });
+        }
+        if !at_once && !is_up() {
             // The kernel would have destroyed it with its namespace.
             wait_until("the interface is here", is_here);
             brought_back += usize::from(state(&machine) != before);

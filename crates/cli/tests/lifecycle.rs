@@ -3,9 +3,11 @@
 
 mod common;
 
+use std::os::fd::AsFd;
 use std::process::Command;
 
-use common::{Place, is_root, text, unique};
+use common::{Place, fail, is_root, text, unique};
+use hopyard::kernel::{Process, keeper};
 
 const THREE: &str = "\
 name: NAME
@@ -284,11 +286,56 @@ fn two_labs_do_not_meet() {
     place.hop(&["up", "a -- b", "--name", &two]);
     let said = place.fails(2, &["exec", "a", "true"]);
     assert!(said.contains("several labs are running") && said.contains(&one), "{said}");
+    let said = place.fails(2, &["down"]);
+    assert!(said.contains("`hop down LAB`") && !said.contains("-l"), "{said}");
     place.hop(&["exec", &format!("{one}/a"), "--", "ip", "link", "set", "eth0", "down"]);
     assert!(place.hop(&["ping", "-l", &two, "--all"]).contains("4 of 4"));
     assert_eq!(place.output(&["ping", "-l", &one, "a", "b", "-W", "300"]).status.code(), Some(1));
     place.hop(&["down", &one]);
     assert!(place.hop(&["ping", "--all"]).contains("4 of 4"));
+}
+
+/// Its keeper has no number there, and so must not be taken for one that has ended.
+#[test]
+fn from_inside_of_a_node_no_lab_is_called_dead() {
+    let place = Place::new();
+    let name = unique("inside");
+    place.hop(&["up", "a -- b", "--name", &name]);
+    let hop = env!("CARGO_BIN_EXE_hop");
+    for args in [&["ls"][..], &["ls", "--json"], &["show"], &["exec", "b", "true"]] {
+        let said = place.fails(2, &[&["exec", "a", hop], args].concat());
+        assert!(said.contains("inside of node `a`") && !said.contains("ended"), "{args:?}: {said}");
+    }
+    assert!(place.hop(&["exec", "a", hop, "run", "x -- y", "--", hop, "ls"]).contains("x-y"));
+}
+
+#[test]
+fn a_lab_whose_keeper_has_ended_is_told_of_by_whoever_asks_for_it() {
+    let place = Place::new();
+    let name = unique("ended");
+    place.hop(&["up", "a -- b", "--name", &name]);
+    let labs: serde_json::Value = serde_json::from_str(&place.hop(&["ls", "--json"])).unwrap();
+    let keeper = labs[0]["keeper"].to_string();
+    assert!(Command::new("kill").args(["-9", &keeper]).status().unwrap().success());
+    let down = format!("`hop down {name}` clears its remains");
+    common::wait_until("the keeper has ended", || text(&place.output(&["ls"]).stderr).contains(&down));
+    for args in [&["exec", "a", "true"][..], &["exec", "-l", &name, "a", "true"], &["why", "a", "b"], &["diff"]] {
+        let output = place.output(args);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains("keeper") && said.contains(&down), "{args:?}: {said}");
+    }
+    place.hop(&["down", &name]);
+}
+
+#[test]
+fn a_lab_of_a_command_stays_as_it_began_and_says_why() {
+    let place = Place::new();
+    let hop = env!("CARGO_BIN_EXE_hop");
+    let again = format!("{hop} up 'a -- b -- c' --name $HOP_LAB; echo status $?; {hop} diff $HOP_LAB");
+    let output = place.output(&["run", "--name", &unique("run"), "a -- b", "--", "sh", "-c", &again]);
+    let (said, errors) = (text(&output.stdout), text(&output.stderr));
+    assert!(said.contains("status 1") && output.status.success(), "{said}{errors}");
+    assert!(errors.contains("stays as it began") && errors.contains("is as declared"), "{errors}");
 }
 
 #[test]
@@ -319,6 +366,63 @@ fn a_keeper_without_room_for_all_new_nodes_keeps_none_of_them() {
     }
     place.hop(&["up", &file]);
     assert!(place.hop(&["ping", "--all"]).contains("12 of 12 requests answered"));
+}
+
+/// All that a keeper holds, by its numbers.
+fn held_by(keeper: &Process) -> Vec<(u32, std::path::PathBuf)> {
+    let held = keeper::all_held(keeper).unwrap().into_iter();
+    let path = |number| format!("/proc/{}/fd/{number}", keeper.pid());
+    let mut held: Vec<_> = held.map(|number| (number, std::fs::read_link(path(number)).unwrap())).collect();
+    held.sort();
+    held
+}
+
+fn keeper_of(place: &Place, lab: &str) -> Process {
+    let record = std::fs::read(place.records().join(lab).join("record.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    Process::open(i32::try_from(record["keeper"]["pid"].as_i64().unwrap()).unwrap()).unwrap()
+}
+
+#[test]
+fn what_was_handed_to_a_keeper_and_is_on_no_record_goes_with_the_next_change() {
+    let place = Place::new();
+    let (name, file) = three(&place);
+    place.hop(&["up", &file]);
+    let keeper = keeper_of(&place, &name);
+    let before = held_by(&keeper);
+    // As it is when a command is killed between the two.
+    let network = std::fs::File::open("/proc/self/ns/net").unwrap();
+    keeper::hold(&place.records().join(&name), &[network.as_fd(), network.as_fd()]).unwrap();
+    assert_eq!(held_by(&keeper).len(), before.len() + 2);
+    place.hop(&["up", &file]);
+    assert_eq!(held_by(&keeper), before);
+    assert!(place.hop(&["ping", "--all"]).contains("12 of 12 requests answered"));
+}
+
+#[test]
+fn a_keeper_that_was_stopped_is_told_of_and_the_lab_still_ends() {
+    let place = Place::new();
+    let (name, file) = three(&place);
+    place.hop(&["up", &file]);
+    let keeper = keeper_of(&place, &name);
+    let before = held_by(&keeper).len();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &keeper.pid().to_string()]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let larger = place.file("larger.hop.yaml", &text.replace("  home:\n", "  home:\n  alone:\n"));
+    let mut up = Command::new("timeout");
+    up.args(["--signal=KILL", "60", env!("CARGO_BIN_EXE_hop"), "up", &larger]).env("HOPYARD_DIR", place.records());
+    let said = fail(1, up);
+    assert!(said.contains("(ETIMEDOUT)") && said.contains("`kill -CONT PID` lets it go on"), "{said}");
+    signal("-CONT");
+    // What it was asked meanwhile, and nobody waits for any more, comes to nothing as well.
+    place.hop(&["up", &larger]);
+    assert_eq!(held_by(&keeper).len(), before + 1);
+    place.hop(&["ping", "home", "far"]);
+    signal("-STOP");
+    assert_eq!(place.hop(&["down", &name]), format!("{name} is down\n"));
 }
 
 #[test]
@@ -362,4 +466,22 @@ fn root_finds_the_nodes_by_ip_netns_too() {
     assert!(ip(&["netns", "exec", &format!("{name}.a"), "ip", "-br", "link"]).contains("eth0@"));
     place.hop(&["down", &name]);
     assert!(!ip(&["netns", "list"]).contains(&name));
+}
+
+#[test]
+fn where_nobody_may_look_no_lab_is_said_to_be_down() {
+    use std::os::unix::fs::PermissionsExt as _;
+    // Root may look everywhere.
+    if is_root() {
+        return;
+    }
+    let place = Place::new();
+    place.hop(&["up", "a -- b", "--name", "lab"]);
+    let allow = |mode| std::fs::set_permissions(place.records(), std::fs::Permissions::from_mode(mode)).unwrap();
+    allow(0);
+    let output = place.output(&["down", "lab"]);
+    allow(0o700);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
+    assert!(text(&output.stderr).contains("Permission denied (EACCES)"), "{output:?}");
+    place.hop(&["down", "lab"]);
 }

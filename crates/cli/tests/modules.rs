@@ -5,51 +5,12 @@
 mod common;
 
 use common::text;
-use common::vm::{HOP, Machine};
+use common::vm::{CALLERS, Machine, Setting, hop, output};
 
 const NAT: &str = "nodes:\n  r: { nat: { masquerade: eth1 } }\n  a:\n  b:\nlinks: [a -- r, r -- b]\n";
 
 /// One with a gate.
 const SANDBOX: &[&str] = &["sandbox", "--allow", "192.0.2.1:1", "--", "true"];
-
-/// Something of the kernel that is otherwise for as long as this lives.
-struct Setting<'a> {
-    machine: &'a Machine,
-    file: String,
-    before: String,
-}
-
-impl<'a> Setting<'a> {
-    fn new(machine: &'a Machine, name: &str, value: &str) -> Self {
-        let file = format!("/proc/sys/{name}");
-        let before = std::fs::read_to_string(&file).unwrap();
-        std::fs::write(&file, value).unwrap();
-        Setting { machine, file, before }
-    }
-}
-
-impl Drop for Setting<'_> {
-    fn drop(&mut self) {
-        let set_back = format!("printf %s '{}' >{}", self.before.trim(), self.file);
-        assert!(self.machine.output("sh", &["-c", &set_back]).status.success() || std::thread::panicking());
-    }
-}
-
-/// Root, and an ordinary user.
-const CALLERS: [&[&str]; 2] =
-    [&["env"], &["setpriv", "--reuid", "hopci", "--regid", "hopci", "--init-groups", "env", "-i"]];
-
-fn output(machine: &Machine, caller: &[&str], args: &[&str]) -> std::process::Output {
-    let all = [&caller[1..], &["PATH=/usr/bin:/usr/sbin", "HOME=/home/hopci", HOP], args].concat();
-    machine.output(caller[0], &all)
-}
-
-/// Must succeed. Returns what it printed.
-fn hop(machine: &Machine, caller: &[&str], args: &[&str]) -> String {
-    let output = output(machine, caller, args);
-    assert!(output.status.success(), "hop {args:?} by {caller:?}: {}", text(&output.stderr));
-    text(&output.stdout)
-}
 
 /// Must fail, for that reason and with that way out.
 fn fails(machine: &Machine, caller: &[&str], args: &[&str], reason: &str, way_out: &str) {

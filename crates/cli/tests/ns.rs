@@ -834,6 +834,111 @@ fn what_an_interface_loses_when_it_moves_is_told() {
 }
 
 #[test]
+fn what_an_interface_shares_with_others_it_has_again_where_it_came_from() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh(LINK);
+    machine.sh("ip link add br0 type bridge && ip link add p0 type veth peer name p1 && ip link set p0 master br0 up
+        ip addr add 10.9.0.1/24 dev p1 && ip addr add fd09::1/64 dev p1 nodad && ip link set p1 up
+        ip route add 10.7.0.0/16 nexthop via 10.1.0.2 dev v0 nexthop via 10.9.0.2 dev p1 weight 3
+        ip route add fd77::/48 nexthop via fd01::2 dev v0 nexthop via fd09::2 dev p1");
+    let routes = || {
+        let lines = machine.sh("ip route show 10.7.0.0/16; ip -6 route show fd77::/48");
+        lines.lines().map(|line| line.trim().replace(" linkdown", "")).collect::<BTreeSet<_>>()
+    };
+    let before = routes();
+    assert_eq!(before.len(), 6, "{before:?}");
+    for way_back in [&["delete", "a"][..], &["move", "v0", "--from", "a"]] {
+        machine.ns(&["add", "a", "b"]);
+        machine.ns(&["move", "p0", "b"]);
+        machine.ns(&["move", "v0", "a"]);
+        // The other ways stay: the kernel would take those of IPv4 as well.
+        let left = machine.sh("ip route show 10.7.0.0/16; ip -6 route show fd77::/48");
+        assert!(left.contains("via 10.9.0.2 dev p1") && left.contains("via fd09::2 dev p1"), "{left}");
+        assert!(!left.contains("v0"), "{left}");
+        machine.ns(way_back);
+        assert_eq!(routes(), before, "{way_back:?}");
+        let output = machine.output(HOP, &["ns", "delete", "b"]);
+        assert_eq!(text(&output.stderr), "p0 is back from where it had been moved to\n");
+        assert!(machine.sh("ip -o link show dev p0").contains("master br0"));
+        machine.output(HOP, &["ns", "delete", "a"]);
+    }
+    // A bridge that is gone cannot have it.
+    machine.ns(&["add", "a"]);
+    machine.ns(&["move", "p0", "a"]);
+    machine.sh("ip link delete br0");
+    let said = text(&machine.output(HOP, &["ns", "delete", "a"]).stderr);
+    assert!(said.contains("p0 has lost its place in br0: No such device (ENODEV)"), "{said}");
+    // Nor is a route that somebody has made meanwhile replaced.
+    machine.ns(&["add", "a"]);
+    machine.ns(&["move", "v0", "a"]);
+    machine.sh("ip route replace 10.7.0.0/16 dev p1");
+    let said = text(&machine.output(HOP, &["ns", "delete", "a"]).stderr);
+    assert!(said.contains("v0 has lost its part in the route to 10.7.0.0/16"), "{said}");
+    assert!(machine.sh("ip route show 10.7.0.0/16").starts_with("10.7.0.0/16 dev p1"));
+}
+
+#[test]
+fn what_is_set_for_an_interface_goes_with_it() {
+    const SYSCTLS: &[&str] = &[
+        "net.ipv4.conf.v0.rp_filter=2",
+        "net.ipv4.conf.v0.proxy_arp=1",
+        "net.ipv4.conf.v0.forwarding=1",
+        "net.ipv6.conf.v0.accept_ra=2",
+        "net.ipv6.conf.v0.addr_gen_mode=1",
+        "net.ipv4.neigh.v0.base_reachable_time_ms=5000",
+    ];
+    let Some(machine) = Machine::new() else { return };
+    machine.sh("ip link add v0 type veth peer name v1");
+    machine.run("sysctl", &[&["-qw"], SYSCTLS].concat());
+    machine.sh("ip link set v0 up; ip link set v1 up; ip addr add 10.1.0.1/24 dev v0; ip addr add fd01::1/64 dev v0 nodad; ip token set ::99 dev v0
+        ip neigh add proxy 10.1.0.77 dev v0; ip neigh add proxy fd01::77 dev v0
+        ip route add 10.2.0.0/16 via 10.1.0.2; ip route append 10.2.0.0/16 via 10.1.0.3
+        ip -6 route add fd02::/16 via fd01::2 expires 1000
+        ip nexthop add id 5 via 10.1.0.4 dev v0; ip route add 10.3.0.0/16 nhid 5
+        tc qdisc add dev v0 root tbf rate 1mbit burst 10k latency 10ms");
+    let state = |within: &str| {
+        let names = SYSCTLS.iter().map(|it| it.split_once('=').unwrap().0).collect::<Vec<_>>().join(" ");
+        let found = machine.sh(&format!(
+            "run() {{ {within} \"$@\"; }}; run sysctl {names}; run ip neigh show proxy; run ip token list dev v0
+            run ip route show 10.2.0.0/16; run ip route show 10.3.0.0/16; run ip -6 route show fd02::/16; run ip -6 -o address show dev v0 scope link"
+        ));
+        let words = |line: &str| {
+            let words = line.split_whitespace().filter(|word| !word.ends_with("sec"));
+            words.collect::<Vec<_>>().join(" ").replace("nhid 5 ", "")
+        };
+        found.lines().map(words).collect::<Vec<_>>()
+    };
+    let before = state("");
+    assert!(before.iter().any(|line| line.ends_with("expires pref medium")), "{before:?}");
+    assert!(before.contains(&"token ::99 dev v0".to_owned()) && before.len() == 13, "{before:?}");
+    machine.ns(&["add", "a"]);
+    let said = text(&machine.output(HOP, &["ns", "move", "v0", "a"]).stderr);
+    let told = "warning: v0 has lost the nexthop 5, without which its routes go the same way\n\
+        warning: v0 has lost its queueing discipline tbf\n";
+    assert_eq!(said, told);
+    assert_eq!(state("ip netns exec a"), before);
+    let said = text(&machine.output(HOP, &["ns", "delete", "a"]).stderr);
+    assert!(said.ends_with(told), "{said}");
+    assert_eq!(state(""), before);
+}
+
+#[test]
+fn a_route_that_another_interface_has_already_is_told() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh("ip link add v0 type veth peer name v1; ip link set v0 up; ip link set v1 up; ip addr add fd01::1/64 dev v0 nodad
+        ip addr add 10.1.0.1/24 dev v0; ip -6 route add default via fd01::fe; ip route add default via 10.1.0.254");
+    machine.ns(&["add", "a"]);
+    machine.sh("ip -n a link add w0 type veth peer name w1; ip -n a link set w0 up; ip -n a addr add fd05::1/64 dev w0 nodad
+        ip -n a addr add 10.5.0.1/24 dev w0; ip -n a -6 route add default via fd05::fe; ip -n a route add default via 10.5.0.254");
+    let said = text(&machine.output(HOP, &["ns", "move", "v0", "a"]).stderr);
+    assert_eq!(said, "warning: v0 has lost the default route: File exists (EEXIST)\n");
+    // Neither is split between both; of IPv4 the second one waits behind.
+    let routes = machine.sh("ip -n a route show default; ip -n a -6 route show default");
+    let ways: Vec<&str> = routes.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    assert_eq!(ways, ["10.5.0.254", "10.1.0.254", "fd05::fe"], "{routes}");
+}
+
+#[test]
 fn the_rules_that_name_an_interface_go_with_it() {
     /// As `ip rule` shows them, without those that every namespace has.
     fn rules(machine: &Machine, ns: Option<&str>) -> BTreeSet<String> {
@@ -910,6 +1015,7 @@ fn a_move_that_cannot_be_is_told_and_changes_nothing() {
     for (status, args, words) in [
         (1, &["v0", "a"][..], "another interface `v0` in `a`"),
         (1, &["br0", "a"], "The interface netns is immutable"),
+        (2, &["lo", "a"], "the interface `lo` cannot leave its namespace"),
         (2, &["v2", "a"], "did you mean `v"),
         (2, &["v0", "host"], "the interface `v0` is here already"),
         (2, &["v0", "--from", "a", "a"], "the interface `v0` is in `a` already"),
@@ -977,9 +1083,11 @@ fn an_interface_comes_back_from_a_node_before_its_lab_goes() {
     assert_eq!(text(&down.stderr), "v0 is back from where it had been moved to\n");
     assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
     assert_eq!(machine.sh("ls -A /run/hopyard 2>/dev/null || true"), "");
-    // Nor is it deleted as what the file does not know.
+    // Nor is it deleted as what the file does not know, whatever it is called there.
     machine.run(HOP, &["up", "near -- far", "--name", "lab"]);
     machine.ns(&["move", "v0", "lab.near"]);
+    machine.sh("ip -n lab.near link set v0 down; ip -n lab.near link set v0 name v9");
+    assert_eq!(text(&machine.output(HOP, &["diff"]).stdout), "ip -n near link set dev v9 netns 1\n");
     let up = machine.output(HOP, &["up", "far -- other", "--name", "lab"]);
     assert_eq!(text(&up.stderr), "v0 is back from where it had been moved to\n");
     assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
@@ -994,6 +1102,37 @@ fn an_interface_comes_back_from_a_node_before_its_lab_goes() {
     machine.sh("ip link delete v0");
     machine.run(HOP, &["down", "lab"]);
     assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
+}
+
+#[test]
+fn an_interface_is_not_lost_in_a_namespace_that_is_deleted_while_it_moves_there() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh("ip link add v0 type veth peer v1; ip address add 192.0.2.1/24 dev v0; ip link set v0 up");
+    for turn in 0..30 {
+        machine.ns(&["add", "a"]);
+        let delete = format!("sleep 0.0{turn:02}; {HOP} ns delete a");
+        let done =
+            at_once(vec![machine.command(HOP, &["ns", "move", "v0", "a"]), machine.command("sh", &["-c", &delete])]);
+        let here = text(&machine.output("ip", &["-4", "-o", "address", "show", "dev", "v0", "up"]).stdout);
+        assert!(here.contains("192.0.2.1/24"), "turn {turn}: {done:?}");
+    }
+    assert_eq!(machine.sh("ls -A /run/hopyard 2>/dev/null || true"), "");
+}
+
+#[test]
+fn an_interface_of_which_the_record_cannot_be_read_is_not_lost() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh("ip link add v0 type veth peer v1; ip address add 192.0.2.1/24 dev v0; ip link set v0 up");
+    machine.ns(&["add", "a"]);
+    machine.ns(&["move", "v0", "a"]);
+    machine.sh("for file in /run/hopyard/.moved-*; do echo nonsense >$file; done");
+    let said = machine.ns_fails(1, &["delete", "a"]);
+    assert!(said.contains("the record of the interface `v0` in `a` cannot be read: /run/hopyard/.moved-"), "{said}");
+    assert!(said.contains("hint: `hop ns move v0 --from a` brings it here"), "{said}");
+    machine.ns(&["move", "v0", "--from", "a"]);
+    assert!(machine.sh("ip -4 -o address show dev v0 up").contains("192.0.2.1/24"));
+    machine.ns(&["delete", "a"]);
+    assert_eq!(machine.sh("ls -A /run/hopyard 2>/dev/null || true"), "");
 }
 
 #[test]

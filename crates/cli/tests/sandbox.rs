@@ -803,6 +803,33 @@ fn what_is_in_sys_is_not_changed_from_inside() {
 }
 
 #[test]
+fn message_queues_of_the_machine_are_not_reached_by_their_files() {
+    let place = Place::new();
+    let mut machine = Command::new("unshare");
+    machine.args(if is_root() { &["-mi"][..] } else { &["-rmi"][..] });
+    let script = "mount -t mqueue none \"$1\"; : >\"$1/service\"; ls \"$1\"; echo inside; \"$0\" sandbox ls \"$1\"";
+    let queues = place.path().join("queues");
+    std::fs::create_dir(&queues).unwrap();
+    machine.args(["sh", "-ec", script, env!("CARGO_BIN_EXE_hop")]).arg(&queues).env("HOPYARD_DIR", place.records());
+    let output = machine.output().unwrap();
+    assert_eq!(text(&output.stdout), "service\ninside\n", "{}", text(&output.stderr));
+}
+
+#[test]
+fn control_groups_that_are_not_delegated_are_not_mounted_inside() {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut groups = table.lines().filter_map(|line| line.split_once(" - cgroup")).map(|(_, system)| system);
+    let delegated = table.contains(" - cgroup") && groups.all(|system| system.contains("nsdelegate"));
+    let place = Place::new();
+    let in_sandbox = |args: &[&str]| place.output(&[&["sandbox", "--"], args].concat());
+    // There, to mount them is no harm.
+    let output = in_sandbox(&["unshare", "-U", "-C", "true"]);
+    let said = text(&output.stderr);
+    assert_eq!((output.status.success(), said.contains("Operation not permitted")), (delegated, !delegated), "{said}");
+    assert!(in_sandbox(&["unshare", "-U", "true"]).status.success());
+}
+
+#[test]
 fn a_directory_that_is_covered_is_not_entered_by_the_back_door() {
     let place = Place::new();
     let runtime = place.path().join("runtime");
@@ -984,6 +1011,20 @@ fn whoever_is_killed_leaves_nothing() {
         wait_until("all of the sandbox has ended", || running().is_empty());
         // The port is free again.
         wait_until("nobody listens", || lab.inside("home", || TcpStream::connect("127.0.0.1:8081").is_err()));
+    }
+}
+
+#[test]
+fn a_machine_without_programs_has_sandboxes() {
+    let place = Place::new();
+    let mut view = Command::new("unshare");
+    view.args(if is_root() { &["-m"][..] } else { &["-rm"][..] });
+    // What `true` is there cannot be started.
+    let script = "for file in /bin/true /usr/bin/true; do mount --bind /dev/null $file; done; exec \"$0\" doctor";
+    let doctor = view.args(["sh", "-ec", script, env!("CARGO_BIN_EXE_hop")]).env("HOPYARD_DIR", place.records());
+    let said = text(&doctor.output().unwrap().stdout);
+    for subject in ["exec", "sandbox"] {
+        assert!(said.lines().any(|line| line.starts_with(&format!("good     {subject} "))), "{said}");
     }
 }
 

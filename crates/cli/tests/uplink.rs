@@ -308,9 +308,11 @@ fn every_node_reaches_the_internet_by_the_hosts_address_and_nothing_is_left() {
     assert!(before.contains("net.ipv4.ip_forward = 0"), "{before}");
     let (name, file) = machine.file(LAB);
     let plan = machine.hop(&["plan", &file]);
-    for line in
-        ["sysctl -w net.ipv4.ip_forward=1\n", " masquerade; }; }'\n", " type veth peer name uplink netns gate\n"]
-    {
+    for line in [
+        "sysctl -w net.ipv4.ip_forward=1\n",
+        " ct status ! dnat drop; }; }'\n",
+        " type veth peer name uplink netns gate\n",
+    ] {
         assert!(plan.contains(line), "no {line} in\n{plan}");
     }
     assert_eq!(machine.marks(), before, "a plan changes nothing");
@@ -324,6 +326,47 @@ fn every_node_reaches_the_internet_by_the_hosts_address_and_nothing_is_left() {
     assert!(machine.hop(&["diff", "-l", &name]).contains("is as declared"));
     machine.hop(&["down", "--wait", &name]);
     machine.assert_is_as(&before);
+}
+
+#[test]
+fn a_way_out_is_no_way_in() {
+    let machine = Machine::of(HOST_OF_BOTH);
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    let gate: Vec<String> = machine
+        .hop(&[
+            "exec",
+            &format!("{name}/gate"),
+            "--",
+            "sh",
+            "-c",
+            "ip -o addr show dev uplink | grep -o '[^ ]*/[36][04]'",
+        ])
+        .lines()
+        .filter_map(|net| net.split_once('/'))
+        .filter(|(addr, _)| !addr.starts_with("fe80"))
+        .map(|(addr, _)| addr.to_owned())
+        .collect();
+    assert_eq!(gate.len(), 2, "{gate:?}");
+    // Somebody beside the host knows the way.
+    let way = "ip route add 198.18.0.0/15 via 192.168.77.2; ip route add fd68:6f70:7570::/48 via 2001:db8:77::2";
+    assert!(machine.on("internet", way).status.success());
+    let reaches = |node: &str, addr: &str| machine.on(node, &format!("ping -c1 -W1 {addr}")).status.success();
+    for addr in &gate {
+        assert!(!reaches("internet", addr), "{addr}");
+        assert!(reaches("host", addr), "{addr}");
+    }
+    machine.assert_out_by_both(&name, "though nobody gets in");
+    // But where the host's administrator leads somebody in.
+    let asked = || machine.hop(&["exec", &format!("{name}/gate"), "--", "nstat", "-asz", "IcmpInEchos"]);
+    let before = asked();
+    let publish = format!(
+        "nft 'table ip in {{ chain p {{ type nat hook prerouting priority -100; ip daddr 192.168.77.2 dnat to {}; }}; }}'",
+        gate[0]
+    );
+    assert!(machine.on("host", &publish).status.success());
+    assert!(reaches("internet", "192.168.77.2"));
+    assert_ne!(asked(), before, "the gate has answered, and not the host");
 }
 
 #[test]
@@ -366,7 +409,25 @@ fn what_a_killed_up_has_told_the_host_goes_with_the_next_one_that_needs_no_way_o
     let without = std::fs::read_to_string(&file).unwrap().replace("{ uplink: true }", "");
     std::fs::write(&file, without).unwrap();
     machine.hop(&["up", &file]);
-    assert!(machine.marks().contains("net.ipv4.ip_forward = 0"), "{before}\nnow\n{}", machine.marks());
+    // Nor does the keeper hold the table that was made for it.
+    machine.assert_is_as(&before);
+    machine.hop(&["down", "--wait", &name]);
+    machine.assert_is_as(&before);
+}
+
+#[test]
+fn the_table_of_a_way_out_that_was_killed_goes_when_another_one_is_made() {
+    let machine = Machine::new();
+    let before = machine.marks();
+    let (name, file) = machine.file(LAB);
+    machine.hop(&["up", &file]);
+    // As it is when `up` is killed after it has struck the old one off, or before it has written the new one down.
+    machine.hop(&["exec", &format!("{name}/gate"), "--", "ip", "link", "delete", "uplink"]);
+    std::fs::write(machine.dir.path().join("records").join(&name).join("uplinks"), "[]").unwrap();
+    machine.hop(&["up", &file]);
+    let tables = || machine.host("nft list tables | grep -c 'inet hop'");
+    assert!(until(|| (tables() == "1\n").then_some(())).is_some(), "{}", machine.host("nft list ruleset"));
+    assert_eq!(machine.seen_from(&name, "far"), Ok("192.168.77.2".parse().unwrap()));
     machine.hop(&["down", "--wait", &name]);
     machine.assert_is_as(&before);
 }
@@ -572,6 +633,56 @@ fn a_firewall_that_drops_what_is_forwarded_is_named() {
 }
 
 #[test]
+fn a_firewall_that_ends_in_a_refusal_is_named() {
+    let machine = Machine::new();
+    let (name, file) = machine.file(LAB);
+    // As firewalld has it; and what `iptables -A FORWARD -j REJECT` becomes.
+    for (chain, word) in [
+        (
+            "inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; ct state established accept; reject with icmpx admin-prohibited; }; }",
+            "rejects",
+        ),
+        (
+            "ip filter { chain FORWARD { type filter hook forward priority 0; ct state established accept; counter drop; }; }",
+            "drops",
+        ),
+    ] {
+        machine.host(&format!("nft 'table {chain}'"));
+        let said = machine.hop(&["up", &file]);
+        let named = chain.split([' ', '{']).filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        let named = format!("chain {} {} {} {word} the rest", named[0], named[1], named[3]);
+        assert!(said.contains(&named), "{named}: {said}");
+        assert!(word == "drops" || machine.seen_from(&name, "far").is_err());
+        machine.host("dev=$(ip -o link | grep -o 'hop[0-9a-f]*' | head -n 1); nft insert rule inet firewalld filter_FORWARD iifname $dev accept");
+        let said = machine.hop(&["diff", "-l", &name]);
+        assert_eq!(said.contains("the rest"), word == "drops", "{said}");
+        machine.host("nft delete table inet firewalld; nft delete table ip filter");
+    }
+    assert_eq!(machine.seen_from(&name, "far"), Ok("192.168.77.2".parse().unwrap()));
+}
+
+#[test]
+fn a_resolver_that_meets_another_host_in_the_lab_is_none() {
+    let machine = Machine::new();
+    machine.host("printf 'nameserver 192.168.77.1\\nnameserver 203.0.113.80\\n' >/etc/resolv.conf");
+    // As with the router at home, and a lab that has the network of the home.
+    let inside =
+        LAB.replace("far -- near -- gate", "{ endpoints: [far, gate], ipv4: [192.168.77.1/24, 192.168.77.5/24] }");
+    let (name, file) = machine.file(&inside.replace("  near:\n", ""));
+    assert!(!machine.hop(&["up", &file]).contains("warning"));
+    let asked = || machine.hop(&["exec", "-l", &name, "far", "--", "grep", "nameserver", "/etc/resolv.conf"]);
+    assert_eq!(asked(), "nameserver 203.0.113.80\n");
+    assert!(resolve(&machine, &name).contains("203.0.113.80"));
+    machine.hop(&["down", &name]);
+    machine.host("echo 'nameserver 192.168.77.1' >/etc/resolv.conf");
+    let said = machine.hop(&["up", &file]);
+    assert!(
+        said.contains("names no resolver that the lab can reach") && said.contains("in a network that the lab has"),
+        "{said}"
+    );
+}
+
+#[test]
 fn addresses_of_the_host_are_avoided() {
     let machine = Machine::new();
     let (_, file) = machine.file(LAB);
@@ -663,7 +774,7 @@ fn every_node_has_ipv6_outside_where_the_host_has_and_the_host_becomes_no_router
     for line in [
         "sysctl -w net.ipv6.conf.wan.force_forwarding=1\n",
         "/30 masquerade; ip6 saddr fd68:6f70:7570:",
-        "::/64 masquerade; }; }'\n",
+        "::/64 masquerade; }; chain forward",
         ".force_forwarding=1\n",
         ".accept_ra=0\n",
         "ip -n gate -6 route replace default via fd68:6f70:7570:",

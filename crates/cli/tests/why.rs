@@ -214,7 +214,7 @@ YES h1 -> 10.0.2.2 (h2) icmp: there and back, 3 nodes
         "\
 NO  h1 -> 10.9.0.1 (h2) icmp: r1 has no route to 10.9.0.1
  there 1 h1       default via 10.0.1.1 dev eth0                       sent, ttl 64
-       2 r1 eth0  x no route: main has only 10.0.1.0/24, 10.0.2.0/24  arrived; r1 answered icmp 3/0; InNoRoutes +1; drop IP_INNOROUTES
+       2 r1 eth0  x no route: main has only 10.0.1.0/24, 10.0.2.0/24  arrived; r1 answered network unreachable (ICMP 3/0); InNoRoutes +1; drop IP_INNOROUTES
  back             not reached; computed: fine once 1 is done (h2: 10.0.1.0/24 via 10.0.2.1)
 1 change makes it work both ways (checked in the model):
  1 r1  ip route add 10.9.0.0/24 via 10.0.2.2  bare.hop.yaml:4  nodes.r1.routes: 10.9.0.0/24 via 10.0.2.2
@@ -437,6 +437,11 @@ fn a_packet_that_is_too_long_is_stopped_where_it_does_not_fit() {
         assert_eq!(output.status.code(), Some(status), "{said}{}", text(&output.stderr));
         said
     };
+    let hints = |args: &[&str]| text(&place.output(args).stderr);
+    let addresses = |family: &str, node: &str| {
+        let said = place.hop(&["ping", family, "a", node]);
+        said.split(['(', ')']).nth(1).unwrap().to_owned()
+    };
     for family in ["-4", "-6"] {
         asked(0, family, "1500");
         assert!(asked(1, family, "1501").contains("1501 bytes do not fit through a's eth0, whose MTU is 1500"));
@@ -445,17 +450,64 @@ fn a_packet_that_is_too_long_is_stopped_where_it_does_not_fit() {
         run(&place, "b", "ip link set eth0 mtu 1280");
         let said = asked(1, family, "1400");
         assert!(said.contains("1400 bytes do not fit through r's eth1, whose MTU is 1280"), "{said}");
-        assert!(said.contains(if family == "-4" { "r answered icmp 3/4" } else { "r answered icmp 2/0" }), "{said}");
+        assert!(
+            said.contains(if family == "-4" {
+                "fragmentation needed (ICMP 3/4)"
+            } else {
+                "packet too big (ICMPv6 2/0)"
+            }),
+            "{said}"
+        );
         assert!(said.contains("ip link set dev eth1 mtu 1500"), "{said}");
         asked(0, family, "1280");
+        let short = |from: &str, to: &str| text(&place.output(&["why", family, from, to]).stdout);
+        assert!(!short("a", "b").contains("Long"), "who sends is told");
         // One end alone: nobody says anything.
         run(&place, "r", "ip link set eth1 mtu 1500");
+        // Whoever asks, for it is a packet of a's that is lost.
+        for said in [short("a", "b"), short("b", "a")] {
+            assert!(said.starts_with("YES "), "{said}");
+            let lost =
+                "Long packets are lost, so a connection opens and then hangs: 1500 bytes are more than b:eth0 takes in";
+            assert!(said.contains(lost), "{said}");
+        }
+        let to = addresses(family, "b");
+        assert!(hints(&["why", family, "b", "a"]).contains(&format!("`hop why a {to} --size 1500`")));
         let said = asked(1, family, "1400");
         assert!(said.contains("1400 bytes are more than b:eth0 takes in (MTU 1280)"), "{said}");
         let done = place.hop(&["why", family, "--fix", "--size", "1400", "a", "b"]);
         assert!(done.contains("done: YES a -> "), "{done}");
     }
     assert!(place.fails(2, &["why", "--size", "1400", "a", "b:80"]).contains("--size is not for TCP"));
+}
+
+#[test]
+fn a_sender_without_an_address_of_the_family_is_told_that() {
+    let place = Place::new();
+    let yaml = format!(
+        "name: {}\nlinks:\n  - {{ endpoints: [a, b], ipv4: [10.0.1.1/24, 10.0.1.2/24], ipv6: none }}\n  - b -- c\nrouting: none\n",
+        unique("family")
+    );
+    place.hop(&["up", &place.file("family.hop.yaml", &yaml)]);
+    let output = place.output(&["why", "-6", "a", "c"]);
+    let said = text(&output.stdout);
+    assert!(output.status.code() == Some(1) && said.contains("a has no IPv6 address that fd68:"), "{said}");
+}
+
+#[test]
+fn where_no_change_is_found_what_differs_from_the_file_is_pointed_at() {
+    let place = Place::new();
+    place.hop(&["up", "a -- r -- b", "-4", "--name", &unique("onward")]);
+    let hints = |to: &str| {
+        let output = place.output(&["why", "a", to]);
+        (output.status.code(), text(&output.stderr))
+    };
+    assert_eq!(hints("192.0.2.1"), (Some(1), String::new()), "it is as declared");
+    run(&place, "r", "ip route add blackhole 192.0.2.0/24");
+    let (status, said) = hints("192.0.2.1");
+    assert_eq!(status, Some(1));
+    assert!(said.contains("the lab is not as declared: `hop diff` shows what differs"), "{said}");
+    assert!(!hints("b").1.contains("as declared"), "what is answered needs no way out");
 }
 
 /// Opens a socket in a node, and keeps it until standard input ends.

@@ -172,6 +172,13 @@ fn addresses_that_are_wrong_are_found_by_who_answers() {
     );
     // The mask of a is too short: b seems to be on its link.
     check(
+        &["a addr 10.0.1.2/16 dev ra", "a noaddr 10.0.1.2/24 dev ra"],
+        &a_to_b(),
+        "there a wrong-mask",
+        &["a: ip address add 10.0.1.2/24 dev ra", "a: ip address delete 10.0.1.2/16 dev ra"],
+    );
+    // Its routes have gone with its address: one alone is less to do.
+    check(
         &["a noaddr 10.0.1.2/24 dev ra", "a addr 10.0.1.2/16 dev ra"],
         &a_to_b(),
         "there a wrong-mask",
@@ -184,6 +191,30 @@ fn addresses_that_are_wrong_are_found_by_who_answers() {
         "back b wrong-mask",
         &["b: ip route add 10.0.1.0/24 via 10.0.3.1"],
     );
+}
+
+#[test]
+fn a_gateway_that_nobody_has_is_put_right_for_all_that_takes_it() {
+    check(
+        &["a noroute 0.0.0.0/0", "a route 0.0.0.0/0 via 10.0.1.254 dev ra"],
+        &a_to_b(),
+        "there a neighbour-unresolved",
+        &["a: ip route replace default via 10.0.1.1"],
+    );
+    check(
+        &["b noroute 10.0.1.0/24", "b route 10.0.0.0/16 via 10.0.3.254 dev br"],
+        &a_to_b(),
+        "back b neighbour-unresolved",
+        &["b: ip route replace 10.0.0.0/16 via 10.0.3.1"],
+    );
+    check(
+        &["r1 noroute fd00:3::/64", "r1 route fd00:3::/64 via fd00:2::9 dev rr"],
+        &ask("a", "fd00:3::2"),
+        "there r1 neighbour-unresolved",
+        &["r1: ip route replace fd00:3::/64 via fd00:2::2"],
+    );
+    // It is there, and its interface is down: the route is right.
+    check(&["r1 down ab"], &ask("a", "10.0.1.1"), "there a no-carrier", &["r1: ip link set dev ab up"]);
 }
 
 #[test]

@@ -20,7 +20,8 @@ impl Line {
         let mut line = Line::default();
         let mut want_name = true;
         let mut end = 0;
-        for (at, word) in words(text) {
+        let mut all = words(text).peekable();
+        while let Some((at, word)) = all.next() {
             end = at + word.len();
             let here = place(at, word.len());
             match (word, want_name) {
@@ -35,6 +36,15 @@ impl Line {
                     }
                     line.ends.push(EndDoc::read(word, at, &place));
                     want_name = false;
+                }
+                // One mistake is said once: what stands in the place of `--` is no name as well.
+                (word, false) if !word.contains(char::is_alphanumeric) => {
+                    let before = line.ends.last().map_or("home", |end| &end.node.value);
+                    let after = all.peek().map_or("near", |(_, next)| next);
+                    let message = format!("`{word}` joins no nodes");
+                    problems
+                        .push(Problem::error("bad-link", here, message).help(format!("write `{before} -- {after}`")));
+                    want_name = true;
                 }
                 (word, false) => {
                     let message = format!("`{word}` follows a name without `--` between them");

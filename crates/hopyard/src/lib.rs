@@ -27,6 +27,35 @@
 //! # }
 //! ```
 //!
+//! To cut a node off, and to let it back, do in it what you would do on a machine; nothing outside of the network
+//! notices. The same test in a shell is `hop run FILE -- CMD`, with `hop exec` in place of `command`.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let net = hopyard::Network::start("switches: { lan: [n1, n2, n3] }")?;
+//! let short = Duration::from_millis(300);
+//!
+//! // By its cable: neither way, and n3 knows.
+//! let mut cable = net.node("n3")?.command("ip");
+//! assert!(cable.args(["link", "set", "eth0", "down"]).status()?.success());
+//! assert!(!net.ping_within("n1", "n3", short)?.is_reply());
+//! let mut cable = net.node("n3")?.command("ip");
+//! assert!(cable.args(["link", "set", "eth0", "up"]).status()?.success());
+//!
+//! // By a firewall: n2 alone does not hear n1, and both believe that all is well.
+//! let n1 = net.node("n1")?.ipv4().ok_or("n1 has no IPv4 address")?;
+//! let wall = format!("table ip cut {{ chain in {{ type filter hook input priority 0; ip saddr {n1} drop; }}; }}");
+//! assert!(net.node("n2")?.command("nft").arg(wall).status()?.success());
+//! assert!(!net.ping_within("n1", "n2", short)?.is_reply());
+//! assert!(net.ping("n3", "n2")?.is_reply());
+//! assert!(net.node("n2")?.command("nft").args(["delete", "table", "ip", "cut"]).status()?.success());
+//! assert!(net.ping("n1", "n2")?.is_reply());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The modules below are the layers that the program `hop` is built from as well.
 #![forbid(unsafe_code)]
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -17,7 +18,9 @@ use hopyard_runtime::ping::{self, Outcome, Probe};
 use hopyard_runtime::{Home, Lifetime, Running, Tied};
 
 /// Why a network could not be started or questioned.
-#[derive(Debug, thiserror::Error)]
+///
+/// As `Debug` it reads as `Display` does: a test that returns it, or unwraps it, shows it so.
+#[derive(thiserror::Error)]
 pub enum Error {
     /// The topology is wrong; the text says all that is, each with its place.
     #[error("{0}")]
@@ -38,8 +41,13 @@ pub enum Error {
     },
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// A running network. It ends when this is dropped, also by a panic, or when the process dies.
-#[derive(Debug)]
 pub struct Network {
     // Before the namespaces: it ends the lab.
     tied: Option<Tied>,
@@ -49,7 +57,7 @@ pub struct Network {
 }
 
 /// A node of a running network.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Node<'a> {
     network: &'a Network,
     name: &'a NsName,
@@ -66,10 +74,8 @@ impl Network {
     /// # Errors
     /// The topology is wrong, or the machine does not let it be built; `hop doctor` says why.
     pub fn start(topology: &str) -> Result<Self, Error> {
-        let read = if topology.contains('\n') && !topology.contains("--")
-            || topology.contains("links:")
-            || topology.contains("nodes:")
-        {
+        // Inline, a colon stands between a node and its interface, or before a number.
+        let read = if topology.split_whitespace().any(|word| word.ends_with(':')) {
             let source = SourceFile::new("topology.hop.yaml", topology);
             hopyard_formats::read(&source).map_err(|problems| (problems, source))
         } else {
@@ -116,16 +122,40 @@ impl Network {
         }
     }
 
-    /// Sends an echo request from one node to the main address of another, by IPv4 if it has one.
+    /// All nodes, by name; switches are not among them.
+    pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
+        self.namespaces.iter().filter(|(name, _)| self.addresses.contains_key(*name)).map(|(name, namespace)| Node {
+            network: self,
+            name,
+            namespace,
+        })
+    }
+
+    /// The name of its lab, by which `hop exec -l NAME` and the others find it as long as it runs: to look into it while
+    /// a test waits, or to ask `hop why` from a test.
+    pub fn name(&self) -> &str {
+        self.running.name().as_str()
+    }
+
+    /// Sends an echo request from one node to the main address of another, by IPv4 if it has one, and waits for
+    /// two seconds at most.
     ///
     /// # Errors
     /// There is no such node, or it has no address. That no answer comes is no error.
     pub fn ping(&self, from: &str, to: &str) -> Result<Outcome, Error> {
+        self.ping_within(from, to, PING_TIMEOUT)
+    }
+
+    /// The same, with another limit: where no answer is expected it is waited for in vain.
+    ///
+    /// # Errors
+    /// As for [`ping`](Self::ping).
+    pub fn ping_within(&self, from: &str, to: &str, timeout: Duration) -> Result<Outcome, Error> {
         let from = self.node(from)?;
         let to = self.node(to)?;
         let to = to.addresses().first().copied().ok_or_else(|| Error::NoAddress(to.name.to_string()))?;
         let probes = [Probe { from: from.name.clone(), to }];
-        let outcomes = ping::ping(self.running.realm(), &self.namespaces, &probes, PING_TIMEOUT)?;
+        let outcomes = ping::ping(self.running.realm(), &self.namespaces, &probes, timeout)?;
         Ok(outcomes.into_iter().next().unwrap_or(Outcome::Silence))
     }
 
@@ -144,14 +174,27 @@ impl Network {
     }
 }
 
-impl Node<'_> {
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<&str> = self.addresses.keys().map(NsName::as_str).collect();
+        f.debug_struct("Network").field("name", &self.name()).field("nodes", &nodes).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Node<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("name", &self.name()).field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Node<'a> {
     /// Its name.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &'a str {
         self.name.as_str()
     }
 
     /// Its addresses, the main one of each family first.
-    pub fn addresses(&self) -> &[IpAddr] {
+    pub fn addresses(&self) -> &'a [IpAddr] {
         self.network.addresses.get(self.name).map_or(&[], Vec::as_slice)
     }
 

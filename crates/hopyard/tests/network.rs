@@ -97,3 +97,28 @@ fn files_are_topologies_too() {
     net.stop().unwrap();
     assert!(Network::start_file("/no/such/file").unwrap_err().to_string().contains("cannot read /no/such/file"));
 }
+
+#[test]
+fn what_goes_wrong_reads_as_words_in_a_test_that_returns_it() {
+    let net = Network::start("a -- b").unwrap();
+    let error = net.ping("a", "c").unwrap_err();
+    assert_eq!(format!("{error:?}"), format!("lab `{}` has no node `c`", net.name()));
+    let error = Network::start("nodes: [a]\nlinks: [a -- bb]\n").unwrap_err();
+    assert!(format!("{error:?}").contains("2 | links: [a -- bb]\n"), "{error:?}");
+    assert!(!format!("{net:?} {:?}", net.node("a")).contains("OwnedFd"), "{net:?}");
+}
+
+#[test]
+fn a_topology_is_a_file_where_it_has_keys() {
+    for file in [
+        "switches: { lan: [a, b] }",
+        "switches:\n  lan: [a, b]\n# a -- b: a remark\nexpect: a -> b\n",
+        "name: x\nswitches:\n  lan:\n    - a\n    - b\n",
+    ] {
+        let net = Network::start(file).unwrap();
+        let names: Vec<&str> = net.nodes().map(|node| node.name()).collect();
+        assert_eq!(names, ["a", "b"], "{file}");
+    }
+    let net = Network::start("a:left -- b:right, b -- c").unwrap();
+    assert_eq!(net.nodes().count(), 3);
+}

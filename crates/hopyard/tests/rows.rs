@@ -458,10 +458,8 @@ const ROWS: &[Row] = &[
     row("16 r2 has the address of the source",
         "r2: ip address add 10.0.1.2/32 dev lo",
         "there r2 local-source", "r2: ip address delete 10.0.1.2/32 dev lo"),
-    // The kernel makes the route of an IPv6 address a moment later.
     row6("16 r2 has the address of the source, IPv6",
-        "r2: ip address add fd00:1::2/128 dev lo
-         r2: while ! ip -6 route show table local | grep -q '^local fd00:1::2 '; do :; done",
+        "r2: ip address add fd00:1::2/128 dev lo",
         "back r2 return-to-wrong-node", "r2: ip address delete fd00:1::2/128 dev lo"),
     row("17 a static neighbour that nobody is",
         "r2: ip neigh replace 10.0.3.2 lladdr 02:00:00:00:ff:ff dev rb nud permanent",
@@ -620,6 +618,18 @@ fn are_alike(one: &[Edit], other: &[Edit]) -> bool {
     any_protocol(one) == any_protocol(other)
 }
 
+/// What waits for the route of an IPv6 address that a command adds: the kernel makes it a moment later.
+fn until_taken_in(command: &str) -> String {
+    let added = command.strip_prefix("ip address add ").and_then(|rest| rest.split('/').next());
+    match added.filter(|address| address.contains(':')) {
+        Some(address) => {
+            let there = format!("ip -6 route show table local | grep -q '^local {address} '");
+            format!(" && timeout 20 sh -c \"while ! {there}; do :; done\"")
+        }
+        None => String::new(),
+    }
+}
+
 /// `NODE: COMMAND`.
 fn lines(text: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
     text.lines().map(|line| line.trim().split_once(": ").unwrap())
@@ -628,7 +638,8 @@ fn lines(text: &'static str) -> impl Iterator<Item = (&'static str, &'static str
 fn type_in(net: &Network, node: &str, command: &str) -> Result<(), String> {
     // Switches are no nodes to the library, and can be entered all the same.
     let entry = net.running().entry(node, "/".into(), None).map_err(|error| error.to_string())?;
-    let output = entry.command("sh").args(["-c", command]).output().map_err(|error| error.to_string())?;
+    let command = command.to_owned() + &until_taken_in(command);
+    let output = entry.command("sh").args(["-c", &command]).output().map_err(|error| error.to_string())?;
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() { Ok(()) } else { Err(error) }
 }

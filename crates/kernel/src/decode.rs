@@ -47,10 +47,14 @@ pub(crate) struct FoundLink {
     pub(crate) conf: Ipv4Conf,
     /// `net.ipv6.conf.DEV`, the same.
     pub(crate) ipv6: Ipv6Conf,
+    /// The end of the addresses that it takes from routers (`ip token`).
+    pub(crate) token: Option<std::net::Ipv6Addr>,
     /// What decides about its frames besides Ethernet addresses, and is not followed.
     pub(crate) beyond: Option<String>,
     /// The interface that it stands on, and shares frames with, and the number of the namespace of that, if it is another one.
     pub(crate) shares: Option<(IfIndex, Option<i32>)>,
+    /// The same of any that stands on another one, as a VLAN does.
+    pub(crate) stands_on: Option<(IfIndex, Option<i32>)>,
     /// A bridge whose frames the chains of IP see.
     pub(crate) bridge_nf: BridgeNf,
 }
@@ -102,8 +106,10 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
         mtu_bytes: 0,
         conf: Ipv4Conf::default(),
         ipv6: Ipv6Conf::default(),
+        token: None,
         beyond: None,
         shares: None,
+        stands_on: None,
         bridge_nf: BridgeNf::default(),
     };
     for attribute in attributes {
@@ -135,10 +141,15 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
             }
             LinkAttribute::AfSpecUnspec(families) => {
                 let ipv6 = families.iter().find_map(|family| match family {
-                    AfSpecUnspec::Inet6(parts) => parts.iter().find_map(ipv6_conf),
+                    AfSpecUnspec::Inet6(parts) => Some(parts),
                     _ => None,
                 });
-                found.ipv6 = ipv6.unwrap_or_default();
+                let ipv6 = ipv6.map_or(&[][..], Vec::as_slice);
+                found.ipv6 = ipv6.iter().find_map(ipv6_conf).unwrap_or_default();
+                found.token = ipv6.iter().find_map(|part| match part {
+                    AfSpecInet6::Token(token) if !token.is_unspecified() => Some(*token),
+                    _ => None,
+                });
                 let parts = families.iter().filter_map(|family| match family {
                     AfSpecUnspec::Inet(parts) => Some(parts),
                     _ => None,
@@ -166,6 +177,8 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
     if header.flags.contains(LinkFlags::Noarp) && header.link_layer_type == LinkLayerType::Ether {
         found.beyond.get_or_insert_with(|| "it asks and answers nobody for addresses (NOARP)".to_owned());
     }
+    found.stands_on = kind.filter(|kind| **kind != InfoKind::Veth).map(|_| (peer, namespace));
+    found.stands_on.take_if(|below| *below == (header.index, None));
     found.shares = kind.filter(|kind| shares_frames(kind)).map(|_| (peer, namespace));
     found.kind = match kind {
         Some(InfoKind::Veth) => FoundKind::Veth { peer, namespace },

@@ -151,25 +151,72 @@ pub(crate) fn add_again(shown: &AddressMessage, index: IfIndex) -> Request {
     (RouteNetlinkMessage::NewAddress(message), NEW)
 }
 
-/// A route as the kernel has shown it, over an interface that has lost it.
-pub(crate) fn set_again(shown: &RouteMessage, index: IfIndex) -> Request {
+/// A route as the kernel has shown it, over an interface that has lost it. `hops`: what becomes of the next hops of several,
+/// by the number of their interface; `None`: such a one is left out.
+pub(crate) fn set_again(shown: &RouteMessage, index: IfIndex, hops: impl Fn(IfIndex) -> Option<IfIndex>) -> Request {
+    /// Of the clock in which the kernel shows times (`USER_HZ`).
+    const TICKS: u32 = 100;
     let mut message = shown.clone();
     // The others say how it was doing.
     message.header.flags &= RouteFlags::Onlink;
-    message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_)));
+    let mut left = None;
+    // The object by which it went, if it went by one, is gone with the interface; the way itself is shown beside it.
+    message.attributes.retain(|attribute| match attribute {
+        RouteAttribute::CacheInfo(info) => {
+            left = Some(info.expires).filter(|ticks| *ticks != 0);
+            false
+        }
+        RouteAttribute::NhId(_) => false,
+        _ => true,
+    });
+    message.attributes.extend(left.map(|ticks| RouteAttribute::Expires(ticks.div_ceil(TICKS))));
+    let is_plain = !message
+        .attributes
+        .iter()
+        .any(|part| matches!(part, RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_)));
     for attribute in &mut message.attributes {
         match attribute {
             RouteAttribute::Oif(oif) => *oif = index,
-            RouteAttribute::MultiPath(hops) => {
-                for hop in hops {
-                    hop.interface_index = index;
+            RouteAttribute::MultiPath(all) => {
+                all.retain_mut(|hop| hops(hop.interface_index).inspect(|it| hop.interface_index = *it).is_some());
+                for hop in all {
                     hop.flags &= RouteNextHopFlags::Onlink;
                 }
             }
             _ => {}
         }
     }
-    (RouteNetlinkMessage::NewRoute(message), NEW)
+    // Behind those that are there. Of IPv6 one with a next hop would become a part of another one.
+    let is_ipv4 = message.header.address_family == AddressFamily::Inet;
+    (RouteNetlinkMessage::NewRoute(message), if is_ipv4 || is_plain { NLM_F_CREATE | NLM_F_APPEND } else { NEW })
+}
+
+/// The same, as further ways of a route that is there.
+pub(crate) fn join_again(shown: &RouteMessage, index: IfIndex, hops: impl Fn(IfIndex) -> Option<IfIndex>) -> Request {
+    (set_again(shown, index, hops).0, NLM_F_CREATE | NLM_F_APPEND)
+}
+
+/// Takes away what [`set_again`] has set.
+pub(crate) fn unset(set: Request) -> Option<Request> {
+    let RouteNetlinkMessage::NewRoute(message) = set.0 else { return None };
+    Some((RouteNetlinkMessage::DelRoute(message), 0))
+}
+
+/// One for whom the namespace answers, as the kernel has shown it.
+pub(crate) fn add_proxied_again(shown: &NeighbourMessage, index: IfIndex) -> Request {
+    let mut message = shown.clone();
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::None;
+    message
+        .attributes
+        .retain(|part| matches!(part, NeighbourAttribute::Destination(_) | NeighbourAttribute::Protocol(_)));
+    (RouteNetlinkMessage::NewNeighbour(message), PUT)
+}
+
+/// The end of the addresses that it takes from routers.
+pub(crate) fn set_token(index: IfIndex, token: Ipv6Addr) -> Request {
+    let ipv6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::Token(token)]);
+    set_link(index, LinkAttribute::AfSpecUnspec(vec![ipv6]))
 }
 
 /// A policy rule as the kernel has shown it.
@@ -196,17 +243,26 @@ pub(crate) fn no_link_local(index: IfIndex) -> Request {
     set_link(index, LinkAttribute::AfSpecUnspec(vec![ipv6]))
 }
 
-/// `net.ipv4.conf.DEV.promote_secondaries`, without a visit to the namespace's `/proc`.
+/// `net.ipv4.conf.DEV.promote_secondaries`.
 pub(crate) fn set_promote_secondaries(index: IfIndex, on: bool) -> Request {
+    const IPV4_DEVCONF_PROMOTE_SECONDARIES: u16 = 20;
+    set_ipv4_conf(index, &[(IPV4_DEVCONF_PROMOTE_SECONDARIES, i32::from(on))])
+}
+
+/// `net.ipv4.conf.DEV`, each setting by its number (`linux/ip.h`), without a visit to the namespace's `/proc`.
+pub(crate) fn set_ipv4_conf(index: IfIndex, settings: &[(u16, i32)]) -> Request {
     const IFLA_AF_SPEC: u16 = 26;
     const IFLA_INET_CONF: u16 = 1;
-    const IPV4_DEVCONF_PROMOTE_SECONDARIES: u16 = 20;
     const AF_INET: u16 = 2;
     // By hand, for the codec leaves zeroes out.
-    let mut nested = u32::from(on).to_ne_bytes().to_vec();
-    for kind in [IPV4_DEVCONF_PROMOTE_SECONDARIES, IFLA_INET_CONF | NLA_F_NESTED, AF_INET | NLA_F_NESTED] {
-        let length = u16::try_from(4 + nested.len()).unwrap_or(u16::MAX);
-        nested = [&length.to_ne_bytes(), &kind.to_ne_bytes(), nested.as_slice()].concat();
+    let attribute = |kind: u16, value: &[u8]| {
+        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+        [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat()
+    };
+    let mut nested: Vec<u8> =
+        settings.iter().flat_map(|(number, value)| attribute(*number, &value.to_ne_bytes())).collect();
+    for kind in [IFLA_INET_CONF | NLA_F_NESTED, AF_INET | NLA_F_NESTED] {
+        nested = attribute(kind, &nested);
     }
     set_link(index, LinkAttribute::Other(DefaultNla::new(IFLA_AF_SPEC | NLA_F_NESTED, nested)))
 }
@@ -373,6 +429,13 @@ pub(crate) fn every_address_is_local(of: Family, lo: IfIndex) -> RouteNetlinkMes
 /// A dump of all interfaces, without their counters.
 pub(crate) fn get_links() -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    RouteNetlinkMessage::GetLink(message)
+}
+
+/// One interface.
+pub(crate) fn get_link(index: IfIndex) -> RouteNetlinkMessage {
+    let mut message = link(index);
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     RouteNetlinkMessage::GetLink(message)
 }

@@ -12,7 +12,7 @@ const ENOTSUPP: i32 = 524;
 
 /// Names and words for the numbers that network requests meet. The words are glibc's, written down
 /// here so that a message is the same whatever the program is linked with.
-const NAMES: [(i32, &str, &str); 39] = [
+const NAMES: [(i32, &str, &str); 40] = [
     (libc::EPERM, "EPERM", "Operation not permitted"),
     (libc::ENOENT, "ENOENT", "No such file or directory"),
     (libc::ESRCH, "ESRCH", "No such process"),
@@ -33,6 +33,7 @@ const NAMES: [(i32, &str, &str); 39] = [
     (libc::ENFILE, "ENFILE", "Too many open files in system"),
     (libc::EMFILE, "EMFILE", "Too many open files"),
     (libc::ENOTTY, "ENOTTY", "Inappropriate ioctl for device"),
+    (libc::EFBIG, "EFBIG", "File too large"),
     (libc::ENOSPC, "ENOSPC", "No space left on device"),
     (libc::EROFS, "EROFS", "Read-only file system"),
     (libc::ERANGE, "ERANGE", "Numerical result out of range"),
@@ -79,6 +80,10 @@ impl Errno {
     pub const NFILE: Errno = Errno(libc::ENFILE);
     /// A limit on namespaces is reached (`user.max_net_namespaces`).
     pub const NOSPC: Errno = Errno(libc::ENOSPC);
+    /// No more processes may be made (`RLIMIT_NPROC`), or something is not there yet.
+    pub const AGAIN: Errno = Errno(libc::EAGAIN);
+    /// Nobody has answered in time.
+    pub const TIMEDOUT: Errno = Errno(libc::ETIMEDOUT);
     /// No room in a queue or a table.
     pub const NOBUFS: Errno = Errno(libc::ENOBUFS);
     /// A message that the kernel sent cannot be understood.

@@ -14,13 +14,15 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::net::sockopt::Timeout;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 use rustix::thread::UnshareFlags;
 
@@ -47,6 +49,9 @@ pub struct KeeperSpec<'a> {
     pub files: &'a [&'a str],
     /// A directory of links to `/proc/KEEPER/fd/…` that go then, too.
     pub links: Option<&'a Path>,
+    /// A file of `dir`, and what it is called from the moment at which the keeper is released: whatever ends the starter
+    /// then, it has that name if, and only if, the keeper outlives it.
+    pub on_release: Option<(&'a str, &'a str)>,
 }
 
 /// A keeper, seen from the process that started it.
@@ -125,7 +130,8 @@ impl Keeper {
         &self.realm
     }
 
-    /// Lets the keeper outlive this process, and returns its process.
+    /// Lets the keeper outlive this process, and returns its process. A file may still have its old name then (see
+    /// [`KeeperSpec::on_release`]); the caller may give it the new one as well.
     ///
     /// # Errors
     /// The keeper is gone.
@@ -198,7 +204,7 @@ pub fn hold(dir: &Path, fds: &[BorrowedFd<'_>]) -> Result<Vec<u32>, Failure> {
         // One that is gone holds nothing.
         drop_held(dir, &numbers).ok();
     }
-    handed.map(|()| numbers).doing("hand the namespaces to the lab's keeper")
+    handed.map(|()| numbers).map_err(in_time).doing("hand the namespaces to the lab's keeper")
 }
 
 /// Hands over as many as go into a message.
@@ -229,10 +235,23 @@ pub fn drop_held(dir: &Path, numbers: &[u32]) -> Result<(), Failure> {
     for chunk in numbers.chunks(FDS_PER_MESSAGE) {
         let mut message = vec![b'D'];
         message.extend(chunk.iter().flat_map(|n| n.to_ne_bytes()));
-        rustix::net::send(&control, &message, SendFlags::NOSIGNAL).doing(DOING)?;
-        rustix::net::recv(&control, &mut [0][..], RecvFlags::empty()).doing(DOING)?;
+        rustix::net::send(&control, &message, SendFlags::NOSIGNAL).map_err(in_time).doing(DOING)?;
+        rustix::net::recv(&control, &mut [0][..], RecvFlags::empty()).map_err(in_time).doing(DOING)?;
     }
     Ok(())
+}
+
+/// The numbers of all that was handed to a keeper and not let go of since. Others of its descriptors may be among them, which it
+/// does not let go of.
+///
+/// # Errors
+/// The keeper is gone.
+pub fn all_held(keeper: &Process) -> Result<Vec<u32>, Failure> {
+    let path = format!("/proc/{}/fd", keeper.pid());
+    let entries = std::fs::read_dir(&path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = entries.doing(format!("look at what the lab's keeper holds, {path}"))?;
+    let numbers = entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(numbers.filter(|number| *number >= FIRST_HELD).collect())
 }
 
 /// Tells the keeper that listens in `dir` that an interface of the network that it was started in is about to be in a
@@ -245,8 +264,8 @@ pub fn lend(dir: &Path, to: u32, dev: IfName) -> Result<(), Failure> {
     const DOING: &str = "tell the lab's keeper of an interface that is lent";
     let control = connect(&dir.join(CONTROL))?;
     let message = [b"L", &to.to_ne_bytes()[..], dev.as_str().as_bytes()].concat();
-    rustix::net::send(&control, &message, SendFlags::NOSIGNAL).doing(DOING)?;
-    match rustix::net::recv(&control, &mut [0][..], RecvFlags::empty()).doing(DOING)? {
+    rustix::net::send(&control, &message, SendFlags::NOSIGNAL).map_err(in_time).doing(DOING)?;
+    match rustix::net::recv(&control, &mut [0][..], RecvFlags::empty()).map_err(in_time).doing(DOING)? {
         (_, 1..) => Ok(()),
         _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof)).doing(DOING),
     }
@@ -265,11 +284,11 @@ pub fn end_unknown(dir: &Path) -> Result<bool, Failure> {
         }
         control => control?,
     };
-    rustix::net::send(&control, b"Q", SendFlags::NOSIGNAL).doing(DOING)?;
+    rustix::net::send(&control, b"Q", SendFlags::NOSIGNAL).map_err(in_time).doing(DOING)?;
     // It answers by closing the connection, which it does by ending.
     match rustix::net::recv(&control, &mut [0][..], RecvFlags::empty()) {
         Ok(_) | Err(rustix::io::Errno::CONNRESET) => Ok(true),
-        Err(errno) => Err(errno).doing(DOING),
+        Err(errno) => Err(in_time(errno)).doing(DOING),
     }
 }
 
@@ -298,11 +317,24 @@ fn listen(path: &Path) -> Result<OwnedFd, Failure> {
     Ok(socket)
 }
 
+/// A keeper that is asked answers at once, if nobody has stopped it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 fn connect(path: &Path) -> Result<OwnedFd, Failure> {
     let socket = socket().doing("make a socket")?;
+    for direction in [Timeout::Recv, Timeout::Send] {
+        sockopt::set_socket_timeout(&socket, direction, Some(PATIENCE)).doing("make a socket")?;
+    }
     with_address(path, |address| rustix::net::connect(&socket, address))
+        .map_err(in_time)
         .doing(format!("reach the lab's keeper at {}", path.display()))?;
     Ok(socket)
+}
+
+/// What a call says that has waited for a keeper for as long as it may.
+fn in_time(error: impl Into<io::Error>) -> io::Error {
+    let error = error.into();
+    if error.kind() == io::ErrorKind::WouldBlock { io::Error::from_raw_os_error(libc::ETIMEDOUT) } else { error }
 }
 
 /// What a starting keeper says: its pid, that it is ready, or what failed.
@@ -379,7 +411,7 @@ fn keep(spec: &KeeperSpec<'_>, listener: &OwnedFd, leash: OwnedFd) -> ! {
             let signals = leash::close_everything_but([listener, &leash]).and_then(|()| wanted_signals());
             let started = signals.ok().filter(|_| rustix::net::send(&leash, b"R", SendFlags::NOSIGNAL).is_ok());
             let mut loans = Vec::new();
-            if started.is_none_or(|signals| serve(listener, leash, &signals, &mut loans)) {
+            if started.is_none_or(|signals| serve(listener, leash, &signals, &home, &mut loans)) {
                 loans.iter().for_each(Loan::bring_back);
                 home.remove_files();
             }
@@ -414,6 +446,7 @@ struct Home {
     dir: PathBuf,
     files: Vec<String>,
     links: Option<PathBuf>,
+    on_release: Option<(PathBuf, PathBuf)>,
     /// The start of the target of every link to one of the keeper's descriptors.
     link_target: String,
     /// Which file its control socket is.
@@ -424,7 +457,7 @@ struct Home {
 fn locked(dir: &std::fs::File) -> bool {
     (0..200).any(|_| {
         dir.try_lock().is_ok() || {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
             false
         }
     })
@@ -439,6 +472,13 @@ fn file_id(path: &Path) -> Option<FileId> {
 }
 
 impl Home {
+    /// Gives the file its name, if the starter has not.
+    fn is_released(&self) {
+        if let Some((from, to)) = &self.on_release {
+            std::fs::rename(from, to).ok();
+        }
+    }
+
     /// Removes the keeper's files.
     fn remove_files(&self) {
         let Ok(dir) = std::fs::File::open(&self.dir) else { return };
@@ -504,6 +544,7 @@ fn settle_in(spec: &KeeperSpec<'_>, leash: &OwnedFd) -> Result<Home, Failure> {
         dir: spec.dir.to_owned(),
         files: spec.files.iter().map(|&file| file.to_owned()).collect(),
         links: spec.links.map(Path::to_owned),
+        on_release: spec.on_release.map(|(from, to)| (spec.dir.join(from), spec.dir.join(to))),
         link_target: link_target(&own_pid.display()),
         control: file_id(&spec.dir.join(CONTROL)),
     };
@@ -537,7 +578,7 @@ pub fn raise_descriptor_limit() -> u64 {
 
 /// Serves until the starter is gone without having released the keeper, or until somebody asks it to
 /// end by SIGTERM; says whether its files go with it.
-fn serve(listener: &OwnedFd, leash: OwnedFd, children: &OwnedFd, loans: &mut Vec<Loan>) -> bool {
+fn serve(listener: &OwnedFd, leash: OwnedFd, children: &OwnedFd, home: &Home, loans: &mut Vec<Loan>) -> bool {
     let mut leash = Some(leash);
     let mut clients: Vec<OwnedFd> = Vec::new();
     loop {
@@ -555,7 +596,10 @@ fn serve(listener: &OwnedFd, leash: OwnedFd, children: &OwnedFd, loans: &mut Vec
         }
         if leash.is_some() && ready[2 + clients.len()] {
             match leash.as_ref().map(|leash| rustix::net::recv(leash, &mut [0][..], RecvFlags::empty())) {
-                Some(Ok((_, 1..))) => leash = None,
+                Some(Ok((_, 1..))) => {
+                    home.is_released();
+                    leash = None;
+                }
                 Some(Err(rustix::io::Errno::INTR)) => {}
                 _ => return true,
             }
@@ -578,19 +622,18 @@ fn answer(client: &OwnedFd, loans: &mut Vec<Loan>) -> Option<()> {
     let received =
         rustix::net::recvmsg(client, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
             .ok()?;
+    let mut held: Vec<OwnedFd> = Vec::new();
     let reply: Vec<u8> = match &bytes[..received.bytes] {
         [b'H'] => {
-            let mut numbers = Vec::new();
             for message in ancillary.drain() {
                 if let RecvAncillaryMessage::ScmRights(fds) = message {
                     for fd in fds {
-                        let Ok(held) = rustix::io::fcntl_dupfd_cloexec(&fd, FIRST_HELD.cast_signed()) else { break };
-                        // Held from here on by its number alone.
-                        numbers.extend(held.into_raw_fd().to_ne_bytes());
+                        let Ok(fd) = rustix::io::fcntl_dupfd_cloexec(&fd, FIRST_HELD.cast_signed()) else { break };
+                        held.push(fd);
                     }
                 }
             }
-            numbers
+            held.iter().flat_map(|fd| fd.as_raw_fd().to_ne_bytes()).collect()
         }
         [b'D', numbers @ ..] => {
             for number in decode_numbers(numbers) {
@@ -617,7 +660,13 @@ fn answer(client: &OwnedFd, loans: &mut Vec<Loan>) -> Option<()> {
         }
         _ => return None,
     };
-    rustix::net::send(client, &reply, SendFlags::NOSIGNAL).ok().map(drop)
+    // Where the client has gone nobody knows the numbers, and nothing is held.
+    rustix::net::send(client, &reply, SendFlags::NOSIGNAL).ok()?;
+    for fd in held {
+        // From here on by its number alone.
+        let _number = fd.into_raw_fd();
+    }
+    Some(())
 }
 
 /// Is it a descriptor of a namespace? The keeper's own descriptors are sockets.
@@ -631,7 +680,7 @@ fn is_namespace(number: RawFd) -> bool {
 fn is_netlink(number: RawFd) -> bool {
     // SAFETY: used for one call; if nothing is open by that number, getsockopt says so.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
-    number > 2 && rustix::net::sockopt::socket_domain(fd).is_ok_and(|domain| domain == AddressFamily::NETLINK)
+    number > 2 && sockopt::socket_domain(fd).is_ok_and(|domain| domain == AddressFamily::NETLINK)
 }
 
 fn wanted_signals() -> io::Result<OwnedFd> {

@@ -23,7 +23,7 @@ struct Entry {
 }
 
 /// `lo` has it in every namespace.
-const LOOPBACK: IfIndex = 1;
+pub(crate) const LOOPBACK: IfIndex = 1;
 
 impl LinkTable {
     /// What a new namespace has.

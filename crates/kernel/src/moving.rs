@@ -1,18 +1,25 @@
 //! An interface on its way to another namespace, and what the kernel takes from it.
 //!
 //! It keeps its name, its Ethernet address, its MTU and its second names. It goes down, and loses addresses,
-//! routes, permanent neighbours and its place in a bridge. The policy rules that name it stay where they are, without
-//! an effect. All but the place in a bridge is given to it again, as the
-//! kernel itself has told it: the messages of its tables are kept and sent, as `ip route save` does.
+//! routes, permanent neighbours, its sysctls, its queueing disciplines and its place in a bridge. A route of IPv4 that has other
+//! ways too the kernel takes away whole. The policy rules that name it stay where they are, without
+//! an effect. What is its own is given to it again, as the
+//! kernel itself has told it: the messages of its tables are kept and sent, as `ip route save` does. What it shares with others,
+//! a bridge or a route, it is given where it has come from.
 //! A wireless one moves with its radio, and so do all others of that.
 
+mod conf;
+mod queueing;
+
+use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hopyard_net::{Family, IfName, MacAddr};
 use netlink_packet_core::{NLM_F_DUMP, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol};
+use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol};
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -25,6 +32,8 @@ use crate::netlink::{Answers, Batch, Inbox, RtSocket};
 use crate::wireless::{Radio, Wireless};
 use crate::world::read_links;
 use crate::{Errno, KernelError, Realm, encode, namespace, settle};
+
+use self::conf::Setting;
 
 /// A namespace, open for what concerns its interfaces.
 pub struct Space {
@@ -41,7 +50,30 @@ pub struct Settings {
     neighbours: Vec<(IpAddr, MacAddr)>,
     /// Those that name it and no other one.
     rules: Vec<RuleMessage>,
+    /// For whom the namespace answers by it.
+    proxied: Vec<NeighbourMessage>,
+    token: Option<Ipv6Addr>,
+    sysctls: Vec<Setting>,
+    /// The kinds of its queueing disciplines. They are not given to it: they may be trees, with filters.
+    queueing: Vec<String>,
+    /// Its number.
+    number: IfIndex,
+    /// The bridge, or the like, that it is a part of.
+    master: Option<String>,
+    /// Routes that have other ways too.
+    shared: Vec<RouteMessage>,
     lost: Vec<Lost>,
+}
+
+/// Where an interface is given what it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where it had it.
+    Origin,
+    /// Elsewhere.
+    Elsewhere,
+    /// In a node, whose sysctls are those of its lab.
+    Node,
 }
 
 /// Something that an interface had and has no more.
@@ -125,10 +157,10 @@ impl Space {
     pub fn settings(&mut self, dev: IfName) -> Result<Settings, KernelError> {
         let links = self.links()?;
         let link = find(&links, dev)?;
-        let mut settings = Settings { up: link.up, ..Settings::default() };
+        let mut settings = Settings { up: link.up, token: link.token, number: link.index, ..Settings::default() };
         if let Some(bridge) = link.master {
-            let name = links.iter().find(|other| other.index == bridge).map_or("a bridge", |other| other.dev.as_str());
-            settings.lost.push(Lost { what: format!("its place in {name}"), why: None });
+            let name = links.iter().find(|other| other.index == bridge).map(|other| other.dev.to_string());
+            settings.master = Some(name.unwrap_or_else(|| "a bridge".to_owned()));
         }
         let reading = |refusal: Refusal| refusal.while_doing(format!("read what {dev} has"));
         for message in self.socket.ask(encode::get_addresses(None), NLM_F_DUMP, &mut self.inbox).map_err(reading)? {
@@ -149,10 +181,7 @@ impl Space {
                 match leads_over(&message, link.index) {
                     Way::Elsewhere => {}
                     Way::Here => settings.routes.push(message),
-                    Way::AmongOthers => settings.lost.push(Lost {
-                        what: format!("its part in {}, which has other ways", route_text(&message)),
-                        why: None,
-                    }),
+                    Way::AmongOthers => settings.shared.push(message),
                 }
             }
         }
@@ -163,6 +192,16 @@ impl Space {
                 settings.neighbours.push((address, mac));
             }
         }
+        for message in self.socket.ask(encode::get_proxied(), NLM_F_DUMP, &mut self.inbox).map_err(reading)? {
+            if let RouteNetlinkMessage::NewNeighbour(message) = message
+                && message.header.ifindex == link.index
+                && message.header.flags.contains(NeighbourFlags::Proxy)
+            {
+                settings.proxied.push(message);
+            }
+        }
+        settings.queueing = queueing::read(&self.socket, &mut self.inbox, link.index).map_err(reading)?;
+        settings.sysctls = conf::read(self.namespace()?.as_fd(), dev)?;
         for rule in self.rules_naming(dev)? {
             match rule {
                 Naming::Alone(rule) => settings.rules.push(rule),
@@ -173,6 +212,46 @@ impl Space {
             }
         }
         Ok(settings)
+    }
+
+    /// The interfaces that stand on one that is here, or in another namespace, and are up, with what they have: they go
+    /// down with it. The lower ones come first.
+    ///
+    /// # Errors
+    /// The interfaces cannot be read.
+    pub fn standing_on(
+        &mut self,
+        number: u32,
+        elsewhere: Option<BorrowedFd<'_>>,
+    ) -> Result<Vec<(IfName, Settings)>, KernelError> {
+        let links = self.links()?;
+        let namespace = match elsewhere {
+            None => None,
+            Some(namespace) => match self.number_of(namespace) {
+                // Nothing that is here knows it.
+                None => return Ok(Vec::new()),
+                number => number,
+            },
+        };
+        let mut below = vec![(number, namespace)];
+        let mut standing = Vec::new();
+        while let Some(lower) = below.pop() {
+            for link in links.iter().filter(|link| link.stands_on == Some(lower) && link.up) {
+                below.push((link.index, None));
+                let settings = self.settings(link.dev)?;
+                standing.push((
+                    link.dev,
+                    Settings { lost: Vec::new(), queueing: Vec::new(), shared: Vec::new(), ..settings },
+                ));
+            }
+        }
+        Ok(standing)
+    }
+
+    /// The number by which a namespace is known here.
+    fn number_of(&mut self, namespace: BorrowedFd<'_>) -> Option<i32> {
+        let answers = self.socket.ask(encode::get_nsid(namespace), 0, &mut self.inbox).ok()?;
+        answers.iter().find_map(decode::nsid)
     }
 
     /// The policy rules that name an interface.
@@ -232,11 +311,20 @@ impl Space {
         Ok(())
     }
 
-    /// Gives an interface what it had elsewhere; returns what it cannot have.
+    /// Puts back the other ways of routes that the kernel has taken away whole, when one of their interfaces has left.
+    pub fn mend(&mut self, settings: &Settings) {
+        for message in settings.shared.iter().filter(|message| message.header.address_family == AddressFamily::Inet) {
+            let (request, flags) = encode::set_again(message, 0, others(settings.number));
+            // One of them may have gone meanwhile.
+            self.carry_out(request, flags).ok();
+        }
+    }
+
+    /// Gives an interface what it had elsewhere, or here before; returns what it cannot have.
     ///
     /// # Errors
     /// `ENODEV`: there is no such interface.
-    pub fn restore(&mut self, dev: IfName, settings: &Settings) -> Result<Vec<Lost>, KernelError> {
+    pub fn restore(&mut self, dev: IfName, settings: &Settings, place: Place) -> Result<Vec<Lost>, KernelError> {
         let links = self.links()?;
         let index = find(&links, dev)?.index;
         let mut lost = settings.lost.clone();
@@ -244,11 +332,37 @@ impl Space {
             let error = refusal.while_doing(format!("give {dev} {what}"));
             lost.push(Lost { what, why: Some(error) });
         };
-        // First, for without it there are no routes.
+        // First, for some masters take only what is down.
+        match &settings.master {
+            Some(master) if place == Place::Origin => {
+                let found = links.iter().find(|link| link.dev.as_str() == master).map(|link| link.index);
+                let placed = found.ok_or_else(|| Refusal::from(Errno::NODEV)).and_then(|master| {
+                    let (request, flags) = encode::set_master(index, Some(master));
+                    self.carry_out(request, flags)
+                });
+                if let Err(refusal) = placed {
+                    note(format!("its place in {master}"), refusal);
+                }
+            }
+            _ => {}
+        }
+        // Among them is which addresses it takes by itself.
+        if place != Place::Node {
+            for (setting, errno) in conf::set(self.namespace()?.as_fd(), dev, &settings.sysctls)? {
+                note(setting.text(dev), errno.into());
+            }
+        }
+        // Without it there are no routes.
         if settings.up {
             let (request, flags) = encode::set_up(index, true);
             if let Err(refusal) = self.carry_out(request, flags) {
                 note("that it is up".to_owned(), refusal);
+            }
+        }
+        if let Some(token) = settings.token {
+            let (request, flags) = encode::set_token(index, token);
+            if let Err(refusal) = self.carry_out(request, flags) {
+                note(format!("the token {token}"), refusal);
             }
         }
         for message in &settings.addresses {
@@ -263,8 +377,7 @@ impl Space {
             let before = rest.len();
             let mut refused = Vec::new();
             for message in rest {
-                let (request, flags) = encode::set_again(message, index);
-                if let Err(refusal) = self.carry_out(request, flags) {
+                if let Err(refusal) = self.set_route_again(message, index) {
                     refused.push((message, refusal));
                 }
             }
@@ -276,10 +389,23 @@ impl Space {
             }
             rest = refused.into_iter().map(|(message, _)| message).collect();
         }
+        if place == Place::Origin {
+            for message in &settings.shared {
+                if let Err(refusal) = self.join_route_again(message, settings.number, index) {
+                    note(format!("its part in {}", route_text(message)), refusal);
+                }
+            }
+        }
         for &(address, mac) in &settings.neighbours {
             let (request, flags) = encode::set_neigh(index, address, mac);
             if let Err(refusal) = self.carry_out(request, flags) {
                 note(format!("the neighbour {address}"), refusal);
+            }
+        }
+        for message in &settings.proxied {
+            let (request, flags) = encode::add_proxied_again(message, index);
+            if let Err(refusal) = self.carry_out(request, flags) {
+                note("somebody for whom it answers (`ip neighbour show proxy`)".to_owned(), refusal);
             }
         }
         for rule in &settings.rules {
@@ -288,28 +414,99 @@ impl Space {
                 note(rule_text(rule), refusal);
             }
         }
+        let objects: BTreeSet<u32> = settings.routes.iter().filter_map(nexthop_of).collect();
         if settings.up {
             // One without a carrier has nothing to be activated for.
             settle::activate(&self.socket, dev).ok();
         }
+        if place != Place::Origin {
+            lost.extend(
+                settings.master.iter().map(|master| Lost { what: format!("its place in {master}"), why: None }),
+            );
+            let shared = settings.shared.iter().map(|message| Lost {
+                what: format!("its part in {}, which has other ways", route_text(message)),
+                why: None,
+            });
+            lost.extend(shared);
+        }
+        let objects = objects.into_iter().map(|number| Lost {
+            what: format!("the nexthop {number}, without which its routes go the same way"),
+            why: None,
+        });
+        lost.extend(objects);
+        let queueing =
+            settings.queueing.iter().map(|kind| Lost { what: format!("its queueing discipline {kind}"), why: None });
+        lost.extend(queueing);
         Ok(lost)
+    }
+
+    fn set_route_again(&mut self, message: &RouteMessage, index: IfIndex) -> Result<(), Refusal> {
+        let (request, flags) = encode::set_again(message, index, |_| Some(index));
+        match self.try_out(request, flags) {
+            // It may be there already; of IPv6 it may also be that there is one over another interface.
+            Err(refusal) if refusal.errno == Errno::EXIST && !self.has_route(message, index)? => Err(refusal),
+            Err(refusal) if refusal.errno != Errno::EXIST => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
+    /// Is there a route to the same destination over an interface?
+    fn has_route(&mut self, wanted: &RouteMessage, index: IfIndex) -> Result<bool, Refusal> {
+        let family = if wanted.header.address_family == AddressFamily::Inet { Family::Ipv4 } else { Family::Ipv6 };
+        let found = self.socket.ask(encode::get_routes(family), NLM_F_DUMP, &mut self.inbox)?;
+        Ok(found.into_iter().any(|found| match found {
+            RouteNetlinkMessage::NewRoute(found) => {
+                key_of(&found) == key_of(wanted) && !matches!(leads_over(&found, index), Way::Elsewhere)
+            }
+            _ => false,
+        }))
+    }
+
+    /// Gives an interface its part in a route that has other ways too, where it has had it.
+    fn join_route_again(&mut self, message: &RouteMessage, old: IfIndex, index: IfIndex) -> Result<(), Refusal> {
+        if message.header.address_family != AddressFamily::Inet {
+            let own = |hop| (hop == old).then_some(index);
+            let (request, flags) = encode::join_again(message, index, own);
+            return self.carry_out(request, flags);
+        }
+        // In place of what `mend` has left of it. If that is not there, somebody knows better.
+        let mended = encode::set_again(message, 0, others(old));
+        if let Some((request, flags)) = encode::unset(mended) {
+            self.try_out(request, flags)?;
+        }
+        let all = |hop| Some(if hop == old { index } else { hop });
+        let (request, flags) = encode::set_again(message, index, all);
+        self.carry_out(request, flags)
     }
 
     fn links(&mut self) -> Result<Vec<FoundLink>, KernelError> {
         read_links(&self.socket, &mut self.inbox).map_err(|refusal| refusal.while_doing("read the interfaces"))
     }
 
+    fn namespace(&self) -> Result<OwnedFd, KernelError> {
+        self.socket.namespace().map_err(|error| KernelError::new("find the namespace of a socket", error))
+    }
+
     /// What is there already is as good.
     fn carry_out(&mut self, request: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
+        match self.try_out(request, flags) {
+            Err(refusal) if refusal.errno != Errno::EXIST => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
+    fn try_out(&mut self, request: RouteNetlinkMessage, flags: u16) -> Result<(), Refusal> {
         let mut batch = Batch::default();
         batch.push(1, flags, request);
         let mut refused = None;
         self.socket.submit(&mut batch, &mut self.inbox, &mut |_, refusal| refused = Some(refusal))?;
-        match refused {
-            Some(refusal) if refusal.errno != Errno::EXIST => Err(refusal),
-            _ => Ok(()),
-        }
+        refused.map_or(Ok(()), Err)
     }
+}
+
+/// The next hops over other interfaces than this one.
+fn others(than: IfIndex) -> impl Fn(IfIndex) -> Option<IfIndex> {
+    move |hop| Some(hop).filter(|hop| *hop != than)
 }
 
 impl Settings {
@@ -318,17 +515,55 @@ impl Settings {
         !self.up && self.addresses.is_empty()
     }
 
+    /// What it shares with others where it has these, too.
+    pub fn share(&mut self, origin: Settings) {
+        (self.number, self.master, self.shared) = (origin.number, origin.master, origin.shared);
+    }
+
+    /// What no message of the kernel says, for a file.
+    fn lines(&self) -> String {
+        let mut lines = vec![format!("{NUMBER}{}", self.number)];
+        lines.extend(self.master.iter().map(|master| format!("{MASTER}{master}")));
+        lines.extend(self.token.iter().map(|token| format!("{TOKEN}{token}")));
+        lines.extend(self.queueing.iter().map(|kind| format!("{QUEUEING}{kind}")));
+        lines.extend(self.sysctls.iter().map(|setting| format!("{SYSCTL}{}", setting.line())));
+        lines.join("\n")
+    }
+
+    fn read_lines(&mut self, text: &str) {
+        for line in text.lines() {
+            if let Some(number) = line.strip_prefix(NUMBER) {
+                self.number = number.parse().unwrap_or_default();
+            } else if let Some(master) = line.strip_prefix(MASTER) {
+                self.master = Some(master.to_owned());
+            } else if let Some(token) = line.strip_prefix(TOKEN) {
+                self.token = token.parse().ok();
+            } else if let Some(kind) = line.strip_prefix(QUEUEING) {
+                self.queueing.push(kind.to_owned());
+            } else if let Some(setting) = line.strip_prefix(SYSCTL) {
+                self.sysctls.extend(Setting::from_line(setting));
+            }
+        }
+    }
+
     /// For a file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut batch = Batch::default();
         let addresses = self.addresses.iter().cloned().map(RouteNetlinkMessage::NewAddress);
-        let routes = self.routes.iter().cloned().map(RouteNetlinkMessage::NewRoute);
+        let routes = self.routes.iter().chain(&self.shared).cloned().map(RouteNetlinkMessage::NewRoute);
+        let proxied = self.proxied.iter().cloned().map(RouteNetlinkMessage::NewNeighbour);
         let neighbours = self.neighbours.iter().map(|&(address, mac)| encode::set_neigh(0, address, mac).0);
         let rules = self.rules.iter().cloned().map(RouteNetlinkMessage::NewRule);
-        for message in addresses.chain(routes).chain(neighbours).chain(rules) {
+        for message in addresses.chain(routes).chain(neighbours).chain(proxied).chain(rules) {
             batch.push(0, 0, message);
         }
-        [&[u8::from(self.up)], batch.bytes()].concat()
+        // As a message that is to be passed over (`NLMSG_NOOP`), for who does not know it.
+        let mut lines = self.lines().into_bytes();
+        lines.resize(lines.len().next_multiple_of(4), b'\n');
+        let length = u32::try_from(NOOP_HEADER + lines.len()).unwrap_or(u32::MAX);
+        let mut noop = [&length.to_ne_bytes()[..], &NOOP.to_ne_bytes()].concat();
+        noop.resize(NOOP_HEADER, 0);
+        [&[u8::from(self.up)], batch.bytes(), &noop, &lines].concat()
     }
 
     /// From a file; what is not understood is left out.
@@ -336,6 +571,10 @@ impl Settings {
         let Some((up, rest)) = bytes.split_first() else { return Settings::default() };
         let mut settings = Settings { up: *up != 0, ..Settings::default() };
         for answer in Answers(rest) {
+            if answer.kind == NOOP {
+                settings.read_lines(&String::from_utf8_lossy(answer.payload));
+                continue;
+            }
             match NetlinkMessage::<RouteNetlinkMessage>::deserialize(answer.bytes()).map(|message| message.payload) {
                 Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(message))) => {
                     settings.addresses.push(message);
@@ -344,15 +583,34 @@ impl Settings {
                     settings.routes.push(message);
                 }
                 Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRule(message))) => settings.rules.push(message),
+                Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message)))
+                    if message.header.flags.contains(NeighbourFlags::Proxy) =>
+                {
+                    settings.proxied.push(message);
+                }
                 Ok(NetlinkPayload::InnerMessage(other)) => {
                     settings.neighbours.extend(decode::neighbour(&other).map(|(_, address, mac)| (address, mac)));
                 }
                 _ => {}
             }
         }
+        let number = settings.number;
+        let is_shared = |message: &mut RouteMessage| matches!(leads_over(message, number), Way::AmongOthers);
+        settings.shared = settings.routes.extract_if(.., is_shared).collect();
         settings
     }
 }
+
+/// What lines of a file begin with.
+const NUMBER: &str = "number ";
+const MASTER: &str = "master ";
+const TOKEN: &str = "token ";
+const QUEUEING: &str = "qdisc ";
+const SYSCTL: &str = "sysctl ";
+
+/// `NLMSG_NOOP`, and how long the head of a message is.
+const NOOP: u16 = 1;
+const NOOP_HEADER: usize = 16;
 
 /// Moves an interface, or its radio.
 pub(crate) fn send(from: &RtSocket, inbox: &mut Inbox, link: &FoundLink, to: BorrowedFd<'_>) -> Result<(), Refusal> {
@@ -429,6 +687,28 @@ fn leads_over(message: &RouteMessage, index: IfIndex) -> Way {
         }
     }
     Way::Elsewhere
+}
+
+/// The nexthop object (ip-nexthop(8)) that a route goes by.
+fn nexthop_of(message: &RouteMessage) -> Option<u32> {
+    message
+        .attributes
+        .iter()
+        .find_map(|part| if let RouteAttribute::NhId(number) = part { Some(*number) } else { None })
+}
+
+/// By what routes of a table are told from each other.
+fn key_of(message: &RouteMessage) -> (AddressFamily, u32, u8, Option<&RouteAttribute>) {
+    let mut table = u32::from(message.header.table);
+    let mut destination = None;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Destination(_) => destination = Some(attribute),
+            _ => {}
+        }
+    }
+    (message.header.address_family, table, message.header.destination_prefix_length, destination)
 }
 
 /// A policy rule that names an interface.

@@ -1,12 +1,13 @@
-//! Forwarding switches, read over netlink: a tenth of the price of a visit to `/proc/sys`, and
+//! What is set for all interfaces, read over netlink: a tenth of the price of a visit to `/proc/sys`, and
 //! nothing that the kernel would have to remember. The codec crate has no `RTM_GETNETCONF`.
 
-use hopyard_net::{Family, Ipv4Conf, SysctlKey};
+use hopyard_net::{ConfOf, Family, Ipv4Conf, Ipv4Setting};
 use netlink_packet_core::NlasIterator;
 
-use crate::decode;
 use crate::error::Refusal;
+use crate::links::LOOPBACK;
 use crate::netlink::{Answers, Batch, Inbox, RtSocket, Step};
+use crate::{decode, encode};
 
 const RTM_NEWNETCONF: u16 = 80;
 const RTM_GETNETCONF: u16 = 82;
@@ -16,39 +17,82 @@ const NETCONFA_RP_FILTER: u16 = 3;
 /// Of IPv4 `proxy_arp`, of IPv6 `proxy_ndp`.
 const NETCONFA_PROXY_NEIGH: u16 = 5;
 const NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN: u16 = 6;
-/// What `conf.all` and `conf.default` are called here.
-const NETCONFA_IFINDEX_ALL: i32 = -1;
-const NETCONFA_IFINDEX_DEFAULT: i32 = -2;
+const NETCONFA_BC_FORWARDING: u16 = 8;
 
-/// The family whose forwarding switch the key is.
-pub(crate) fn family_switched_by(key: &SysctlKey) -> Option<Family> {
-    Family::BOTH.into_iter().find(|family| family.forwarding_key() == *key)
+/// What of `net.ipv4.conf.all` or `.default` this socket tells: of each setting the number, and the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told(Vec<(u16, i32)>);
+
+impl Told {
+    pub(crate) fn ask(socket: &RtSocket, of: ConfOf, inbox: &mut Inbox) -> Result<Told, Refusal> {
+        let mut values = Vec::new();
+        read(socket, Family::Ipv4, of, inbox, |kind, value| {
+            values.extend(setting_told_by(kind).map(|number| (number, value)));
+        })?;
+        Ok(Told(values))
+    }
+
+    pub(crate) fn value(&self, setting: &Ipv4Setting) -> Option<i32> {
+        self.0.iter().find(|(number, _)| *number == setting.number).map(|(_, value)| *value)
+    }
 }
 
-/// The forwarding switch of a family, as its sysctl shows it. `None`: the kernel does not say.
-pub(crate) fn read_forwarding(socket: &RtSocket, family: Family, inbox: &mut Inbox) -> Result<Option<String>, Refusal> {
-    read_switch(socket, family, NETCONFA_IFINDEX_ALL, inbox)
+/// The number that a value of IPv4 has among those of an interface (`linux/ip.h`).
+fn setting_told_by(kind: u16) -> Option<u16> {
+    Some(match kind {
+        NETCONFA_FORWARDING => 1,
+        NETCONFA_PROXY_NEIGH => 3,
+        NETCONFA_RP_FILTER => 8,
+        NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN => 29,
+        NETCONFA_BC_FORWARDING => 32,
+        _ => return None,
+    })
 }
 
-/// A switch, and what interfaces that are made later have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Switched {
-    pub(crate) all: bool,
-    pub(crate) default: bool,
+/// Is it among what this socket tells?
+pub(crate) fn tells(setting: &Ipv4Setting) -> bool {
+    (NETCONFA_FORWARDING..=NETCONFA_BC_FORWARDING).any(|kind| setting_told_by(kind) == Some(setting.number))
 }
 
-/// Which parts of the switch have that value? A new namespace has of IPv4 what the machine's first one has in this very
-/// moment. What the kernel does not say, has not.
-pub(crate) fn switched(socket: &RtSocket, family: Family, value: &str, inbox: &mut Inbox) -> Switched {
-    let mut is =
-        |index: i32| read_switch(socket, family, index, inbox).is_ok_and(|found| found.as_deref() == Some(value));
-    Switched { all: is(NETCONFA_IFINDEX_ALL), default: is(NETCONFA_IFINDEX_DEFAULT) }
+/// All values of `net.ipv4.conf.lo`, in the order of their numbers, which begin with 1.
+pub(crate) fn of_loopback(socket: &RtSocket, inbox: &mut Inbox) -> Result<Vec<i32>, Refusal> {
+    const IFLA_AF_SPEC: u16 = 26;
+    const IFLA_INET_CONF: u16 = 1;
+    /// `struct ifinfomsg`.
+    const HEADER: usize = 16;
+    let mut batch = Batch::default();
+    batch.push(1, 0, encode::get_link(LOOPBACK));
+    let mut values = Vec::new();
+    socket.converse(&batch, 0, inbox, &mut |step| {
+        let Step::Message(bytes) = step else { return Ok(()) };
+        for answer in Answers(bytes).filter(|answer| answer.kind == libc::RTM_NEWLINK) {
+            let conf = answer
+                .payload
+                .get(HEADER..)
+                .and_then(|attributes| within(attributes, IFLA_AF_SPEC))
+                .and_then(|families| within(&families, u16::try_from(libc::AF_INET).ok()?))
+                .and_then(|family| within(&family, IFLA_INET_CONF));
+            values.extend(conf.unwrap_or_default().as_chunks().0.iter().copied().map(i32::from_ne_bytes));
+        }
+        Ok(())
+    })?;
+    Ok(values)
 }
 
-fn read_switch(socket: &RtSocket, family: Family, index: i32, inbox: &mut Inbox) -> Result<Option<String>, Refusal> {
-    let mut value = None;
-    ask(socket, family, index, inbox, |payload| value = value.or_else(|| forwarding(payload)))?;
-    Ok(value.map(|value| value.to_string()))
+/// What the attribute of that kind has in it.
+fn within(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
+    NlasIterator::new(attributes).flatten().find(|it| it.kind() == kind).map(|it| it.value().to_vec())
+}
+
+/// `net.ipv6.conf.all.forwarding` or its like in `default`. `None`: the kernel does not say.
+pub(crate) fn ipv6_forwarding(socket: &RtSocket, of: ConfOf, inbox: &mut Inbox) -> Result<Option<i32>, Refusal> {
+    let mut forwarding = None;
+    read(socket, Family::Ipv6, of, inbox, |kind, value| {
+        if kind == NETCONFA_FORWARDING {
+            forwarding = Some(value);
+        }
+    })?;
+    Ok(forwarding)
 }
 
 /// `net.ipv6.conf.all`, as far as it decides about packets.
@@ -61,7 +105,7 @@ pub(crate) struct AllIpv6 {
 /// Nothing of it is on in a kernel without IPv6.
 pub(crate) fn read_all_ipv6(socket: &RtSocket, inbox: &mut Inbox) -> Result<AllIpv6, Refusal> {
     let mut all = AllIpv6::default();
-    read(socket, Family::Ipv6, inbox, |kind, value| match kind {
+    read(socket, Family::Ipv6, ConfOf::All, inbox, |kind, value| match kind {
         NETCONFA_FORWARDING => all.forwarding = value != 0,
         NETCONFA_PROXY_NEIGH => all.proxy_ndp = value != 0,
         _ => {}
@@ -72,7 +116,7 @@ pub(crate) fn read_all_ipv6(socket: &RtSocket, inbox: &mut Inbox) -> Result<AllI
 /// `net.ipv4.conf.all`, as far as this socket tells it.
 pub(crate) fn read_all(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ipv4Conf, Refusal> {
     let mut conf = Ipv4Conf::default();
-    read(socket, Family::Ipv4, inbox, |kind, value| match kind {
+    read(socket, Family::Ipv4, ConfOf::All, inbox, |kind, value| match kind {
         NETCONFA_FORWARDING => conf.forwarding = value != 0,
         NETCONFA_RP_FILTER => conf.rp_filter = decode::small(value),
         NETCONFA_PROXY_NEIGH => conf.proxy_arp = value != 0,
@@ -82,29 +126,23 @@ pub(crate) fn read_all(socket: &RtSocket, inbox: &mut Inbox) -> Result<Ipv4Conf,
     Ok(conf)
 }
 
-/// Each value of a family's `conf.all`, by the kernel's number for it.
-fn read(socket: &RtSocket, family: Family, inbox: &mut Inbox, mut take: impl FnMut(u16, i32)) -> Result<(), Refusal> {
-    ask(socket, family, NETCONFA_IFINDEX_ALL, inbox, |payload| {
-        for attribute in NlasIterator::new(payload.get(4..).unwrap_or_default()).flatten() {
-            let Some(value) = attribute.value().first_chunk().copied().map(i32::from_ne_bytes) else { continue };
-            take(attribute.kind(), value);
-        }
-    })
-}
-
-/// Asks for what a family has of an interface, or for all of them.
-fn ask(
+/// Each value of a family, by the kernel's number for it.
+fn read(
     socket: &RtSocket,
     family: Family,
-    index: i32,
+    of: ConfOf,
     inbox: &mut Inbox,
-    mut take: impl FnMut(&[u8]),
+    mut take: impl FnMut(u16, i32),
 ) -> Result<(), Refusal> {
     let mut batch = Batch::default();
-    batch.push_bytes(1, RTM_GETNETCONF, 0, &request(family, index));
+    batch.push_bytes(1, RTM_GETNETCONF, 0, &request(family, of));
     socket.converse(&batch, 0, inbox, &mut |step| {
-        if let Step::Message(bytes) = step {
-            Answers(bytes).filter(|answer| answer.kind == RTM_NEWNETCONF).for_each(|answer| take(answer.payload));
+        let Step::Message(bytes) = step else { return Ok(()) };
+        for answer in Answers(bytes).filter(|answer| answer.kind == RTM_NEWNETCONF) {
+            for attribute in NlasIterator::new(answer.payload.get(4..).unwrap_or_default()).flatten() {
+                let Some(value) = attribute.value().first_chunk().copied().map(i32::from_ne_bytes) else { continue };
+                take(attribute.kind(), value);
+            }
         }
         Ok(())
     })?;
@@ -112,10 +150,15 @@ fn ask(
 }
 
 /// `struct netconfmsg`, padded, and the interface.
-fn request(family: Family, index: i32) -> Vec<u8> {
+fn request(family: Family, of: ConfOf) -> Vec<u8> {
     let family = match family {
         Family::Ipv4 => libc::AF_INET,
         Family::Ipv6 => libc::AF_INET6,
+    };
+    // `NETCONFA_IFINDEX_ALL` and `NETCONFA_IFINDEX_DEFAULT`.
+    let index: i32 = match of {
+        ConfOf::All => -1,
+        ConfOf::Default => -2,
     };
     let mut body = vec![u8::try_from(family).unwrap_or_default(), 0, 0, 0];
     body.extend(8_u16.to_ne_bytes());
@@ -124,31 +167,19 @@ fn request(family: Family, index: i32) -> Vec<u8> {
     body
 }
 
-fn forwarding(payload: &[u8]) -> Option<i32> {
-    NlasIterator::new(payload.get(4..)?)
-        .flatten()
-        .find(|attribute| attribute.kind() == NETCONFA_FORWARDING)
-        .and_then(|attribute| attribute.value().first_chunk().copied())
-        .map(i32::from_ne_bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_switch_is_found_among_other_values() {
-        let mut payload = request(Family::Ipv6, NETCONFA_IFINDEX_ALL);
-        assert_eq!(forwarding(&payload), None);
-        payload.extend([8_u16, NETCONFA_FORWARDING].map(u16::to_ne_bytes).concat());
-        payload.extend(1_i32.to_ne_bytes());
-        assert_eq!(forwarding(&payload), Some(1));
-        assert_eq!(forwarding(&[]), None);
-    }
-
-    #[test]
-    fn only_the_two_switches_are_read_so() {
-        assert_eq!(family_switched_by(&SysctlKey::IPV6_FORWARD), Some(Family::Ipv6));
-        assert_eq!(family_switched_by(&"net.ipv4.conf.eth0.forwarding".parse().unwrap()), None);
+    fn each_value_has_the_name_of_its_sysctl() {
+        let all = [&Ipv4Setting::FORWARDING].into_iter().chain(&Ipv4Setting::ALL);
+        let name = |kind| all.clone().find(|it| Some(it.number) == setting_told_by(kind)).map(|it| it.name);
+        assert_eq!(name(NETCONFA_FORWARDING), Some("forwarding"));
+        assert_eq!(name(NETCONFA_PROXY_NEIGH), Some("proxy_arp"));
+        assert_eq!(name(NETCONFA_RP_FILTER), Some("rp_filter"));
+        assert_eq!(name(NETCONFA_IGNORE_ROUTES_WITH_LINKDOWN), Some("ignore_routes_with_linkdown"));
+        assert_eq!(name(NETCONFA_BC_FORWARDING), Some("bc_forwarding"));
+        assert_eq!(name(NETCONFA_IFINDEX), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Running a command in the foreground: its signals, its terminal, its exit status.
 #![allow(unsafe_code)]
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -23,6 +23,34 @@ const FORWARDED: [i32; 6] = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SI
 /// The command cannot be started.
 pub fn supervise(command: Command) -> io::Result<u8> {
     Ok(supervise_one_of_many(command)?.status)
+}
+
+/// As [`supervise`], for a shell: where it reads from the terminal that this process has, it gets it, as the leader of
+/// a process group of its own. One that finds a group in front which it has no number for, as in a pid namespace,
+/// cannot give the terminal back when it ends, and some fail then (dash).
+///
+/// # Errors
+/// The command cannot be started.
+pub fn supervise_shell(mut command: Command) -> io::Result<u8> {
+    let mut foreground = Foreground::begin()?;
+    if let Some(terminal) = &mut foreground.terminal
+        && io::stdin().is_terminal()
+    {
+        terminal.is_lent = true;
+        let fd = terminal.fd.as_raw_fd();
+        // SAFETY: between fork and exec only system calls are made, and the descriptor is open there.
+        unsafe {
+            command.pre_exec(move || {
+                if libc::setpgid(0, 0) != 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                put_in_front(fd, libc::getpid());
+                Ok(())
+            });
+        }
+    }
+    let child = spawn(command, &foreground.before);
+    Ok(foreground.end(child, Children::One)?.status)
 }
 
 /// How a command ended, by the shell's convention, and whether this process was told to end meanwhile.
@@ -50,6 +78,13 @@ pub(crate) fn supervise_as_init(command: Command, before: &SignalMask, started: 
     let child = spawn(command, before)?;
     started();
     wait_and_forward(child, Children::All).map(|waited| exit_status(waited.status))
+}
+
+/// Has a command end, well, where its program would begin: all that is done to start one is done, and nothing has to be
+/// installed for it.
+pub fn end_before_exec(command: &mut Command) {
+    // SAFETY: ends the child, without the exit handlers of the process that it was forked from.
+    unsafe { command.pre_exec(|| libc::_exit(0)) };
 }
 
 fn spawn(mut command: Command, before: &SignalMask) -> io::Result<i32> {
@@ -88,7 +123,8 @@ impl Foreground {
 
     /// Waits for the child, where there is one, and is as before.
     pub(crate) fn end(self, child: io::Result<i32>, children: Children) -> io::Result<Supervised> {
-        let waited = child.and_then(|child| wait_and_forward(child, children));
+        let lent = self.terminal.as_ref().filter(|terminal| terminal.is_lent);
+        let waited = child.and_then(|child| wait(child, children, lent));
         if let Some(terminal) = self.terminal {
             terminal.take_back();
         }
@@ -116,6 +152,8 @@ pub(crate) enum Children {
 struct Terminal {
     fd: std::fs::File,
     group: libc::pid_t,
+    /// Does the child have it, as a process group of its own?
+    is_lent: bool,
 }
 
 impl Terminal {
@@ -123,17 +161,54 @@ impl Terminal {
         let fd = std::fs::File::open("/dev/tty").ok()?;
         // SAFETY: asks about an open descriptor.
         let group = unsafe { libc::tcgetpgrp(fd.as_raw_fd()) };
-        (group > 0).then_some(Terminal { fd, group })
+        // What runs in the background has no claim on it.
+        // SAFETY: asks for a number of this process.
+        (group > 0 && group == unsafe { libc::getpgrp() }).then_some(Terminal { fd, group, is_lent: false })
     }
 
+    fn in_front(&self) -> libc::pid_t {
+        // SAFETY: asks about an open descriptor.
+        unsafe { libc::tcgetpgrp(self.fd.as_raw_fd()) }
+    }
+
+    /// After the child: what it has left in front, being gone. Somebody else may have the terminal by now, where this process
+    /// has been sent to the background meanwhile.
     fn take_back(&self) {
-        // SAFETY: changes the disposition of a signal that would stop this process, which is not in
-        // the foreground just now, for the length of one call.
-        unsafe {
-            let before = libc::signal(libc::SIGTTOU, libc::SIG_IGN);
-            libc::tcsetpgrp(self.fd.as_raw_fd(), self.group);
-            libc::signal(libc::SIGTTOU, before);
+        let front = self.in_front();
+        // SAFETY: asks whether there is a process in a group; none is signalled.
+        let is_gone =
+            || unsafe { libc::kill(-front, 0) } != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
+        if front > 1 && front != self.group && is_gone() {
+            put_in_front(self.fd.as_raw_fd(), self.group);
         }
+    }
+
+    /// The group that has the terminal has been stopped: so is that of this process, as one job. Whoever lets this one go
+    /// on lets that one go on.
+    fn stop_with(&self, child: i32) {
+        if self.in_front() == child {
+            put_in_front(self.fd.as_raw_fd(), self.group);
+        }
+        // Not SIGSTOP: where no shell waits for this group, nobody would let it go on, and the kernel does not stop it so.
+        // SAFETY: signals processes; the child has not been waited for, so the number is still that of its group.
+        unsafe {
+            libc::kill(0, libc::SIGTSTP);
+            if self.in_front() == self.group {
+                put_in_front(self.fd.as_raw_fd(), child);
+            }
+            libc::kill(-child, libc::SIGCONT);
+        }
+    }
+}
+
+/// Gives the terminal to a process group, also where this process is not in front.
+fn put_in_front(terminal: libc::c_int, group: libc::pid_t) {
+    // SAFETY: changes the disposition of a signal that would stop this process, which is not in
+    // the foreground just now, for the length of one call.
+    unsafe {
+        let before = libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+        libc::tcsetpgrp(terminal, group);
+        libc::signal(libc::SIGTTOU, before);
     }
 }
 
@@ -188,15 +263,27 @@ pub(crate) struct Waited {
 
 /// Waits for a child, passing signals on to it. The signals must be blocked.
 pub(crate) fn wait_and_forward(child: i32, children: Children) -> io::Result<Waited> {
+    wait(child, children, None)
+}
+
+/// The same, for a child that may have been lent the terminal: it is stopped as a job of its own then.
+fn wait(child: i32, children: Children, lent: Option<&Terminal>) -> io::Result<Waited> {
     let set = waited_for();
     let mut told_to_end = None;
     let whom = if children == Children::All { -1 } else { child };
+    let how = if lent.is_some() { libc::WNOHANG | libc::WUNTRACED } else { libc::WNOHANG };
     loop {
         let mut status = 0;
         // SAFETY: asks for the status of a child of this process.
-        match unsafe { libc::waitpid(whom, &raw mut status, libc::WNOHANG) } {
+        match unsafe { libc::waitpid(whom, &raw mut status, how) } {
             0 => {}
             -1 => return Err(io::Error::last_os_error()),
+            stopped if stopped == child && libc::WIFSTOPPED(status) => {
+                if let Some(terminal) = lent {
+                    terminal.stop_with(child);
+                }
+                continue;
+            }
             ended if ended == child => return Ok(Waited { status, told_to_end }),
             // An orphan; there may be more.
             _ => continue,

@@ -2,6 +2,7 @@
 
 mod apply;
 mod beside;
+mod fresh;
 mod lend;
 mod observe;
 mod peers;

@@ -9,9 +9,18 @@ use hopyard_kernel::keeper::{self, Keeper, KeeperSpec};
 use hopyard_kernel::{Entry, Identity, Process, World, rights};
 use hopyard_net::Op;
 
+fn spec(dir: &Path) -> KeeperSpec<'_> {
+    KeeperSpec {
+        user_namespace: !rights::is_privileged(),
+        dir,
+        files: &["record", "record.up"],
+        links: None,
+        on_release: Some(("record.up", "record")),
+    }
+}
+
 fn start(dir: &Path) -> Keeper {
-    Keeper::start(&KeeperSpec { user_namespace: !rights::is_privileged(), dir, files: &["record"], links: None })
-        .unwrap()
+    Keeper::start(&spec(dir)).unwrap()
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -138,6 +147,22 @@ fn a_keeper_that_is_terminated_tidies_up_too() {
     wait_until("the keeper's files are gone", || !home.exists());
 }
 
+/// The starter may be killed at any moment, and either both hold or none.
+#[test]
+fn a_file_has_its_name_when_the_keeper_outlives_its_starter() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("record"), "starting").unwrap();
+    std::fs::write(dir.path().join("record.up"), "up").unwrap();
+    let record = || std::fs::read_to_string(dir.path().join("record")).unwrap();
+    let keeper = start(dir.path());
+    assert_eq!(record(), "starting");
+    let keeper = keeper.release().unwrap();
+    wait_until("the file has its name", || record() == "up");
+    assert!(!dir.path().join("record.up").exists());
+    terminate(keeper.pid());
+    assert!(keeper.wait(Some(Duration::from_secs(10))).unwrap());
+}
+
 #[test]
 fn a_keeper_leaves_alone_what_somebody_else_has_made_since() {
     let dir = tempfile::tempdir().unwrap();
@@ -157,7 +182,7 @@ fn a_keeper_leaves_alone_what_somebody_else_has_made_since() {
 fn a_failure_inside_is_told() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("view")).unwrap();
-    let spec = KeeperSpec { user_namespace: !rights::is_privileged(), dir: dir.path(), files: &[], links: None };
+    let spec = KeeperSpec { files: &[], on_release: None, ..spec(dir.path()) };
     let error = Keeper::start(&spec).unwrap_err().to_string();
     assert_eq!(error, "cannot make the directory of the lab's view: File exists (EEXIST)");
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use hopyard_net::Service;
+use hopyard_net::{Service, Transport};
 use serde::{Deserialize, Serialize};
 
 use crate::{Lab, NodeId, Span};
@@ -131,7 +131,12 @@ impl fmt::Display for Words<'_> {
             ExpectTarget::Addr(addr) if addr.is_ipv6() && service.is_some() => write!(f, "[{addr}]")?,
             ExpectTarget::Addr(addr) => write!(f, "{addr}")?,
         }
-        service.map_or(Ok(()), |Service { transport, port }| write!(f, ":{port}/{transport}"))
+        match service {
+            None => Ok(()),
+            // As it is mostly written.
+            Some(Service { transport: Transport::Tcp, port }) => write!(f, ":{port}"),
+            Some(Service { transport, port }) => write!(f, ":{port}/{transport}"),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub enum LabNameError {
     #[error("lab name `{0}` is {n} bytes; at most {max} are allowed", n = .0.len(), max = LabName::MAX_LEN)]
     TooLong(String),
     /// A character outside `A-Z a-z 0-9 _ -`, or one of the last two at the start.
-    #[error("lab name `{name}` contains {found:?} {place}; allowed are ASCII letters and digits, and after the first also `_` and `-`", place = if *.start { "at its start" } else { "" })]
+    #[error("lab name `{name}` contains {found:?}{place}; allowed are ASCII letters and digits, and after the first also `_` and `-`", place = if *.start { " at its start" } else { "" })]
     BadCharacter {
         /// The name that was given.
         name: String,

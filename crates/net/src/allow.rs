@@ -260,6 +260,15 @@ pub fn is_outside(addr: IpAddr) -> bool {
     !(nobody_or_all || addr.is_loopback() || addr.is_multicast())
 }
 
+/// Is an address opened by the name that has it? Not one of the link alone: whoever answers for a name would choose it, and in a
+/// cloud the service is there that hands out the machine's keys (169.254.169.254). By its number it can be allowed.
+pub fn is_opened_by_name(addr: IpAddr) -> bool {
+    match behind_translator(addr).unwrap_or(addr) {
+        IpAddr::V4(addr) => !addr.is_link_local(),
+        IpAddr::V6(addr) => !addr.is_unicast_link_local(),
+    }
+}
+
 /// The host of IPv4 to which a translator of the network (NAT64) leads, by the prefix that all of them know (RFC 6052).
 fn behind_translator(addr: IpAddr) -> Option<IpAddr> {
     match addr {
@@ -406,6 +415,16 @@ impl fmt::Display for Deny {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_opens_what_is_of_the_link_alone() {
+        for text in ["169.254.169.254", "169.254.0.1", "fe80::1", "64:ff9b::a9fe:a9fe"] {
+            assert!(!is_opened_by_name(text.parse().unwrap()), "{text}");
+        }
+        for text in ["10.0.0.1", "192.168.1.1", "fd00::1", "64:ff9b::a00:1"] {
+            assert!(is_opened_by_name(text.parse().unwrap()), "{text}");
+        }
+    }
 
     #[test]
     fn every_form_is_read_and_written_alike() {

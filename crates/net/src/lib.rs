@@ -9,6 +9,7 @@
 
 mod allow;
 mod execute;
+mod ipv4_setting;
 mod link;
 mod name;
 mod nat;
@@ -20,11 +21,12 @@ mod state;
 mod sysctl;
 mod transport;
 
-pub use allow::{Allow, AllowError, Deny, DenyError, Hosts, Protocol, is_host_name, is_outside};
+pub use allow::{Allow, AllowError, Deny, DenyError, Hosts, Protocol, is_host_name, is_opened_by_name, is_outside};
 pub use execute::Refused;
+pub use ipv4_setting::{ConfOf, Ipv4Setting};
 pub use link::{AltName, Link, LinkKind, MacAddr, MacAddrError, Mtu, MtuError};
 pub use name::{IfName, IfNameError, NsName, NsNameError};
-pub use nat::{Nat, NatRule, Service, masquerade_from};
+pub use nat::{Nat, NatRule, Service, drop_unasked, masquerade_from};
 pub use op::{Endpoint, Op, VethEnd};
 pub use route::{Family, NextHop, Route, RouteKey, RouteKind, WayOn};
 pub use ruleset::{

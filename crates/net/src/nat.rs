@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{BaseChain, Chain, Family, Hook, IfName, Loaded, NatStep, PortChoice, Rule, RuleStep, Transport};
+use crate::{
+    BaseChain, Chain, Family, Hook, IfName, Loaded, NatStep, PortChoice, Rule, RuleStep, RuleVerdict, Transport,
+};
 
 /// What a namespace translates.
 ///
@@ -181,6 +183,27 @@ pub fn masquerade_from(from: IpNet) -> Vec<RuleStep> {
     let mut steps = Vec::new();
     match_prefix(from, false, &mut steps);
     steps.push(RuleStep::Masquerade);
+    steps
+}
+
+/// `oifname OUT ct state ! established,related ct status ! dnat drop`, as instructions: what goes out by that interface is an
+/// answer, or somebody has a destination translated to what is behind it.
+pub fn drop_unasked(out: IfName) -> Vec<RuleStep> {
+    /// linux/netfilter/nf_conntrack_common.h
+    const ESTABLISHED_OR_RELATED: u32 = 0b110;
+    const DESTINATION_IS_TRANSLATED: u32 = 1 << 5;
+    let mut steps = Vec::new();
+    match_leaving(out, None, &mut steps);
+    for (what, bits) in
+        [(Loaded::ConnectionState, ESTABLISHED_OR_RELATED), (Loaded::ConnectionStatus, DESTINATION_IS_TRANSLATED)]
+    {
+        let none = 0_u32.to_ne_bytes().to_vec();
+        let mask = bits.to_ne_bytes().to_vec();
+        steps.push(RuleStep::Load { register: 1, what });
+        steps.push(RuleStep::Bitwise { from: 1, to: 1, mask, xor: none.clone() });
+        steps.push(RuleStep::equal(none));
+    }
+    steps.push(RuleStep::Verdict(RuleVerdict::Drop));
     steps
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Family, IfName};
+use crate::{ConfOf, Family, IfName};
 
 /// A sysctl of a network namespace, such as `net.ipv4.ip_forward`.
 ///
@@ -31,8 +31,6 @@ pub enum SysctlKeyError {
 impl SysctlKey {
     /// `net.ipv4.ip_forward`.
     pub const IPV4_FORWARD: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv4.ip_forward"));
-    /// `net.ipv4.conf.default.forwarding`: whether interfaces that are made later forward.
-    pub const IPV4_FORWARD_LATER: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv4.conf.default.forwarding"));
     /// `net.ipv6.conf.all.forwarding`.
     pub const IPV6_FORWARD: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv6.conf.all.forwarding"));
     /// `net.ipv4.icmp_echo_ignore_all`: no ping is answered.
@@ -48,6 +46,11 @@ impl SysctlKey {
 
     /// `net.ipv4.conf.all.promote_secondaries`: the addresses of a subnet do not go with its first.
     pub const PROMOTE_SECONDARIES: SysctlKey = SysctlKey(Cow::Borrowed("net.ipv4.conf.all.promote_secondaries"));
+
+    /// `net.ipv4.conf.all.NAME` or `net.ipv4.conf.default.NAME`.
+    pub(crate) fn ipv4_conf(of: ConfOf, name: &str) -> SysctlKey {
+        SysctlKey(Cow::Owned(format!("net.ipv4.conf.{of}.{name}")))
+    }
 
     /// `net.bridge.bridge-nf-call-iptables` or its like of IPv6: the chains of IP see the frames of bridges.
     pub const fn bridge_nf(family: Family) -> SysctlKey {

@@ -6,12 +6,13 @@
 //! and links; then each namespace from its interfaces outwards to its routes, but address translation first.
 //!
 //! What `wanted` leaves open is not compared: a MAC or MTU of `None`, and sysctls that it does
-//! not name.
+//! not name, but those of `net.ipv4.conf.all` of which it is known what the kernel gives to a namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use hopyard_net::{
-    Endpoint, Family, IfName, Link, LinkKind, Mtu, NetState, NsName, NsState, Op, Route, SysctlKey, VethEnd,
+    ConfOf, Endpoint, Family, IfName, Ipv4Setting, Link, LinkKind, Mtu, NetState, NsName, NsState, Op, Route,
+    SysctlKey, VethEnd,
 };
 
 /// The operations that make `found` into `wanted`; empty where they agree.
@@ -38,7 +39,11 @@ pub fn diff(found: &NetState, wanted: &NetState) -> Vec<Op> {
         wanted.namespaces.iter().map(|(ns, want)| Side::new(ns, found.namespaces.get(ns), want, &doomed)).collect();
     // Before any interface: a new one takes its settings from the namespace.
     for side in &sides {
-        side.set_sysctls(|key| key.interface().is_none(), &mut ops);
+        // Forwarding first, for it sets others: whether redirects are accepted.
+        let forwarding = Family::BOTH.map(Family::forwarding_key);
+        side.set_sysctls(|key| forwarding.contains(key), &mut ops);
+        side.set_sysctls(|key| key.interface().is_none() && !forwarding.contains(key), &mut ops);
+        side.set_back_sysctls(&mut ops);
     }
     for side in &sides {
         side.add_bridges(&mut ops);
@@ -223,10 +228,27 @@ impl<'a> Side<'a> {
     /// Sets those that are picked.
     fn set_sysctls(&self, pick: impl Fn(&SysctlKey) -> bool, ops: &mut Vec<Op>) {
         for (key, value) in self.want.sysctls.iter().filter(|(key, _)| pick(key)) {
-            let reset = key.interface().and_then(|name| name.parse().ok()).is_some_and(|dev| self.is_doomed(dev));
+            let goes = key.interface().and_then(|name| name.parse().ok()).is_some_and(|dev| self.is_doomed(dev));
+            let reset = goes || (self.switches_ipv4() && *key == Ipv4Setting::ACCEPT_REDIRECTS.key(ConfOf::All));
             let have = self.have.and_then(|have| have.sysctls.get(key)).filter(|_| !reset);
             if have != Some(value) {
                 ops.push(Op::SetSysctl { ns: self.ns.clone(), key: key.clone(), value: value.clone() });
+            }
+        }
+    }
+
+    /// Is forwarding of IPv4 about to change? Then the kernel sets whether redirects are accepted.
+    fn switches_ipv4(&self) -> bool {
+        let of = |state: &NsState| state.sysctls.get(&SysctlKey::IPV4_FORWARD).cloned();
+        self.have.is_some_and(|have| of(have) != of(self.want))
+    }
+
+    /// Sets back what somebody has set, and the file leaves to the kernel.
+    fn set_back_sysctls(&self, ops: &mut Vec<Op>) {
+        let found = self.have.into_iter().flat_map(|have| &have.sysctls);
+        for (key, value) in found.filter(|(key, _)| !self.want.sysctls.contains_key(key)) {
+            if let Some(own) = Ipv4Setting::value_of(key).map(|own| own.to_string()).filter(|own| own != value) {
+                ops.push(Op::SetSysctl { ns: self.ns.clone(), key: key.clone(), value: own });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A node whose namespace is somebody else's, a container's: what is there, and is not the lab's.
 
-use hopyard_net::{IfName, NsState, SysctlKey};
+use hopyard_net::{IfName, Ipv4Setting, NsState, SysctlKey};
 
 /// Has the interfaces take the addresses of IPv6 that they shall have. In a container they may not: Docker turns IPv6 off
 /// there, for all interfaces to come, where the container's network has none.
@@ -59,6 +59,8 @@ pub fn set_aside(found: &mut NsState, ours: &NsState, wanted: &mut NsState) -> R
         ours
     });
     found.neighbours.retain(|(dev, _), _| own_dev(*dev));
+    // What it has of the machine, or was started with.
+    found.sysctls.retain(|key, _| Ipv4Setting::value_of(key).is_none() || wanted.sysctls.contains_key(key));
     Ok(())
 }
 
@@ -130,6 +132,17 @@ mod tests {
         );
         let at = |text: &str| ops.iter().position(|op| op.to_string().contains(text)).unwrap();
         assert!(at("lo.disable_ipv6=0") < at("fd00::2/128"), "{ops:?}");
+    }
+
+    #[test]
+    fn what_the_container_has_of_the_machine_stands() {
+        let keys: [SysctlKey; 2] =
+            ["net.ipv4.conf.all.rp_filter", "net.ipv4.conf.all.proxy_arp"].map(|key| key.parse().unwrap());
+        let [mut found, mut wanted] = [with(&[], &[]), with(&[], &[])];
+        found.sysctls.extend(keys.clone().map(|key| (key, "1".to_owned())));
+        wanted.sysctls.insert(keys[1].clone(), "0".to_owned());
+        set_aside(&mut found, &NsState::default(), &mut wanted).unwrap();
+        assert_eq!(found.sysctls.keys().collect::<Vec<_>>(), [&keys[1]]);
     }
 
     #[test]

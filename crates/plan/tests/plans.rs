@@ -257,6 +257,33 @@ fn a_change_touches_nothing_else() {
 }
 
 #[test]
+fn what_the_file_leaves_to_the_kernel_is_set_back() {
+    let set = |state: &NetState, values: &[(&str, &str)]| {
+        let mut state = state.clone();
+        let near = state.namespaces.get_mut(&"near".parse::<hopyard_net::NsName>().unwrap()).unwrap();
+        near.sysctls.extend(values.iter().map(|(key, value)| (key.parse().unwrap(), (*value).to_owned())));
+        state
+    };
+    let lines = |found: &NetState, wanted: &NetState| -> Vec<String> {
+        diff(found, wanted)
+            .iter()
+            .map(|op| op.to_string().replace("ip netns exec near sysctl -w net.ipv4.", ""))
+            .collect()
+    };
+    let wanted = wanted(&tutorial()).state;
+    let odd = [("net.ipv4.conf.all.rp_filter", "1"), ("net.ipv4.conf.default.accept_source_route", "0")];
+    let found = set(&wanted, &odd);
+    assert_eq!(lines(&found, &wanted), ["conf.all.rp_filter=0", "conf.default.accept_source_route=1"]);
+    assert_eq!(lines(&found, &set(&wanted, &odd)), [""; 0], "the file says so");
+    assert_eq!(lines(&wanted, &set(&wanted, &odd[..1])), ["conf.all.rp_filter=1"]);
+    // It goes with forwarding, unless the file has it.
+    let redirects = [("net.ipv4.conf.all.accept_redirects", "1")];
+    assert_eq!(lines(&set(&wanted, &redirects), &wanted), [""; 0]);
+    let off = set(&wanted, &[("net.ipv4.ip_forward", "0"), redirects[0]]);
+    assert_eq!(lines(&off, &set(&wanted, &redirects)), ["ip_forward=1", "conf.all.accept_redirects=1"]);
+}
+
+#[test]
 fn long_paths_get_a_long_life() {
     let limit = |n: usize| {
         let wanted = desired(&common::lab(&format!("chain:{n}"))).unwrap();

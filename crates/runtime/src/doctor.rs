@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hopyard_kernel::rights;
+use hopyard_kernel::{end_before_exec, rights};
 use hopyard_model::{LabDoc, LabName};
 
 use crate::error::Error;
@@ -143,6 +143,9 @@ fn trial(home: &Home) -> Vec<Finding> {
     findings
 }
 
+/// It is never started: a machine may lack any.
+const NO_PROGRAM: &str = "true";
+
 /// A command behind a gate.
 fn sandbox() -> Finding {
     const SUBJECT: &str = "sandbox";
@@ -154,7 +157,8 @@ fn sandbox() -> Finding {
         records: true,
         cwd: PathBuf::from("/"),
     };
-    let mut command = Command::new("/bin/true");
+    let mut command = Command::new(NO_PROGRAM);
+    end_before_exec(&mut command);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let bad = |detail, fix| Finding { subject: SUBJECT, verdict: Verdict::Bad, detail, fix };
     match sandbox::run(&wanted, command) {
@@ -164,7 +168,7 @@ fn sandbox() -> Finding {
             detail: "a command behind a gate reaches what is allowed, and nothing else".to_owned(),
             fix: None,
         },
-        Ok(Outcome { status, .. }) => bad(format!("/bin/true in a sandbox ended with status {status}"), None),
+        Ok(Outcome { status, .. }) => bad(format!("a process in a sandbox ended with status {status}"), None),
         Err(error) => {
             let fix = sandbox_remedy(&error);
             bad(error.to_string(), fix)
@@ -198,9 +202,10 @@ fn reach(running: &crate::Running, hosts: &[(hopyard_net::NsName, Vec<std::net::
 
 fn enter(running: &crate::Running) -> Result<(), String> {
     let entry = running.entry("a", PathBuf::from("/"), None).map_err(|error| error.to_string())?;
-    let status =
-        entry.command("/bin/true").status().map_err(|error| format!("a command could not enter a node: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("/bin/true in a node ended with {status}")) }
+    let mut command = entry.command(NO_PROGRAM);
+    end_before_exec(&mut command);
+    let status = command.status().map_err(|error| format!("a process could not enter a node: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("a process in a node ended with {status}")) }
 }
 
 fn descriptors() -> Finding {

@@ -169,7 +169,8 @@ impl Home {
     /// It cannot be locked.
     pub(crate) fn lock_existing(&self, lab: &LabName) -> Result<Option<LabDir>, Error> {
         let path = self.dir_of(lab);
-        while path.exists() {
+        // A home that may not be looked into is not one without labs.
+        while path.try_exists().context(|| format!("look at {}", path.display()))? {
             if let Some(dir) = LabDir::lock(&path)? {
                 return Ok(Some(dir));
             }

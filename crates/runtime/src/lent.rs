@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use hopyard_kernel::moving::{Settings, Space};
+use hopyard_kernel::moving::{Place, Settings, Space};
 use hopyard_kernel::{Errno, Process, Realm, World, cleanup, keeper, pin};
 use hopyard_model::Lab;
 use hopyard_net::{Endpoint, IfName, LinkKind, NetState, NsName, Op};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext};
 use crate::home::Home;
-use crate::ns::{NsError, Place, find_by_cookie};
+use crate::ns::{self, NsError, find_by_cookie};
 use crate::record::{self, Held};
 
 /// The file in a lab's directory.
@@ -31,6 +31,9 @@ struct Loan {
     #[serde(default)]
     to: Option<NsName>,
     dev: IfName,
+    /// Its number in the node, for it may be called something else there by then. `None`: it is not there yet.
+    #[serde(default)]
+    number: Option<u32>,
     /// The cookie of the namespace that it came from; 0 where the kernel has none (before 5.14).
     from: u64,
     /// What it had there.
@@ -79,7 +82,9 @@ impl Loans {
                     continue;
                 }
                 Err(error) if error.errno() == Errno::NODEV => {
-                    return Err(NsError::NoInterface { dev: *dev, place: Place::Here, devs: here.interfaces()? }.into());
+                    return Err(
+                        NsError::NoInterface { dev: *dev, place: ns::Place::Here, devs: here.interfaces()? }.into()
+                    );
                 }
                 settings => settings?,
             };
@@ -87,7 +92,7 @@ impl Loans {
             let known = self.0.iter().find(|loan| loan.dev == *dev && loan.from == from && settings.is_bare());
             let settings = known.map_or_else(|| settings.to_bytes(), |known| known.settings.clone());
             self.0.retain(|loan| loan.dev != *dev);
-            self.0.push(Loan { node: ns.clone(), to: None, dev: *dev, from, settings });
+            self.0.push(Loan { node: ns.clone(), to: None, dev: *dev, number: None, from, settings });
         }
         self.write(dir)
     }
@@ -100,6 +105,16 @@ impl Loans {
                 loan.node = node;
             }
         }
+    }
+
+    /// Gives those their names again that somebody calls something else in their nodes.
+    pub(crate) fn name_again(&self, world: &World) -> Result<(), Error> {
+        for loan in &self.0 {
+            if let Some(called) = loan.called(world)?.filter(|called| *called != loan.dev) {
+                space(world, &loan.node)?.rename(called, loan.dev)?;
+            }
+        }
+        Ok(())
     }
 
     /// Is nothing lent?
@@ -151,13 +166,17 @@ impl Loans {
                         continue;
                     }
                     let loan = self.0.remove(place);
-                    here()?.restore(loan.dev, &Settings::from_bytes(&loan.settings))?;
+                    here()?.restore(loan.dev, &Settings::from_bytes(&loan.settings), Place::Origin)?;
                 }
                 Op::TakeLink(at) => {
                     moved = true;
-                    let Some(loan) = self.0.iter().find(|loan| loan.dev == at.dev) else { continue };
+                    let Some(loan) = self.0.iter_mut().find(|loan| loan.dev == at.dev) else { continue };
+                    let settings = Settings::from_bytes(&loan.settings);
+                    here()?.mend(&settings);
+                    let mut there = space(world, &at.ns)?;
+                    loan.number = Some(there.number(loan.dev)?);
                     if !is_numbered(wanted, at) {
-                        space(world, &at.ns)?.restore(loan.dev, &Settings::from_bytes(&loan.settings))?;
+                        there.restore(loan.dev, &settings, Place::Node)?;
                     }
                 }
                 _ => {}
@@ -182,14 +201,15 @@ impl Loans {
             let kept = match loan.find(&mut here, steps, world) {
                 Ok(Whereabouts::Unmoved) => true,
                 Ok(Whereabouts::Back) => {
-                    failed = failed.and(loan.give(&mut here));
+                    failed = failed.and(loan.give(&mut here, Place::Origin));
                     false
                 }
                 Ok(Whereabouts::In(node)) if old.nodes.iter().any(|(name, _)| *name == node) => {
                     let at = Endpoint { ns: node.clone(), dev: loan.dev };
                     (loan.node, loan.to) = (node, None);
                     if !is_numbered(wanted, &at) {
-                        failed = failed.and(space(world, &at.ns).and_then(|mut there| loan.give(&mut there)));
+                        failed =
+                            failed.and(space(world, &at.ns).and_then(|mut there| loan.give(&mut there, Place::Node)));
                     }
                     true
                 }
@@ -231,14 +251,21 @@ impl Loans {
 
     /// Tells the machine's interfaces from others in what was found, and leaves out of it what the topology does not
     /// say: second names, and, where it gives no addresses, addresses and routes.
-    pub(crate) fn mark(&self, found: &mut NetState, wanted: &NetState) {
+    pub(crate) fn mark(&self, found: &mut NetState, wanted: &NetState, world: &World) -> Result<(), Error> {
+        let called: Vec<_> = self.0.iter().map(|loan| loan.called(world)).collect::<Result<_, _>>()?;
+        let is_lent = |node: &NsName, dev: IfName| {
+            let is_it = |(loan, called): (&Loan, &Option<IfName>)| match called {
+                Some(called) => *called == dev && loan.node == *node,
+                None => loan.dev == dev && loan.places().any(|place| place == node),
+            };
+            self.0.iter().zip(&called).any(is_it)
+        };
         for (name, state) in &mut found.namespaces {
             let want = wanted.namespaces.get(name);
             for (dev, link) in &mut state.links {
                 let wanted_lent =
                     want.and_then(|want| want.links.get(dev)).is_some_and(|want| want.kind == LinkKind::Lent);
-                if !wanted_lent && !self.0.iter().any(|loan| loan.dev == *dev && loan.places().any(|node| node == name))
-                {
+                if !wanted_lent && !is_lent(name, *dev) {
                     continue;
                 }
                 link.kind = LinkKind::Lent;
@@ -253,6 +280,7 @@ impl Loans {
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -270,6 +298,14 @@ impl Loan {
     /// The nodes that it may be in.
     fn places(&self) -> impl Iterator<Item = &NsName> {
         std::iter::once(&self.node).chain(&self.to)
+    }
+
+    /// What it is called in its node, if it is there by its number.
+    fn called(&self, world: &World) -> Result<Option<IfName>, Error> {
+        match self.number {
+            Some(number) if world.contains(&self.node) => Ok(space(world, &self.node)?.named(number)?),
+            _ => Ok(None),
+        }
     }
 
     /// Where it is after some of the steps.
@@ -302,9 +338,9 @@ impl Loan {
     }
 
     /// Gives it what it had. Whoever has given it something meanwhile knows better; one that is gone was virtual.
-    fn give(&self, place: &mut Space) -> Result<(), Error> {
-        if place.settings(self.dev).is_ok_and(|now| now.is_bare()) {
-            place.restore(self.dev, &Settings::from_bytes(&self.settings))?;
+    fn give(&self, space: &mut Space, place: Place) -> Result<(), Error> {
+        if space.settings(self.dev).is_ok_and(|now| now.is_bare()) {
+            space.restore(self.dev, &Settings::from_bytes(&self.settings), place)?;
         }
         Ok(())
     }
@@ -335,6 +371,7 @@ pub(crate) fn return_held(dir: &Path, keeper: Option<&Process>) -> Result<Loans,
         world.adopt(node, namespace.into())?;
     }
     let all = loans.0.clone();
+    loans.name_again(&world)?;
     loans.bring_back(&mut world)?;
     let back = here()?.interfaces()?;
     loans.0 = all.into_iter().filter(|loan| !back.contains(&loan.dev)).collect();
@@ -369,7 +406,7 @@ pub(crate) fn give_again(loans: &Loans) -> Result<(), Error> {
         // What is not there by then was virtual, and is gone.
         pending.wait_at_most(PATIENCE).ok();
     }
-    loans.0.iter().filter(|loan| loan.from == cookie).try_for_each(|loan| loan.give(&mut here))
+    loans.0.iter().filter(|loan| loan.from == cookie).try_for_each(|loan| loan.give(&mut here, Place::Origin))
 }
 
 /// Is there a network of that cookie, as far as it can be found: by a name, or as the machine's?
@@ -388,7 +425,7 @@ fn bring_back(world: &mut World, here: &mut Space, loan: &Loan, at: Endpoint) ->
         return Err(Error::LentElsewhere { node: loan.node.clone(), dev: loan.dev });
     }
     world.apply(&[Op::ReturnLink(at)], &mut |_| {}).map_err(|failed| failed.error)?;
-    match here.restore(loan.dev, &Settings::from_bytes(&loan.settings)) {
+    match here.restore(loan.dev, &Settings::from_bytes(&loan.settings), Place::Origin) {
         // It was deleted in the node.
         Err(error) if error.errno() == Errno::NODEV => Ok(()),
         restored => Ok(restored.map(drop)?),

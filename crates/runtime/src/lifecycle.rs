@@ -1,6 +1,6 @@
 //! Bringing labs up, changing them while they run, and taking them down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use hopyard_kernel::keeper::{self, Keeper, KeeperSpec};
 use hopyard_kernel::{Process, Realm, World, cleanup};
 use hopyard_model::{Lab, LabName, Problem, Span};
-use hopyard_net::{NetState, NsName, Op};
+use hopyard_net::{Endpoint, LinkKind, NetState, NsName, Op};
 use hopyard_plan::{Origins, Wanted};
 
 use crate::attach::Attachments;
@@ -19,7 +19,7 @@ use crate::error::{Error, IoContext};
 use crate::home::{Home, LabDir, remove_file};
 use crate::lent::{self, Loans};
 use crate::netns_dir;
-use crate::ns::{Moved, bring_back_from_lab};
+use crate::ns::{Moved, bring_back_from_lab, moved_to_lab};
 use crate::record::{self, Contents, DIRS, FILES, Held, KeeperId, Record, Stage};
 use crate::running::Running;
 use crate::uplink::{self, HostStep};
@@ -131,6 +131,12 @@ pub fn difference(home: &Home, lab: &Lab) -> Result<Difference, Error> {
             let (mut found, uplinks) = running.observe_all(&mut running.world()?, &wanted.state)?;
             attached.set_aside(&mut found, &mut wanted.state)?;
             attached.forget_ended(&mut found)?;
+            // They go back, and are not deleted.
+            for Endpoint { ns, dev } in moved_to_lab(home, running.name(), running.keeper().pid())? {
+                if let Some(link) = found.namespaces.get_mut(&ns).and_then(|state| state.links.get_mut(&dev)) {
+                    link.kind = LinkKind::Lent;
+                }
+            }
             (found, uplinks, uplink::host::of_keeper(running.keeper()), true)
         }
         Err(Error::NotRunning { .. }) => (NetState::default(), uplink::Found::default(), uplink::host::own(), false),
@@ -168,6 +174,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         dir: dir.path(),
         files: &record::of_keeper(),
         links: home.netns_dir(),
+        on_release: Some(record::ON_RELEASE),
     })?;
     let plan =
         crate::wanted::desired(lab).map(|wanted| (hopyard_plan::diff(&NetState::default(), &wanted.state), wanted));
@@ -211,11 +218,13 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
         let mut plan = uplink::plan(home, dir.path(), lab, &state, &uplink::Found::default(), host)?;
         let host = connect(home, dir, keeper.process(), &plan, lab, &world)?;
         warnings.append(&mut plan.warnings);
-        let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty())?;
+        let resolvers = uplink::resolvers(home, dir.path(), !host.is_empty(), &state)?;
         warnings.extend((!host.is_empty() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
         let for_services = (home.is_privileged() && lifetime == Lifetime::UntilDown).then_some(dir.path());
         view::write(keeper.process(), for_services, lab.name(), &hosts, &resolvers)?;
         Contents { hosts: hosts.clone(), lab: lab.clone() }.write(dir.path())?;
+        record.stage = Stage::Up;
+        record.write_ahead(dir.path())?;
         Ok(host)
     };
     let finished = finish();
@@ -228,10 +237,7 @@ fn build(home: &Home, dir: &LabDir, lab: &Lab, source: &str, lifetime: Lifetime)
             (process, Some(keeper))
         }
     };
-    // Last: a lab that is up by its record has a keeper that does not end with its starter. Otherwise, were
-    // this process killed in between, the next `up` would find it well, and it would go a moment later.
-    record.stage = Stage::Up;
-    record.write(dir.path())?;
+    Record::take_effect(dir.path())?;
     let running = Running::new(dir.path().to_owned(), record, process)?;
     // From here on nothing fails: its end takes the lock that is held here.
     let tied = keeper.map(|keeper| Tied { keeper: Some(keeper), home: home.clone(), name: lab.name().clone() });
@@ -257,12 +263,14 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
     let Wanted { mut state, origins, hosts, mut warnings, .. } = crate::wanted::desired(lab).map_err(Error::Plan)?;
     let running = Running::new(dir.path().to_owned(), old, keeper)?;
     let mut attached = Attachments::read(dir.path())?;
+    let_go_of_strays(dir.path(), running.keeper(), &attached)?;
     warnings.extend(attached.release_gone(dir.path(), running.realm(), running.keeper(), &state)?);
     attached.check(lab)?;
     attached.prepare(&mut state);
     // It would be deleted as what nobody has declared.
     let returned = bring_back_from_lab(home, running.keeper().pid())?;
     let mut world = running.world()?;
+    Loans::read(dir.path())?.name_again(&world)?;
     let (mut found, uplinks) = running.observe_all(&mut world, &state)?;
     attached.set_aside(&mut found, &mut state)?;
     // Before anything is changed, as `hop diff` does, so that both say the same.
@@ -329,7 +337,7 @@ fn change(home: &Home, dir: &LabDir, old: Record, keeper: Process, lab: &Lab, so
         link_names(home, lab.name(), running.keeper(), &held)?;
     }
     let host = connect(home, dir, running.keeper(), &plan, lab, &world)?;
-    let resolvers = uplink::resolvers(home, dir.path(), !uplink::wanted(lab).is_empty())?;
+    let resolvers = uplink::resolvers(home, dir.path(), !uplink::wanted(lab).is_empty(), &state)?;
     warnings.extend((plan.connects() && resolvers.is_empty()).then(|| uplink::no_resolver(lab)).flatten());
     view::write(running.keeper(), home.is_privileged().then_some(dir.path()), lab.name(), &hosts, &resolvers)?;
     record.stage = Stage::Up;
@@ -394,6 +402,17 @@ fn hold<'a>(dir: &Path, world: &World, names: impl Iterator<Item = &'a NsName>) 
         keeper::drop_held(dir, &numbers).unwrap_or_default();
     }
     handed.map(|()| held)
+}
+
+/// Has the keeper let go of what is on no record: one that was killed has handed it over and not written that down, or the
+/// other way round. It would stay as long as the lab, and with it a container's interfaces, or a table of the host's.
+fn let_go_of_strays(dir: &Path, keeper: &Process, attached: &Attachments) -> Result<(), Error> {
+    let mut known: BTreeSet<u32> = Held::read(dir)?.nodes.into_iter().map(|(_, number)| number).collect();
+    known.extend(attached.numbers());
+    known.extend(uplink::numbers(dir)?);
+    let mut strays = keeper::all_held(keeper)?;
+    strays.retain(|number| !known.contains(number));
+    if strays.is_empty() { Ok(()) } else { Ok(keeper::drop_held(dir, &strays)?) }
 }
 
 /// Names the namespaces `LAB.NODE` for `ip netns`, by links that cost no mount each.

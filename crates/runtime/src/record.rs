@@ -90,6 +90,12 @@ impl KeeperId {
 /// Names of the files in a lab's directory.
 pub(crate) const RECORD: &str = "record.json";
 const RECORD_NEW: &str = "record.json.new";
+/// What the record will be when the keeper is released: whoever comes first, the keeper or its starter, gives it its name.
+/// So no lab is up by its record that ends with its starter, and none outlives it that is not.
+const RECORD_UP: &str = "record.json.up";
+const RECORD_UP_NEW: &str = "record.json.up.new";
+/// What the keeper is to rename, and to what.
+pub(crate) const ON_RELEASE: (&str, &str) = (RECORD_UP, RECORD);
 const CONTENTS: &str = "lab.json";
 const CONTENTS_NEW: &str = "lab.json.new";
 pub(crate) const NODES: &str = "nodes";
@@ -101,9 +107,11 @@ pub(crate) fn of_keeper() -> Vec<&'static str> {
 }
 
 /// All of them, for removal.
-pub(crate) const FILES: [&str; 16] = [
+pub(crate) const FILES: [&str; 18] = [
     RECORD,
     RECORD_NEW,
+    RECORD_UP,
+    RECORD_UP_NEW,
     CONTENTS,
     CONTENTS_NEW,
     NODES,
@@ -153,6 +161,20 @@ impl Record {
     /// Writes it, whole or not at all.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
         write_json(dir, RECORD, RECORD_NEW, self)
+    }
+
+    /// Writes what it will be when the keeper is released.
+    pub(crate) fn write_ahead(&self, dir: &Path) -> Result<(), Error> {
+        write_json(dir, RECORD_UP, RECORD_UP_NEW, self)
+    }
+
+    /// The keeper is released.
+    pub(crate) fn take_effect(dir: &Path) -> Result<(), Error> {
+        match fs::rename(dir.join(RECORD_UP), dir.join(RECORD)) {
+            // The keeper was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => renamed.context(|| format!("write {}", dir.join(RECORD).display())),
+        }
     }
 }
 

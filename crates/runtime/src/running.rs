@@ -214,7 +214,7 @@ impl Running {
             .map(|(name, state)| (name.clone(), state.sysctls.keys().cloned().collect()))
             .collect();
         let mut found = world.observe(&sysctls)?;
-        Loans::read(&self.dir)?.mark(&mut found, wanted);
+        Loans::read(&self.dir)?.mark(&mut found, wanted, world)?;
         let uplinks = uplink::strip(&mut found, wanted);
         Ok((found, uplinks))
     }

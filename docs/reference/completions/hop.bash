@@ -19,9 +19,6 @@ _hop() {
             hop,attach)
                 cmd="hop__subcmd__attach"
                 ;;
-            hop,boot)
-                cmd="hop__subcmd__boot"
-                ;;
             hop,check)
                 cmd="hop__subcmd__check"
                 ;;
@@ -91,15 +88,6 @@ _hop() {
             hop,why)
                 cmd="hop__subcmd__why"
                 ;;
-            hop__subcmd__boot,reload)
-                cmd="hop__subcmd__boot__subcmd__reload"
-                ;;
-            hop__subcmd__boot,run)
-                cmd="hop__subcmd__boot__subcmd__run"
-                ;;
-            hop__subcmd__boot,stop)
-                cmd="hop__subcmd__boot__subcmd__stop"
-                ;;
             hop__subcmd__ns,add)
                 cmd="hop__subcmd__ns__subcmd__add"
                 ;;
@@ -143,7 +131,7 @@ _hop() {
 
     case "${cmd}" in
         hop)
-            opts="-h -V --color --help --version up down run ls show plan diff exec shell sandbox ping why check record ns attach detach enable disable unit boot doctor schema completions man"
+            opts="-h -V --color --help --version up down run ls show plan diff exec shell sandbox ping why check record ns attach detach enable disable unit doctor schema completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -189,78 +177,6 @@ _hop() {
                     ;;
                 --engine)
                     COMPREPLY=($(compgen -W "podman docker machinectl" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        hop__subcmd__boot)
-            opts="-h --color --help run reload stop"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        hop__subcmd__boot__subcmd__reload)
-            opts="-h --color --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        hop__subcmd__boot__subcmd__run)
-            opts="-h --color --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        hop__subcmd__boot__subcmd__stop)
-            opts="-h --color --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1131,8 +1047,29 @@ _hop() {
     esac
 }
 
+_hop_with_names() {
+    local cur="${COMP_WORDS[COMP_CWORD]}" names
+    names=$("${COMP_WORDS[0]}" complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    COMPREPLY=()
+    case "${names}" in
+        "")
+            _hop "$@"
+            ;;
+        :command:)
+            COMPREPLY=( $(compgen -c -- "${cur}") )
+            ;;
+        :file:)
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -f -- "${cur}")
+            ;;
+        *)
+            COMPREPLY=( $(compgen -W "${names}" -- "${cur}") )
+            ;;
+    esac
+}
+
 if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _hop -o nosort -o bashdefault -o default hop
+    complete -F _hop_with_names -o nosort -o bashdefault -o default hop
 else
-    complete -F _hop -o bashdefault -o default hop
+    complete -F _hop_with_names -o bashdefault -o default hop
 fi

@@ -49,7 +49,6 @@ complete -c hop -n "__fish_hop_needs_command" -f -a "detach" -d 'Make an attache
 complete -c hop -n "__fish_hop_needs_command" -f -a "enable" -d 'Bring a lab up whenever the machine starts'
 complete -c hop -n "__fish_hop_needs_command" -f -a "disable" -d 'Do not bring a lab up any more when the machine starts'
 complete -c hop -n "__fish_hop_needs_command" -f -a "unit" -d 'Make a service of systemd run in a node'
-complete -c hop -n "__fish_hop_needs_command" -f -a "boot" -d 'What the units that `hop enable` writes run; nothing to type'
 complete -c hop -n "__fish_hop_needs_command" -f -a "doctor" -d 'Find out, by doing it, whether this machine can run labs for you, and what to do where it cannot'
 complete -c hop -n "__fish_hop_needs_command" -f -a "schema" -d 'Print the JSON Schema of the topology file, for editors; or of what a command prints, for programs'
 complete -c hop -n "__fish_hop_needs_command" -f -a "completions" -d 'Print the completions for a shell'
@@ -298,25 +297,6 @@ complete -c hop -n "__fish_hop_using_subcommand unit" -l install -d 'Write the d
 complete -c hop -n "__fish_hop_using_subcommand unit" -l remove -d 'Remove the drop-in'
 complete -c hop -n "__fish_hop_using_subcommand unit" -l force -d 'Replace or remove a drop-in that somebody has edited'
 complete -c hop -n "__fish_hop_using_subcommand unit" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c hop -n "__fish_hop_using_subcommand boot; and not __fish_seen_subcommand_from run reload stop" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c hop -n "__fish_hop_using_subcommand boot; and not __fish_seen_subcommand_from run reload stop" -s h -l help -d 'Print help'
-complete -c hop -n "__fish_hop_using_subcommand boot; and not __fish_seen_subcommand_from run reload stop" -f -a "run" -d 'Bring the lab up, or adopt it; end when it does'
-complete -c hop -n "__fish_hop_using_subcommand boot; and not __fish_seen_subcommand_from run reload stop" -f -a "reload" -d 'Change the running lab into what its topology says'
-complete -c hop -n "__fish_hop_using_subcommand boot; and not __fish_seen_subcommand_from run reload stop" -f -a "stop" -d 'Take the lab down, unless the unit is only being restarted'
-complete -c hop -n "__fish_hop_using_subcommand boot; and __fish_seen_subcommand_from run" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c hop -n "__fish_hop_using_subcommand boot; and __fish_seen_subcommand_from run" -s h -l help -d 'Print help'
-complete -c hop -n "__fish_hop_using_subcommand boot; and __fish_seen_subcommand_from reload" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c hop -n "__fish_hop_using_subcommand boot; and __fish_seen_subcommand_from reload" -s h -l help -d 'Print help'
-complete -c hop -n "__fish_hop_using_subcommand boot; and __fish_seen_subcommand_from stop" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c hop -n "__fish_hop_using_subcommand boot; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help'
 complete -c hop -n "__fish_hop_using_subcommand doctor" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -329,7 +309,7 @@ complete -c hop -n "__fish_hop_using_subcommand schema" -s h -l help -d 'Print h
 complete -c hop -n "__fish_hop_using_subcommand completions" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c hop -n "__fish_hop_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c hop -n "__fish_hop_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c hop -n "__fish_hop_using_subcommand man" -l color -d 'Colours: `auto` is on a terminal only' -r -f -a "auto\t''
 always\t''
 never\t''"

@@ -32,8 +32,8 @@ pub(in crate::commands) use places::Places;
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 #[command(after_help = "\
-Exit status: 0 all is as expected: every line of `expect` holds, or, without any, all reach each other;
-1 it is not; 2 the input is wrong; 3 some of it is not known, or predictions and packets differ, or there
+Exit status: 0 all is as expected: every line of `expect` holds, or, without any, all reach each other; \
+1 it is not; 2 the input is wrong; 3 some of it is not known, or predictions and packets differ, or there \
 is nothing to check.")]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! `hop diff`.
 
-use hopyard::runtime::{self, Home};
+use hopyard::model::LabName;
+use hopyard::runtime::{self, Home, Running};
 
 use super::plan::all_steps;
 use super::up::count;
@@ -19,11 +20,17 @@ pub(crate) struct Args {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// The lab, which need not be named where only one runs.
+    #[arg(value_name = "LAB", conflicts_with = "lab")]
+    name: Option<LabName>,
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let home = Home::of_caller()?;
-    let running = args.lab.find(&home)?;
+    let running = match &args.name {
+        Some(name) => Running::find(&home, name)?,
+        None => args.lab.find(&home)?,
+    };
     let difference = runtime::difference(&home, &running.contents()?.lab)?;
     // What the host does to it; the rest concerns the file, and `hop check` and `hop up` have said it.
     for warning in difference.warnings.iter().filter(|it| it.code.0 == "uplink-firewall") {

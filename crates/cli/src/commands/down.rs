@@ -6,7 +6,7 @@ use hopyard::runtime::{self, Home, Running};
 
 use super::ns::tell_of_returned;
 use crate::error::CliError;
-use crate::target::{refuse_inside, the_only_lab};
+use crate::target::{choose, refuse_inside};
 use crate::ui::Ui;
 
 /// Take labs down: their processes end, nothing of them is left.
@@ -105,5 +105,5 @@ fn the_one(home: &Home) -> Result<LabName, CliError> {
             return Ok(name);
         }
     }
-    Ok(the_only_lab(home)?.name().clone())
+    Ok(choose(home, "`hop down LAB`, or all: `--all`")?.name().clone())
 }

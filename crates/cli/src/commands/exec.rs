@@ -53,12 +53,19 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     };
     let mut command = Command::new(program);
     command.args(arguments);
-    args.how.run_in(&args.lab, &args.node, command, ui)
+    args.how.run_in(&args.lab, &args.node, command, supervise, ui)
 }
 
 impl How {
     /// Moves this process into the node and runs the command there.
-    pub(crate) fn run_in(&self, lab: &LabArg, node: &str, mut command: Command, ui: &mut Ui) -> Result<u8, CliError> {
+    pub(crate) fn run_in(
+        &self,
+        lab: &LabArg,
+        node: &str,
+        mut command: Command,
+        supervise: fn(Command) -> std::io::Result<u8>,
+        ui: &mut Ui,
+    ) -> Result<u8, CliError> {
         let home = Home::of_caller()?;
         let (running, node) = lab.find_node(&home, node)?;
         let cwd = self.directory()?.map_or_else(current_dir, Ok)?;

@@ -6,7 +6,8 @@ use hopyard::runtime::boot::{self, Manager};
 use hopyard::runtime::{Home, Running};
 use serde::Serialize;
 
-use crate::error::CliError;
+use crate::error::{CliError, remains_hint};
+use crate::target::{refuse_inside, remains};
 use crate::ui::{self, Ui, WARNING};
 
 /// List the labs that run.
@@ -78,9 +79,13 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     for error in unreadable {
         CliError::from(error).report(ui);
     }
-    for name in Running::remains(&home)? {
+    if labs.is_empty() {
+        // From inside of a node no keeper outside is seen, so each lab would look as if it had ended.
+        refuse_inside()?;
+    }
+    for name in remains(&home)? {
         ui.note(format_args!("{WARNING}warning{WARNING:#}: {name} does not run any more: its keeper has ended"));
-        ui.hint(format_args!("`hop down {name}` clears its remains, `hop up` brings it up anew"));
+        ui.hint(remains_hint(&name));
     }
     let mut rows: Vec<Row> = Vec::with_capacity(labs.len());
     for lab in &labs {

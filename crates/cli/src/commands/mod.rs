@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod boot;
 pub(crate) mod check;
+pub(crate) mod complete;
 pub(crate) mod completions;
 pub(crate) mod detach;
 pub(crate) mod diff;
@@ -56,6 +57,7 @@ pub(crate) fn run(command: Command, ui: &mut Ui) -> Result<u8, CliError> {
         Command::Boot(args) => boot::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Schema(args) => schema::run(&args, ui),
+        Command::Complete(args) => complete::run(&args, ui),
         Command::Completions(args) => completions::run(&args, ui),
         Command::Man(args) => man::run(&args, ui),
     }

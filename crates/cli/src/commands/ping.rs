@@ -277,6 +277,7 @@ pub(super) fn icmp_words(family: Family, kind: u8, code: u8) -> String {
         (Family::Ipv4, 3, 3) | (Family::Ipv6, 1, 4) => "port unreachable",
         (Family::Ipv4, 3, 4) => "fragmentation needed",
         (Family::Ipv4, 3, 9 | 10 | 13) | (Family::Ipv6, 1, 1) => "administratively prohibited",
+        (Family::Ipv4, 5, _) | (Family::Ipv6, 137, _) => "redirect",
         (Family::Ipv4, 11, _) | (Family::Ipv6, 3, _) => "time to live exceeded",
         (Family::Ipv6, 1, 0) => "no route to destination",
         (Family::Ipv6, 1, 3) => "address unreachable",

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use hopyard::kernel::supervise_shell;
+
 use super::exec::How;
 use crate::error::CliError;
 use crate::target::LabArg;
@@ -25,5 +27,5 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let shell = args.shell.clone().or_else(|| std::env::var_os("SHELL").filter(|shell| !shell.is_empty()));
     let command = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()));
-    args.how.run_in(&args.lab, &args.node, command, ui)
+    args.how.run_in(&args.lab, &args.node, command, supervise_shell, ui)
 }

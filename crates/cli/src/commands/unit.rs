@@ -9,13 +9,16 @@ use super::enable::systemctl;
 use crate::error::CliError;
 use crate::source::TopologyArgs;
 use crate::target::{LabArg, refuse_inside};
-use crate::ui::Ui;
+use crate::ui::{Ui, WARNING};
 
 /// Make a service of systemd run in a node.
 ///
 /// Prints the drop-in that does it, or installs it. The service gets the node's network and the lab's
 /// hosts, resolver and name service switch; it starts after the lab, and stops with it. The lab has to be
 /// enabled.
+///
+/// Where systemd listens for the service (`NAME.socket`), it does so in the network of that socket, which can be put in
+/// the node in the same way.
 ///
 /// This takes root: the systemd of an ordinary user cannot run a service in another network namespace.
 #[derive(Debug, clap::Args)]
@@ -34,7 +37,7 @@ pub(crate) struct Args {
     /// Replace or remove a drop-in that somebody has edited.
     #[arg(long)]
     force: bool,
-    /// The service, with or without `.service`.
+    /// The service, with or without `.service`; or the socket that starts it, with `.socket`.
     #[arg(value_name = "SERVICE")]
     service: String,
 }
@@ -52,19 +55,26 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let Some((lab, node)) = args.node.as_deref().map(|node| find(args, &manager, &home, node, ui)).transpose()? else {
         return Err(CliError::usage("no node was named"));
     };
-    let drop_in = DropIn { lab: &lab, node: &node, records: home.dir_of(&lab) };
+    let drop_in = DropIn { lab: &lab, node: &node, records: home.dir_of(&lab), socket: service.is_socket() };
     if !args.install {
         ui.text(&boot::drop_in_text(&drop_in).map_err(runtime::Error::from)?)?;
         ui.note(format_args!("# for {}; `--install` writes it", manager.drop_in(&service).display()));
         return Ok(0);
     }
     refuse_inside()?;
-    let (path, changed) = boot::install(&manager, &service, &drop_in, args.force)?;
-    if changed {
-        ui.line(format_args!("{service} runs in {lab}/{node}: {}", path.display()))?;
+    let installed = boot::install(&manager, &service, &drop_in, args.force)?;
+    let runs = if service.is_socket() { "listens" } else { "runs" };
+    if installed.changed {
+        ui.line(format_args!("{service} {runs} in {lab}/{node}: {}", installed.path.display()))?;
         ui.hint(format_args!("`{} restart {service}` starts it there", systemctl(&manager)));
     } else {
-        ui.line(format_args!("{service} runs in {lab}/{node} already; nothing to change"))?;
+        ui.line(format_args!("{service} {runs} in {lab}/{node} already; nothing to change"))?;
+    }
+    for socket in installed.sockets {
+        ui.note(format_args!(
+            "{WARNING}warning{WARNING:#}: systemd listens for it by {socket}, and that is not in {lab}/{node}"
+        ));
+        ui.hint(format_args!("`hop unit --node {lab}/{node} --install {socket}` has it listen there"));
     }
     Ok(0)
 }
@@ -72,7 +82,8 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
 fn remove(manager: &Manager, service: &ServiceName, force: bool, ui: &mut Ui) -> Result<u8, CliError> {
     refuse_inside()?;
     if boot::uninstall(manager, service, force)? {
-        ui.line(format_args!("{service} runs where it did before"))?;
+        let runs = if service.is_socket() { "listens" } else { "runs" };
+        ui.line(format_args!("{service} {runs} where it did before"))?;
         ui.hint(format_args!("`{} restart {service}` starts it there", systemctl(manager)));
     } else {
         ui.line(format_args!("{service} has no drop-in of hop"))?;

@@ -5,6 +5,7 @@ mod evidence;
 mod file;
 mod json;
 mod lesson;
+mod onward;
 pub(super) mod recording;
 pub(super) mod scene;
 pub(super) mod words;
@@ -38,7 +39,7 @@ pub(in crate::commands) use json::schema;
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 #[command(after_help = "\
-Exit status: 0 it reaches it; 1 it does not; 2 the input is wrong; 3 it is not known, the evidence
+Exit status: 0 it reaches it; 1 it does not; 2 the input is wrong; 3 it is not known, the evidence \
 contradicts itself, or something failed.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -117,6 +118,9 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let lab = Some(if is_named { format!("{}/", running.name()) } else { String::new() });
     let scene = Scene { file: File::of(&running), expect, lab, ..Scene::default() };
     tell(args, ui, &report, &scene)?;
+    if !args.json {
+        onward::hint(ui, &home, &running, &report, is_named)?;
+    }
     if args.fix && report.outcome() != Outcome::Yes {
         return made(ui, fix(&home, &running, &report)?, &report);
     }

@@ -93,3 +93,42 @@ impl Machine {
         self.sh(&format!("kill -9 $({HOP} ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\),/\\1/p')"));
     }
 }
+
+/// Something of the kernel that is otherwise for as long as this lives.
+pub(crate) struct Setting<'a> {
+    machine: &'a Machine,
+    file: String,
+    before: String,
+}
+
+impl<'a> Setting<'a> {
+    pub(crate) fn new(machine: &'a Machine, name: &str, value: &str) -> Self {
+        let file = format!("/proc/sys/{name}");
+        let before = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, value).unwrap();
+        Setting { machine, file, before }
+    }
+}
+
+impl Drop for Setting<'_> {
+    fn drop(&mut self) {
+        let set_back = format!("printf %s '{}' >{}", self.before.trim(), self.file);
+        assert!(self.machine.output("sh", &["-c", &set_back]).status.success() || std::thread::panicking());
+    }
+}
+
+/// Root, and an ordinary user.
+pub(crate) const CALLERS: [&[&str]; 2] =
+    [&["env"], &["setpriv", "--reuid", "hopci", "--regid", "hopci", "--init-groups", "env", "-i"]];
+
+pub(crate) fn output(machine: &Machine, caller: &[&str], args: &[&str]) -> Output {
+    let all = [&caller[1..], &["PATH=/usr/bin:/usr/sbin", "HOME=/home/hopci", HOP], args].concat();
+    machine.output(caller[0], &all)
+}
+
+/// Must succeed. Returns what it printed.
+pub(crate) fn hop(machine: &Machine, caller: &[&str], args: &[&str]) -> String {
+    let output = output(machine, caller, args);
+    assert!(output.status.success(), "hop {args:?} by {caller:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}

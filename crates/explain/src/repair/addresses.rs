@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use hopyard_net::{Endpoint, IfName, IpNet, LinkKind, MacAddr, Neighbour, NodeState, NsName, Op};
 
-use super::proposals::{Context, INTRUSIVE, Proposal, at, push};
+use super::proposals::{Context, DECLARED, INTRUSIVE, Proposal, at, push};
 use crate::Edit;
 use crate::segment::{link_at, owners, segment};
 
@@ -105,7 +105,8 @@ impl Context<'_> {
         }
     }
 
-    /// Gives an address the length that the others on its segment have.
+    /// Gives an address the length that the others on its segment have. Where they are all of one mind, that is as good
+    /// as declared: a route around a wrong length would leave it for whatever else it hides.
     pub(super) fn mend_mask(&self, ns: &NsName, node: &NodeState, dev: IfName, net: IpNet, found: &mut Vec<Proposal>) {
         let Some(_) = node.links.get(&dev) else { return };
         let mut lengths: BTreeMap<u8, usize> = BTreeMap::new();
@@ -116,6 +117,9 @@ impl Context<'_> {
                 }
             }
         }
+        let declared =
+            |op: &Op| matches!(op, Op::AddAddr { at: end, addr } if *end == at(ns, dev) && addr.addr() == net.addr());
+        let agreed = lengths.len() == 1 && !self.drift.iter().any(declared);
         let most = lengths.into_iter().max_by_key(|(length, count)| (*count, *length));
         if let Some((length, _)) = most.filter(|(length, _)| *length != net.prefix_len())
             && let Ok(mended) = IpNet::new(net.addr(), length)
@@ -124,7 +128,11 @@ impl Context<'_> {
             let add = Edit::Op(Op::AddAddr { at: at(ns, dev), addr: mended });
             // Routes go with the last IPv4 address of an interface; an IPv6 address cannot be there twice.
             let edits = if net.addr().is_ipv4() { vec![add, del] } else { vec![del, add] };
-            push(found, INTRUSIVE, edits);
+            if agreed {
+                found.push(Proposal { cost: DECLARED, edits: edits.into_iter().map(|edit| (edit, false)).collect() });
+            } else {
+                push(found, INTRUSIVE, edits);
+            }
         }
     }
 }

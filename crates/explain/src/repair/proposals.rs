@@ -100,6 +100,7 @@ impl<'a> Context<'a> {
                 if let Some(down) = down {
                     self.up(down, &mut found);
                 }
+                self.mend_gateway(ns, node, *dev, *addr, &mut found);
                 self.not_the_owner(Some(*addr), ns, &mut found);
                 self.give_address(ns, node, *dev, *addr, &mut found);
             }

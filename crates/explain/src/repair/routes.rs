@@ -89,6 +89,33 @@ impl Context<'_> {
         found
     }
 
+    /// Where nobody has the address that a route names as its gateway, the same route by a neighbour that is nearer to the
+    /// destination: another one beside it would leave the mistake for all else that takes it.
+    pub(super) fn mend_gateway(
+        &self,
+        ns: &NsName,
+        node: &NodeState,
+        dev: IfName,
+        gateway: IpAddr,
+        found: &mut Vec<Proposal>,
+    ) {
+        let Some(route) = self.walk.last().and_then(|hop| hop.route.as_ref()) else { return };
+        let FibAction::Route(RouteKind::Unicast(hops)) = &route.action else { return };
+        let is_named = hops.len() == 1 && hops[0].via == Some(gateway);
+        if route.derived || !is_named || !owners(self.snapshot, gateway).is_empty() {
+            return;
+        }
+        for edit in self.route_edits(ns, node, self.dst, 0, Some(dev)) {
+            let Edit::Route { route: other, .. } = edit else { continue };
+            let RouteKind::Unicast(hops) = other.kind else { continue };
+            if hops.iter().all(|hop| hop.via.is_some()) {
+                let kind = RouteKind::Unicast(hops);
+                let same = Route { key: route.key.clone(), kind, src: route.src, hop_limit: route.hop_limit };
+                plain(Edit::set_route(self.snapshot, ns.clone(), same), found);
+            }
+        }
+    }
+
     /// The network of an address: as the last router before it has it, rather than its owner, whose
     /// mask may be wrong.
     fn prefix_of(&self, ns: &NsName, to: IpAddr, no_shorter: u8) -> Option<IpNet> {

@@ -12,6 +12,19 @@ pub(super) struct Fields<'v> {
     known: &'static [&'static str],
 }
 
+/// What people look for where it is not, by the owner and the key, and where it is.
+const ELSEWHERE: [((&str, &str), &str); 6] = [
+    (("a node", "ip"), AN_ADDRESS),
+    (("a node", "address"), AN_ADDRESS),
+    (("a node", "ipv4"), AN_ADDRESS),
+    (("a node", "ipv6"), AN_ADDRESS),
+    (("a node", "gateway"), A_GATEWAY),
+    (("a node", "gw"), A_GATEWAY),
+];
+const AN_ADDRESS: &str =
+    "an address is an interface's: `ipv4:` of the link, or `addresses: { eth0: 10.0.0.1/24 }` of the node";
+const A_GATEWAY: &str = "write it as a route: `routes: default via ADDRESS`";
+
 impl<'v> Fields<'v> {
     /// The keys of a mapping that can have these.
     pub(super) fn of(
@@ -36,6 +49,8 @@ impl<'v> Fields<'v> {
             let problem = Problem::error("unknown-key", key.span, message);
             problems.push(if key.value == "<<" {
                 problem.help("YAML 1.2 has no merge keys; an alias for a whole value, `key: *name`, works")
+            } else if let Some((_, text)) = ELSEWHERE.iter().find(|(other, _)| (self.owner, &*key.value) == *other) {
+                problem.help(*text)
             } else {
                 problem.help(did_you_mean(&key.value, self.known.iter().copied()).unwrap_or_else(|| {
                     let known: Vec<String> = self.known.iter().map(|key| format!("`{key}`")).collect();
@@ -142,6 +157,21 @@ impl Value {
                 None
             }
         }
+    }
+
+    /// The same, with how to write it where there is something else.
+    pub(super) fn map_as(
+        &self,
+        key: &str,
+        example: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<&[(Spanned<String>, Value)]> {
+        let before = problems.len();
+        let map = self.map(key, problems);
+        if let Some(problem) = problems.get_mut(before) {
+            problem.help = Some(format!("write it as in `{example}`"));
+        }
+        map
     }
 
     /// A list's values.

@@ -53,10 +53,17 @@ fn lab(root: &Value, problems: &mut Vec<Problem>) -> Option<LabDoc> {
         Some(value) => doc.nodes = nodes(value, problems),
         None => doc.implicit_nodes = true,
     }
-    if let Some(entries) = fields.take("switches").and_then(|value| value.map("switches", problems)) {
+    if let Some(entries) =
+        fields.take("switches").and_then(|value| value.map_as("switches", "switches: { floor: [ann, bob] }", problems))
+    {
         doc.switches = entries.iter().map(|(name, value)| switch(name, value, problems)).collect();
     }
-    if let Some(list) = fields.take("links").and_then(|value| value.list("links", problems)) {
+    if let Some(value) = fields.take("links") {
+        // One without its `- ` names nodes as well as the others.
+        let list = value.list("links", problems).unwrap_or_else(|| match value.kind {
+            Kind::Scalar(_) => std::slice::from_ref(value),
+            _ => &[],
+        });
         for value in list {
             link(value, &mut doc.links, problems);
         }
@@ -82,8 +89,21 @@ fn nodes(value: &Value, problems: &mut Vec<Problem>) -> Vec<NodeDoc> {
     match &value.kind {
         Kind::Map(entries) => entries.iter().map(|(name, value)| node(name, value, problems)).collect(),
         Kind::List(list) => {
-            let names = list.iter().filter_map(|value| value.text("nodes", problems));
-            names.map(|name| NodeDoc { name, ..NodeDoc::default() }).collect()
+            let mut docs = Vec::new();
+            for value in list {
+                if let Kind::Map(entries) = &value.kind {
+                    let message = "a node in a list is a name alone; this one has settings";
+                    problems.push(
+                        Problem::error("bad-type", Some(value.span), message)
+                            .help("write all of `nodes` without `- `, as in `home:` with settings below it"),
+                    );
+                    docs.extend(entries.iter().map(|(name, value)| node(name, value, problems)));
+                } else {
+                    let name = value.text("nodes", problems);
+                    docs.extend(name.map(|name| NodeDoc { name, ..NodeDoc::default() }));
+                }
+            }
+            docs
         }
         _ => {
             let message = "`nodes` is one value; a mapping of names, or a list of them, is wanted";
@@ -102,7 +122,9 @@ fn node(name: &Spanned<String>, value: &Value, problems: &mut Vec<Problem>) -> N
     doc.loopback = fields.take("loopback").map(|value| value.texts("loopback", problems)).unwrap_or_default();
     doc.interfaces = fields.take("interfaces").map(|value| value.texts("interfaces", problems)).unwrap_or_default();
     doc.routes = fields.take("routes").map(|value| value.texts("routes", problems)).unwrap_or_default();
-    let addresses = fields.take("addresses").and_then(|value| value.map("addresses", problems));
+    let addresses = fields
+        .take("addresses")
+        .and_then(|value| value.map_as("addresses", "addresses: { eth0: 10.0.0.1/24 }", problems));
     for (iface, value) in addresses.unwrap_or_default() {
         let addresses = value.texts(&iface.value, problems);
         doc.addresses.extend(addresses.into_iter().map(|address| (iface.clone(), address)));

@@ -421,6 +421,7 @@ fn load(what: &Loaded) -> Option<(&'static str, u32)> {
         Loaded::NetworkFamily => ("meta", 15),
         Loaded::Layer4Protocol => ("meta", 16),
         Loaded::ConnectionState => ("ct", 0),
+        Loaded::ConnectionStatus => ("ct", 2),
         _ => return None,
     })
 }

@@ -11,10 +11,10 @@ use crate::failure::Doing;
 
 /// Gives up all capabilities, in every set in which they could come back; from here on no program has more
 /// rights than who starts it (`no_new_privs`), none opens a socket that no network namespace holds, and none signals
-/// a process outside.
+/// a process outside. `control_groups`: nor makes any a namespace of control groups.
 ///
 /// Of root what is left is that it owns files.
-pub(super) fn confine() -> Result<(), Failure> {
+pub(super) fn confine(control_groups: bool) -> Result<(), Failure> {
     const DOING: &str = "give up all capabilities";
     // Root's programs have no capabilities by being root's, and nobody changes that again (capabilities(7)). Who wants
     // to keep capabilities when the user changes may say so, as ping does: there are none.
@@ -34,7 +34,7 @@ pub(super) fn confine() -> Result<(), Failure> {
         .doing(DOING)?;
     let groups =
         if keep_signals_inside().doing("keep signals in the sandbox")? { Groups::Open } else { Groups::Closed };
-    filter_calls(groups).doing("forbid what no namespace confines")
+    filter_calls(groups, control_groups).doing("forbid what no namespace confines")
 }
 
 /// May a process signal its group (`kill(0, …)`)?
@@ -123,9 +123,11 @@ const FAMILIES: [i32; 5] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::
 /// * no keyrings (keyrings(7)): no namespace holds those of the caller, and for a key that is missing the kernel runs
 ///   /sbin/request-key in the first namespaces, which asks the machine's name servers (request_key(2));
 /// * no input is typed into the terminal (`TIOCSTI`, `TIOCLINUX`), which a shell outside would read;
+/// * no namespace of control groups, where one would be a way to those outside: who makes a user namespace besides mounts them anew,
+///   and stops or kills what is in them. Of clone3(2) no filter sees what is asked for; programs know how to do without it;
 /// * no signal to the own group, where those of it who are outside would get it;
 /// * system calls of another architecture fail: this filter knows the numbers of one.
-fn filter_calls(groups: Groups) -> io::Result<()> {
+fn filter_calls(groups: Groups, control_groups: bool) -> io::Result<()> {
     /// Offsets in `struct seccomp_data`; the low half of an argument comes first in little endian.
     const NUMBER: u32 = 0;
     const ARCH: u32 = 4;
@@ -144,6 +146,16 @@ fn filter_calls(groups: Groups) -> io::Result<()> {
     }
     for call in [libc::SYS_io_uring_setup, libc::SYS_request_key, libc::SYS_add_key, libc::SYS_keyctl] {
         program.if_equal_return(number(call), libc::EPERM);
+    }
+    if control_groups {
+        program.if_equal_return(number(libc::SYS_clone3), libc::ENOSYS);
+        for call in [libc::SYS_clone, libc::SYS_unshare] {
+            program.unless_equal_skip(number(call), 4);
+            program.load(FIRST);
+            program.unless_any_skip(libc::CLONE_NEWCGROUP.cast_unsigned(), 1);
+            program.refuse(libc::EPERM);
+            program.permit();
+        }
     }
     for call in [libc::SYS_socket, libc::SYS_socketpair] {
         // Behind the check: the load of the argument, one comparison a family, the refusal, the permission.
@@ -195,6 +207,10 @@ impl Program {
 
     fn unless_equal_skip(&mut self, value: u32, count: u8) {
         self.push(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, count, value);
+    }
+
+    fn unless_any_skip(&mut self, bits: u32, count: u8) {
+        self.push(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 0, count, bits);
     }
 
     fn if_equal_return(&mut self, value: u32, errno: i32) {
@@ -253,7 +269,8 @@ mod tests {
             let child = libc::fork();
             if child == 0 {
                 // As an ordinary user there are no capabilities to give up without a user namespace.
-                let ready = rustix::thread::set_no_new_privs(true).is_ok() && filter_calls(Groups::Closed).is_ok();
+                let ready =
+                    rustix::thread::set_no_new_privs(true).is_ok() && filter_calls(Groups::Closed, true).is_ok();
                 libc::_exit(i32::from(!(ready && check())));
             }
             let mut status = 0;
@@ -280,6 +297,28 @@ mod tests {
             let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, std::ptr::null::<u8>()) };
             ring == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
         });
+    }
+
+    #[test]
+    fn control_groups_are_those_outside() {
+        let errno = || io::Error::last_os_error().raw_os_error();
+        // SAFETY: takes numbers.
+        let unshare = |flags| unsafe { libc::unshare(flags) };
+        confined(|| unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWCGROUP) == -1 && errno() == Some(libc::EPERM));
+        confined(|| unshare(libc::CLONE_FS) == 0);
+        // SAFETY: without flags and a stack it is fork(2); the child ends at once.
+        let clone = |flags: i32| unsafe {
+            let pid = libc::syscall(libc::SYS_clone, libc::c_long::from(flags | libc::SIGCHLD), 0, 0, 0, 0);
+            if pid == 0 {
+                libc::_exit(0);
+            }
+            pid
+        };
+        confined(|| clone(libc::CLONE_NEWUSER | libc::CLONE_NEWCGROUP) == -1 && errno() == Some(libc::EPERM));
+        confined(|| clone(0) > 0);
+        // SAFETY: there are no arguments to read.
+        let clone3 = || unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<u8>(), 0_usize) };
+        confined(|| clone3() == -1 && errno() == Some(libc::ENOSYS));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(crate) use echo::open_client as open_echo_client;
 pub use echo::{EchoClient, EchoHeard, EchoRequest, path_mtu};
 pub use frame::{EchoEnds, IcmpError, Seen, Unreachable};
 pub use gate::{GATE_ADDRESSES, Gate, Request, SANDBOX_ADDRESSES};
-pub use sockets::reached_sockets;
+pub use sockets::{Reached, reached};
 pub use streams::{StreamKind, WayOut};
 
 /// What a sandbox is to be.
@@ -63,8 +63,8 @@ pub struct SandboxSpec<'a> {
     pub etc: &'a [(&'a str, &'a str)],
     /// Directories that are to be empty, where they are.
     pub cover_dirs: &'a [PathBuf],
-    /// Sockets that are not to be reached, where they are.
-    pub cover_sockets: &'a [PathBuf],
+    /// What else is not to be reached, where it is.
+    pub reached: &'a Reached,
 }
 
 /// A sandbox whose command runs.
@@ -267,7 +267,7 @@ fn live(
         if let Some(gate) = gate {
             hand_over(&leash, gate)?;
         }
-        confine::confine()?;
+        confine::confine(spec.reached.control_groups)?;
         // The command is the same user's: nobody traces this process, or takes what it has open until the
         // command runs.
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).doing(START)?;

@@ -1,4 +1,4 @@
-//! Sockets that have a path, which is how one network reaches another's.
+//! What is reached by files: sockets that have a path, which is how one network reaches another's, and queues.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -11,16 +11,26 @@ use std::path::{Path, PathBuf};
 use super::view::RUN;
 use crate::mounts::unescape;
 
-/// The paths of the sockets that are reached just now; but for those below /run.
-///
-/// These are the sockets that are bound in the networks of all processes that can be seen, and all sockets that are
+/// What of the machine is reached by files.
+#[derive(Debug)]
+pub struct Reached {
+    /// The sockets that are reached just now; but for those below /run.
+    pub sockets: Vec<PathBuf>,
+    /// Where the machine's message queues are mounted (mq_overview(7)): one that is opened there is that of its mount, and not
+    /// of the ipc namespace.
+    pub queues: Vec<PathBuf>,
+    /// Whoever makes a namespace of control groups may write to what he owns of those outside (cgroup_namespaces(7)).
+    pub control_groups: bool,
+}
+
+/// Looks for it. The sockets are the sockets that are bound in the networks of all processes that can be seen, and all sockets that are
 /// beside those: one that was renamed or linked after bind(2), as ssh does it for its masters, has another name than
 /// the kernel's table says. To them come the sockets in the directories `known`, and one below; and of all, also of
 /// those below /run, what they are called where their file system is mounted once more.
 ///
 /// # Errors
 /// The tables of the caller's own network and mounts cannot be read.
-pub fn reached_sockets(known: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+pub fn reached(known: &[PathBuf]) -> io::Result<Reached> {
     let is_in_run = in_run();
     let bound = bound_sockets()?;
     let outside_run = bound.iter().filter(|path| !is_in_run(path));
@@ -33,13 +43,44 @@ pub fn reached_sockets(known: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
     dirs.dedup();
     let mut paths = bound;
     paths.extend(dirs.iter().flat_map(|dir| entries_of(dir, fs::FileType::is_socket)));
-    let mounts = MountedTwice::read()?;
+    let table = fs::read("/proc/self/mountinfo")?;
+    let mounts = MountedTwice::parse(&table);
     let aliases: Vec<PathBuf> = paths.iter().flat_map(|path| mounts.other_names(path)).collect();
     paths.extend(aliases);
     paths.retain(|path| !is_in_run(path));
     paths.sort();
     paths.dedup();
-    Ok(paths)
+    let queues = systems(&table).filter(|system| system.kind == b"mqueue").map(|system| system.point).collect();
+    Ok(Reached { sockets: paths, queues, control_groups: !control_groups_are_delegated(&table) })
+}
+
+/// Do all control groups keep who is in a namespace of theirs from what is above it? Those of version 2 do where it was
+/// asked for (`nsdelegate`, as systemd and OpenRC do), those of version 1 never.
+fn control_groups_are_delegated(table: &[u8]) -> bool {
+    let is_of_groups = |system: &System<'_>| system.kind.starts_with(b"cgroup");
+    let is_delegated =
+        |system: System<'_>| system.options.split(|&byte| byte == b',').any(|option| option == b"nsdelegate");
+    let mut groups = systems(table).filter(is_of_groups).map(is_delegated).peekable();
+    // Those that are not seen may be mounted.
+    groups.peek().is_some() && groups.all(|is_delegated| is_delegated)
+}
+
+/// A file system, as it is mounted.
+struct System<'t> {
+    point: PathBuf,
+    kind: &'t [u8],
+    options: &'t [u8],
+}
+
+/// proc_pid_mountinfo(5): the fifth field is the mount point; behind a hyphen come type, source and options.
+fn systems(table: &[u8]) -> impl Iterator<Item = System<'_>> {
+    table.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let point = unescape(fields.nth(4)?).into();
+        let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
+        let kind = behind.next()?;
+        Some(System { point, kind, options: behind.nth(1).unwrap_or_default() })
+    })
 }
 
 /// Is a path below /run? /var/run is the same directory on most systems, but not on all.
@@ -105,10 +146,6 @@ struct Mount {
 }
 
 impl MountedTwice {
-    fn read() -> io::Result<Self> {
-        Ok(MountedTwice::parse(&fs::read("/proc/self/mountinfo")?))
-    }
-
     /// proc_pid_mountinfo(5): the third field is the device, the fourth the root, the fifth the mount point.
     fn parse(table: &[u8]) -> Self {
         let mut mounts: Vec<(&[u8], Mount)> = Vec::new();
@@ -153,6 +190,22 @@ impl MountedTwice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queues_and_control_groups_are_told_by_their_file_systems() {
+        let line = |point: &str, end: &str| format!("20 1 0:5 / {point} rw,nosuid shared:5 master:1 - {end}\n");
+        let queue = line("/dev/my\\040queue", "mqueue mqueue rw");
+        let points: Vec<PathBuf> = systems(queue.as_bytes()).map(|system| system.point).collect();
+        assert_eq!(points, [PathBuf::from("/dev/my queue")]);
+        assert_eq!(systems(queue.as_bytes()).next().unwrap().kind, b"mqueue");
+        let second = line("/sys/fs/cgroup", "cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot");
+        assert!(control_groups_are_delegated((queue.clone() + &second).as_bytes()));
+        let others = ["cgroup2 cgroup2 rw,memory_recursiveprot", "cgroup cgroup rw,xattr,name=systemd"];
+        for other in others.map(|other| line("/sys/fs/cgroup/other", other)) {
+            assert!(!control_groups_are_delegated((second.clone() + &other).as_bytes()), "{other}");
+        }
+        assert!(!control_groups_are_delegated(queue.as_bytes()), "nothing is known of them");
+    }
 
     #[test]
     fn a_file_has_a_name_wherever_its_file_system_is_mounted() {

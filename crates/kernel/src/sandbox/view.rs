@@ -33,6 +33,7 @@ pub(super) fn make(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
     etc::cover(Path::new(RUN), spec.user_namespace, spec.etc, MountFlags::RDONLY)?;
     make_run(&kept)?;
     cover_sockets(spec)?;
+    cover_queues(spec)?;
     mount_proc(spec)?;
     let read_only = MountFlags::RDONLY;
     mount_sysfs(c"sysfs", "/proc/self/mountinfo", read_only)?;
@@ -127,12 +128,25 @@ fn cover_sockets(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
         cover(&covered, &with).doing(format!("cover {}", dir.display()))?;
     }
     rustix::fs::open(FILE, OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).doing(DOING)?;
-    for socket in spec.cover_sockets {
+    for socket in &spec.reached.sockets {
         let Some(covered) = open_to_cover(socket, FileType::Socket).doing(DOING)? else { continue };
         cover(&covered, FILE).doing(format!("cover {}", socket.display()))?;
     }
     // What is mounted stays.
     rustix::fs::unlink(FILE).doing(DOING)
+}
+
+/// Message queues are those of the sandbox where the machine's are mounted, too.
+fn cover_queues(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    for point in &spec.reached.queues {
+        match rustix::mount::mount("mqueue", point, "mqueue", flags, None) {
+            // It is covered already, or the user cannot get there either.
+            Ok(()) | Err(Errno::NOENT | Errno::ACCESS) => {}
+            Err(errno) => return Err(errno).doing(format!("cover the message queues at {}", point.display())),
+        }
+    }
+    Ok(())
 }
 
 /// `None`: there is no such thing, or the user cannot get there either.

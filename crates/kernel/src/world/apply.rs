@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 
 use hopyard_net::{Endpoint, Family, IfName, IpNet, MacAddr, Nat, NsName, Op, SysctlKey, VethEnd};
 
+use super::fresh::{Made, Maker, SpacePlan, UntoldFiles};
 use super::phase::{Kind, Phase, phases};
 use super::{Netns, World, in_parallel, no_such_node, visit};
 use crate::encode::{self, NewEnd};
 use crate::error::Refusal;
 use crate::links::{IfIndex, LinkTable};
-use crate::netconf::{self, Switched};
 use crate::netlink::{Batch, Inbox, RtSocket};
 use crate::nftables::{NftSocket, Owner, TableName, Transaction};
 use crate::sysctl::SysctlFiles;
@@ -182,17 +182,17 @@ impl World {
         }
         namespace::make_room_for_files(self.spaces.len() + plans.len());
         let mut done = 0;
+        let machine = if plans.is_empty() { None } else { UntoldFiles::of_machine() };
         let spent = self.closer.start(plans.len());
         for (at, chunk) in plans.chunks(SPACES_AT_A_TIME).enumerate() {
             let made = in_parallel(chunk, |queue| {
                 visit(&self.realm, || {
-                    let mut inbox = Inbox::default();
-                    let mut files = SysctlFiles::new(spent.clone(), at * SPACES_AT_A_TIME);
-                    let mut made = Vec::new();
+                    let files = SysctlFiles::new(spent.clone(), at * SPACES_AT_A_TIME);
+                    let mut maker = Maker::new(files, machine.as_ref());
                     while let Some((_, plan)) = queue.take() {
-                        made.push(plan.make(&mut inbox, &mut files));
+                        maker.make(plan);
                     }
-                    made
+                    maker.finish()
                 })
             });
             let mut missing: BTreeMap<&NsName, usize> = chunk.iter().map(|plan| (plan.name, plan.at)).collect();
@@ -553,53 +553,6 @@ fn remove_together(
     }
     if let Err(refusal) = submit(socket, batch, inbox, failures) {
         failures.push((links[0].0, refusal));
-    }
-}
-
-/// A namespace that is to be made, and the sysctls that it is to have from the start.
-struct SpacePlan<'a> {
-    at: usize,
-    name: &'a NsName,
-    sysctls: Vec<(usize, &'a SysctlKey, &'a str)>,
-}
-
-struct Made<'a> {
-    name: &'a NsName,
-    socket: Option<RtSocket>,
-    failures: Failures,
-}
-
-impl<'a> SpacePlan<'a> {
-    /// Makes it, and leaves the calling thread in it.
-    fn make(&self, inbox: &mut Inbox, files: &mut SysctlFiles) -> Made<'a> {
-        let mut made = Made { name: self.name, socket: None, failures: Vec::new() };
-        let socket = match namespace::create().and_then(|()| RtSocket::open()) {
-            Ok(socket) => made.socket.insert(socket),
-            Err(error) => {
-                made.failures.push((self.at, error.into()));
-                return made;
-            }
-        };
-        let later = SysctlKey::IPV4_FORWARD_LATER;
-        let mut has_arrived = false;
-        for (at, key, value) in &self.sysctls {
-            // A write costs 0.1 ms, which is a tenth of a node, and most nodes are no routers. It is asked in each: what
-            // a new one has changes with the machine, when a container or another lab makes it forward.
-            let family = netconf::family_switched_by(key);
-            let key = match family.map(|family| (family, netconf::switched(socket, family, value, inbox))) {
-                Some((_, Switched { all: true, default: true })) => continue,
-                // To write what is there already changes nothing, but in IPv6 (`devinet_sysctl_forward()` of Linux).
-                Some((Family::Ipv4, Switched { all: true, default: false })) => &later,
-                _ => *key,
-            };
-            if !std::mem::replace(&mut has_arrived, true) {
-                files.arrive();
-            }
-            if let Err(errno) = files.write(key, value) {
-                made.failures.push((*at, errno.into()));
-            }
-        }
-        made
     }
 }
 

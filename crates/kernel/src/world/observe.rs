@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hopyard_net::{Endpoint, Family, IfName, Link, LinkKind, Nat, NetState, NsName, NsState, SysctlKey};
+use hopyard_net::{
+    ConfOf, Endpoint, Family, IfName, Ipv4Setting, Link, LinkKind, Nat, NetState, NsName, NsState, SysctlKey,
+};
 use netlink_packet_core::NLM_F_DUMP;
 
 use super::peers::{Pairs, Space};
@@ -10,10 +12,11 @@ use super::{Netns, World, in_parallel, visit};
 use crate::decode::{self, FoundKind, FoundLink};
 use crate::error::Refusal;
 use crate::links::IfIndex;
+use crate::netconf::{self, Told};
 use crate::netlink::{Inbox, RtSocket};
 use crate::nftables::{self, TableName};
 use crate::sysctl::SysctlFiles;
-use crate::{KernelError, encode, namespace, netconf};
+use crate::{KernelError, encode, namespace};
 
 pub(super) const DUMP: u16 = NLM_F_DUMP;
 
@@ -22,7 +25,8 @@ pub(super) type Values = BTreeMap<SysctlKey, String>;
 
 impl World {
     /// Reads the state of all namespaces, and those sysctls of them that are asked for. A sysctl
-    /// that does not exist is left out.
+    /// that does not exist is left out. Where any is asked for, also those are told of `net.ipv4.conf.all` that are known to
+    /// be other than the kernel has them.
     ///
     /// # Errors
     /// A namespace could not be read.
@@ -162,15 +166,29 @@ fn read_space(
             state.neighbours.insert((*dev, addr), mac);
         }
     }
-    for key in sysctls.into_iter().flatten() {
-        // Refused, it is read from its file.
-        if let Some(family) = netconf::family_switched_by(key)
-            && let Ok(Some(value)) = netconf::read_forwarding(socket, family, inbox)
-        {
-            state.sysctls.insert(key.clone(), value);
-        }
+    if let Some(keys) = sysctls {
+        read_switches(socket, keys, &mut state.sysctls, inbox);
     }
     Ok(state)
+}
+
+/// Those of the sysctls that a socket tells, and those of IPv4 that are not as the kernel has them. What it refuses, is read
+/// from its file.
+fn read_switches(socket: &RtSocket, keys: &BTreeSet<SysctlKey>, values: &mut Values, inbox: &mut Inbox) {
+    if let Ok(told) = Told::ask(socket, ConfOf::All, inbox) {
+        let forwarding = told.value(&Ipv4Setting::FORWARDING).filter(|_| keys.contains(&SysctlKey::IPV4_FORWARD));
+        values.extend(forwarding.map(|value| (SysctlKey::IPV4_FORWARD, value.to_string())));
+        for setting in &Ipv4Setting::ALL {
+            if let Some(value) = told.value(setting).filter(|value| Some(*value) != setting.all) {
+                values.insert(setting.key(ConfOf::All), value.to_string());
+            }
+        }
+    }
+    if keys.contains(&SysctlKey::IPV6_FORWARD)
+        && let Ok(Some(value)) = netconf::ipv6_forwarding(socket, ConfOf::All, inbox)
+    {
+        values.insert(SysctlKey::IPV6_FORWARD, value.to_string());
+    }
 }
 
 /// What an interface is, of a veth pair with its other end.

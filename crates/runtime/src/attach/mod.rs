@@ -72,12 +72,17 @@ pub(crate) struct Attachments(pub(crate) Vec<Attachment>);
 /// # Errors
 /// It cannot be; the lab is then as it was.
 pub fn attach(home: &Home, lab: &LabName, node: &NsName, process: &Process, label: &str) -> Result<Up, Error> {
-    let (dir, record, running) = lifecycle::take(home, lab)?;
+    let (dir, mut record, running) = lifecycle::take(home, lab)?;
     let contents = Contents::read(dir.path())?;
     check_inside(&contents.lab, node).unwrap_or_else(|| Err(running.no_such_node(node.as_str())))?;
     let mut attachments = Attachments::read(dir.path())?;
     if let Some(other) = attachments.0.iter().find(|other| other.node == *node) {
-        return Err(AttachError::IsAttached { node: node.clone(), label: other.label.clone() }.into());
+        if other.is_running()? {
+            return Err(AttachError::IsAttached { node: node.clone(), label: other.label.clone() }.into());
+        }
+        // One that was started anew is another process, with another network.
+        record = detach_locked(home, &dir, &running, node, &contents)?.running.record().clone();
+        attachments = Attachments::read(dir.path())?;
     }
     let network = network_of(process)?;
     let cookie = check_namespace(&running, node, &network, label)?;
@@ -143,6 +148,11 @@ fn detach_locked(
 impl Attachments {
     pub(crate) fn read(dir: &Path) -> Result<Self, Error> {
         Ok(record::read_json(dir, ATTACHED)?.unwrap_or_default())
+    }
+
+    /// The numbers by which the keeper holds their namespaces.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().filter_map(|it| it.number)
     }
 
     fn write(&self, dir: &Path) -> Result<(), Error> {

@@ -81,6 +81,20 @@ pub enum BootError {
         /// The name.
         name: String,
     },
+    /// Somebody has decided that the service does not run at all.
+    #[error("the service `{name}` is masked")]
+    Masked {
+        /// The name.
+        name: String,
+    },
+    /// Another file says where the service runs, or systemd is older than 242.
+    #[error("systemd would run `{name}` {}, whatever our drop-in says", place(.network))]
+    Overruled {
+        /// The name.
+        name: String,
+        /// The network namespace, if any.
+        network: String,
+    },
     /// The systemd of an ordinary user cannot do it.
     #[error("the systemd of an ordinary user cannot run a service in another network namespace")]
     UserService,
@@ -90,4 +104,8 @@ pub enum BootError {
         /// The lab.
         lab: LabName,
     },
+}
+
+fn place(network: &str) -> String {
+    if network.is_empty() { "in the host's network".to_owned() } else { format!("in {network}") }
 }

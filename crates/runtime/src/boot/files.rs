@@ -1,6 +1,6 @@
 //! Files that are ours as long as nobody else has touched them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -31,6 +31,24 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
+/// Keeps others of us from the files of a directory, as long as the value lives; `None`: there is no such directory.
+pub(super) fn lock(dir: &Path) -> Result<Option<File>, Error> {
+    let doing = || format!("lock {}", dir.display());
+    match File::open(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => {
+            let lock = opened.context(doing)?;
+            lock.lock().context(doing)?;
+            Ok(Some(lock))
+        }
+    }
+}
+
+/// Makes a directory, and those above it.
+pub(super) fn make_dir(dir: &Path) -> Result<(), Error> {
+    fs::create_dir_all(dir).context(|| format!("make {}", dir.display()))
+}
+
 /// May what is there be replaced? Says whether there is anything.
 pub(super) fn may_replace(
     path: &Path,
@@ -48,7 +66,7 @@ pub(super) fn may_replace(
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
     let doing = || format!("write {}", path.display());
     let dir = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(dir).context(|| format!("make {}", dir.display()))?;
+    make_dir(dir)?;
     // A name that systemd reads no unit from.
     let new = dir.join(format!(".hop-{}", std::process::id()));
     WholeFile::new(path, &new).mode(0o644).lasting().replace(text.as_bytes()).context(doing)

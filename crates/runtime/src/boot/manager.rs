@@ -1,5 +1,6 @@
 //! Which systemd: that of the machine, or that of the user.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,7 +8,7 @@ use std::process::{Command, Stdio};
 use hopyard_kernel::{rights, users};
 use hopyard_model::LabName;
 
-use super::{BootError, ServiceName, Wish, unit_name};
+use super::{BootError, ServiceName, Wish, files, unit_name};
 use crate::error::Error;
 
 /// Whose systemd.
@@ -110,13 +111,46 @@ impl Manager {
         Ok(())
     }
 
+    /// Keeps others of us from its files, as long as the value lives.
+    pub(super) fn lock(&self) -> Result<Option<File>, Error> {
+        files::lock(&self.units)
+    }
+
+    /// Makes the directory of its units, where there is none.
+    pub(super) fn make_dir(&self) -> Result<(), Error> {
+        files::make_dir(&self.units)
+    }
+
     /// Does it know the service?
     pub(super) fn require_service(&self, service: &ServiceName) -> Result<(), BootError> {
+        let name = || service.to_string();
+        match self.property(service, "LoadState")?.as_str() {
+            "not-found" => Err(BootError::NoService { name: name() }),
+            "masked" => Err(BootError::Masked { name: name() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The sockets by which it listens for a service.
+    pub(super) fn sockets_of(&self, service: &ServiceName) -> Result<Vec<ServiceName>, BootError> {
+        if service.is_socket() {
+            return Ok(Vec::new());
+        }
+        if let Some(socket) = service.socket_of_template() {
+            let is_there = self.property(&socket, "LoadState")? == "loaded";
+            return Ok(if is_there { vec![socket] } else { Vec::new() });
+        }
+        let names = self.property(service, "TriggeredBy")?;
+        let names = names.split_whitespace().filter_map(|name| name.parse::<ServiceName>().ok());
+        Ok(names.filter(ServiceName::is_socket).collect())
+    }
+
+    /// What it has read of a service.
+    pub(super) fn property(&self, service: &ServiceName, property: &str) -> Result<String, BootError> {
         // A template is no unit itself, but one of its instances is.
         let name = service.as_str().replace("@.", "@x.");
-        let state = self.systemctl(&["show", "--property=LoadState", "--value", "--", &name])?;
-        let known = state.trim() != "not-found";
-        if known { Ok(()) } else { Err(BootError::NoService { name: service.to_string() }) }
+        let property = format!("--property={property}");
+        Ok(self.systemctl(&["show", &property, "--value", "--", &name])?.trim().to_owned())
     }
 
     /// Has it read its files again.

@@ -44,6 +44,8 @@ pub struct Enabled {
 /// There is no systemd, a file cannot be written or is somebody's own, or systemd refuses the unit.
 pub fn enable(manager: &Manager, unit: &LabUnit<'_>, text: &str, force: bool) -> Result<Enabled, Error> {
     manager.require(Wish::Enable)?;
+    manager.make_dir()?;
+    let _lock = manager.lock()?;
     let topology = manager.topology(unit.lab);
     let path = manager.unit(unit.lab);
     let old = files::read(&path)?;
@@ -92,6 +94,7 @@ pub struct Disabled {
 /// There is no systemd, or a file cannot be removed or is somebody's own.
 pub fn disable(manager: &Manager, lab: &LabName, now: bool, force: bool) -> Result<Disabled, Error> {
     manager.require(Wish::Disable)?;
+    let _lock = manager.lock()?;
     let path = manager.unit(lab);
     let Some(old) = files::read(&path)? else {
         return Ok(Disabled { was_enabled: false, kept: None, services: Vec::new() });
@@ -125,7 +128,18 @@ pub fn is_enabled(manager: &Manager, lab: &LabName) -> bool {
     manager.wanted_by(lab).symlink_metadata().is_ok()
 }
 
-/// Makes a service run in a node; returns the file that says so, and whether it was changed.
+/// What [`install`] did.
+#[derive(Debug)]
+pub struct Installed {
+    /// The drop-in.
+    pub path: PathBuf,
+    /// Was it written?
+    pub changed: bool,
+    /// Sockets by which systemd listens for the service elsewhere.
+    pub sockets: Vec<ServiceName>,
+}
+
+/// Makes a service run in a node, or a socket listen there.
 ///
 /// # Errors
 /// There is no systemd, no such service, the lab is not enabled, or the file is somebody's own.
@@ -134,22 +148,34 @@ pub fn install(
     service: &ServiceName,
     drop_in: &DropIn<'_>,
     force: bool,
-) -> Result<(PathBuf, bool), Error> {
+) -> Result<Installed, Error> {
     manager.require(Wish::Install)?;
     if !is_enabled(manager, drop_in.lab) {
         return Err(BootError::NotEnabled { lab: drop_in.lab.clone() }.into());
     }
     manager.require_service(service)?;
+    manager.make_dir()?;
+    let _lock = manager.lock()?;
     let path = manager.drop_in(service);
     let old = files::read(&path)?;
     files::may_replace(&path, old.as_deref(), unit::is_unchanged, force)?;
     let text = drop_in_text(drop_in)?;
-    if old.as_deref() == Some(text.as_str()) {
-        return Ok((path, false));
+    let changed = old.as_deref() != Some(text.as_str());
+    if changed {
+        files::write(&path, &text)?;
+        reload_or_put_back(manager, &path, old.as_deref())?;
     }
-    files::write(&path, &text)?;
-    reload_or_put_back(manager, &path, old.as_deref())?;
-    Ok((path, true))
+    // A drop-in that comes later has the last word.
+    let network = manager.property(service, "NetworkNamespacePath")?;
+    if network != drop_in.network() {
+        if changed {
+            put_back(manager, &path, old.as_deref());
+        }
+        return Err(BootError::Overruled { name: service.to_string(), network }.into());
+    }
+    let mut sockets = manager.sockets_of(service)?;
+    sockets.retain(|socket| manager.property(socket, "NetworkNamespacePath").is_ok_and(|it| it != drop_in.network()));
+    Ok(Installed { path, changed, sockets })
 }
 
 /// Makes a service run where it did before [`install`]; says whether there was anything to undo.
@@ -158,6 +184,7 @@ pub fn install(
 /// There is no systemd, or the file cannot be removed or is somebody's own.
 pub fn uninstall(manager: &Manager, service: &ServiceName, force: bool) -> Result<bool, Error> {
     manager.require(Wish::Uninstall)?;
+    let _lock = manager.lock()?;
     let path = manager.drop_in(service);
     let Some(old) = files::read(&path)? else { return Ok(false) };
     files::may_replace(&path, Some(&old), unit::is_unchanged, force)?;
@@ -173,8 +200,13 @@ fn reload_or_put_back(manager: &Manager, path: &Path, old: Option<&str>) -> Resu
     let reloaded = manager.reload();
     if reloaded.is_err() {
         // The first error is the one to tell.
-        files::put_back(path, old).ok();
-        path.parent().iter().for_each(|dir| files::remove_if_empty(dir));
+        put_back(manager, path, old);
     }
     Ok(reloaded?)
+}
+
+fn put_back(manager: &Manager, path: &Path, old: Option<&str>) {
+    files::put_back(path, old).ok();
+    path.parent().iter().for_each(|dir| files::remove_if_empty(dir));
+    manager.reload().ok();
 }

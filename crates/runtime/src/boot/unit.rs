@@ -46,6 +46,8 @@ pub struct DropIn<'a> {
     pub node: &'a str,
     /// The directory of the lab's records.
     pub records: PathBuf,
+    /// Is it no service, but a socket that starts one?
+    pub socket: bool,
 }
 
 impl LabUnit<'_> {
@@ -88,16 +90,30 @@ impl LabUnit<'_> {
     }
 }
 
+impl DropIn<'_> {
+    /// The file that leads to the node's network.
+    pub(super) fn network(&self) -> String {
+        format!("{NETNS_DIR}/{}.{}", self.lab, self.node)
+    }
+}
+
 /// The drop-in that makes a service run in a node.
 ///
 /// # Errors
 /// A path that cannot be written down.
 pub fn drop_in_text(drop_in: &DropIn<'_>) -> Result<String, BootError> {
-    let DropIn { lab, node, records } = drop_in;
+    let DropIn { lab, records, .. } = drop_in;
     let unit = unit_name(lab);
     let records = plain("the directory of records", records)?;
-    let mut text = format!("\n[Unit]\nBindsTo={unit}\nAfter={unit}\n\n[Service]\n");
-    add(&mut text, format_args!("NetworkNamespacePath={NETNS_DIR}/{lab}.{node}"));
+    let mut text = format!("\n[Unit]\nBindsTo={unit}\nAfter={unit}\n");
+    if drop_in.socket {
+        // By itself a socket comes before what the lab's unit comes after.
+        text.push_str("DefaultDependencies=no\nConflicts=shutdown.target\nBefore=shutdown.target\n\n[Socket]\n");
+        add(&mut text, format_args!("NetworkNamespacePath={}", drop_in.network()));
+        return Ok(marked("unit", &text));
+    }
+    text.push_str("\n[Service]\n");
+    add(&mut text, format_args!("NetworkNamespacePath={}", drop_in.network()));
     for (file, target) in view::FOR_SERVICES {
         add(&mut text, format_args!("BindReadOnlyPaths={records}/{file}:{target}"));
     }

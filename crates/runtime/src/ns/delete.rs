@@ -11,7 +11,7 @@ use hopyard_kernel::pin::{self, Backstage, Scene};
 use hopyard_kernel::{Realm, Trace, cleanup};
 
 use super::directory::{AT_ONCE, Entry, Kind, Names, not_found, of_lab};
-use super::moving::{Moved, Returns, what_is_inside};
+use super::moving::{Moved, Returns, lock_to_delete, what_is_inside};
 use super::name::temporary;
 use super::{EntryName, NsError, require_rights};
 use crate::error::{Error, IoContext};
@@ -71,25 +71,30 @@ pub fn delete(names: &[EntryName]) -> Result<Deleted, Error> {
         return Ok(deleted);
     };
     // First of all, while every namespace that something came from is still there.
-    let staying = bring_back_all(&directory, names, &mut deleted)?;
+    let staying = bring_back(&directory, names, names, &mut deleted)?;
     let going: Vec<&EntryName> = names.iter().filter(|name| !staying.contains(*name)).collect();
-    let done = going.chunks(AT_ONCE).try_for_each(|names| delete_some(&directory, names, &mut deleted));
+    let done = going.chunks(AT_ONCE).try_for_each(|chunk| delete_some(&directory, chunk, names, &mut deleted));
     pin::let_be_freed();
     done.map(|()| deleted)
 }
 
-/// Brings interfaces back from what is about to be deleted; returns the names that have to stay because an
-/// interface cannot leave.
-fn bring_back_all(directory: &Names, going: &[EntryName], deleted: &mut Deleted) -> Result<BTreeSet<EntryName>, Error> {
+/// Brings interfaces back from what is about to be deleted, of all that is; returns the names that have to stay because
+/// an interface cannot leave.
+fn bring_back(
+    directory: &Names,
+    names: &[EntryName],
+    all: &[EntryName],
+    deleted: &mut Deleted,
+) -> Result<BTreeSet<EntryName>, Error> {
     let mut staying = BTreeSet::new();
     let Some(mut returns) = Returns::read()? else { return Ok(staying) };
     // Each is open for so long.
-    for names in going.chunks(AT_ONCE) {
+    for names in names.chunks(AT_ONCE) {
         // What cannot be looked at is told of when it is to be deleted.
         let found = |name| directory.find(name).ok().flatten().filter(|entry| check(entry).is_ok());
         let entries: Vec<Entry> = names.iter().filter_map(found).collect();
         for (entry, inside) in what_is_inside(&entries)? {
-            if !returns.concern(&inside) || !is_last_name(entry, going)? {
+            if !returns.concern(&inside) || !is_last_name(entry, all)? {
                 continue;
             }
             match returns.bring_back(entry, &inside) {
@@ -119,12 +124,14 @@ fn check(entry: &Entry) -> Result<(), Error> {
     }
 }
 
-fn delete_some(directory: &Names, names: &[&EntryName], deleted: &mut Deleted) -> Result<(), Error> {
+fn delete_some(directory: &Names, names: &[&EntryName], all: &[EntryName], deleted: &mut Deleted) -> Result<(), Error> {
     let mut going = Vec::new();
+    let mut locks = Vec::new();
     for &name in names {
         let entry = directory.find(name).and_then(|entry| entry.ok_or_else(|| not_found(name)));
         let going_one = entry.and_then(|entry| {
             check(&entry)?;
+            locks.extend(entry.network.as_ref().map(lock_to_delete).transpose()?);
             let remember = |network: &OwnedFd| Ok((NamespaceId::of(network.as_fd())?, Trace::of(network.as_fd())));
             let space = entry.network.as_ref().map(remember).transpose();
             Ok((name, space.context(|| format!("delete the name `{name}`"))?))
@@ -137,6 +144,10 @@ fn delete_some(directory: &Names, names: &[&EntryName], deleted: &mut Deleted) -
     if going.is_empty() {
         return Ok(());
     }
+    // What was being moved there when it was looked for.
+    let names: Vec<EntryName> = going.iter().map(|(name, _)| (*name).clone()).collect();
+    let staying = bring_back(directory, &names, all, deleted)?;
+    going.retain(|(name, _)| !staying.contains(*name));
     // To take one mount off costs as much as to leave them all behind by half.
     let scene = if going.len() > 2 { Scene::Bare } else { Scene::Dressed };
     let delete_all =

@@ -124,6 +124,9 @@ pub enum NsError {
         /// Why not.
         error: Box<KernelError>,
     },
+    /// Each namespace has its own.
+    #[error("the interface `lo` cannot leave its namespace")]
+    Loopback,
     /// An interface did not move.
     #[error("{error}")]
     NotMoved {
@@ -141,6 +144,16 @@ pub enum NsError {
         name: EntryName,
         /// The interface.
         dev: IfName,
+    },
+    /// What an interface goes back with, and where to, is not known.
+    #[error("the record of the interface `{dev}` in `{name}` cannot be read: {}", .path.display())]
+    BadMove {
+        /// The name that was to be deleted.
+        name: EntryName,
+        /// The interface.
+        dev: IfName,
+        /// The file.
+        path: PathBuf,
     },
     /// There is no process of that id, or it is another user's.
     #[error("there is no process {pid} whose namespace you may see")]

@@ -22,7 +22,7 @@ pub use exec::entry;
 pub use list::{Listed, identify, list, pids};
 pub use monitor::{Event, Monitor};
 pub use moving::{Moved, Place, move_interface};
-pub(crate) use moving::{bring_back_from_lab, find_by_cookie};
+pub(crate) use moving::{bring_back_from_lab, find_by_cookie, moved_to_lab};
 pub use name::EntryName;
 
 use std::os::fd::AsFd;

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hopyard_kernel::holders::NamespaceId;
-use hopyard_kernel::moving::{Lost, Settings, Space};
+use hopyard_kernel::moving::{self, Lost, Settings, Space};
 use hopyard_kernel::{Errno, Inside, KernelError, have_only_loopback, look_inside, pin};
-use hopyard_net::IfName;
+use hopyard_model::LabName;
+use hopyard_net::{Endpoint, IfName, NsName};
 use serde::{Deserialize, Serialize};
 
 use super::directory::{Entry, Kind, Names};
@@ -42,6 +43,15 @@ impl Place {
         match self {
             Place::Here => pin::own_network().context(|| "open this namespace".to_owned()),
             Place::Named(name) => Names::open_existing(name)?.network(name),
+        }
+    }
+
+    /// Has the name been deleted since it was opened?
+    fn require_still(&self, network: &OwnedFd) -> Result<(), Error> {
+        let id = |network: &OwnedFd| NamespaceId::of(network.as_fd()).context(|| "look at a namespace".to_owned());
+        match self {
+            Place::Named(name) if id(&self.open()?)? != id(network)? => Err(super::directory::not_found(name)),
+            _ => Ok(()),
         }
     }
 }
@@ -90,6 +100,14 @@ impl Move {
         home.tidy();
     }
 
+    /// What it is called where it is; `None`: it is there no more.
+    fn called(&self, there: &mut Space) -> Result<Option<IfName>, Error> {
+        Ok(match self.number {
+            Some(number) => there.named(number)?,
+            None => there.interfaces()?.into_iter().find(|it| *it == self.dev),
+        })
+    }
+
     /// Forgets those of namespaces whose names somebody else has deleted.
     fn forget_gone(home: &Home) -> Result<(), Error> {
         let mut known = BTreeSet::new();
@@ -99,19 +117,56 @@ impl Move {
             known.extend(insides.iter().flatten().filter_map(|inside| inside.cookie));
             Ok(())
         })?;
-        let all = Self::all(home)?.into_values().flatten();
-        all.filter(|one| !known.contains(&one.at)).for_each(|gone| Self::forget(home, gone.at, gone.dev));
+        let all = home.notes(PREFIX)?;
+        let all = all.iter().filter_map(|path| Self::subject(path));
+        all.filter(|(at, _)| !known.contains(at)).for_each(|(at, dev)| Self::forget(home, at, dev));
         Ok(())
     }
 
-    /// All that are on record, by the namespace that the interface is in.
-    pub(super) fn all(home: &Home) -> Result<BTreeMap<u64, Vec<Move>>, Error> {
-        let read = |path: PathBuf| serde_json::from_slice::<Move>(&fs::read(path).ok()?).ok();
-        let mut moves: BTreeMap<u64, Vec<Move>> = BTreeMap::new();
-        for found in home.notes(PREFIX)?.into_iter().filter_map(read) {
-            moves.entry(found.at).or_default().push(found);
+    /// Which namespace and which interface a file is about, by its name.
+    fn subject(path: &Path) -> Option<(u64, IfName)> {
+        let (at, dev) = path.file_name()?.to_str()?.strip_prefix(PREFIX)?.split_once('-')?;
+        Some((at.parse().ok()?, dev.parse().ok()?))
+    }
+}
+
+/// All moves on record, by the namespace that the interface is in.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    known: BTreeMap<u64, Vec<Move>>,
+    /// Those of which it can be read what they are about, and no more.
+    unreadable: BTreeMap<u64, Vec<(IfName, PathBuf)>>,
+}
+
+impl Moves {
+    pub(super) fn read(home: &Home) -> Result<Self, Error> {
+        let mut moves = Moves::default();
+        for path in home.notes(PREFIX)? {
+            let text = match fs::read(&path) {
+                // It has just come back.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                text => text.unwrap_or_default(),
+            };
+            if let Ok(found) = serde_json::from_slice::<Move>(&text) {
+                moves.known.entry(found.at).or_default().push(found);
+            } else if let Some((at, dev)) = Move::subject(&path) {
+                moves.unreadable.entry(at).or_default().push((dev, path));
+            }
         }
         Ok(moves)
+    }
+
+    fn are_none(&self) -> bool {
+        self.known.is_empty() && self.unreadable.is_empty()
+    }
+
+    fn of(&self, inside: &Inside) -> &[Move] {
+        inside.cookie.and_then(|cookie| self.known.get(&cookie)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Is anything on record of the namespace?
+    fn concern(&self, inside: &Inside) -> bool {
+        inside.cookie.is_some_and(|cookie| self.known.contains_key(&cookie) || self.unreadable.contains_key(&cookie))
     }
 }
 
@@ -135,6 +190,13 @@ pub struct Moved {
 pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Result<Vec<Moved>, Error> {
     require_rights("move an interface between namespaces")?;
     let (source, target) = (from.open()?, to.open()?);
+    if dev == IfName::LO {
+        // There is one in every namespace, which would be said to be in the way.
+        return Err(NsError::Loopback.into());
+    }
+    // Whoever deletes the name meanwhile would find nothing in it that comes back.
+    let _lock = lock(&target)?;
+    to.require_still(&target)?;
     let id = |network: &OwnedFd| NamespaceId::of(network.as_fd()).context(|| "look at a namespace".to_owned());
     let mut there = Space::open(target.as_fd())?;
     if id(&source)? == id(&target)? {
@@ -155,10 +217,12 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
     }
     let settings = devs.iter().map(|&dev| Ok((dev, here.settings(dev)?)));
     let settings: Vec<(IfName, Settings)> = settings.collect::<Result<_, Error>>()?;
+    let standing = standing_on(&mut here, &mut there, source.as_fd(), &devs)?;
     let home = Home::of_caller()?;
     // Kernels before 5.14 have nothing by which it could be told later that a namespace is the same.
     let cookies = here.cookie().zip(there.cookie());
-    let before = cookies.map(|(here, _)| Move::all(&home).map(|mut moves| moves.remove(&here))).transpose()?.flatten();
+    let before = cookies.map(|(here, _)| Ok::<_, Error>(Moves::read(&home)?.known.remove(&here)));
+    let before = before.transpose()?.flatten();
     let before: Vec<Move> = before.into_iter().flatten().filter(|known| devs.contains(&known.dev)).collect();
     // What comes here is home: nobody deletes this namespace.
     let noted = cookies.filter(|_| *to != Place::Here);
@@ -183,24 +247,95 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
         }
         return Err(NsError::NotMoved { dev, to: to.clone(), error: Box::new(error) }.into());
     }
+    // `ip netns delete` knows of no lock.
+    if let Err(gone) = to.require_still(&target) {
+        there.send(dev, source.as_fd())?;
+        for (dev, settings) in settings {
+            here.restore(dev, &settings, moving::Place::Origin)?;
+        }
+        for note in &notes {
+            Move::forget(&home, note.at, note.dev);
+        }
+        return Err(gone);
+    }
     for mut note in notes {
         note.number = Some(there.number(note.dev)?);
         note.write(&home)?;
     }
-    for known in before {
+    if let Some((from, _)) = cookies {
+        // Also one that could not be read.
+        for dev in &devs {
+            Move::forget(&home, from, *dev);
+        }
+    }
+    for known in &before {
         Move::forget(&home, known.at, known.dev);
     }
     Move::forget_gone(&home)?;
-    let mut restore = |(dev, settings): (IfName, Settings)| {
-        Ok(Moved { dev, lost: if bare { Vec::new() } else { there.restore(dev, &settings)? } })
+    for (_, settings) in &settings {
+        here.mend(settings);
+    }
+    let at = there.cookie();
+    let mut restore = |(dev, mut settings): (IfName, Settings)| {
+        if bare {
+            return Ok(Moved { dev, lost: Vec::new() });
+        }
+        let origin = before.iter().find(|known| known.dev == dev && Some(known.from) == at);
+        let lost = match origin {
+            Some(origin) => {
+                settings.share(Settings::from_bytes(&origin.settings));
+                there.restore(dev, &settings, moving::Place::Origin)?
+            }
+            None => there.restore(dev, &settings, moving::Place::Elsewhere)?,
+        };
+        Ok(Moved { dev, lost })
     };
-    settings.into_iter().map(&mut restore).collect()
+    let mut moved: Vec<Moved> = settings.into_iter().map(&mut restore).collect::<Result<_, Error>>()?;
+    if !bare {
+        let lost = stand_again(&mut here, &mut there, standing)?;
+        moved.first_mut().into_iter().for_each(|moved| moved.lost.extend(lost.clone()));
+    }
+    Ok(moved)
+}
+
+/// What stands on interfaces that are about to leave a namespace, in it and where they go to.
+struct Standing {
+    here: Vec<(IfName, Settings)>,
+    there: Vec<(IfName, Settings)>,
+}
+
+fn standing_on(
+    here: &mut Space,
+    there: &mut Space,
+    source: BorrowedFd<'_>,
+    devs: &[IfName],
+) -> Result<Standing, Error> {
+    let mut standing = Standing { here: Vec::new(), there: Vec::new() };
+    for dev in devs {
+        let number = here.number(*dev)?;
+        standing.here.extend(here.standing_on(number, None)?);
+        standing.there.extend(there.standing_on(number, Some(source))?);
+    }
+    Ok(standing)
+}
+
+/// Gives them again what they have lost on its way.
+fn stand_again(here: &mut Space, there: &mut Space, standing: Standing) -> Result<Vec<Lost>, Error> {
+    let mut all = Vec::new();
+    for (space, standing) in [(here, standing.here), (there, standing.there)] {
+        for (dev, settings) in standing {
+            let lost = space.restore(dev, &settings, moving::Place::Origin)?;
+            let of_it = |Lost { what, why }| Lost { what: format!("{what} of {dev}, which stands on it"), why };
+            all.extend(lost.into_iter().filter(|lost| lost.why.is_some()).map(of_it));
+        }
+    }
+    Ok(all)
 }
 
 /// What is to go back from namespaces whose names are about to be deleted.
 pub(super) struct Returns {
     home: Home,
-    moves: BTreeMap<u64, Vec<Move>>,
+    moves: Moves,
     here: OwnedFd,
 }
 
@@ -208,8 +343,8 @@ impl Returns {
     /// `None`: nothing has been moved at all.
     pub(super) fn read() -> Result<Option<Self>, Error> {
         let home = Home::of_caller()?;
-        let moves = Move::all(&home)?;
-        if moves.is_empty() {
+        let moves = Moves::read(&home)?;
+        if moves.are_none() {
             return Ok(None);
         }
         let here = pin::own_network().context(|| "open this namespace".to_owned())?;
@@ -218,7 +353,7 @@ impl Returns {
 
     /// Is there anything in the namespace that might go back?
     pub(super) fn concern(&self, inside: &Inside) -> bool {
-        inside.cookie.is_some_and(|cookie| self.moves.contains_key(&cookie))
+        self.moves.concern(inside)
     }
 
     /// Brings back what we have moved to a namespace, to where it came from. Devices of the machine that somebody
@@ -226,7 +361,11 @@ impl Returns {
     /// name. When the namespace ends the kernel gives them back to the machine.
     pub(super) fn bring_back(&mut self, entry: &Entry, inside: &Inside) -> Result<Vec<Moved>, Error> {
         let Entry { name, network: Some(network), .. } = entry else { return Ok(Vec::new()) };
-        let moves = inside.cookie.and_then(|cookie| self.moves.remove(&cookie)).unwrap_or_default();
+        let bad = inside.cookie.and_then(|cookie| self.moves.unreadable.get(&cookie)?.first());
+        if let Some((dev, path)) = bad {
+            return Err(NsError::BadMove { name: name.clone(), dev: *dev, path: path.clone() }.into());
+        }
+        let moves = inside.cookie.and_then(|cookie| self.moves.known.remove(&cookie)).unwrap_or_default();
         let mut there = Space::open(network.as_fd())?;
         let here = Space::open(self.here.as_fd())?;
         let mut returned = Vec::new();
@@ -238,10 +377,7 @@ impl Returns {
         let mut along: Vec<IfName> = Vec::new();
         for known in &moves {
             let dev = known.dev;
-            let inside = match known.number {
-                Some(number) => there.named(number)?,
-                None => there.interfaces()?.into_iter().find(|it| *it == dev),
-            };
+            let inside = known.called(&mut there)?;
             if inside.is_some() || along.contains(&dev) {
                 let elsewhere;
                 let (origin, place) = if here.cookie() == Some(known.from) {
@@ -254,6 +390,8 @@ impl Returns {
                 };
                 let mut home = Space::open(origin.as_fd())?;
                 let (mut called, mut lost) = (dev, Vec::new());
+                let standing = inside.map(|dev| standing_on(&mut there, &mut home, network.as_fd(), &[dev]));
+                let standing = standing.transpose()?;
                 if let Some(inside) = inside {
                     along.extend(there.companions(inside)?);
                     take(&mut there, inside, origin, place)?;
@@ -265,7 +403,12 @@ impl Returns {
                         lost.push(Lost { what: format!("its name {dev}"), why: Some(error) });
                     }
                 }
-                lost.extend(home.restore(called, &Settings::from_bytes(&known.settings))?);
+                let settings = Settings::from_bytes(&known.settings);
+                lost.extend(home.restore(called, &settings, moving::Place::Origin)?);
+                if let Some(standing) = standing {
+                    // What stands on it in the namespace ends with that.
+                    lost.extend(stand_again(&mut there, &mut home, Standing { here: Vec::new(), ..standing })?);
+                }
                 returned.push(Moved { dev: called, lost });
             }
             Move::forget(&self.home, known.at, dev);
@@ -291,6 +434,53 @@ pub(crate) fn bring_back_from_lab(home: &Home, keeper: i32) -> Result<Vec<Moved>
         Ok(())
     })?;
     Ok(returned)
+}
+
+/// What we have moved to the nodes of a lab: the node, and what it is called there.
+pub(crate) fn moved_to_lab(home: &Home, lab: &LabName, keeper: i32) -> Result<Vec<Endpoint>, Error> {
+    let mut moved = Vec::new();
+    if !home.is_privileged() {
+        return Ok(moved);
+    }
+    let Some(returns) = Returns::read()? else { return Ok(moved) };
+    let prefix = format!("{lab}.");
+    Names::visit(|mut entries| {
+        entries.retain(|entry| entry.kind == Kind::Node { keeper });
+        for (entry, inside) in what_is_inside(&entries)? {
+            let node = entry.name.as_os_str().to_str().and_then(|name| name.strip_prefix(&prefix)?.parse().ok());
+            let (Some(node), Some(network)) = (node, &entry.network) else { continue };
+            let node: NsName = node;
+            let mut there = None;
+            for known in returns.moves.of(&inside) {
+                let there = match &mut there {
+                    Some(there) => there,
+                    none => none.insert(Space::open(network.as_fd())?),
+                };
+                moved.extend(known.called(there)?.map(|dev| Endpoint { ns: node.clone(), dev }));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(moved)
+}
+
+/// Keeps a namespace from being deleted by us while something moves there, as long as the value lives. Of the namespace
+/// itself, not of the directory: who adds other names need not wait.
+fn lock(network: &OwnedFd) -> Result<File, Error> {
+    let lock = File::from(network.try_clone().context(lock_doing)?);
+    lock.lock().context(lock_doing)?;
+    Ok(lock)
+}
+
+/// The same for whoever deletes names; several may at a time.
+pub(super) fn lock_to_delete(network: &OwnedFd) -> Result<File, Error> {
+    let lock = File::from(network.try_clone().context(lock_doing)?);
+    lock.lock_shared().context(lock_doing)?;
+    Ok(lock)
+}
+
+fn lock_doing() -> String {
+    "lock a namespace".to_owned()
 }
 
 fn take(there: &mut Space, dev: IfName, to: &OwnedFd, place: Place) -> Result<(), Error> {

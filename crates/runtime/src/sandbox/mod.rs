@@ -174,8 +174,7 @@ pub fn run(wanted: &Wanted, mut command: Command) -> Result<Outcome, RunError> {
 }
 
 fn start(wanted: &Wanted, gate: bool, command: Command) -> Result<Sandbox, RunError> {
-    let (cover_dirs, cover_sockets) =
-        surroundings::covers().context(|| "list the sockets of the machine".to_owned())?;
+    let (cover_dirs, reached) = surroundings::covers().context(|| "list the sockets of the machine".to_owned())?;
     let etc = surroundings::etc_files(gate);
     let etc: Vec<(&str, &str)> = etc.iter().map(|(name, text)| (*name, text.as_str())).collect();
     let spec = SandboxSpec {
@@ -184,7 +183,7 @@ fn start(wanted: &Wanted, gate: bool, command: Command) -> Result<Sandbox, RunEr
         cwd: &wanted.cwd,
         etc: &etc,
         cover_dirs: &cover_dirs,
-        cover_sockets: &cover_sockets,
+        reached: &reached,
     };
     Sandbox::start(&spec, command).map_err(|error| match error {
         SandboxError::System(failure) => failure.into(),

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hopyard_kernel::agent::Found;
-use hopyard_net::{Allow, Deny, Hosts, Transport, is_host_name, is_outside};
+use hopyard_net::{Allow, Deny, Hosts, Transport, is_host_name, is_opened_by_name, is_outside};
 
 /// For so long what was found of a name is taken for true.
 pub(super) const FRESH: Duration = Duration::from_secs(5);
@@ -289,7 +289,8 @@ impl Policy {
         name.is_asked = false;
         if let Found::Addresses(addresses) = &found {
             name.addresses.retain(|_, &mut seen| now.saturating_duration_since(seen) < KEPT);
-            name.addresses.extend(addresses.iter().map(|&addr| (addr, now)));
+            let opened = addresses.iter().filter(|addr| is_opened_by_name(**addr));
+            name.addresses.extend(opened.map(|&addr| (addr, now)));
         }
         name.latest = Some((now, found));
         Some(&name.text)
@@ -431,6 +432,22 @@ mod tests {
         }
         assert_eq!(policy.decide(aim, start), Decision::Denied);
         assert_eq!(policy.decide(aim, start + 6 * FRESH), Decision::Unknown(vec![0, 1]), "who asks again");
+    }
+
+    #[test]
+    fn who_answers_for_a_name_opens_nothing_of_the_link() {
+        let mut policy = policy(&["example.org", "*.example.net"], false);
+        let start = Instant::now();
+        let Answer::LookUp(below) = policy.answer("a.example.net", start) else { panic!("it is known") };
+        for number in [0, below] {
+            policy.found(number, addresses(&["169.254.169.254", "fe80::1", "10.0.0.1"]), start);
+        }
+        let decide = |policy: &Policy, addr: &str| policy.decide(Aim::Echo(addr.parse().unwrap()), start);
+        assert_eq!(decide(&policy, "10.0.0.1"), Decision::Allowed);
+        assert_eq!(decide(&policy, "169.254.169.254"), Decision::Denied);
+        assert_eq!(decide(&policy, "fe80::1"), Decision::Denied);
+        let policy = self::policy(&["example.org", "169.254.169.254"], false);
+        assert_eq!(decide(&policy, "169.254.169.254"), Decision::Allowed);
     }
 
     #[test]

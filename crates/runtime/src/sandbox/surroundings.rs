@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hopyard_kernel::rights;
-use hopyard_kernel::sandbox::{GATE_ADDRESSES, reached_sockets};
+use hopyard_kernel::sandbox::{GATE_ADDRESSES, Reached, reached};
 
 use crate::view::nsswitch_text;
 
@@ -73,8 +73,8 @@ fn names_socket(value: &OsStr) -> bool {
     is_socket(Path::new(&path))
 }
 
-/// Directories in which services of a session make their sockets, and sockets that are there now.
-pub(super) fn covers() -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+/// Directories in which services of a session make their sockets, and what is reached of the machine now.
+pub(super) fn covers() -> io::Result<(Vec<PathBuf>, Reached)> {
     let mut dirs: Vec<PathBuf> = ["/tmp/.X11-unix", "/tmp/.ICE-unix", "/tmp/.font-unix", "/tmp/.XIM-unix"]
         .map(PathBuf::from)
         .into_iter()
@@ -94,7 +94,7 @@ pub(super) fn covers() -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     if let Some(home) = named("HOME") {
         shared.extend([".ssh", ".gnupg", ".screen"].map(|dir| home.join(dir)));
     }
-    Ok((dirs, reached_sockets(&shared)?))
+    Ok((dirs, reached(&shared)?))
 }
 
 /// Files of /etc that are the sandbox's own.

@@ -9,7 +9,7 @@ use hopyard_kernel::{Process, Realm, SnapshotScope, World, enter_network, keeper
 use hopyard_model::{Lab, Node, Problem};
 use hopyard_net::{
     BaseChain, Chain, Endpoint, Family, Hook, IfName, IpNet, LinkState, NextHop, NodeState, NsName, Op, Route, Rule,
-    RuleStep, Ruleset, SysctlKey, VethEnd, masquerade_from,
+    RuleStep, RuleVerdict, Ruleset, SysctlKey, VethEnd, drop_unasked, masquerade_from,
 };
 
 use super::{Asked, HostStep, Plan, Uplink, choose, host, outside, resolver};
@@ -34,7 +34,7 @@ pub(super) fn plan(asked: &Asked<'_>, mut taken: Vec<IpNet>, namespace: OwnedFd,
     let devices = if asked.with_ipv6.is_empty() {
         BTreeSet::new()
     } else {
-        outside::ipv6_devices(&mut world, &host, &seen, &resolver::reachable(true))?
+        outside::ipv6_devices(&mut world, &host, &seen, &resolver::reachable(true, &[]))?
     };
     if devices.is_empty() && !outside::leads_by_ipv4(&mut world, &host)? {
         plan.warnings.push(leads_nowhere(asked.nodes.iter().find_map(|node| asked.node(node))));
@@ -206,7 +206,9 @@ fn find(uplink: &Uplink, host: &NodeState) -> Option<Uplink> {
     let uplink = Uplink { dev: *dev, ..uplink.clone() };
     let table = uplink.table();
     let rules = host.firewall.as_ref();
-    rules.is_none_or(|rules| rules.chains.iter().any(|chain| chain.table == table)).then_some(uplink)
+    // Of a `hop` of before it kept the way in closed there is one chain.
+    let are_there = |rules: &Ruleset| rules.chains.iter().filter(|chain| chain.table == table).count() == CHAINS;
+    rules.is_none_or(are_there).then_some(uplink)
 }
 
 /// `hop` and a number from the names. One that is there may be dying; the next one is as good.
@@ -249,6 +251,16 @@ fn ops(uplink: &Uplink, host: &NsName, settings: &Settings) -> Vec<Op> {
     ops
 }
 
+/// What a chain does with all that comes to its end, where that is not to let it on: as firewalld, and iptables of Red Hat, say it.
+fn last_word(chain: &Chain) -> Option<&'static str> {
+    let mut steps = chain.rules.last()?.steps.iter().filter(|step| !matches!(step, RuleStep::Counter | RuleStep::Pass));
+    match (steps.next(), steps.next()) {
+        (Some(RuleStep::Reject { .. }), None) => Some("rejects the rest"),
+        (Some(RuleStep::Verdict(RuleVerdict::Drop)), None) => Some("drops the rest"),
+        _ => None,
+    }
+}
+
 /// Does a firewall of the host drop what it forwards?
 fn firewall_warnings(rules: &Ruleset, lab: &Lab, uplink: &Uplink) -> Vec<Problem> {
     let mut told = BTreeSet::new();
@@ -259,20 +271,23 @@ fn firewall_warnings(rules: &Ruleset, lab: &Lab, uplink: &Uplink) -> Vec<Problem
             Family::Ipv6 => ("ip6", "ip6tables"),
         };
         let chains = || rules.chains.iter().filter(|chain| [word, "inet"].contains(&chain.family.as_str()));
-        let drops = |chain: &&Chain| chain.base.as_ref().is_some_and(|base| base.hook == Hook::Forward && base.drops);
-        let Some(chain) = chains().find(drops) else { continue };
+        let refusal = |chain: &Chain| {
+            let base = chain.base.as_ref().filter(|base| base.hook == Hook::Forward)?;
+            if base.drops { Some("has the policy `drop`") } else { last_word(chain) }
+        };
+        let others = || chains().filter(|chain| chain.table != uplink.table());
+        let Some((chain, refusal)) = others().find_map(|it| Some((it, refusal(it)?))) else { continue };
         // Somebody has done what the help says.
         let name = uplink.dev.as_str().as_bytes();
         let asks = |step: &RuleStep| matches!(step, RuleStep::Compare { with, .. } if with.starts_with(name));
-        let mut steps = chains().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps);
+        let mut steps = others().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.steps);
         if steps.any(asks) || !told.insert((&chain.family, &chain.table, &chain.name)) {
             continue;
         }
         let docker = chains().any(|chain| chain.name == "DOCKER-USER");
         let at = lab.nodes().iter().find(|node| node.name == uplink.node).and_then(|node| node.origin);
         let message = format!(
-            "the host's firewall drops what it does not know: chain {} {} {} has the policy `drop`, so nothing{} may pass \
-             the {} of `{}`",
+            "the host's firewall drops what it does not know: chain {} {} {} {refusal}, so nothing{} may pass the {} of `{}`",
             chain.family,
             chain.table,
             chain.name,
@@ -319,24 +334,29 @@ pub(super) fn connect(
     world.apply(&ops, &mut |_| {}).map_err(|failed| Error::Kernel(failed.error))
 }
 
+/// How many chains the table has.
+const CHAINS: usize = 2;
+
 /// Makes the table; its socket owns it.
 fn masquerade(namespace: &OwnedFd, uplink: &Uplink) -> Result<OwnedFd, Error> {
     let table = TableName::inet(&uplink.table());
-    let base =
-        BaseChain { hook: Hook::Postrouting, priority: 100, drops: false, kind: "nat".to_owned(), devices: Vec::new() };
-    let chain = Chain {
+    let chain = |(hook, priority, kind): (Hook, i32, &str), rules: Vec<Vec<RuleStep>>| Chain {
         family: table.family.clone(),
         table: table.name.clone(),
-        name: base.hook.name().to_owned(),
-        base: Some(base),
-        rules: uplink.nets.iter().map(|net| Rule { handle: 0, steps: masquerade_from(*net) }).collect(),
+        name: hook.name().to_owned(),
+        base: Some(BaseChain { hook, priority, drops: false, kind: kind.to_owned(), devices: Vec::new() }),
+        rules: rules.into_iter().map(|steps| Rule { handle: 0, steps }).collect(),
     };
+    let chains: [Chain; CHAINS] = [
+        chain((Hook::Postrouting, 100, "nat"), uplink.nets.iter().map(|net| masquerade_from(*net)).collect()),
+        chain((Hook::Forward, 0, "filter"), vec![drop_unasked(uplink.dev)]),
+    ];
     let make = || -> Result<OwnedFd, Error> {
         enter_network(namespace.as_fd()).context(|| "enter the host's network".to_owned())?;
         let socket = NftSocket::open()?;
         let mut transaction = Transaction::new();
         transaction.add_table(&table, Owner::Socket);
-        transaction.add_chains(&[chain]);
+        transaction.add_chains(&chains);
         socket.commit(transaction)?;
         Ok(socket.into_fd())
     };

@@ -1,7 +1,7 @@
 //! The way out of a lab: an interface `uplink` of a node, that leads to the host's network.
 //!
-//! As root it is a veth pair, and the host masquerades what comes out of it, in a table that a socket of the
-//! keeper owns: both go with the lab, whatever ends it. What the host must be told besides, to forward, is
+//! As root it is a veth pair, and the host masquerades what comes out of it and lets nothing in but the answers, in a table
+//! that a socket of the keeper owns: both go with the lab, whatever ends it. What the host must be told besides, to forward, is
 //! in `host.rs`. As an ordinary user it is the program `pasta`, which runs among the processes of the lab.
 //!
 //! To the rest of the lab the interface does not exist: plans neither make nor remove it.
@@ -21,7 +21,9 @@ use std::path::Path;
 
 use hopyard_kernel::{Process, World};
 use hopyard_model::{Lab, Node, Problem};
-use hopyard_net::{Endpoint, Family, IfName, IpNet, Ipv4Net, Ipv6Net, LinkKind, NetState, NsName, Op, SysctlKey};
+use hopyard_net::{
+    Endpoint, Family, IfName, IpNet, Ipv4Net, Ipv6Net, LinkKind, NetState, NsName, NsState, Op, SysctlKey,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, IoContext};
@@ -81,7 +83,7 @@ pub enum HostStep {
     },
     /// A table of the host that goes with the lab.
     Masquerade {
-        /// Its name.
+        /// Its name, which is that of the interface, too.
         table: String,
         /// The addresses that nobody outside knows.
         from: Vec<IpNet>,
@@ -114,7 +116,11 @@ impl fmt::Display for HostStep {
                     let family = if net.addr().is_ipv4() { "ip" } else { "ip6" };
                     write!(f, " {family} saddr {net} masquerade;")?;
                 }
-                f.write_str(" }; }'")
+                write!(
+                    f,
+                    " }}; chain forward {{ type filter hook forward priority 0; oifname {table} ct state ! established,related \
+                     ct status ! dnat drop; }}; }}'"
+                )
             }
             HostStep::Pasta { node, args } => {
                 write!(f, "pasta {} --netns {node}", args.join(" "))
@@ -203,6 +209,11 @@ pub(crate) const FILE_NEW: &str = "uplinks.new";
 
 pub(crate) fn read(dir: &Path) -> Result<Vec<Connected>, Error> {
     Ok(read_json(dir, FILE)?.unwrap_or_default())
+}
+
+/// The numbers by which a lab's keeper holds what belongs to them.
+pub(crate) fn numbers(dir: &Path) -> Result<impl Iterator<Item = u32>, Error> {
+    Ok(read(dir)?.into_iter().filter_map(|it| it.held))
 }
 
 /// The nodes of a lab that have one.
@@ -460,8 +471,8 @@ pub(crate) fn disconnect(
     Ok(())
 }
 
-/// The resolvers that a lab asks: the host's, as far as they can be reached.
-pub(crate) fn resolvers(home: &Home, dir: &Path, wanted: bool) -> Result<Vec<IpAddr>, Error> {
+/// The resolvers that a lab asks, which is to be like this: the host's, as far as they can be reached.
+pub(crate) fn resolvers(home: &Home, dir: &Path, wanted: bool, state: &NetState) -> Result<Vec<IpAddr>, Error> {
     let connected = read(dir)?;
     if !wanted {
         return Ok(Vec::new());
@@ -471,7 +482,10 @@ pub(crate) fn resolvers(home: &Home, dir: &Path, wanted: bool) -> Result<Vec<IpA
     {
         return Ok(pasta::resolvers(&Uplink::of_record(first)));
     }
-    Ok(resolver::reachable(connected.iter().any(|it| Uplink::of_record(it).has_ipv6())))
+    // What the node at the way out sends elsewhere.
+    let gates = connected.iter().filter_map(|it| state.namespaces.get(&it.node));
+    let inside: Vec<IpNet> = gates.flat_map(prefixes_of).filter(|net| net.prefix_len() > 0).collect();
+    Ok(resolver::reachable(connected.iter().any(|it| Uplink::of_record(it).has_ipv6()), &inside))
 }
 
 /// That no name can be resolved.
@@ -479,19 +493,19 @@ pub(crate) fn no_resolver(lab: &Lab) -> Option<Problem> {
     let node = lab.nodes().iter().find(|node| node.uplink)?;
     let message = "the host names no resolver that the lab can reach, so names are not resolved in it";
     Some(Problem::warning("no-resolver", node.origin, message).help(
-        "a resolver on the host's loopback cannot be reached; `nameserver ADDRESS` in /etc/resolv.conf of the host, or \
+        "one on the host's loopback cannot be reached, nor one in a network that the lab has, too; `nameserver ADDRESS` in /etc/resolv.conf of the host, or \
          of the lab by `hop exec`, names another one",
     ))
 }
 
 /// The prefixes that a network uses.
 fn prefixes(state: &NetState) -> impl Iterator<Item = IpNet> {
-    let of_space = |space: &hopyard_net::NsState| {
-        let addresses = space.links.values().flat_map(|link| link.addresses.iter().copied());
-        let routes = space.routes.keys().map(|key| key.prefix);
-        addresses.chain(routes).collect::<Vec<_>>()
-    };
-    state.namespaces.values().flat_map(of_space)
+    state.namespaces.values().flat_map(prefixes_of)
+}
+
+fn prefixes_of(space: &NsState) -> impl Iterator<Item = IpNet> {
+    let addresses = space.links.values().flat_map(|link| link.addresses.iter().copied());
+    addresses.chain(space.routes.keys().map(|key| key.prefix))
 }
 
 /// A network that nobody uses, beginning where the names say.

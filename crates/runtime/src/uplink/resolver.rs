@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::IpAddr;
 
+use hopyard_net::IpNet;
+
 use super::outside::is_link_local;
 
 /// Where systemd-resolved writes the resolvers that it asks itself.
@@ -16,14 +18,18 @@ pub(super) fn of_host() -> Vec<IpAddr> {
 }
 
 /// Those that can be reached from another network, by IPv6 where there is a way out by it: of a resolver on the host
-/// itself those that it asks.
-pub(super) fn reachable(by_ipv6: bool) -> Vec<IpAddr> {
-    let own = within_reach(of_host(), by_ipv6);
-    if own.is_empty() { within_reach(servers(&fs::read_to_string(UPSTREAM).unwrap_or_default()), by_ipv6) } else { own }
+/// itself those that it asks. In its own networks, `inside`, that one meets another host.
+pub(super) fn reachable(by_ipv6: bool, inside: &[IpNet]) -> Vec<IpAddr> {
+    let upstream = || servers(&fs::read_to_string(UPSTREAM).unwrap_or_default());
+    let own = within_reach(of_host(), by_ipv6, inside);
+    if own.is_empty() { within_reach(upstream(), by_ipv6, inside) } else { own }
 }
 
-fn within_reach(list: Vec<IpAddr>, by_ipv6: bool) -> Vec<IpAddr> {
-    let reached = |addr: &IpAddr| !addr.is_loopback() && !is_link_local(*addr) && (by_ipv6 || addr.is_ipv4());
+fn within_reach(list: Vec<IpAddr>, by_ipv6: bool, inside: &[IpNet]) -> Vec<IpAddr> {
+    let reached = |addr: &IpAddr| {
+        let may_leave = !addr.is_loopback() && !is_link_local(*addr) && !inside.iter().any(|net| net.contains(addr));
+        may_leave && (by_ipv6 || addr.is_ipv4())
+    };
     list.into_iter().filter(reached).take(MOST).collect()
 }
 
@@ -49,7 +55,8 @@ mod tests {
     fn a_resolver_is_named_where_there_is_a_way_to_it() {
         let list: Vec<IpAddr> =
             ["::1", "2001:db8::53", "fe80::1", "127.0.0.53", "192.0.2.1"].map(|addr| addr.parse().unwrap()).into();
-        assert_eq!(within_reach(list.clone(), true), [list[1], list[4]]);
-        assert_eq!(within_reach(list.clone(), false), [list[4]]);
+        assert_eq!(within_reach(list.clone(), true, &[]), [list[1], list[4]]);
+        assert_eq!(within_reach(list.clone(), false, &[]), [list[4]]);
+        assert_eq!(within_reach(list.clone(), true, &["192.0.2.0/24".parse().unwrap()]), [list[1]]);
     }
 }

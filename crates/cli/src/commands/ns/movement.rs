@@ -12,8 +12,9 @@ use crate::ui::Ui;
 /// Move an interface into a namespace, or back, with what the kernel would take from it on the way.
 ///
 /// It keeps its name, its second names, its Ethernet address and its MTU, and is given again that it is up, its
-/// addresses, routes and permanent neighbours. Policy rules that name it (`iif`, `oif`) go with it. What it cannot be
-/// given is told, as its place in a bridge. Queueing disciplines and sysctls of the interface are not kept.
+/// addresses, routes, permanent neighbours and sysctls. Policy rules that name it (`iif`, `oif`) go with it. What it cannot
+/// be given is told: its queueing discipline, and what it shares with others, as its place in a bridge, which it has
+/// again when it comes back.
 ///
 /// A wireless interface moves with its radio, and with all other interfaces of that: they keep the same, and lose their
 /// connection to an access point.

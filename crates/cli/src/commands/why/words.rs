@@ -17,7 +17,9 @@ use hopyard::net::{
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
 
 use super::evidence;
+use super::onward;
 use super::scene::Scene;
+use crate::commands::ping::icmp_words;
 use crate::commands::up::count;
 use crate::error::CliError;
 use crate::ui::{ERROR, GOOD, Ui, WARNING};
@@ -48,6 +50,12 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) ->
         }
     } else if let Some(text) = forbidden(report, scene).or_else(|| no_change(report)) {
         ui.line(text)?;
+    }
+    if let Some(long) = onward::long_packets(report) {
+        ui.line(format_args!("Long packets are lost, so a connection opens and then hangs: {}.", long.text))?;
+        if let Some(command) = long.question(scene) {
+            ui.hint(format_args!("`{command}` says how to mend that"));
+        }
     }
     scene.remark.as_ref().map_or(Ok(()), |remark| ui.line(remark))
 }
@@ -141,7 +149,14 @@ pub(in crate::commands) fn sentence(verdict: &Verdict, trouble: &Trouble) -> Str
         }
         Reason::ForwardingOff { key, .. } => format!("{node} does not forward ({key} = 0)"),
         Reason::NotAnOwner => {
-            format!("it comes to {node}, which does not have the address {dst}, and does not forward")
+            let before = walk.hops.len().checked_sub(2).and_then(|at| walk.hops.get(at));
+            let taken = before.and_then(|hop| Some((&hop.node, hop.next.as_ref()?.via.unwrap_or(dst))));
+            match taken {
+                Some((other, addr)) => {
+                    format!("{other} takes {node} for {addr}, which it is not; and {node} does not forward")
+                }
+                None => format!("it comes to {node}, which does not have the address {dst}, and does not forward"),
+            }
         }
         Reason::RpFilter { back_by, .. } => match (back_by, walk.last().and_then(|hop| hop.input)) {
             (Some(back), Some(input)) => {
@@ -401,7 +416,7 @@ fn row(
     if let Some(seen) = &report.seen {
         let (here, packet) = (seen.at(&hop.node), &report.query.packet);
         let silent = if back && evidence::is_silent(&here, hop, packet) { " (no drop counter moves)" } else { "" };
-        parts.push(format!("{}{silent}", sighting(seen, hop, back)));
+        parts.push(format!("{}{silent}", sighting(seen, hop, Family::of(packet.dst), back)));
         let node = report.snapshot.nodes.get(&hop.node);
         parts.extend(evidence::beside(&here, hop, node, packet, back));
     }
@@ -520,10 +535,11 @@ fn said(report: &Report, hop: &Hop, asked: &Asked) -> Option<String> {
 }
 
 /// What was seen at a hop.
-fn sighting(seen: &Seen, hop: &Hop, back: bool) -> String {
+fn sighting(seen: &Seen, hop: &Hop, family: Family, back: bool) -> String {
     let here = seen.at(&hop.node);
     let (passing, complaint) = if back { (here.reply, here.complained_back) } else { (here.packet, here.complained) };
-    let complained = |(kind, code): (u8, u8)| format!("arrived; {} answered icmp {kind}/{code}", hop.node);
+    let complained =
+        |(kind, code): (u8, u8)| format!("arrived; {} answered {}", hop.node, icmp_words(family, kind, code));
     match (hop.input, passing.came, passing.went) {
         (None, _, Some(_)) if back && here.reset => "a reset was sent".to_owned(),
         (None, _, Some(ttl)) => format!("sent, ttl {ttl}"),
@@ -596,8 +612,13 @@ fn not_reached(report: &Report) -> String {
     let (verdict, when) = match &report.repair {
         None => (&report.verdict, String::new()),
         Some(repair) => {
-            let done = repair.stages.first().map_or(0, |stage| stage.edits.len());
-            let when = if done == 1 { " once 1 is done".to_owned() } else { format!(" once 1 to {done} are done") };
+            // All that the packet needs to arrive.
+            let there = repair.stages.iter().take_while(|stage| !stage.trouble.back);
+            let when = match there.map(|stage| stage.edits.len()).sum::<usize>() {
+                0 | 1 => " once 1 is done".to_owned(),
+                2 => " once 1 and 2 are done".to_owned(),
+                done => format!(" once 1 to {done} are done"),
+            };
             (&repair.next, when)
         }
     };
@@ -696,7 +717,11 @@ fn later(report: &Report, repair: &Repair) -> Option<String> {
         before = Some(back);
     }
     let first = repair.stages.first()?.edits.len();
-    let first = if first == 1 { "1 shows".to_owned() } else { format!("1 to {first} show") };
+    let first = match first {
+        1 => "1 shows".to_owned(),
+        2 => "1 and 2 show".to_owned(),
+        _ => format!("1 to {first} show"),
+    };
     Some(format!("Only {first} now; after that {text}."))
 }
 
@@ -741,8 +766,24 @@ fn no_change(report: &Report) -> Option<String> {
         | Reason::LeavesKnown { .. }
         | Reason::Undecided(_) => None,
         _ if report.owner.is_none() => Some(nobody_has_it(report, &trouble)),
-        _ => Some("No change was found that makes it work.".to_owned()),
+        _ => Some(no_address(report).unwrap_or_else(|| "No change was found that makes it work.".to_owned())),
     }
+}
+
+/// A node that has no address of the family: none that it could be given leads anywhere but to its own link.
+fn no_address(report: &Report) -> Option<String> {
+    let (from, dst) = (&report.query.from, report.query.packet.dst);
+    let family = Family::of(dst);
+    let of_all = |addr: &IpAddr| match addr {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(addr) => !addr.is_unicast_link_local() && !addr.is_loopback(),
+    };
+    let links = report.snapshot.nodes.get(from)?.links.values().flat_map(|link| &link.addresses);
+    let mut own = links.filter(|own| !own.host_only).map(|own| own.net.addr());
+    let has = own.any(|addr| Family::of(addr) == family && !addr.is_loopback() && of_all(&addr));
+    (!has).then(|| {
+        format!("{from} has no {family} address that {dst} could answer to: give it one, or ask by the other family.")
+    })
 }
 
 /// Nobody has a route to an address, as a node hides it.

@@ -1,0 +1,87 @@
+//! What to ask next, where the answer alone is no way out.
+
+use std::net::IpAddr;
+
+use hopyard::explain::{Choices, Outcome, Packet, Query, Reason, Verdict, Walk, explain};
+use hopyard::net::NsName;
+use hopyard::runtime::why::Report;
+use hopyard::runtime::{self, Home, Running};
+
+use super::scene::Scene;
+use super::words::sentence;
+use crate::error::CliError;
+use crate::ui::Ui;
+
+/// What becomes of the longest packet that a node would send to another one.
+#[derive(Debug)]
+pub(super) struct Long {
+    from: NsName,
+    to: IpAddr,
+    length: u32,
+    pub(super) text: String,
+}
+
+/// Of a short packet that is answered: is there a longer one, there or back, that is lost, and nobody is told? Where the
+/// sender is told what fits, it sends no longer ones, and all is well.
+pub(super) fn long_packets(report: &Report) -> Option<Long> {
+    if report.outcome() != Outcome::Yes || !report.disagreements.is_empty() {
+        return None;
+    }
+    let Verdict { there, back } = &report.verdict;
+    [Some(there), back.as_ref()].into_iter().flatten().find_map(|walk| lost(report, walk))
+}
+
+fn lost(report: &Report, walk: &Walk) -> Option<Long> {
+    let (first, last) = (walk.hops.first()?, walk.last()?);
+    let dev = first.next.as_ref()?.dev;
+    let length = report.snapshot.nodes.get(&first.node)?.links.get(&dev)?.mtu;
+    if length <= walk.packet.length {
+        return None;
+    }
+    let (from, to) = (first.node.clone(), walk.packet.dst);
+    let packet = Packet { length, ..walk.packet };
+    let query = Query { from: from.clone(), packet, wanted: Some(last.node.clone()) };
+    let verdict = explain(&report.snapshot, &query, &Choices::new());
+    let trouble = verdict.trouble().filter(|trouble| !trouble.back)?;
+    let is_lost = matches!(trouble.reason, Reason::PmtudBlackhole { .. } | Reason::MtuMismatch { .. });
+    is_lost.then(|| Long { from, to, length, text: sentence(&verdict, &trouble) })
+}
+
+impl Long {
+    /// The question that tells more of it, in a lab.
+    pub(super) fn question(&self, scene: &Scene) -> Option<String> {
+        let Long { from, to, length, .. } = self;
+        scene.lab.as_ref().map(|lab| format!("hop why {lab}{from} {to} --size {length}"))
+    }
+}
+
+/// Where nothing that would help was found: a lab that is not as declared, or a way out by the machine's own network.
+pub(super) fn hint(ui: &mut Ui, home: &Home, running: &Running, report: &Report, named: bool) -> Result<(), CliError> {
+    let none_found = report.repair.is_none() && report.forbidden.by.is_none() && report.forbidden.spoilt.is_empty();
+    let Some(trouble) = report.trouble().filter(|_| report.outcome() != Outcome::Yes && none_found) else {
+        return Ok(());
+    };
+    if matches!(trouble.reason, Reason::NoListener { .. } | Reason::WrongBindAddress { .. }) {
+        return Ok(());
+    }
+    let lab = running.name();
+    let difference = runtime::difference(home, &running.contents()?.lab)?;
+    if difference.steps.len() + difference.host.len() > 0 {
+        let option = if named { format!(" -l {lab}") } else { String::new() };
+        ui.hint(format_args!(
+            "the lab is not as declared: `hop diff{option}` shows what differs, `hop up` restores it"
+        ));
+    } else if let Reason::LeavesKnown { by } = &trouble.reason {
+        let uplink = running.contents()?.lab.nodes().iter().any(|node| node.uplink && node.name == by.ns);
+        if uplink && home.is_privileged() {
+            let (from, to) = (&report.query.from, report.query.packet.dst);
+            ui.hint(format_args!("`hop why --ns {lab}.{from} {to}` goes on in the machine's own network"));
+        } else if uplink {
+            ui.hint(format_args!(
+                "beyond it is the machine's own network: can that reach {}?",
+                report.query.packet.dst
+            ));
+        }
+    }
+    Ok(())
+}
