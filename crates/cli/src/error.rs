@@ -273,6 +273,12 @@ fn uplink_hint(error: &runtime::UplinkError) -> Option<String> {
         UplinkError::NoPasta => Some("install the package `passt`, or bring the lab up as root".to_owned()),
         UplinkError::NoTun { source } => Some(runtime::remedy::tun_remedy(source)),
         UplinkError::Elsewhere => Some("leave the network namespace that this shell is in".to_owned()),
+        UplinkError::Pasta { said, .. } if said.contains("Permission denied") || said.contains("not permitted") => {
+            Some(
+                "as root, `dmesg | grep -i denied` says whether AppArmor or SELinux forbids it, and in which profile"
+                    .to_owned(),
+            )
+        }
         UplinkError::Pasta { .. } => {
             Some("it goes by the host's default route; `ip route` shows whether there is one".to_owned())
         }
@@ -290,7 +296,7 @@ fn ns_hint(error: &NsError) -> Option<String> {
     match error {
         NsError::NoRights { .. } => Some(
             "the names in /run/netns are root's; `hop up` runs a network of your own without root, and \
-             `unshare -Urn CMD` a command in an empty one"
+             `hop sandbox CMD` a command in an empty one"
                 .to_owned(),
         ),
         NsError::NoCapability { .. } => Some(

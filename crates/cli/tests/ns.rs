@@ -1411,7 +1411,7 @@ fn an_ordinary_user_is_told_the_way_out() {
         let words = if is_root() {
             ["error: cannot ", "this root has no CAP_SYS_ADMIN", "--cap-add SYS_ADMIN"]
         } else {
-            ["error: only root can ", "`hop up` runs a network of your own", "`unshare -Urn CMD`"]
+            ["error: only root can ", "`hop up` runs a network of your own", "`hop sandbox CMD`"]
         };
         assert!(words.iter().all(|word| said.contains(word)), "{said}");
     }

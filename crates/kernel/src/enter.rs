@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
@@ -126,17 +126,16 @@ impl Entry {
     }
 }
 
+/// Where what [`helper`] starts finds the network namespace that it was given. Profiles of AppArmor for `pasta` let it
+/// open one here, where podman has its own, and hardly anywhere else.
+pub const HELPER_NETWORK: &str = "/run/user/0/netns/node";
+
 /// A command that serves a lab from outside of its network: it stays in the caller's network namespace, and
-/// has the rights, the files and the processes of the lab. It ends with the lab, whatever ends that. At a path,
-/// where a file must be, it alone finds a network namespace, by which it can name a node.
+/// has the rights, the files and the processes of the lab. It ends with the lab, whatever ends that. At
+/// [`HELPER_NETWORK`] it alone finds a network namespace, by which it can name a node.
 ///
 /// May be spawned from a process with many threads.
-pub fn helper(
-    keeper: Process,
-    user_namespace: bool,
-    (node, place): (OwnedFd, PathBuf),
-    program: impl Into<OsString>,
-) -> Command {
+pub fn helper(keeper: Process, user_namespace: bool, node: OwnedFd, program: impl Into<OsString>) -> Command {
     let mut command = Command::new(program.into());
     // SAFETY: what runs between fork and exec uses the allocator, which glibc's fork leaves usable, and
     // no lock of the parent's. It has one thread, and shares nothing.
@@ -150,12 +149,25 @@ pub fn helper(
             rustix::process::chdir("/")?;
             fork_into_pid_namespace()?;
             rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)?;
+            make_place()?;
             // Only here, for the lab's /proc knows the lab's processes.
-            rustix::mount::mount_bind(format!("/proc/self/fd/{}", node.as_raw_fd()), &place)?;
+            rustix::mount::mount_bind(format!("/proc/self/fd/{}", node.as_raw_fd()), HELPER_NETWORK)?;
             Ok(())
         });
     }
     command
+}
+
+/// Makes that file, in a mount namespace of this process's own. The directories may be root's: a file system of its own
+/// covers one of them.
+fn make_place() -> io::Result<()> {
+    let covered = ["/run/user", "/run"].into_iter().find(|dir| Path::new(dir).is_dir());
+    let covered = covered.ok_or(rustix::io::Errno::NOENT)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("hopyard", covered, "tmpfs", flags, Some(c"mode=0700"))?;
+    let place = Path::new(HELPER_NETWORK);
+    place.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+    std::fs::write(place, "")
 }
 
 /// What a process finds in a network namespace that belongs to no lab: as ip-netns(8) has it, but that

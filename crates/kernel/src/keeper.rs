@@ -343,11 +343,11 @@ fn in_time(error: impl Into<io::Error>) -> io::Error {
 /// What a starting keeper says: its pid, that it is ready, or what failed.
 fn await_ready(leash: OwnedFd) -> Result<(Process, OwnedFd), Failure> {
     // The launcher says the first, the keeper the second; which is heard first is open.
-    let mut process = None;
+    let mut process: Option<io::Result<Process>> = None;
     let mut ready = false;
     loop {
         if ready && let Some(process) = process {
-            return Ok((process, leash));
+            return Ok((process.doing("take hold of the lab's keeper")?, leash));
         }
         let mut message = [0; 256];
         let (_, len) =
@@ -355,7 +355,8 @@ fn await_ready(leash: OwnedFd) -> Result<(Process, OwnedFd), Failure> {
         match &message[..len] {
             [b'P', pid @ ..] => {
                 let pid = pid.try_into().map(i32::from_ne_bytes).unwrap_or_default();
-                process = Some(Process::open(pid).doing("take hold of the lab's keeper")?);
+                // One that is gone already has said why, and that is what to tell.
+                process = Some(Process::open(pid));
             }
             [b'R'] => ready = true,
             other => return Err(leash::failure(other, START)),

@@ -53,7 +53,7 @@ mod world;
 
 pub use arrival::wait_for_interfaces;
 pub use closing::close_together;
-pub use enter::{Entry, Identity, NetworkEntry, enter_network, helper};
+pub use enter::{Entry, HELPER_NETWORK, Identity, NetworkEntry, enter_network, helper};
 pub use errno::Errno;
 pub use error::{ApplyError, KernelError};
 pub use failure::Failure;

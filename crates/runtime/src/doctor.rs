@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::home::Home;
 use crate::lifecycle::{Lifetime, up};
 use crate::ping::{Outcome as Echo, Probe, ping};
-use crate::remedy::{remedy, sandbox_remedy, tun_remedy};
+use crate::remedy::{WHOLE_PROC_AND_SYS, remedy, sandbox_remedy, set, tun_remedy};
 use crate::sandbox::{self, Outcome, Outside, Wanted};
 use crate::uplink::{self, Readiness, UplinkError};
 
@@ -133,12 +133,7 @@ fn trial(home: &Home) -> Vec<Finding> {
             "a process in a node has its own /sys, /etc/hosts and host name".to_owned(),
             None,
         ),
-        Err(why) => found(
-            "exec",
-            Verdict::Bad,
-            why,
-            Some("in a container, /proc and /sys must not be masked: run it with --privileged".to_owned()),
-        ),
+        Err(why) => found("exec", Verdict::Bad, why, Some(WHOLE_PROC_AND_SYS.to_owned())),
     });
     if let Some(tied) = lab.tied.take()
         && let Err(error) = tied.end()
@@ -209,7 +204,7 @@ fn enter(running: &crate::Running) -> Result<(), String> {
     let entry = running.entry("a", PathBuf::from("/"), None).map_err(|error| error.to_string())?;
     let mut command = entry.command(NO_PROGRAM);
     end_before_exec(&mut command);
-    let status = command.status().map_err(|error| error.to_string())?;
+    let status = command.status().map_err(|error| format!("a process could not enter a node: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("a process in a node ended with {status}")) }
 }
 
@@ -233,7 +228,7 @@ fn mounts() -> Finding {
     let (verdict, detail, fix) = match (there, limit) {
         (Some(there), Some(limit)) => {
             let small = there + OWN > limit;
-            let fix = small.then(|| format!("as root: sysctl -w fs.mount-max={}", limit.max(there + OWN) * 2));
+            let fix = small.then(|| set("fs.mount-max", limit.max(there + OWN) * 2));
             let verdict = if small { Verdict::Limited } else { Verdict::Good };
             (verdict, format!("{there} of at most {limit}; a lab needs a few, however large it is"), fix)
         }
@@ -283,7 +278,7 @@ fn namespaces() -> Finding {
         subject: "namespaces",
         verdict: if small { Verdict::Limited } else { Verdict::Good },
         detail,
-        fix: small.then(|| "as root: sysctl -w user.max_net_namespaces=20000".to_owned()),
+        fix: small.then(|| set("user.max_net_namespaces", 10000)),
     }
 }
 

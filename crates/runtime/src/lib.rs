@@ -4,6 +4,7 @@
 //! effect, and everything here can be repeated.
 #![forbid(unsafe_code)]
 
+mod apparmor;
 pub mod attach;
 pub mod boot;
 pub mod check;

@@ -7,6 +7,7 @@ use std::io;
 use hopyard_kernel::{Errno, rights};
 use hopyard_net::{Family, Op};
 
+use crate::apparmor;
 use crate::error::Error;
 use crate::sandbox::RunError;
 use crate::wanted::NO_IPV6;
@@ -18,6 +19,9 @@ pub fn remedy(error: &Error) -> Option<String> {
     }
     if is_of_ipv6(error) && !rights::has_ipv6() {
         return Some(NO_IPV6.to_owned());
+    }
+    if is_of_proc_or_sys(error) {
+        return Some(WHOLE_PROC_AND_SYS.to_owned());
     }
     let errno = match error {
         Error::Step { error, .. } => error.errno(),
@@ -97,23 +101,16 @@ fn used_up() -> Option<String> {
     let user = (!rights::is_privileged()).then_some("user");
     let mut names = user.into_iter().chain(KINDS).map(|kind| format!("max_{kind}_namespaces"));
     let name = names.find(|name| setting(&format!("user/{name}")) == Some(0))?;
-    Some(format!("as root: sysctl -w user.{name}=10000"))
+    Some(set(&format!("user.{name}"), 10000))
 }
 
 /// What takes user namespaces, or their rights, away from an ordinary user.
 fn forbidden(error: &Error) -> Option<String> {
     if setting("kernel/unprivileged_userns_clone") == Some(0) {
-        return Some("as root: sysctl -w kernel.unprivileged_userns_clone=1".to_owned());
+        return Some(set("kernel.unprivileged_userns_clone", 1));
     }
-    if setting("kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
-        let program =
-            std::env::current_exe().map_or_else(|_| "/usr/bin/hop".to_owned(), |path| path.display().to_string());
-        return Some(format!(
-            "AppArmor (Ubuntu 23.10 and later) takes the rights of user namespaces away; as root, allow this program:\n\
-             printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile hop {program} flags=(unconfined) {{ userns, }}\\n' \
-             > /etc/apparmor.d/hop && apparmor_parser -r /etc/apparmor.d/hop\n\
-             or for all programs: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-        ));
+    if let Some(fix) = apparmor::remedy() {
+        return Some(fix);
     }
     match error {
         Error::System(failure) if failure.errno() == Some(Errno::PERM) => Some(
@@ -122,6 +119,26 @@ fn forbidden(error: &Error) -> Option<String> {
         ),
         _ => None,
     }
+}
+
+/// What to do about a setting of the kernel, now and for good.
+pub(crate) fn set(key: &str, value: u64) -> String {
+    format!(
+        "as root: sysctl -w {key}={value}\n\
+         to keep that when the machine starts again: echo {key}={value} >>/etc/sysctl.d/90-hop.conf"
+    )
+}
+
+/// The kernel makes a new /proc or /sys for those alone who see all of the old one.
+pub(crate) const WHOLE_PROC_AND_SYS: &str = "/proc and /sys must be there, and nothing mounted over parts of them: in a \
+     container that takes `--privileged`";
+
+/// Was it a mount of /proc or /sys?
+fn is_of_proc_or_sys(error: &Error) -> bool {
+    let Error::System(failure) = error else { return false };
+    failure.errno() == Some(Errno::PERM)
+        && failure.doing.starts_with("mount ")
+        && ["/proc", "/sys"].iter().any(|path| failure.doing.contains(path))
 }
 
 #[cfg(test)]

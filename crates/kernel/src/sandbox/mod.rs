@@ -33,6 +33,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType,
 };
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::failure::Doing;
 use crate::leash::{self, IdMaps};
@@ -171,8 +172,14 @@ impl Sandbox {
     }
 
     /// Something that ends it from another thread, until it has been waited for.
-    pub fn killer(&self) -> io::Result<crate::Process> {
-        crate::Process::open(self.init)
+    ///
+    /// # Errors
+    /// There is no room for a descriptor.
+    pub fn killer(&self) -> io::Result<Killer> {
+        // A child that has not been waited for: its number is its own. /proc may not show it (`hidepid`), for it lets
+        // nobody look into it.
+        let init = Pid::from_raw(self.init).ok_or(rustix::io::Errno::SRCH)?;
+        Ok(Killer(rustix::process::pidfd_open(init, PidfdFlags::empty())?))
     }
 
     /// Waits until the command has ended; its exit status by the shell's convention. Signals that are sent to
@@ -182,6 +189,23 @@ impl Sandbox {
     /// Those of waitpid(2).
     pub fn wait(self) -> io::Result<u8> {
         Ok(self.foreground.end(Ok(self.init), Children::One)?.status)
+    }
+}
+
+/// What ends a sandbox, from any thread.
+#[derive(Debug)]
+pub struct Killer(OwnedFd);
+
+impl Killer {
+    /// Ends it, and all that runs in it.
+    ///
+    /// # Errors
+    /// None for one that has ended.
+    pub fn kill(&self) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(&self.0, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }
 

@@ -436,7 +436,7 @@ pub(crate) fn connect(
         if home.is_privileged() {
             kernel::connect(dir, keeper, node, uplink, steps, |held| note(Some(held)))?;
         } else {
-            pasta::connect(dir, keeper, node, uplink, steps)?;
+            pasta::connect(keeper, node, uplink, steps)?;
             note(None)?;
         }
     }

@@ -3,9 +3,9 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use hopyard_kernel::{Process, Realm, SnapshotScope, World, helper};
+use hopyard_kernel::{HELPER_NETWORK, Process, Realm, SnapshotScope, World, helper};
 use hopyard_model::Node;
 use hopyard_net::{Family, IfName, IpNet};
 
@@ -101,13 +101,7 @@ pub(super) fn resolvers(uplink: &Uplink) -> Vec<IpAddr> {
 }
 
 /// Starts it among the processes of the lab, and waits until it is ready.
-pub(super) fn connect(
-    dir: &Path,
-    keeper: &Process,
-    node: &OwnedFd,
-    uplink: &Uplink,
-    steps: &[HostStep],
-) -> Result<(), Error> {
+pub(super) fn connect(keeper: &Process, node: &OwnedFd, uplink: &Uplink, steps: &[HostStep]) -> Result<(), Error> {
     let program = match readiness() {
         Readiness::Ready(program) => program,
         Readiness::Missing(why) => return Err(why.into()),
@@ -117,10 +111,6 @@ pub(super) fn connect(
         HostStep::Pasta { args, .. } => Some(args),
         HostStep::Op { .. } | HostStep::Masquerade { .. } => None,
     });
-    // Where it finds the network of the node: a file that nobody else sees.
-    let place = dir.join("view").join("network");
-    let seen = PathBuf::from(format!("/proc/{}/root{}", keeper.pid(), place.display()));
-    std::fs::write(&seen, "").context(|| format!("write {}", seen.display()))?;
     // It reads the lab's /etc/resolv.conf, once; the lab's own comes later.
     let servers: Vec<String> = resolver::of_host().iter().map(|server| format!("nameserver {server}\n")).collect();
     let resolv = PathBuf::from(format!("/proc/{}/root/etc/resolv.conf", keeper.pid()));
@@ -128,8 +118,8 @@ pub(super) fn connect(
     let doing = || format!("start {}", program.display());
     let of_lab = Process::open(keeper.pid()).context(doing)?;
     let node = node.try_clone().context(doing)?;
-    let mut command = helper(of_lab, true, (node, place.clone()), &program);
-    command.args(["--quiet", "--stderr", "--runas", "0:0", "--netns-only", "--netns"]).arg(&place);
+    let mut command = helper(of_lab, true, node, &program);
+    command.args(["--quiet", "--stderr", "--runas", "0:0", "--netns-only", "--netns", HELPER_NETWORK]);
     command.args(args.into_iter().flatten());
     let output = command.stdin(std::process::Stdio::null()).output().context(doing)?;
     if output.status.success() {
