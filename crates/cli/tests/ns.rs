@@ -1120,6 +1120,32 @@ fn an_interface_is_not_lost_in_a_namespace_that_is_deleted_while_it_moves_there(
 }
 
 #[test]
+fn an_interface_has_all_again_also_where_who_brings_it_back_is_killed() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh("ip link add br0 type bridge; ip link set br0 up; ip link add v0 type veth peer name v1; ip link set v1 up
+        ip link set v0 master br0; sysctl -qw net.ipv4.conf.v0.rp_filter=2; ip link set v0 up
+        ip address add 192.0.2.1/24 dev v0; ip address add fd01::1/64 dev v0 nodad; ip route add 10.0.0.0/8 via 192.0.2.9");
+    let state = || {
+        machine.sh("ip -o link show dev v0 | grep -o 'master br0'; ip -o address show dev v0 scope global | grep -o 'inet.*/[0-9]*'
+            ip route show 10.0.0.0/8 | sed 's/ linkdown//'; cat /proc/sys/net/ipv4/conf/v0/rp_filter")
+    };
+    let before = state();
+    assert_eq!(before.lines().count(), 5, "{before}");
+    for turn in 0..48 {
+        machine.ns(&["add", "a"]);
+        machine.ns(&["move", "v0", "a"]);
+        let what = if turn % 2 == 0 { "delete a" } else { "move v0 --from a" };
+        let after = turn * 3 / 2;
+        machine.sh(&format!(
+            "{HOP} ns {what} >/dev/null 2>&1 & sleep 0.0{after:02}; kill -9 $! 2>/dev/null || true; wait $! || true"
+        ));
+        machine.output(HOP, &["ns", "delete", "a"]);
+        assert_eq!(state(), before, "{what}, killed after {after} ms");
+    }
+    assert_eq!(machine.sh("ls -A /run/hopyard 2>/dev/null || true"), "");
+}
+
+#[test]
 fn an_interface_of_which_the_record_cannot_be_read_is_not_lost() {
     let Some(machine) = Machine::new() else { return };
     machine.sh("ip link add v0 type veth peer v1; ip address add 192.0.2.1/24 dev v0; ip link set v0 up");

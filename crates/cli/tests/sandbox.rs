@@ -685,6 +685,31 @@ fn no_socket_of_the_machine_is_a_way_out() {
 }
 
 #[test]
+fn the_keepers_of_labs_are_not_reached() {
+    let lab = Lab::new();
+    let dir = lab.place.records().join(&lab.name);
+    let act = |command: &mut Command| said(&command.output().unwrap());
+    let args = ["sandbox".to_owned()];
+    let named = || acting(&lab.place, &args, &["unix", dir.to_str().unwrap(), "ctl"]);
+    assert_eq!(act(&mut named()), FORBIDDEN[1]);
+    // Those in a directory that this `hop` knows nothing of.
+    assert_eq!(act(named().env_remove("HOPYARD_DIR")), FORBIDDEN[1]);
+    // And where the path is too long for the kernel to have it.
+    let long = lab.place.path().join("x".repeat(100));
+    std::fs::create_dir(&long).unwrap();
+    let hop = |args: &[&str]| {
+        let output = lab.place.command(args).env("HOPYARD_DIR", &long).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    let name = unique("long");
+    hop(&["up", "a -- b", "--name", &name]);
+    let mut there = acting(&lab.place, &args, &["unix", ".", "ctl"]);
+    let said = act(there.current_dir(long.join(&name)).env("HOPYARD_DIR", &long));
+    hop(&["down", &name]);
+    assert_eq!(said, FORBIDDEN[1]);
+}
+
+#[test]
 fn a_sandbox_in_a_node_covers_the_sockets_of_the_machine_too() {
     let lab = Lab::new();
     let path = lab.place.path().join("agent");

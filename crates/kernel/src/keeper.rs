@@ -296,9 +296,12 @@ fn decode_numbers(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
     bytes.as_chunks::<4>().0.iter().map(|n| u32::from_ne_bytes(*n))
 }
 
-/// The address of a socket, by way of a descriptor of its directory: the path itself may be longer
-/// than the 108 bytes that unix(7) has room for.
+/// The address of a socket. Where the path is longer than the 108 bytes that unix(7) has room for, or not from the root on, by way
+/// of a descriptor of its directory. Otherwise not: a sandbox covers sockets where the kernel's table says that they are.
 fn with_address<T>(path: &Path, f: impl FnOnce(&SocketAddrUnix) -> rustix::io::Result<T>) -> io::Result<T> {
+    if let Some(address) = SocketAddrUnix::new(path).ok().filter(|_| path.is_absolute()) {
+        return Ok(f(&address)?);
+    }
     let dir = path.parent().unwrap_or(Path::new("."));
     let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let name = path.file_name().unwrap_or_default();

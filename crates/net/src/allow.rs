@@ -1,13 +1,13 @@
 //! What a process in a sandbox may reach: `example.org:443`, `10.0.0.0/8`, `[fd00::1]:53/udp`, `far/icmp`, `any`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::Transport;
+use crate::{Transport, without_brackets};
 
 /// A set of destinations, in the words in which `hop sandbox --allow` takes them.
 ///
@@ -123,6 +123,20 @@ pub enum AllowError {
         /// As many bits as the address.
         longest: u8,
     },
+    /// An address of IPv6 whose end may be a port.
+    #[error(
+        "`{text}` may be an address, or port {port} of {addr}; write `[{addr}]:{port}` for the port, `{whole}` for the address"
+    )]
+    Brackets {
+        /// What was given.
+        text: String,
+        /// The address, if the end is a port.
+        addr: Ipv6Addr,
+        /// The port then, and its protocol.
+        port: String,
+        /// How it is written if it is not.
+        whole: String,
+    },
     /// Neither an address nor a name.
     #[error("`{host}` is neither a host name nor an address")]
     Host {
@@ -163,6 +177,14 @@ impl FromStr for Allow {
             None => (text, None),
         };
         let (host, port) = split_port(rest)?;
+        // Of ICMP there is no port.
+        if protocol != Some(Protocol::Icmp)
+            && rest.parse::<Ipv6Addr>().is_ok()
+            && let Some((addr, port)) = without_brackets(text)
+        {
+            let whole = text.replacen(rest, &format!("[{rest}]"), 1);
+            return Err(AllowError::Brackets { text: text.to_owned(), addr, port: port.to_owned(), whole });
+        }
         if protocol == Some(Protocol::Icmp) && port.is_some() {
             return Err(AllowError::PortOfIcmp { text: text.to_owned(), host: host.to_owned() });
         }
@@ -327,6 +349,8 @@ impl fmt::Display for Allow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.hosts, self.port) {
             (Hosts::Net(IpNet::V6(_)), Some(_)) => write!(f, "[{}]", self.hosts)?,
+            // Its end could be a port.
+            (hosts, None) if without_brackets(&hosts.to_string()).is_some() => write!(f, "[{hosts}]")?,
             (hosts, _) => write!(f, "{hosts}")?,
         }
         if let Some(port) = self.port {
@@ -415,6 +439,24 @@ impl fmt::Display for Deny {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_may_have_a_port_stands_in_brackets() {
+        for (text, said) in [
+            ("fd00::1:443", "write `[fd00::1]:443` for the port, `[fd00::1:443]` for the address"),
+            ("fd00::1:53/udp", "write `[fd00::1]:53/udp` for the port, `[fd00::1:53]/udp` for the address"),
+        ] {
+            let error = text.parse::<Allow>().unwrap_err().to_string();
+            assert!(error.ends_with(said), "{error}");
+            assert!(matches!(text.parse::<Deny>(), Err(DenyError::Destination(AllowError::Brackets { .. }))));
+        }
+        for text in
+            ["[fd00::1]:443", "[fd00::1:443]", "[fd00::1:53]/udp", "fd00::1:443/icmp", "fd00::1:443/128", "fd00::cafe"]
+        {
+            let allow: Allow = text.parse().unwrap();
+            assert_eq!(allow.to_string().parse(), Ok(allow), "{text}");
+        }
+    }
 
     #[test]
     fn no_name_opens_what_is_of_the_link_alone() {

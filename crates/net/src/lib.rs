@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod allow;
+mod brackets;
 mod execute;
 mod ipv4_setting;
 mod link;
@@ -22,6 +23,7 @@ mod sysctl;
 mod transport;
 
 pub use allow::{Allow, AllowError, Deny, DenyError, Hosts, Protocol, is_host_name, is_opened_by_name, is_outside};
+pub use brackets::without_brackets;
 pub use execute::Refused;
 pub use ipv4_setting::{ConfOf, Ipv4Setting};
 pub use link::{AltName, Link, LinkKind, MacAddr, MacAddrError, Mtu, MtuError};

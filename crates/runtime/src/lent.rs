@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hopyard_kernel::moving::{Place, Settings, Space};
-use hopyard_kernel::{Errno, Process, Realm, World, cleanup, keeper, pin};
+use hopyard_kernel::{Errno, KernelError, Process, Realm, World, cleanup, keeper, pin};
 use hopyard_model::Lab;
 use hopyard_net::{Endpoint, IfName, LinkKind, NetState, NsName, Op};
 use serde::{Deserialize, Serialize};
@@ -41,8 +41,11 @@ struct Loan {
 }
 
 /// All of a lab.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Loans(Vec<Loan>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Loans(Vec<Loan>, Standing);
+
+/// What stands on interfaces of the machine, as a VLAN, goes down while they move. What it has then.
+type Standing = Vec<(IfName, Settings)>;
 
 /// Refuses a lab that asks for what its owner cannot lend.
 pub(crate) fn require_rights(home: &Home, lab: &Lab) -> Result<(), Error> {
@@ -55,7 +58,7 @@ pub(crate) fn require_rights(home: &Home, lab: &Lab) -> Result<(), Error> {
 
 impl Loans {
     pub(crate) fn read(dir: &Path) -> Result<Self, Error> {
-        Ok(record::read_json(dir, LENT)?.unwrap_or_default())
+        Ok(Loans(record::read_json(dir, LENT)?.unwrap_or_default(), Vec::new()))
     }
 
     fn write(&self, dir: &Path) -> Result<(), Error> {
@@ -71,6 +74,15 @@ impl Loans {
         let mut here = here()?;
         let from = here.cookie().unwrap_or_default();
         self.require_whole_radios(steps, &mut here, world)?;
+        for op in steps {
+            let standing = match op {
+                Op::TakeLink(at) => here.number(at.dev).and_then(|number| here.standing_on(number, None)),
+                Op::ReturnLink(at) => standing_on(world, &mut here, at),
+                _ => continue,
+            };
+            // Of one that is not there, others tell.
+            self.1.extend(standing.unwrap_or_default());
+        }
         for Endpoint { ns, dev } in taken {
             let comes_from_node = steps.iter().any(|op| matches!(op, Op::ReturnLink(at) if at.dev == *dev));
             let settings = match here.settings(*dev) {
@@ -182,7 +194,11 @@ impl Loans {
                 _ => {}
             }
         }
-        if moved { self.write(dir) } else { Ok(()) }
+        if !moved {
+            return Ok(());
+        }
+        stand_again(&mut here()?, std::mem::take(&mut self.1));
+        self.write(dir)
     }
 
     /// After a change that failed: brings back what is in new nodes, which end with it, and writes down where the
@@ -424,11 +440,28 @@ fn bring_back(world: &mut World, here: &mut Space, loan: &Loan, at: Endpoint) ->
     if cookie != loan.from {
         return Err(Error::LentElsewhere { node: loan.node.clone(), dev: loan.dev });
     }
+    let standing = standing_on(world, here, &at).unwrap_or_default();
     world.apply(&[Op::ReturnLink(at)], &mut |_| {}).map_err(|failed| failed.error)?;
     match here.restore(loan.dev, &Settings::from_bytes(&loan.settings), Place::Origin) {
         // It was deleted in the node.
-        Err(error) if error.errno() == Errno::NODEV => Ok(()),
-        restored => Ok(restored.map(drop)?),
+        Err(error) if error.errno() == Errno::NODEV => return Ok(()),
+        restored => drop(restored?),
+    }
+    stand_again(here, standing);
+    Ok(())
+}
+
+/// What stands here on an interface that is in a node.
+fn standing_on(world: &World, here: &mut Space, at: &Endpoint) -> Result<Standing, KernelError> {
+    let node = world.ns_fd(&at.ns)?;
+    let number = Space::open(node.as_fd())?.number(at.dev)?;
+    here.standing_on(number, Some(node.as_fd()))
+}
+
+fn stand_again(here: &mut Space, standing: Standing) {
+    for (dev, settings) in standing {
+        // It may be gone; and what it cannot have, it could not have on an interface that is down either.
+        here.restore(dev, &settings, Place::Origin).ok();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use hopyard_kernel::{Entry, Identity, Process, Realm, World, keeper};
@@ -93,6 +93,11 @@ impl Running {
         let realm =
             keeper::realm_of(&keeper).map_err(|failure| or_not_running(&keeper, &record.name, failure.into()))?;
         Ok(Running { dir, record, contents: OnceLock::new(), keeper, realm })
+    }
+
+    /// Where its records are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Its record.

@@ -30,6 +30,7 @@ use hopyard_kernel::{RouteAnswer, SnapshotScope, World};
 use hopyard_net::{Family, NextHop, NsName, Op, Redirect, Snapshot};
 use hopyard_plan::Wanted;
 
+use crate::attach::Attachments;
 use crate::check::comes_through;
 use crate::error::Error;
 use crate::running::Running;
@@ -403,9 +404,13 @@ fn add_listeners(world: &World, snapshot: &mut Snapshot, query: &Query) -> Resul
 /// What would have to be done to make the network as it was declared.
 fn drift(running: &Running, world: &mut World) -> Result<Vec<Op>, Error> {
     // A topology that came up can be planned.
-    let Wanted { state, .. } = crate::wanted::desired(&running.contents()?.lab).map_err(Error::Plan)?;
-    let found = running.observe(world, &state)?;
-    Ok(hopyard_plan::diff(&found, &state))
+    let Wanted { mut state, .. } = crate::wanted::desired(&running.contents()?.lab).map_err(Error::Plan)?;
+    let mut found = running.observe(world, &state)?;
+    // What is a container's own was not declared. Where that has taken a name of the lab's, what was declared cannot be.
+    match Attachments::read(running.dir())?.set_aside(&mut found, &mut state) {
+        Ok(()) => Ok(hopyard_plan::diff(&found, &state)),
+        Err(_) => Ok(Vec::new()),
+    }
 }
 
 /// The source of a TCP connection, where several routes would give it different ones.

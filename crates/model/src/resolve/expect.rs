@@ -1,8 +1,8 @@
 //! What shall be so: `web, cache -> db:5432/tcp`, `guest -x-> all`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
-use hopyard_net::{IpNet, Service, Transport};
+use hopyard_net::{IpNet, Service, Transport, without_brackets};
 
 use super::vertices::Vertices;
 use crate::nearest::did_you_mean;
@@ -216,12 +216,4 @@ impl Reader<'_, '_> {
 enum Host<'t> {
     Addr(IpAddr),
     Nodes(&'t str),
-}
-
-/// An address of IPv6 and what may be a port behind it, as one writes it who forgets the brackets: `fd00::1:80`.
-fn without_brackets(text: &str) -> Option<(Ipv6Addr, &str)> {
-    let (addr, service) = text.rsplit_once(':')?;
-    let (port, _) = service.split_once('/').unwrap_or((service, ""));
-    let is_port = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0);
-    Some((addr.parse().ok()?, service)).filter(|_| is_port)
 }

@@ -67,9 +67,16 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
     let doing = || format!("write {}", path.display());
     let dir = path.parent().unwrap_or(Path::new("/"));
     make_dir(dir)?;
-    // A name that systemd reads no unit from.
-    let new = dir.join(format!(".hop-{}", std::process::id()));
+    let new = dir.join(UNFINISHED);
     WholeFile::new(path, &new).mode(0o644).lasting().replace(text.as_bytes()).context(doing)
+}
+
+/// What is written and not whole yet: a name that systemd reads no unit from. One at a time writes, by the lock.
+const UNFINISHED: &str = ".hop-unfinished";
+
+/// Removes what one has left that was killed.
+pub(super) fn remove_unfinished(dir: &Path) {
+    fs::remove_file(dir.join(UNFINISHED)).ok();
 }
 
 /// Makes a file what it was; `None`: there was none.
@@ -83,6 +90,7 @@ pub(super) fn put_back(path: &Path, old: Option<&str>) -> Result<(), Error> {
 
 /// Removes a directory that nobody needs any more.
 pub(super) fn remove_if_empty(dir: &Path) {
+    remove_unfinished(dir);
     fs::remove_dir(dir).ok();
 }
 

@@ -84,6 +84,11 @@ impl Manager {
         self.topologies.join(format!("{lab}.hop.yaml"))
     }
 
+    /// What is about to be copied there: a file that says so for so long.
+    pub(super) fn plan(&self, lab: &LabName) -> PathBuf {
+        self.topologies.join(format!(".hop-plan-{lab}"))
+    }
+
     /// The unit of a lab.
     pub fn unit(&self, lab: &LabName) -> PathBuf {
         self.units.join(unit_name(lab))

@@ -51,14 +51,16 @@ pub fn enable(manager: &Manager, unit: &LabUnit<'_>, text: &str, force: bool) ->
     let old = files::read(&path)?;
     // All that could keep us from it, before anything is written.
     files::may_replace(&path, old.as_deref(), unit::is_unchanged, force)?;
-    let copied = old.as_deref().and_then(unit::topology_checksum);
-    let is_our_copy = |there: &str| copied.is_some_and(|sum| sum == files::checksum(there));
+    let copied = sums_of_copy(manager, unit.lab, old.as_deref());
+    let is_our_copy = |there: &str| copied.contains(&Some(files::checksum(there)));
     let there = files::read(&topology)?;
     files::may_replace(&topology, there.as_deref().filter(|there| *there != text), is_our_copy, force)?;
     let wanted = unit.text(&topology, files::checksum(text))?;
     let changed =
         there.as_deref() != Some(text) || old.as_deref() != Some(wanted.as_str()) || !is_enabled(manager, unit.lab);
-    let done = files::write(&topology, text)
+    let plan = manager.plan(unit.lab);
+    let done = files::write(&plan, &unit::topology_line(files::checksum(text)))
+        .and_then(|()| files::write(&topology, text))
         .and_then(|()| files::write(&path, &wanted))
         .and_then(|()| Ok(manager.reload()?))
         .and_then(|()| Ok(manager.systemctl(&["enable", "--quiet", &unit_name(unit.lab)])?));
@@ -70,11 +72,20 @@ pub fn enable(manager: &Manager, unit: &LabUnit<'_>, text: &str, force: bool) ->
                 files::put_back(path, before.as_deref()).ok();
             }
         }
+        remove_file(&plan).ok();
         files::remove_if_empty(manager.topologies());
         manager.reload().ok();
     }
     done?;
+    remove_file(&plan)?;
     Ok(Enabled { unit: path, topology, changed })
+}
+
+/// The checksums by which the copy of a topology is told from one that somebody has edited: what its unit says, and what
+/// one was about to copy that may have been killed before it wrote the unit.
+fn sums_of_copy(manager: &Manager, lab: &LabName, unit: Option<&str>) -> [Option<u64>; 2] {
+    let plan = files::read(&manager.plan(lab)).ok().flatten();
+    [unit, plan.as_deref()].map(|text| text.and_then(unit::topology_checksum))
 }
 
 /// What [`disable`] did.
@@ -109,16 +120,18 @@ pub fn disable(manager: &Manager, lab: &LabName, now: bool, force: bool) -> Resu
         manager.systemctl(&["disable", "--quiet", &name])?;
     }
     let topology = manager.topology(lab);
-    let copied = unit::topology_checksum(&old);
+    let copied = sums_of_copy(manager, lab, Some(&old));
     let kept = match files::read(&topology)? {
-        Some(there) if !force && copied != Some(files::checksum(&there)) => Some(topology),
+        Some(there) if !force && !copied.contains(&Some(files::checksum(&there))) => Some(topology),
         _ => {
             remove_file(&topology)?;
             None
         }
     };
     remove_file(&path)?;
+    remove_file(&manager.plan(lab))?;
     files::remove_if_empty(manager.topologies());
+    path.parent().into_iter().for_each(files::remove_unfinished);
     manager.reload()?;
     Ok(Disabled { was_enabled: true, kept, services: manager.services_of(lab) })
 }

@@ -59,7 +59,8 @@ impl LabUnit<'_> {
         let lab = self.lab;
         let program = quoted("the program hop", self.program)?;
         let copy = quoted("the topology", topology)?;
-        let mut text = format!("{TOPOLOGY}{topology_sum:016x}\n\n[Unit]\nDescription=Network lab {lab} (Hopyard)\n");
+        let mut text = topology_line(topology_sum);
+        add(&mut text, format_args!("\n[Unit]\nDescription=Network lab {lab} (Hopyard)"));
         add(&mut text, format_args!("RequiresMountsFor={program} {copy}"));
         if !self.interfaces.is_empty() {
             // Before anybody else configures them. Whoever is ordered before network-pre.target must not wait for
@@ -139,6 +140,11 @@ pub(super) fn is_unchanged(text: &str) -> bool {
 /// The checksum of the topology that a unit of ours was made for.
 pub(super) fn topology_checksum(text: &str) -> Option<u64> {
     text.lines().take(2).find(|line| line.starts_with(TOPOLOGY)).and_then(|line| number_behind(line, TOPOLOGY))
+}
+
+/// A line by which [`topology_checksum`] knows it.
+pub(super) fn topology_line(sum: u64) -> String {
+    format!("{TOPOLOGY}{sum:016x}\n")
 }
 
 fn number_behind(line: &str, word: &str) -> Option<u64> {

@@ -11,7 +11,7 @@ use hopyard_kernel::pin::{self, Backstage, Scene};
 use hopyard_kernel::{Realm, Trace, cleanup};
 
 use super::directory::{AT_ONCE, Entry, Kind, Names, not_found, of_lab};
-use super::moving::{Moved, Returns, lock_to_delete, what_is_inside};
+use super::moving::{Moved, Returns, all_inside, lock_to_delete, what_is_inside};
 use super::name::temporary;
 use super::{EntryName, NsError, require_rights};
 use crate::error::{Error, IoContext};
@@ -87,16 +87,20 @@ fn bring_back(
     deleted: &mut Deleted,
 ) -> Result<BTreeSet<EntryName>, Error> {
     let mut staying = BTreeSet::new();
-    let Some(mut returns) = Returns::read()? else { return Ok(staying) };
+    let Some(returns) = Returns::read()? else { return Ok(staying) };
     // Each is open for so long.
     for names in names.chunks(AT_ONCE) {
         // What cannot be looked at is told of when it is to be deleted.
         let found = |name| directory.find(name).ok().flatten().filter(|entry| check(entry).is_ok());
         let entries: Vec<Entry> = names.iter().filter_map(found).collect();
-        for (entry, inside) in what_is_inside(&entries)? {
+        let inside = if returns.are_unfinished() { all_inside(&entries)? } else { what_is_inside(&entries)? };
+        for (entry, inside) in inside {
             if !returns.concern(&inside) || !is_last_name(entry, all)? {
                 continue;
             }
+            // What is on its way there is on record when it is there.
+            let _lock = entry.network.as_ref().map(lock_to_delete).transpose()?;
+            let Some(mut returns) = Returns::read()? else { continue };
             match returns.bring_back(entry, &inside) {
                 Ok(returned) => deleted.returned.extend(returned),
                 Err(error) => {

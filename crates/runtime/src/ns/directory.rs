@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -276,6 +276,11 @@ impl Names {
             (None, _) => Err(NsError::Dead { name: name.clone() }.into()),
         }
     }
+}
+
+/// The namespaces of entries that lead to one.
+pub(super) fn open<'a>(entries: &[&'a Entry]) -> Vec<BorrowedFd<'a>> {
+    entries.iter().filter_map(|entry| entry.network.as_ref()).map(AsFd::as_fd).collect()
 }
 
 /// The error for a name that is not there.

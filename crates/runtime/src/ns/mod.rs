@@ -10,6 +10,7 @@ mod error;
 mod exec;
 mod list;
 mod monitor;
+mod moves;
 mod moving;
 mod name;
 

@@ -1,24 +1,20 @@
 //! Interfaces that move between namespaces, and go back.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
 use hopyard_kernel::holders::NamespaceId;
 use hopyard_kernel::moving::{self, Lost, Settings, Space};
 use hopyard_kernel::{Errno, Inside, KernelError, have_only_loopback, look_inside, pin};
 use hopyard_model::LabName;
 use hopyard_net::{Endpoint, IfName, NsName};
-use serde::{Deserialize, Serialize};
 
-use super::directory::{Entry, Kind, Names};
+use super::directory::{Entry, Kind, Names, not_found, open};
+use super::moves::{Move, Moves};
 use super::{EntryName, NsError, require_rights};
 use crate::error::{Error, IoContext};
 use crate::home::Home;
-use crate::whole_file::WholeFile;
 
 /// Where an interface is, or should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,123 +46,9 @@ impl Place {
     fn require_still(&self, network: &OwnedFd) -> Result<(), Error> {
         let id = |network: &OwnedFd| NamespaceId::of(network.as_fd()).context(|| "look at a namespace".to_owned());
         match self {
-            Place::Named(name) if id(&self.open()?)? != id(network)? => Err(super::directory::not_found(name)),
+            Place::Named(name) if id(&self.open()?)? != id(network)? => Err(not_found(name)),
             _ => Ok(()),
         }
-    }
-}
-
-/// That an interface was moved by us: it goes back when the name of its namespace is deleted.
-///
-/// A file for each, whose name says what is looked for.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Move {
-    /// The interface.
-    pub(super) dev: IfName,
-    /// The cookie of the namespace that it is in.
-    at: u64,
-    /// The cookie of the one that it came from.
-    from: u64,
-    /// What it had there.
-    settings: Vec<u8>,
-    /// Its number where it is, for it may be called something else by then. `None`: it was not there yet.
-    #[serde(default)]
-    number: Option<u32>,
-}
-
-/// What the files begin with, and what they begin with while they are written. An interface may be called `eth0.new`.
-const PREFIX: &str = ".moved-";
-const UNFINISHED: &str = ".moving-";
-
-impl Move {
-    fn file_name(at: u64, dev: IfName) -> String {
-        format!("{PREFIX}{at}-{dev}")
-    }
-
-    fn write(&self, home: &Home) -> Result<(), Error> {
-        let name = Self::file_name(self.at, self.dev);
-        let path = home.note(&name)?;
-        let text =
-            serde_json::to_vec(self).map_err(io::Error::other).context(|| format!("write {}", path.display()))?;
-        let new = path.with_file_name(name.replacen(PREFIX, UNFINISHED, 1));
-        WholeFile::new(&path, &new).replace(&text).context(|| format!("write {}", path.display()))
-    }
-
-    fn forget(home: &Home, at: u64, dev: IfName) {
-        // It may never have been written down.
-        if let Ok(path) = home.note(&Self::file_name(at, dev)) {
-            fs::remove_file(path).ok();
-        }
-        home.tidy();
-    }
-
-    /// What it is called where it is; `None`: it is there no more.
-    fn called(&self, there: &mut Space) -> Result<Option<IfName>, Error> {
-        Ok(match self.number {
-            Some(number) => there.named(number)?,
-            None => there.interfaces()?.into_iter().find(|it| *it == self.dev),
-        })
-    }
-
-    /// Forgets those of namespaces whose names somebody else has deleted.
-    fn forget_gone(home: &Home) -> Result<(), Error> {
-        let mut known = BTreeSet::new();
-        Names::visit(|entries| {
-            let open = open(&entries.iter().collect::<Vec<_>>());
-            let insides = look_inside(&open).context(|| "look into the namespaces".to_owned())?;
-            known.extend(insides.iter().flatten().filter_map(|inside| inside.cookie));
-            Ok(())
-        })?;
-        let all = home.notes(PREFIX)?;
-        let all = all.iter().filter_map(|path| Self::subject(path));
-        all.filter(|(at, _)| !known.contains(at)).for_each(|(at, dev)| Self::forget(home, at, dev));
-        Ok(())
-    }
-
-    /// Which namespace and which interface a file is about, by its name.
-    fn subject(path: &Path) -> Option<(u64, IfName)> {
-        let (at, dev) = path.file_name()?.to_str()?.strip_prefix(PREFIX)?.split_once('-')?;
-        Some((at.parse().ok()?, dev.parse().ok()?))
-    }
-}
-
-/// All moves on record, by the namespace that the interface is in.
-#[derive(Debug, Default)]
-pub(super) struct Moves {
-    known: BTreeMap<u64, Vec<Move>>,
-    /// Those of which it can be read what they are about, and no more.
-    unreadable: BTreeMap<u64, Vec<(IfName, PathBuf)>>,
-}
-
-impl Moves {
-    pub(super) fn read(home: &Home) -> Result<Self, Error> {
-        let mut moves = Moves::default();
-        for path in home.notes(PREFIX)? {
-            let text = match fs::read(&path) {
-                // It has just come back.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                text => text.unwrap_or_default(),
-            };
-            if let Ok(found) = serde_json::from_slice::<Move>(&text) {
-                moves.known.entry(found.at).or_default().push(found);
-            } else if let Some((at, dev)) = Move::subject(&path) {
-                moves.unreadable.entry(at).or_default().push((dev, path));
-            }
-        }
-        Ok(moves)
-    }
-
-    fn are_none(&self) -> bool {
-        self.known.is_empty() && self.unreadable.is_empty()
-    }
-
-    fn of(&self, inside: &Inside) -> &[Move] {
-        inside.cookie.and_then(|cookie| self.known.get(&cookie)).map_or(&[], Vec::as_slice)
-    }
-
-    /// Is anything on record of the namespace?
-    fn concern(&self, inside: &Inside) -> bool {
-        inside.cookie.is_some_and(|cookie| self.known.contains_key(&cookie) || self.unreadable.contains_key(&cookie))
     }
 }
 
@@ -232,14 +114,21 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
             // An interface goes back to where it came from first.
             let note = match before.iter().find(|known| known.dev == *dev) {
                 Some(known) if known.from == at => continue,
-                Some(known) => Move { dev: *dev, at, from: known.from, settings: known.settings.clone(), number: None },
-                None => Move { dev: *dev, at, from, settings: settings.to_bytes(), number: None },
+                Some(known) => Move { at, number: None, returning: None, ..known.clone() },
+                None => Move { dev: *dev, at, from, settings: settings.to_bytes(), number: None, returning: None },
             };
             note.write(&home)?;
             notes.push(note);
         }
     }
+    let returning: Vec<&Move> = before.iter().filter(|known| Some(known.from) == there.cookie()).collect();
+    for known in &returning {
+        Move { returning: Some(known.dev), ..(*known).clone() }.write(&home)?;
+    }
     if let Err(error) = here.send(dev, target.as_fd()) {
+        for known in returning {
+            known.write(&home)?;
+        }
         if let Some((_, at)) = noted {
             for dev in devs {
                 Move::forget(&home, at, dev);
@@ -262,16 +151,6 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
         note.number = Some(there.number(note.dev)?);
         note.write(&home)?;
     }
-    if let Some((from, _)) = cookies {
-        // Also one that could not be read.
-        for dev in &devs {
-            Move::forget(&home, from, *dev);
-        }
-    }
-    for known in &before {
-        Move::forget(&home, known.at, known.dev);
-    }
-    Move::forget_gone(&home)?;
     for (_, settings) in &settings {
         here.mend(settings);
     }
@@ -295,6 +174,17 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
         let lost = stand_again(&mut here, &mut there, standing)?;
         moved.first_mut().into_iter().for_each(|moved| moved.lost.extend(lost.clone()));
     }
+    // Now that it has all.
+    if let Some((from, _)) = cookies {
+        // Also one that could not be read.
+        for dev in &devs {
+            Move::forget(&home, from, *dev);
+        }
+    }
+    for known in &before {
+        Move::forget(&home, known.at, known.dev);
+    }
+    Move::forget_gone(&home)?;
     Ok(moved)
 }
 
@@ -351,6 +241,11 @@ impl Returns {
         Ok(Some(Returns { home, moves, here }))
     }
 
+    /// Has somebody been killed while bringing something back?
+    pub(super) fn are_unfinished(&self) -> bool {
+        self.moves.known.values().flatten().any(|known| known.returning.is_some())
+    }
+
     /// Is there anything in the namespace that might go back?
     pub(super) fn concern(&self, inside: &Inside) -> bool {
         self.moves.concern(inside)
@@ -378,38 +273,63 @@ impl Returns {
         for known in &moves {
             let dev = known.dev;
             let inside = known.called(&mut there)?;
-            if inside.is_some() || along.contains(&dev) {
+            if inside.is_some() || along.contains(&dev) || known.returning.is_some() {
                 let elsewhere;
                 let (origin, place) = if here.cookie() == Some(known.from) {
                     (&self.here, Place::Here)
                 } else {
-                    let found = find_by_cookie(known.from)?;
-                    let (origin, place) = found.ok_or_else(|| NsError::NoWayBack { name: name.clone(), dev })?;
-                    elsewhere = origin;
-                    (&elsewhere, place)
+                    match find_by_cookie(known.from)? {
+                        Some((origin, place)) => {
+                            elsewhere = origin;
+                            (&elsewhere, place)
+                        }
+                        None if inside.is_some() => return Err(NsError::NoWayBack { name: name.clone(), dev }.into()),
+                        None => {
+                            Move::forget(&self.home, known.at, dev);
+                            continue;
+                        }
+                    }
                 };
                 let mut home = Space::open(origin.as_fd())?;
-                let (mut called, mut lost) = (dev, Vec::new());
                 let standing = inside.map(|dev| standing_on(&mut there, &mut home, network.as_fd(), &[dev]));
                 let standing = standing.transpose()?;
-                if let Some(inside) = inside {
-                    along.extend(there.companions(inside)?);
-                    take(&mut there, inside, origin, place)?;
+                let arrived = match inside {
+                    Some(inside) => {
+                        let companions = there.companions(inside)?;
+                        let going = |one: &&Move| one.dev == dev || companions.contains(&one.dev);
+                        for one in moves.iter().filter(going) {
+                            let called = if one.dev == dev { inside } else { one.dev };
+                            Move { returning: Some(called), ..one.clone() }.write(&self.home)?;
+                        }
+                        if let Err(error) = take(&mut there, inside, origin, place) {
+                            for one in moves.iter().filter(going) {
+                                Move { returning: None, ..one.clone() }.write(&self.home)?;
+                            }
+                            return Err(error);
+                        }
+                        along.extend(companions);
+                        Some(inside)
+                    }
+                    None if along.contains(&dev) => Some(dev),
+                    None => known.arrived(&mut home)?,
+                };
+                if let Some(arrived) = arrived {
+                    let (mut called, mut lost) = (dev, Vec::new());
                     // Somebody has given it another name there.
-                    if inside != dev
-                        && let Err(error) = home.rename(inside, dev)
+                    if arrived != dev
+                        && let Err(error) = home.rename(arrived, dev)
                     {
-                        called = inside;
+                        called = arrived;
                         lost.push(Lost { what: format!("its name {dev}"), why: Some(error) });
                     }
+                    let settings = Settings::from_bytes(&known.settings);
+                    lost.extend(home.restore(called, &settings, moving::Place::Origin)?);
+                    if let Some(standing) = standing {
+                        // What stands on it in the namespace ends with that.
+                        lost.extend(stand_again(&mut there, &mut home, Standing { here: Vec::new(), ..standing })?);
+                    }
+                    returned.push(Moved { dev: called, lost });
                 }
-                let settings = Settings::from_bytes(&known.settings);
-                lost.extend(home.restore(called, &settings, moving::Place::Origin)?);
-                if let Some(standing) = standing {
-                    // What stands on it in the namespace ends with that.
-                    lost.extend(stand_again(&mut there, &mut home, Standing { here: Vec::new(), ..standing })?);
-                }
-                returned.push(Moved { dev: called, lost });
             }
             Move::forget(&self.home, known.at, dev);
         }
@@ -510,12 +430,15 @@ pub(super) fn what_is_inside(entries: &[Entry]) -> Result<Vec<(&Entry, Inside)>,
     let doing = || "look into the namespaces".to_owned();
     let entries: Vec<&Entry> = entries.iter().filter(|entry| entry.network.is_some()).collect();
     let bare = have_only_loopback(&open(&entries)).context(doing)?;
-    let entries: Vec<&Entry> =
-        entries.into_iter().zip(bare).filter(|(_, bare)| !bare).map(|(entry, _)| entry).collect();
-    let insides = look_inside(&open(&entries)).context(doing)?;
-    Ok(entries.into_iter().zip(insides).filter_map(|(entry, inside)| Some((entry, inside.ok()?))).collect())
+    look_into(entries.into_iter().zip(bare).filter(|(_, bare)| !bare).map(|(entry, _)| entry).collect())
 }
 
-fn open<'a>(entries: &[&'a Entry]) -> Vec<BorrowedFd<'a>> {
-    entries.iter().filter_map(|entry| entry.network.as_ref()).map(AsFd::as_fd).collect()
+/// The same of all namespaces.
+pub(super) fn all_inside(entries: &[Entry]) -> Result<Vec<(&Entry, Inside)>, Error> {
+    look_into(entries.iter().filter(|entry| entry.network.is_some()).collect())
+}
+
+fn look_into(entries: Vec<&Entry>) -> Result<Vec<(&Entry, Inside)>, Error> {
+    let insides = look_inside(&open(&entries)).context(|| "look into the namespaces".to_owned())?;
+    Ok(entries.into_iter().zip(insides).filter_map(|(entry, inside)| Some((entry, inside.ok()?))).collect())
 }

@@ -89,6 +89,8 @@ pub(super) fn covers() -> io::Result<(Vec<PathBuf>, Reached)> {
     // In these there are also files that a command may need, so their sockets are covered one by one.
     let mut shared = vec![PathBuf::from("/tmp/screens")];
     shared.extend(named("SCREENDIR"));
+    // Labs are as good as services: who reaches their keepers ends them.
+    shared.extend(named("HOPYARD_DIR"));
     shared.extend(named("TMUX_TMPDIR").map(|dir| dir.join(format!("tmux-{}", rights::user_id()))));
     shared.extend(named("GNUPGHOME"));
     if let Some(home) = named("HOME") {

@@ -12,7 +12,7 @@ use hopyard::kernel::RouteAnswer;
 use hopyard::kernel::nftables::TraceStep;
 use hopyard::net::{
     Chain, Endpoint, Family, FibAction, FibRoute, NodeState, NsName, Op, PolicyRule, RouteKey, RouteKind, RuleAction,
-    Service,
+    Service, without_brackets,
 };
 use hopyard::runtime::why::{Asked, Disagreement, Report, Seen};
 
@@ -838,17 +838,16 @@ fn waits_behind(report: &Report, trouble: &Trouble) -> Option<String> {
 }
 
 /// `[fd00::1]:80`, where somebody has fd00::1 and nobody fd00::1:80.
-fn without_brackets(report: &Report, addr: IpAddr) -> Option<String> {
-    let text = Some(addr).filter(IpAddr::is_ipv6)?.to_string();
-    let (other, port) = text.rsplit_once(':')?;
-    let known = owner(&report.snapshot, other.parse().ok()?).is_some() && port.parse::<u16>().is_ok();
-    known.then(|| format!("[{other}]:{port}"))
+fn in_brackets(report: &Report, addr: IpAddr) -> Option<String> {
+    let text = addr.to_string();
+    let (other, port) = without_brackets(&text)?;
+    owner(&report.snapshot, other.into()).map(|_| format!("[{other}]:{port}"))
 }
 
 /// Nobody has an address. On a link where somebody translates it may be missing in the file.
 fn nobody_has_it(report: &Report, trouble: &Trouble) -> String {
     let addr = report.query.packet.dst;
-    if let Some(meant) = without_brackets(report, addr) {
+    if let Some(meant) = in_brackets(report, addr) {
         return format!("No node has the address {addr}. Is a port meant? That is {meant}.");
     }
     let start = format!("No node has the address {addr}.");
