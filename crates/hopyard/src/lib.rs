@@ -56,6 +56,9 @@
 //! # }
 //! ```
 //!
+//! Where the system forbids an ordinary user's namespaces, as Ubuntu does by AppArmor,
+//! [`Network::start`] fails; `docs/without-root.md` says how a test program is let through.
+//!
 //! The modules below are the layers that the program `hop` is built from as well.
 #![forbid(unsafe_code)]
 
