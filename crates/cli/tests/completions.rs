@@ -5,22 +5,28 @@ mod common;
 
 use std::process::Command;
 
+use common::machine::Machine;
 use common::{Place, text, unique};
 
-/// Bash with the completions of hop, which it finds in its path; returns what it offers for the last word of a line.
-fn offered(place: &Place, line: &str) -> Vec<String> {
+/// Offers what is offered for the last word of a line.
+const TAB: &str = r#"
+    source <(hop completions bash)
+    COMP_WORDS=(hop $LINE) COMP_LINE="hop $LINE"
+    [[ $LINE == *' ' || -z $LINE ]] && COMP_WORDS+=('')
+    COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
+    function=$(complete -p hop | sed 's/.*-F \([^ ]*\) .*/\1/')
+    $function hop "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+    printf '%s\n' "${COMPREPLY[@]}""#;
+
+fn path() -> String {
     let hop = std::path::Path::new(env!("CARGO_BIN_EXE_hop"));
-    let script = r#"
-        source <(hop completions bash)
-        COMP_WORDS=(hop $LINE) COMP_LINE="hop $LINE"
-        [[ $LINE == *' ' || -z $LINE ]] && COMP_WORDS+=('')
-        COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
-        function=$(complete -p hop | sed 's/.*-F \([^ ]*\) .*/\1/')
-        $function hop "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
-        printf '%s\n' "${COMPREPLY[@]}""#;
-    let path = format!("{}:{}", hop.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    format!("{}:{}", hop.parent().unwrap().display(), std::env::var("PATH").unwrap())
+}
+
+/// Bash with the completions of hop, which it finds in its path.
+fn offered(place: &Place, line: &str) -> Vec<String> {
     let mut bash = Command::new("bash");
-    bash.args(["--norc", "-c", script]).env("LINE", line).env("PATH", path);
+    bash.args(["--norc", "-c", TAB]).env("LINE", line).env("PATH", path());
     bash.env("HOPYARD_DIR", place.records()).env_remove("HOP_LAB").current_dir(place.path());
     let output = bash.output().unwrap();
     assert!(output.status.success(), "{line}: {}", text(&output.stderr));
@@ -43,6 +49,16 @@ fn names_of_nodes_and_labs_are_offered() {
     let mut both = [one, two];
     both.sort();
     assert_eq!(offered(&place, "down "), both);
+}
+
+#[test]
+fn a_name_is_not_expanded() {
+    let Some(machine) = Machine::new() else { return };
+    machine.sh("mkdir /run/netns && : >'/run/netns/a$(touch pwned)' && cd /run/netns");
+    let line = "LINE=ns delete a".to_owned();
+    let output = machine.output("env", &["-C", "/run/netns", &line, &format!("PATH={}", path()), "bash", "-c", TAB]);
+    assert_eq!(text(&output.stdout), "a\\$\\(touch\\ pwned\\)\n", "{}", text(&output.stderr));
+    assert!(!machine.output("test", &["-e", "/run/netns/pwned"]).status.success());
 }
 
 #[test]

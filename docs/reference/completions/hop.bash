@@ -1048,7 +1048,7 @@ _hop() {
 }
 
 _hop_with_names() {
-    local cur="${COMP_WORDS[COMP_CWORD]}" names
+    local cur="${COMP_WORDS[COMP_CWORD]}" names name
     names=$("${COMP_WORDS[0]}" complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
     COMPREPLY=()
     case "${names}" in
@@ -1063,7 +1063,13 @@ _hop_with_names() {
             mapfile -t COMPREPLY < <(compgen -f -- "${cur}")
             ;;
         *)
-            COMPREPLY=( $(compgen -W "${names}" -- "${cur}") )
+            # Not by compgen -W, which expands what is in a name.
+            while IFS= read -r name; do
+                if [[ "${name}" == "${cur}"* ]]; then
+                    printf -v name %q "${name}"
+                    COMPREPLY+=("${name}")
+                fi
+            done <<<"${names}"
             ;;
     esac
 }
