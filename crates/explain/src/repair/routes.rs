@@ -1,6 +1,7 @@
 //! Routes that a repair adds, replaces or removes: towards a destination, and back to a source.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hopyard_net::{Endpoint, FibAction, IfName, IpNet, NextHop, NodeState, NsName, Op, Route, RouteKind};
@@ -138,10 +139,11 @@ impl Context<'_> {
             nets = on(&owner);
         }
         // The one that most have; of equals the longest.
-        nets.sort_by_key(|net| {
-            let same = beside.keys().flat_map(on).filter(|other| other.prefix_len() == net.prefix_len()).count();
-            Reverse((same, net.prefix_len()))
-        });
+        let mut having: BTreeMap<u8, usize> = BTreeMap::new();
+        for net in beside.keys().flat_map(on) {
+            *having.entry(net.prefix_len()).or_default() += 1;
+        }
+        nets.sort_by_key(|net| Reverse((having.get(&net.prefix_len()), net.prefix_len())));
         let length = nets.first()?.prefix_len().max(no_shorter).min(bits);
         IpNet::new(to, length).ok().map(|net| net.trunc())
     }
