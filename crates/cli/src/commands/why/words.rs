@@ -52,7 +52,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) ->
         ui.line(text)?;
     }
     if let Some(long) = onward::long_packets(report) {
-        ui.line(format_args!("Long packets are lost, so a connection opens and then hangs: {}.", long.text))?;
+        ui.line(long.words())?;
         if let Some(command) = long.question(scene) {
             ui.hint(format_args!("`{command}` says how to mend that"));
         }
