@@ -829,6 +829,30 @@ fn what_is_in_sys_is_not_changed_from_inside() {
 }
 
 #[test]
+fn the_kernel_is_not_told_things_in_another_place_either() {
+    let place = Place::new();
+    let mut machine = Command::new("unshare");
+    machine.args(if is_root() { &["-m"][..] } else { &["-rm"][..] });
+    // As the /proc of a chroot is.
+    let script = "mount --rbind /proc \"$1/proc\"; mount --rbind /sys \"$1/sys\"
+        \"$0\" sandbox awk -v root=\"$1/\" 'index($5, root) { print $6 }' /proc/self/mountinfo
+        \"$0\" sandbox sh -c 'echo written >\"$0/file\"; cat \"$0/file\"
+            read panic <\"$0/proc/sys/kernel/panic\"; echo $panic >\"$0/proc/sys/kernel/panic\"' \"$1\"";
+    let root = place.path().join("root");
+    for name in ["proc", "sys"] {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+    }
+    machine.args(["sh", "-c", script, env!("CARGO_BIN_EXE_hop")]).arg(&root).env("HOPYARD_DIR", place.records());
+    let output = machine.output().unwrap();
+    let (said, refused) = (text(&output.stdout), text(&output.stderr));
+    let (options, written) = said.rsplit_once("written\n").unwrap_or_else(|| panic!("{said}{refused}"));
+    assert!(options.lines().count() >= 2 && written.is_empty(), "{said}{refused}");
+    assert!(options.lines().all(|options| options.starts_with("ro,")), "{said}{refused}");
+    // To others than root it is forbidden anyway.
+    assert!(refused.contains("Read-only file system") || !is_root(), "{said}{refused}");
+}
+
+#[test]
 fn message_queues_of_the_machine_are_not_reached_by_their_files() {
     let place = Place::new();
     let mut machine = Command::new("unshare");

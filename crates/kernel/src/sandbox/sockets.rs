@@ -1,4 +1,5 @@
-//! What is reached by files: sockets that have a path, which is how one network reaches another's, and queues.
+//! What is reached by files: sockets that have a path, which is how one network reaches another's, queues, and the kernel
+//! itself.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -19,6 +20,9 @@ pub struct Reached {
     /// Where the machine's message queues are mounted (mq_overview(7)): one that is opened there is that of its mount, and not
     /// of the ipc namespace.
     pub queues: Vec<PathBuf>,
+    /// Where the kernel is told things besides below /proc and /sys, as in the /proc of a chroot: the machine's settings take the
+    /// word of root's user, whatever its capabilities, and control groups that of their owner.
+    pub controls: Vec<PathBuf>,
     /// Whoever makes a namespace of control groups may write to what he owns of those outside (cgroup_namespaces(7)).
     pub control_groups: bool,
 }
@@ -52,7 +56,31 @@ pub fn reached(known: &[PathBuf]) -> io::Result<Reached> {
     paths.dedup();
     let queues = systems(&table).filter(|system| system.kind == b"mqueue").map(|system| system.point).collect();
     let control_groups = !control_groups_are_delegated(&table) || !is_in_a_leaf(&table);
-    Ok(Reached { sockets: paths, queues, control_groups })
+    let controls = controls(&table).filter(|system| system.is_there()).map(|system| system.point).collect();
+    Ok(Reached { sockets: paths, queues, controls, control_groups })
+}
+
+/// File systems by which the kernel is told things.
+const CONTROLS: [&[u8]; 13] = [
+    b"binfmt_misc",
+    b"bpf",
+    b"cgroup",
+    b"cgroup2",
+    b"configfs",
+    b"debugfs",
+    b"efivarfs",
+    b"proc",
+    b"resctrl",
+    b"securityfs",
+    b"selinuxfs",
+    b"sysfs",
+    b"tracefs",
+];
+
+/// Those that are not where they belong: a sandbox has others there.
+fn controls(table: &[u8]) -> impl Iterator<Item = System<'_>> {
+    let elsewhere = |point: &Path| !["/proc", "/sys"].iter().any(|usual| point.starts_with(usual));
+    systems(table).filter(move |system| CONTROLS.contains(&system.kind) && elsewhere(&system.point))
 }
 
 /// Do all control groups keep who is in a namespace of theirs from the one at its root, and from what is above it? Those of
@@ -93,21 +121,31 @@ fn dir_of_own_group(table: &[u8], own: &[u8]) -> Option<PathBuf> {
 
 /// A file system, as it is mounted.
 struct System<'t> {
+    device: &'t [u8],
     root: PathBuf,
     point: PathBuf,
     kind: &'t [u8],
     options: &'t [u8],
 }
 
-/// proc_pid_mountinfo(5): the fourth field is the root, the fifth the mount point; behind a hyphen come type, source and options.
+impl System<'_> {
+    /// Not below something that was mounted over it, or where the caller cannot get to.
+    fn is_there(&self) -> bool {
+        let device = |dev: u64| format!("{}:{}", rustix::fs::major(dev), rustix::fs::minor(dev)).into_bytes();
+        fs::symlink_metadata(&self.point).is_ok_and(|meta| device(meta.dev()) == self.device)
+    }
+}
+
+/// proc_pid_mountinfo(5): the third field is the device, the fourth the root, the fifth the mount point; behind a hyphen come type, source and options.
 fn systems(table: &[u8]) -> impl Iterator<Item = System<'_>> {
     table.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ');
-        let root = unescape(fields.nth(3)?).into();
+        let device = fields.nth(2)?;
+        let root = unescape(fields.next()?).into();
         let point = unescape(fields.next()?).into();
         let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
         let kind = behind.next()?;
-        Some(System { root, point, kind, options: behind.nth(1).unwrap_or_default() })
+        Some(System { device, root, point, kind, options: behind.nth(1).unwrap_or_default() })
     })
 }
 
@@ -233,6 +271,23 @@ mod tests {
             assert!(!control_groups_are_delegated((second.clone() + &other).as_bytes()), "{other}");
         }
         assert!(!control_groups_are_delegated(queue.as_bytes()), "nothing is known of them");
+    }
+
+    #[test]
+    fn what_tells_the_kernel_things_is_found_outside_of_its_places() {
+        let table = b"20 1 0:5 / /proc rw - proc proc rw\n\
+            21 20 0:6 / /proc/sys/fs/binfmt_misc rw - binfmt_misc binfmt_misc rw\n\
+            22 1 0:7 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+            23 1 0:5 / /srv/root/proc rw - proc proc rw\n\
+            24 1 0:5 /sys /process rw - proc proc rw\n\
+            25 1 0:7 /a /groups rw - cgroup2 cgroup2 rw\n\
+            26 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
+        let points: Vec<PathBuf> = controls(table).map(|system| system.point).collect();
+        assert_eq!(points, ["/srv/root/proc", "/process", "/groups"].map(PathBuf::from));
+        let own = fs::read("/proc/self/mountinfo").unwrap();
+        let proc = || systems(&own).filter(|system| system.point == Path::new("/proc"));
+        assert!(proc().any(|system| system.is_there()));
+        assert!(!proc().any(|system| System { device: b"0:0", ..system }.is_there()));
     }
 
     #[test]

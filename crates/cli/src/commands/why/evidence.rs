@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use hopyard::explain::{End, Hop, Packet, Reason};
-use hopyard::kernel::{Part, rights};
 use hopyard::kernel::nftables::{Decided, TraceStep};
+use hopyard::kernel::{Part, rights};
 use hopyard::net::{Chain, NodeState};
 use hopyard::runtime::why::{Seen, SeenAt, Traced};
 
