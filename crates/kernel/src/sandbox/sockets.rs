@@ -56,7 +56,7 @@ pub fn reached(known: &[PathBuf]) -> io::Result<Reached> {
     paths.dedup();
     let queues = systems(&table).filter(|system| system.kind == b"mqueue").map(|system| system.point).collect();
     let control_groups = !control_groups_are_delegated(&table) || !is_in_a_leaf(&table);
-    let controls = controls(&table).filter(|system| system.is_there()).map(|system| system.point).collect();
+    let controls = controls(&table).filter(System::is_there).map(|system| system.point).collect();
     Ok(Reached { sockets: paths, queues, controls, control_groups })
 }
 
