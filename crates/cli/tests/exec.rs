@@ -162,6 +162,28 @@ fn a_shell_has_the_terminal_and_gives_it_back() {
 }
 
 #[test]
+fn a_shell_that_is_stopped_is_a_job_of_who_called_it() {
+    use std::io::Write;
+    let place = Place::new();
+    let name = lab(&place);
+    let mut command = std::process::Command::new("script");
+    command.args(["--quiet", "--command", "/bin/sh -i", "/dev/null"]).env("SHELL", "/bin/sh").env("PS1", "");
+    command.env("HOPYARD_DIR", place.records()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(mut child) = command.spawn() else { return println!("skipped: there is no `script`") };
+    let hop = env!("CARGO_BIN_EXE_hop");
+    // Each line is read by the shell that has the terminal then.
+    let typed = format!(
+        "{hop} shell -l {name} -s /bin/sh near\nkill -STOP $$\necho \"of $(hostname | grep -cx near)\"; fg >/dev/null\n\
+         echo \"in $(hostname)\"; exit 7\necho \"ended $?\"; exit\n"
+    );
+    child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    let said = text(&child.wait_with_output().unwrap().stdout);
+    let place_of = |what: &str| said.find(what).unwrap_or_else(|| panic!("no {what}: {said}"));
+    assert!(place_of("of 0\r\n") < place_of("in near\r\n"), "{said}");
+    assert!(place_of("in near\r\n") < place_of("ended 7\r\n"), "{said}");
+}
+
+#[test]
 fn a_command_in_the_background_leaves_the_terminal_to_who_has_it() {
     let place = Place::new();
     let name = lab(&place);
