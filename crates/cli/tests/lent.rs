@@ -457,6 +457,14 @@ fn a_user_is_told_that_it_takes_root() {
         return;
     }
     let place = Place::new();
-    let said = place.fails(1, &["up", &place.file("web.hop.yaml", WEB)]);
-    assert!(said.contains("`web` cannot have the machine's interface `wan`: that takes root"), "{said}");
+    const WHY: &str = "`web` cannot have the machine's interface `wan`: that takes root";
+    let file = place.file("web.hop.yaml", WEB);
+    let said = place.fails(1, &["up", &file]);
+    assert!(said.contains(WHY), "{said}");
+    // It would fail whenever the machine starts, when nobody looks.
+    let said = place.fails(1, &["enable", "--print", &file]);
+    assert!(said.contains(WHY), "{said}");
+    let plan = place.command(&["plan", &file]).output().unwrap();
+    let said = text(&plan.stderr);
+    assert!(plan.status.success() && said.contains(&format!("warning: `hop up` would refuse it: {WHY}")), "{said}");
 }

@@ -26,7 +26,7 @@ pub struct Repair {
     pub told: Option<Edit>,
     /// What it costs: 2 for an ordinary change, 1 for one that restores what was declared.
     pub cost: u32,
-    /// The same packet and its answer when the first stage alone is done.
+    /// The same packet and its answer when as much is done as it needs to arrive.
     pub next: Verdict,
     /// The same when all is done: it works, or only the service is missing.
     pub after: Verdict,
@@ -91,12 +91,11 @@ pub fn repair(snapshot: &Snapshot, query: &Query, choices: &Choices, drift: &[Op
         choices.retain(|(node, ..), _| !touched.contains(node));
         let choices = &choices;
         let mut verdict = explain(&changed, query, choices);
-        if is_carried(&verdict)
-            && let Some(first) = stages.first()
-        {
+        if is_carried(&verdict) && !stages.is_empty() {
             let later = explain_later(&changed, query, choices);
             let mut changed = snapshot.clone();
-            first.edits.iter().for_each(|(edit, _)| edit.apply(&mut changed));
+            let there = stages.iter().take_while(|stage| !stage.trouble.back);
+            there.flat_map(|stage| &stage.edits).for_each(|(edit, _)| edit.apply(&mut changed));
             let next = explain(&changed, query, choices);
             let told = tells(snapshot, query, choices, &stages);
             let repair = Repair { stages: stages.clone(), told, cost, next, after: verdict };

@@ -315,17 +315,24 @@ pub(crate) fn owners(snapshot: &Snapshot, addr: IpAddr) -> Vec<Endpoint> {
 pub(crate) fn distances(snapshot: &Snapshot, to: &NsName) -> BTreeMap<NsName, usize> {
     let mut found = BTreeMap::from([(to.clone(), 0)]);
     let mut todo = VecDeque::from([to.clone()]);
+    // From each end of a segment the others are the same, and they have been found already.
+    let mut seen = BTreeSet::new();
     while let Some(ns) = todo.pop_front() {
         let distance = found[&ns];
         let Some(node) = snapshot.nodes.get(&ns) else { continue };
         for dev in node.links.iter().filter(|(_, link)| link.master.is_none()).map(|(dev, _)| *dev) {
-            for end in segment(snapshot, &Endpoint { ns: ns.clone(), dev }, true).ends.into_keys() {
+            let from = Endpoint { ns: ns.clone(), dev };
+            if seen.contains(&from) {
+                continue;
+            }
+            for end in segment(snapshot, &from, true).ends.into_keys() {
                 // A switch has no address, and is on the way to nowhere.
                 let has_address = link_at(snapshot, &end).is_some_and(|link| !link.addresses.is_empty());
                 if has_address && !found.contains_key(&end.ns) {
                     found.insert(end.ns.clone(), distance + 1);
-                    todo.push_back(end.ns);
+                    todo.push_back(end.ns.clone());
                 }
+                seen.insert(end);
             }
         }
     }

@@ -181,6 +181,18 @@ fn what_the_file_declares_is_cheaper_than_as_many_other_changes() {
 }
 
 #[test]
+fn the_way_back_is_told_for_when_the_packet_arrives() {
+    let net = chain_with(&["a noaddr fd00:1::2/64 dev ra", "a addr fd00:1::2/16 dev ra"]);
+    let (right, wrong) = ("fd00:1::2/64".parse().unwrap(), "fd00:1::2/16".parse().unwrap());
+    let drift = [Op::DelAddr { at: at("a:ra"), addr: wrong }, Op::AddAddr { at: at("a:ra"), addr: right }];
+    let query = ask("a", "fd00:3::2");
+    let repair = repair(&net, &query, &Choices::new(), &drift).unwrap();
+    // With the first of them alone it has no address.
+    assert_eq!(repair.stages.iter().map(|stage| stage.trouble.back).collect::<Vec<_>>(), [false, false]);
+    assert_eq!(repair.next.trouble(), None);
+}
+
+#[test]
 fn a_tcp_connection_is_routed_again_from_its_source() {
     let mut net = chain();
     let mut rule = PolicyRule::lookup(Family::Ipv4, 100, 0);

@@ -213,6 +213,20 @@ fn a_gateway_that_nobody_has_is_put_right_for_all_that_takes_it() {
         "there r1 neighbour-unresolved",
         &["r1: ip route replace fd00:3::/64 via fd00:2::2"],
     );
+    // Its router has an address on another network too.
+    let two = [
+        "a addr 10.0.0.2/24 dev ra",
+        "r1 addr 10.0.0.1/24 dev ab",
+        "r2 route 10.0.0.0/24 via 10.0.2.1 dev rr",
+        "b route 10.0.0.0/24 via 10.0.3.1 dev br",
+        "a noroute 0.0.0.0/0",
+    ];
+    check(
+        &[&two[..], &["a route 0.0.0.0/0 via 10.0.1.254 dev ra"]].concat(),
+        &a_to_b(),
+        "there a neighbour-unresolved",
+        &["a: ip route replace default via 10.0.1.1"],
+    );
     // It is there, and its interface is down: the route is right.
     check(&["r1 down ab"], &ask("a", "10.0.1.1"), "there a no-carrier", &["r1: ip link set dev ab up"]);
 }

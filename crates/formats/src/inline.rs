@@ -4,7 +4,7 @@ use hopyard_model::{Lab, LabDoc, NodeDoc, Problem, Span, did_you_mean};
 
 use crate::generate::{GENERATORS, MAX_NODES};
 use crate::lab_name;
-use crate::links::Line;
+use crate::links::{Line, is_no_name};
 
 /// The lab that an argument describes, with warnings.
 ///
@@ -17,11 +17,17 @@ pub fn inline(text: &str) -> Result<(Lab, Vec<Problem>), Vec<Problem>> {
 
 /// Is an argument a lab in itself, rather than the path of a file?
 ///
-/// Also where it is not quite one: `a--b`, `chian:3`. There the reader can say what is missing,
+/// Also where it is not quite one: `a--b`, `a - b`, `chian:3`. There the reader can say what is missing,
 /// while "no such file" would not help.
 pub fn looks_inline(arg: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if arg.split_whitespace().any(|word| word == "--") {
+    let mut words = arg.split_whitespace();
+    if words.clone().any(|word| word == "--") {
+        return true;
+    }
+    // In the place of `--`, but for what file names have there: `this & that`.
+    let no_link = |word: &str| is_no_name(word) && word.chars().any(|c| DASHES.contains(&c));
+    if words.nth(1).is_some_and(no_link) && is_plain(arg) {
         return true;
     }
     match arg.split_once(':') {
@@ -32,6 +38,9 @@ pub fn looks_inline(arg: &str) -> bool {
         None => arg.trim_matches('-').contains("--") && is_plain(arg),
     }
 }
+
+/// What people write where a link is `--`, or make of it who mean well.
+const DASHES: [char; 6] = ['-', '\u{2010}', '\u{2011}', '\u{2013}', '\u{2014}', '\u{2212}'];
 
 fn is_plain(arg: &str) -> bool {
     !arg.contains(['/', '\\', '.'])
@@ -107,10 +116,33 @@ mod tests {
 
     #[test]
     fn an_argument_is_a_lab_or_a_path() {
-        for lab in ["a -- b", "chain:3", "fat-tree:4", "a--b", "chian:3", "chain:", "grid:3x3", "a -- b\nb -- c"] {
+        for lab in [
+            "a -- b",
+            "chain:3",
+            "fat-tree:4",
+            "a--b",
+            "chian:3",
+            "chain:",
+            "grid:3x3",
+            "a -- b\nb -- c",
+            "a - b",
+            "a -> b",
+        ] {
             assert!(looks_inline(lab), "{lab}");
         }
-        for path in ["three.hop.yaml", "./a--b", "a--b.yaml", "labs/x", "three", "C:\\x", "http://x/3", "-", "--"] {
+        for path in [
+            "three.hop.yaml",
+            "./a--b",
+            "a--b.yaml",
+            "labs/x",
+            "three",
+            "C:\\x",
+            "http://x/3",
+            "-",
+            "--",
+            "a & b",
+            "./a - b",
+        ] {
             let expected = path == "--";
             assert_eq!(looks_inline(path), expected, "{path}");
         }

@@ -37,14 +37,16 @@ impl Line {
                     line.ends.push(EndDoc::read(word, at, &place));
                     want_name = false;
                 }
-                // One mistake is said once: what stands in the place of `--` is no name as well.
-                (word, false) if !word.contains(char::is_alphanumeric) => {
+                // One mistake is said once: what stands in the place of `--` is no name as well, and it need not
+                // be followed by one.
+                (word, false) if is_no_name(word) => {
                     let before = line.ends.last().map_or("home", |end| &end.node.value);
+                    while all.next_if(|(_, next)| is_no_name(next)).is_some() {}
                     let after = all.peek().map_or("near", |(_, next)| next);
                     let message = format!("`{word}` joins no nodes");
                     problems
                         .push(Problem::error("bad-link", here, message).help(format!("write `{before} -- {after}`")));
-                    want_name = true;
+                    want_name = all.peek().is_some();
                 }
                 (word, false) => {
                     let message = format!("`{word}` follows a name without `--` between them");
@@ -90,6 +92,11 @@ impl Line {
             ..LinkDoc::default()
         })
     }
+}
+
+/// Such as `-`, `<->` or a long dash.
+pub(crate) fn is_no_name(word: &str) -> bool {
+    !word.contains(char::is_alphanumeric)
 }
 
 /// Reads `NODE` or `NODE:INTERFACE`.

@@ -124,7 +124,7 @@ impl Foreground {
     /// Waits for the child, where there is one, and is as before.
     pub(crate) fn end(self, child: io::Result<i32>, children: Children) -> io::Result<Supervised> {
         let lent = self.terminal.as_ref().filter(|terminal| terminal.is_lent);
-        let lent_to = lent.and(child.as_ref().ok().copied());
+        let lent_to = child.as_ref().ok().copied().filter(|_| lent.is_some());
         let waited = child.and_then(|child| wait(child, children, lent));
         if let Some(terminal) = self.terminal {
             terminal.take_back(lent_to);
@@ -172,8 +172,8 @@ impl Terminal {
         unsafe { libc::tcgetpgrp(self.fd.as_raw_fd()) }
     }
 
-    /// After the child: what it has left in front, being gone, or its own group, if it was lent the terminal: something may run on
-    /// in that. Somebody else may have the terminal by now, where this process has been sent to the background meanwhile.
+    /// After the child: what it has left in front, being gone, or in the group that it was lent to, where others of it may
+    /// live on. Somebody else may have the terminal by now, where this process has been sent to the background meanwhile.
     fn take_back(&self, lent_to: Option<i32>) {
         let front = self.in_front();
         // SAFETY: asks whether there is a process in a group; none is signalled.

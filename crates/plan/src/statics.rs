@@ -129,7 +129,37 @@ impl Reader<'_, '_> {
             .collect();
         let family = Family::of(addr);
         let has = if has.is_empty() { format!("no {family} address{on}") } else { has.join(", ") };
-        Err(Box::new(Problem::error("no-gateway", given.origin, message).help(format!("`{node}` has {has}"))))
+        let by_name = self.by_name(family, dev).unwrap_or_default();
+        Err(Box::new(Problem::error("no-gateway", given.origin, message).help(format!("`{node}` has {has}{by_name}"))))
+    }
+
+    /// Where the node has only addresses that nobody has written, its author has others in mind.
+    fn by_name(&self, family: Family, dev: Option<IfName>) -> Option<String> {
+        let Fabric { ports, ports_of, networks, lab, .. } = self.fabric;
+        let has = |port: &&usize| self.addresses.ports[**port][index(family)].is_some();
+        let own: Vec<usize> = ports_of[self.node]
+            .iter()
+            .filter(|&&port| dev.is_none_or(|dev| dev == ports[port].iface))
+            .filter(has)
+            .copied()
+            .collect();
+        let first = *own.first()?;
+        let is_chosen = |&port: &usize| {
+            let addr = self.addresses.ports[port][index(family)].map(|net| net.addr());
+            addr.is_some_and(|addr| !self.fabric.given_prefixes(port).iter().any(|net| net.contains(&addr)))
+        };
+        if !self.addresses.further[self.node].is_empty() || !own.iter().all(is_chosen) {
+            return None;
+        }
+        let beside = networks[ports[first].net].ports.iter().map(|&other| ports[other].node);
+        let beside: Vec<usize> = beside.filter(|other| *other != self.node).collect();
+        let router = beside.iter().find(|&&other| self.fabric.forwards[other][index(family)]);
+        let peer = &lab.nodes()[*router.or(beside.first())?].name;
+        Some(format!(
+            ", which hop chose: `via {peer}` names a neighbour whatever its address is, and `{family}:` of the link or switch gives \
+             it a prefix of yours",
+            family = family.to_string().to_lowercase(),
+        ))
     }
 
     /// The interfaces of the node and the addresses on them; not `lo`.

@@ -145,6 +145,13 @@ fn a_gateway_out_of_reach_is_a_problem() {
             "`10.0.1.1` is an address of `home` itself (`10.0.1.1/24`); a gateway is a neighbour's address",
         ]
     );
+    // Whoever has written no address has one in mind all the same.
+    doc.links.iter_mut().for_each(|link| link.ipv4 = None);
+    doc.nodes[0].routes = vec!["10.77.0.0/16 via 10.0.7.1".into()];
+    let help = problems(&doc)[0].help.clone().unwrap();
+    assert!(help.contains("on `one`, which hop chose: `via near` names"), "{help}");
+    doc.nodes[0].routes = vec!["10.77.0.0/16 via near".into()];
+    wanted(&doc);
 }
 
 #[test]

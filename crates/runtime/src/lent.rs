@@ -51,8 +51,11 @@ pub(crate) struct Loans(Vec<Loan>, Standing);
 /// What stands on interfaces of the machine, as a VLAN, goes down while they move. What it has then.
 type Standing = Vec<(IfName, Settings)>;
 
-/// Refuses a lab that asks for what its owner cannot lend.
-pub(crate) fn require_rights(home: &Home, lab: &Lab) -> Result<(), Error> {
+/// Refuses a lab that asks for interfaces of the machine, which its owner cannot lend.
+///
+/// # Errors
+/// That is [`Error::NotLent`].
+pub fn require_lendable(home: &Home, lab: &Lab) -> Result<(), Error> {
     let asks = lab.nodes().iter().find_map(|node| Some((node.name.clone(), *node.interfaces.first()?)));
     match asks {
         Some((node, dev)) if !home.is_privileged() => Err(Error::NotLent { node, dev }),

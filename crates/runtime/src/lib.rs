@@ -31,6 +31,7 @@ pub mod why;
 pub use error::Error;
 pub use home::Home;
 pub use hopyard_kernel::keeper::raise_descriptor_limit as keep_room_for_files;
+pub use lent::require_lendable;
 pub use lifecycle::{Difference, Down, Lifetime, Tied, Up, difference, down, up};
 pub use record::{Contents, KeeperId, Record, Stage};
 pub use running::Running;

@@ -84,7 +84,7 @@ pub struct Difference {
 /// Of a lab that did not run before, nothing is left then. One that did run keeps the steps that
 /// were done; another `up` finishes it.
 pub fn up(home: &Home, lab: &Lab, source: &str, lifetime: Lifetime) -> Result<Up, Error> {
-    lent::require_rights(home, lab)?;
+    lent::require_lendable(home, lab)?;
     let dir = home.lock(lab.name())?;
     let record = Record::read(dir.path())?;
     let keeper = match &record {

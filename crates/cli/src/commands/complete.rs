@@ -39,6 +39,7 @@ enum Wanted {
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let words: Vec<String> = args.words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words = whole(words);
     let names = match wanted(&words) {
         Wanted::Other => Vec::new(),
         Wanted::Program => vec![":command:".to_owned()],
@@ -53,6 +54,21 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     };
     names.iter().try_for_each(|name| ui.line(name))?;
     Ok(0)
+}
+
+/// Bash takes `--lab=shop` for three words: `--lab`, `=` and `shop`.
+fn whole(mut words: Vec<String>) -> Vec<String> {
+    // The last one is what is being typed.
+    if words.last().is_some_and(|word| word == "=") {
+        words.push(String::new());
+    }
+    let mut before = String::new();
+    words.retain(|word| {
+        let splits = word == "=" && before.starts_with("--") && before.len() > 2;
+        before.clone_from(word);
+        !splits
+    });
+    words
 }
 
 fn namespaces() -> Result<Vec<String>, CliError> {
@@ -94,7 +110,12 @@ fn wanted(words: &[String]) -> Wanted {
         } else if !only_positional && !trails && word == "--" {
             only_positional = true;
         } else if let Some(option) = option_of(command, word).filter(|_| !only_positional && !trails) {
-            value_of = Some(option).filter(|option| option.get_action().takes_values() && !word.contains('='));
+            let (option, value) = (Some(option).filter(|it| it.get_action().takes_values()), word.split_once('='));
+            match value {
+                Some((_, value)) if option.is_some_and(|it| it.get_id() == "lab") => lab = Some(value.to_owned()),
+                Some(_) => {}
+                None => value_of = option,
+            }
         } else if !only_positional && !trails && word.starts_with('-') {
             // One that is not known, or several in one word.
         } else if let Some(sub) = command.find_subcommand(word).filter(|_| count == 0) {
@@ -155,7 +176,7 @@ mod tests {
     use super::*;
 
     fn of(line: &str) -> Wanted {
-        wanted(&line.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>())
+        wanted(&whole(line.split(' ').map(ToOwned::to_owned).collect()))
     }
 
     #[test]
@@ -165,6 +186,11 @@ mod tests {
             ("exec ", node()),
             ("exec -u root ho", node()),
             ("exec -l shop ", Wanted::Node(Some("shop".to_owned()))),
+            ("exec --lab = sh", Wanted::Lab),
+            ("exec --lab =", Wanted::Lab),
+            ("exec --lab = shop ", Wanted::Node(Some("shop".to_owned()))),
+            ("exec --lab=shop ", Wanted::Node(Some("shop".to_owned()))),
+            ("exec home grep = ", Wanted::File),
             ("exec home ", Wanted::Program),
             ("exec home -- l", Wanted::Program),
             ("exec home ls ", Wanted::File),

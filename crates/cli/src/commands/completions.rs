@@ -17,9 +17,10 @@ pub(crate) struct Args {
 /// Asks `hop complete` first, for names.
 const NAMES_IN_BASH: &str = r#"
 _hop_with_names() {
-    local cur="${COMP_WORDS[COMP_CWORD]}" names
+    local cur="${COMP_WORDS[COMP_CWORD]}" name names
     names=$("${COMP_WORDS[0]}" complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
     COMPREPLY=()
+    [[ "${cur}" == = ]] && cur=""
     case "${names}" in
         "")
             _hop "$@"
@@ -32,7 +33,10 @@ _hop_with_names() {
             mapfile -t COMPREPLY < <(compgen -f -- "${cur}")
             ;;
         *)
-            COMPREPLY=( $(compgen -W "${names}" -- "${cur}") )
+            # Not by `compgen -W`, which would run what stands in a name as `$(...)`.
+            while IFS= read -r name; do
+                [[ "${name}" == "${cur}"* ]] && COMPREPLY+=( "$(printf %q "${name}")" )
+            done <<<"${names}"
             ;;
     esac
 }

@@ -137,6 +137,7 @@ fn says(text: &str, name: &LabName, lab: &Lab) -> bool {
 /// A lab that cannot be planned would fail at the next start of the machine, when nobody looks.
 fn check(source: &Source, ui: &mut Ui) -> Result<(), CliError> {
     let home = Home::of_caller()?;
+    runtime::require_lendable(&home, &source.lab).map_err(|error| CliError::of_lab(error, source))?;
     let difference = runtime::difference(&home, &source.lab).map_err(|error| CliError::of_lab(error, source))?;
     report_problems(ui, &difference.warnings, &source.file);
     Ok(())

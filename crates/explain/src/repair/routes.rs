@@ -1,6 +1,7 @@
 //! Routes that a repair adds, replaces or removes: towards a destination, and back to a source.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hopyard_net::{Endpoint, FibAction, IfName, IpNet, NextHop, NodeState, NsName, Op, Route, RouteKind};
@@ -105,14 +106,21 @@ impl Context<'_> {
         if route.derived || !is_named || !owners(self.snapshot, gateway).is_empty() {
             return;
         }
+        let mut ways = Vec::new();
         for edit in self.route_edits(ns, node, self.dst, 0, Some(dev)) {
-            let Edit::Route { route: other, .. } = edit else { continue };
-            let RouteKind::Unicast(hops) = other.kind else { continue };
-            if hops.iter().all(|hop| hop.via.is_some()) {
-                let kind = RouteKind::Unicast(hops);
-                let same = Route { key: route.key.clone(), kind, src: route.src, hop_limit: route.hop_limit };
-                plain(Edit::set_route(self.snapshot, ns.clone(), same), found);
+            let Edit::Route { route: Route { kind: RouteKind::Unicast(hops), .. }, .. } = edit else { continue };
+            if let [NextHop { via: Some(via), .. }] = hops[..] {
+                ways.push((via, hops));
             }
+        }
+        // A neighbour may have several addresses: first one on the network that was meant.
+        let own = node.links.get(&dev).into_iter().flat_map(|link| &link.addresses);
+        let meant: Vec<IpNet> = own.map(|own| own.net).filter(|net| net.contains(&gateway)).collect();
+        ways.sort_by_key(|(via, _)| !meant.iter().any(|net| net.contains(via)));
+        for (_, hops) in ways {
+            let kind = RouteKind::Unicast(hops);
+            let same = Route { key: route.key.clone(), kind, src: route.src, hop_limit: route.hop_limit };
+            plain(Edit::set_route(self.snapshot, ns.clone(), same), found);
         }
     }
 
@@ -131,10 +139,11 @@ impl Context<'_> {
             nets = on(&owner);
         }
         // The one that most have; of equals the longest.
-        nets.sort_by_key(|net| {
-            let same = beside.keys().flat_map(on).filter(|other| other.prefix_len() == net.prefix_len()).count();
-            Reverse((same, net.prefix_len()))
-        });
+        let mut having: BTreeMap<u8, usize> = BTreeMap::new();
+        for net in beside.keys().flat_map(on) {
+            *having.entry(net.prefix_len()).or_default() += 1;
+        }
+        nets.sort_by_key(|net| Reverse((having.get(&net.prefix_len()), net.prefix_len())));
         let length = nets.first()?.prefix_len().max(no_shorter).min(bits);
         IpNet::new(to, length).ok().map(|net| net.trunc())
     }

@@ -18,7 +18,9 @@ pub(super) struct Long {
     from: NsName,
     to: IpAddr,
     length: u32,
-    pub(super) text: String,
+    text: String,
+    /// Is it no longer than what TCP sends to the other end?
+    of_tcp: bool,
 }
 
 /// Of a short packet that is answered: is there a longer one, there or back, that is lost, and nobody is told? Where the
@@ -28,13 +30,22 @@ pub(super) fn long_packets(report: &Report) -> Option<Long> {
         return None;
     }
     let Verdict { there, back } = &report.verdict;
-    [Some(there), back.as_ref()].into_iter().flatten().find_map(|walk| lost(report, walk))
+    let walks = || [Some(there), back.as_ref()].into_iter().flatten();
+    let sizes: Vec<u32> = walks().filter_map(|walk| longest(report, walk)).collect();
+    // Each end says at the start what it takes in (MSS), by the interface that it sends by.
+    let agreed = sizes.iter().copied().min().filter(|_| sizes.len() == 2);
+    let of_tcp = agreed.and_then(|length| walks().find_map(|walk| lost(report, walk, length, true)));
+    of_tcp.or_else(|| walks().find_map(|walk| lost(report, walk, longest(report, walk)?, agreed.is_none())))
 }
 
-fn lost(report: &Report, walk: &Walk) -> Option<Long> {
+/// What the interface takes by which a walk begins.
+fn longest(report: &Report, walk: &Walk) -> Option<u32> {
+    let first = walk.hops.first()?;
+    Some(report.snapshot.nodes.get(&first.node)?.links.get(&first.next.as_ref()?.dev)?.mtu)
+}
+
+fn lost(report: &Report, walk: &Walk, length: u32, of_tcp: bool) -> Option<Long> {
     let (first, last) = (walk.hops.first()?, walk.last()?);
-    let dev = first.next.as_ref()?.dev;
-    let length = report.snapshot.nodes.get(&first.node)?.links.get(&dev)?.mtu;
     if length <= walk.packet.length {
         return None;
     }
@@ -44,10 +55,19 @@ fn lost(report: &Report, walk: &Walk) -> Option<Long> {
     let verdict = explain(&report.snapshot, &query, &Choices::new());
     let trouble = verdict.trouble().filter(|trouble| !trouble.back)?;
     let is_lost = matches!(trouble.reason, Reason::PmtudBlackhole { .. } | Reason::MtuMismatch { .. });
-    is_lost.then(|| Long { from, to, length, text: sentence(&verdict, &trouble) })
+    is_lost.then(|| Long { from, to, length, text: sentence(&verdict, &trouble), of_tcp })
 }
 
 impl Long {
+    pub(super) fn words(&self) -> String {
+        let what = if self.of_tcp {
+            "Long packets are lost, so a connection may open and then hang"
+        } else {
+            "Long packets are lost, but for those of TCP, whose ends agree on shorter ones"
+        };
+        format!("{what}: {}.", self.text)
+    }
+
     /// The question that tells more of it, in a lab.
     pub(super) fn question(&self, scene: &Scene) -> Option<String> {
         let Long { from, to, length, .. } = self;

@@ -52,7 +52,7 @@ pub(super) fn print(ui: &mut Ui, report: &Report, scene: &Scene, offer: bool) ->
         ui.line(text)?;
     }
     if let Some(long) = onward::long_packets(report) {
-        ui.line(format_args!("Long packets are lost, so a connection opens and then hangs: {}.", long.text))?;
+        ui.line(long.words())?;
         if let Some(command) = long.question(scene) {
             ui.hint(format_args!("`{command}` says how to mend that"));
         }
@@ -418,7 +418,7 @@ fn row(
         let silent = if back && evidence::is_silent(&here, hop, packet) { " (no drop counter moves)" } else { "" };
         parts.push(format!("{}{silent}", sighting(seen, hop, Family::of(packet.dst), back)));
         let node = report.snapshot.nodes.get(&hop.node);
-        parts.extend(evidence::beside(&here, hop, node, packet, back));
+        parts.extend(evidence::beside(seen, hop, node, packet, back));
     }
     [direction.to_owned(), place, decision(hop), parts.join("; ")]
 }
