@@ -46,7 +46,7 @@ fn names_of_nodes_and_labs_are_offered() {
     assert_eq!(offered(&place, &format!("exec {two}/f")), [format!("{two}/far")]);
     assert_eq!(offered(&place, &format!("ping --lab {two} ")), ["far", "sw"]);
     assert_eq!(offered(&place, &format!("exec --lab = {two} f")), ["far"]);
-    assert_eq!(offered(&place, &format!("exec --lab = {two}")), [two.clone()]);
+    assert_eq!(offered(&place, &format!("exec --lab = {two}")), std::slice::from_ref(&two));
     let mut both = [one, two];
     both.sort();
     assert_eq!(offered(&place, "down "), both);

@@ -412,12 +412,12 @@ fn a_keeper_that_is_asked_to_end_brings_back_what_was_lent() {
 
 #[test]
 fn a_user_is_told_that_it_takes_root() {
+    const WHY: &str = "`web` cannot have the machine's interface `wan`: that takes root";
     if is_root() {
         println!("skipped: it is an ordinary user that is told");
         return;
     }
     let place = Place::new();
-    const WHY: &str = "`web` cannot have the machine's interface `wan`: that takes root";
     let file = place.file("web.hop.yaml", WEB);
     let said = place.fails(1, &["up", &file]);
     assert!(said.contains(WHY), "{said}");
