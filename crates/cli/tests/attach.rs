@@ -317,6 +317,25 @@ fn an_attach_that_is_killed_is_finished_or_undone_by_the_next_up() {
 }
 
 #[test]
+fn what_an_attach_lets_go_of_is_nothing_that_it_has_made() {
+    let Some(machine) = machine() else { return };
+    let container = Container::new(&machine, "true");
+    // Somebody was killed who had written down what he wanted, and no more.
+    let more = LAB.replace("home: ,", "home: , new: ,").replace("[home", "[new -- home, home");
+    std::fs::write(format!("/proc/{}/root/run/att.hop.yaml", machine.pid()), more).unwrap();
+    machine.sh("cp /run/hopyard/att/lab.json /run/before.json");
+    machine.run(HOP, &["up", "/run/att.hop.yaml"]);
+    machine.sh("cp /run/hopyard/att/lab.json /run/after.json");
+    std::fs::write(format!("/proc/{}/root/run/att.hop.yaml", machine.pid()), LAB).unwrap();
+    machine.run(HOP, &["up", "/run/att.hop.yaml"]);
+    machine.sh("cmp /run/before.json /run/hopyard/att/lab.json && cp /run/after.json /run/hopyard/att/lab.json");
+    machine.run(HOP, &["attach", "far", "--pid", &container.pid]);
+    let said = machine.run(HOP, &["ping", "--all"]);
+    assert!(said.contains("24 of 24 requests answered"), "{said}");
+    assert_eq!(machine.run(HOP, &["diff"]), "");
+}
+
+#[test]
 fn what_cannot_be_attached_is_told() {
     let Some(machine) = machine() else { return };
     let container = Container::new(&machine, "true");

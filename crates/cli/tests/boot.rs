@@ -421,8 +421,28 @@ fn whoever_enables_and_disables_at_the_same_time_waits_for_the_other() {
     }
     machine.hop(&["enable", "/etc/a/three.hop.yaml"]);
     assert!(at_once(&[["disable", "three"]; 4]), "the first one does it");
-    assert!(!disk.path("etc/hopyard").exists());
-    assert_eq!(machine.sh("find /etc/systemd -name '*hop*'"), "");
+    let nothing_is_left = || {
+        assert!(!disk.path("etc/hopyard").exists());
+        assert_eq!(machine.sh("find /etc/systemd -name '*hop*'"), "");
+    };
+    nothing_is_left();
+    // So does who disables what has no unit yet.
+    for edit in ["", "echo '# Mine.' >>/etc/hopyard/three.hop.yaml"] {
+        machine.hop(&["enable", "/etc/a/three.hop.yaml"]);
+        machine.sh(&format!(
+            "sed -n 2p /etc/systemd/system/hopyard-three.service >/etc/hopyard/.hop-plan-three
+            rm $(find /etc/systemd -name hopyard-three.service); {edit}"
+        ));
+        let output = machine.output(HOP, &["disable", "three"]);
+        assert_eq!(text(&output.stdout), "three was not enabled\n");
+        let kept = text(&output.stderr);
+        if edit.is_empty() {
+            nothing_is_left();
+        } else {
+            assert_eq!(kept, "warning: /etc/hopyard/three.hop.yaml was edited, and stays\n");
+            assert_eq!(machine.sh("ls -A /etc/hopyard"), "three.hop.yaml\n");
+        }
+    }
 }
 
 /// A machine between two networks, as it is when it starts: `wan` leads to the Internet, `lan` to the inside.

@@ -134,13 +134,17 @@ fn directory_environment_and_exit_status_pass_through() {
     assert_eq!(run(&["exec", "near", "/etc/passwd"]).status.code(), Some(126));
 }
 
-/// dash gives the terminal back when it ends, and fails where it found it with a group that has no number in the lab.
+/// dash gives the terminal back when it ends, and fails where it found it with a group that has no number in the lab. What a
+/// shell leaves in its own group keeps that one in front.
 #[test]
 fn a_shell_has_the_terminal_and_gives_it_back() {
     use std::io::Write;
     let place = Place::new();
     let name = lab(&place);
-    for shell in ["/bin/sh", "bash"] {
+    // One that leaves a process behind, in its own group.
+    let leaving = place.file("leaving", "#!/bin/sh\nsleep 60 </dev/null >/dev/null 2>&1 &\nexec sh");
+    std::fs::set_permissions(&leaving, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for shell in ["/bin/sh", "bash", &leaving] {
         let typed = format!(
             "{} shell -l {name} -s {shell} near; echo \"ended $?\"; read line; echo \"got $line\"",
             env!("CARGO_BIN_EXE_hop")
@@ -150,12 +154,34 @@ fn a_shell_has_the_terminal_and_gives_it_back() {
         command.args(["--quiet", "--command", &typed, "/dev/null"]).env("SHELL", "/bin/sh").env("PS1", "");
         command.env("HOPYARD_DIR", place.records()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let Ok(mut child) = command.spawn() else { return println!("skipped: there is no `script`") };
-        child.stdin.take().unwrap().write_all(b"hostname; exit 7\nmore\n").unwrap();
+        child.stdin.take().unwrap().write_all(b"hostname; set +m; sleep 100 & exit 7\nmore\n").unwrap();
         let said = text(&child.wait_with_output().unwrap().stdout);
         assert!(said.contains("near\r\n") && said.contains("ended 7\r\n"), "{shell}: {said}");
         assert!(said.contains("got more\r\n"), "who called the shell reads from the terminal again: {said}");
         assert!(!said.contains("process group"), "{shell}: {said}");
     }
+}
+
+#[test]
+fn a_shell_that_is_stopped_is_a_job_of_who_called_it() {
+    use std::io::Write;
+    let place = Place::new();
+    let name = lab(&place);
+    let mut command = std::process::Command::new("script");
+    command.args(["--quiet", "--command", "/bin/sh -i", "/dev/null"]).env("SHELL", "/bin/sh").env("PS1", "");
+    command.env("HOPYARD_DIR", place.records()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(mut child) = command.spawn() else { return println!("skipped: there is no `script`") };
+    let hop = env!("CARGO_BIN_EXE_hop");
+    // Each line is read by the shell that has the terminal then.
+    let typed = format!(
+        "{hop} shell -l {name} -s /bin/sh near\nkill -STOP $$\necho \"of $(hostname | grep -cx near)\"; fg >/dev/null\n\
+         echo \"in $(hostname)\"; exit 7\necho \"ended $?\"; exit\n"
+    );
+    child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    let said = text(&child.wait_with_output().unwrap().stdout);
+    let place_of = |what: &str| said.find(what).unwrap_or_else(|| panic!("no {what}: {said}"));
+    assert!(place_of("of 0\r\n") < place_of("in near\r\n"), "{said}");
+    assert!(place_of("in near\r\n") < place_of("ended 7\r\n"), "{said}");
 }
 
 #[test]

@@ -231,6 +231,40 @@ fn a_change_that_fails_behind_the_move_loses_no_interface() {
 }
 
 #[test]
+fn what_others_lose_by_a_move_they_have_again_when_it_fails() {
+    let Some(machine) = machine() else { return };
+    // What stands on it, and a route that has another way too.
+    machine.sh(
+        "ip link add link wan name mv type macvlan mode bridge; ip link set mv up; ip address add 10.3.0.1/24 dev mv
+        ip route add 10.4.0.0/16 via 10.3.0.2
+        ip link add p0 type veth peer name p1; ip link set p0 up; ip link set p1 up; ip address add 10.9.0.1/24 dev p0
+        ip route add 10.7.0.0/16 nexthop via 192.0.2.1 dev wan nexthop via 10.9.0.2 dev p0",
+    );
+    let state =
+        || machine.sh("ip route | sort; ip -br -4 address show dev mv; ip -br -4 address show dev wan 2>&1 || true");
+    let before = state();
+    let fault = WEB.replace("    routes:", "    sysctls: { net.ipv4.conf.wan.nonsense: 1 }\n    routes:");
+    let without = "nodes: { web:, db: }\nlinks: [web -- db]\n";
+    let fails = || {
+        file(&machine, &fault);
+        assert!(fail(1, machine.command(HOP, &["up", "/run/web.hop.yaml"])).contains("no such sysctl"));
+    };
+    // Of a lab that was not there, and of one in whose node the interface stays until it is asked back.
+    fails();
+    assert_eq!(state(), before);
+    up(&machine, without);
+    fails();
+    assert!(state().contains("10.7.0.0/16 via 10.9.0.2 dev p0"), "{}", state());
+    up(&machine, without);
+    assert_eq!(state(), before);
+    // Somebody who does without the rest of the route meanwhile has his way.
+    up(&machine, WEB);
+    machine.sh("ip route delete 10.7.0.0/16");
+    machine.run(HOP, &["down"]);
+    assert!(!state().contains("10.7.0.0/16"), "{}", state());
+}
+
+#[test]
 fn a_keeper_that_is_killed_takes_a_virtual_interface_along_and_the_next_up_says_so() {
     let Some(machine) = machine() else { return };
     up(&machine, WEB);
@@ -400,14 +434,20 @@ fn a_run_that_is_killed_loses_no_interface() {
 fn a_keeper_that_is_asked_to_end_brings_back_what_was_lent() {
     let Some(machine) = machine() else { return };
     let before = state(&machine);
-    up(&machine, WEB);
     // From one node to another: the keeper is told of that one too.
-    up(&machine, "nodes: { web:, db: { interfaces: [wan], addresses: { wan: 192.0.2.10/24 } } }\nlinks: [web -- db]\n");
-    machine.sh(&format!("kill $({HOP} ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\),/\\1/p')"));
-    wait_until("the interface is here", || machine.output("ip", &["link", "show", "wan"]).status.success());
-    wait_until("no lab runs", || !machine.run(HOP, &["ls"]).contains("web"));
-    machine.run(HOP, &["down", "web"]);
-    assert_eq!(state(&machine), before);
+    let db = "nodes: { web:, db: { interfaces: [wan], addresses: { wan: 192.0.2.10/24 } } }\nlinks: [web -- db]\n";
+    // Whatever somebody calls it there, and whatever else has its name.
+    let renamed = "ip link set wan down; ip link set wan name front; ip link add wan type veth peer name v1";
+    for script in ["true", renamed] {
+        up(&machine, WEB);
+        up(&machine, db);
+        machine.run(HOP, &["exec", "db", "--", "sh", "-ec", script]);
+        machine.sh(&format!("kill $({HOP} ls --json | sed -n 's/.*\"keeper\": \\([0-9]*\\),/\\1/p')"));
+        wait_until("the interface is here", || machine.output("ip", &["link", "show", "wan"]).status.success());
+        wait_until("no lab runs", || !machine.run(HOP, &["ls"]).contains("web"));
+        machine.run(HOP, &["down", "web"]);
+        assert_eq!(state(&machine), before);
+    }
 }
 
 #[test]

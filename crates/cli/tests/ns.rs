@@ -862,6 +862,17 @@ fn what_an_interface_shares_with_others_it_has_again_where_it_came_from() {
         assert!(machine.sh("ip -o link show dev p0").contains("master br0"));
         machine.output(HOP, &["ns", "delete", "a"]);
     }
+    // A group of nexthop objects goes on with the others by itself.
+    machine.sh("ip nexthop add id 1 via 10.1.0.2 dev v0; ip nexthop add id 2 via 10.9.0.2 dev p1; ip nexthop add id 3 group 1/2
+        ip route add 10.6.0.0/16 nhid 3");
+    machine.ns(&["add", "a"]);
+    machine.ns(&["move", "v0", "a"]);
+    let group = || machine.sh("ip route show 10.6.0.0/16").trim().replace(" linkdown", "");
+    let rest = group();
+    assert!(rest.starts_with("10.6.0.0/16 nhid 3 via 10.9.0.2 dev p1") && rest.lines().count() == 1, "{rest}");
+    let said = text(&machine.output(HOP, &["ns", "delete", "a"]).stderr);
+    assert_eq!(said, "v0 is back from where it had been moved to\nwarning: v0 has lost its part in the nexthop 3\n");
+    assert_eq!(group(), rest);
     // A bridge that is gone cannot have it.
     machine.ns(&["add", "a"]);
     machine.ns(&["move", "p0", "a"]);

@@ -704,9 +704,10 @@ fn the_keepers_of_labs_are_not_reached() {
     let name = unique("long");
     hop(&["up", "a -- b", "--name", &name]);
     let mut there = acting(&lab.place, &args, &["unix", ".", "ctl"]);
-    let said = act(there.current_dir(long.join(&name)).env("HOPYARD_DIR", &long));
+    let mut there_by = |records: &str| act(there.current_dir(long.join(&name)).env("HOPYARD_DIR", records));
+    let said = [there_by(long.to_str().unwrap()), there_by("..")];
     hop(&["down", &name]);
-    assert_eq!(said, FORBIDDEN[1]);
+    assert_eq!(said, [FORBIDDEN[1]; 2]);
 }
 
 #[test]
@@ -828,6 +829,30 @@ fn what_is_in_sys_is_not_changed_from_inside() {
 }
 
 #[test]
+fn the_kernel_is_not_told_things_in_another_place_either() {
+    let place = Place::new();
+    let mut machine = Command::new("unshare");
+    machine.args(if is_root() { &["-m"][..] } else { &["-rm"][..] });
+    // As the /proc of a chroot is.
+    let script = "mount --rbind /proc \"$1/proc\"; mount --rbind /sys \"$1/sys\"
+        \"$0\" sandbox awk -v root=\"$1/\" 'index($5, root) { print $6 }' /proc/self/mountinfo
+        \"$0\" sandbox sh -c 'echo written >\"$0/file\"; cat \"$0/file\"
+            read panic <\"$0/proc/sys/kernel/panic\"; echo $panic >\"$0/proc/sys/kernel/panic\"' \"$1\"";
+    let root = place.path().join("root");
+    for name in ["proc", "sys"] {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+    }
+    machine.args(["sh", "-c", script, env!("CARGO_BIN_EXE_hop")]).arg(&root).env("HOPYARD_DIR", place.records());
+    let output = machine.output().unwrap();
+    let (said, refused) = (text(&output.stdout), text(&output.stderr));
+    let (options, written) = said.rsplit_once("written\n").unwrap_or_else(|| panic!("{said}{refused}"));
+    assert!(options.lines().count() >= 2 && written.is_empty(), "{said}{refused}");
+    assert!(options.lines().all(|options| options.starts_with("ro,")), "{said}{refused}");
+    // To others than root it is forbidden anyway.
+    assert!(refused.contains("Read-only file system") || !is_root(), "{said}{refused}");
+}
+
+#[test]
 fn message_queues_of_the_machine_are_not_reached_by_their_files() {
     let place = Place::new();
     let mut machine = Command::new("unshare");
@@ -845,6 +870,8 @@ fn control_groups_that_are_not_delegated_are_not_mounted_inside() {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let mut groups = table.lines().filter_map(|line| line.split_once(" - cgroup")).map(|(_, system)| system);
     let delegated = table.contains(" - cgroup") && groups.all(|system| system.contains("nsdelegate"));
+    // Below the first one there are others, which are in the namespace.
+    let delegated = delegated && !std::fs::read_to_string("/proc/self/cgroup").unwrap().contains("0::/\n");
     let place = Place::new();
     let in_sandbox = |args: &[&str]| place.output(&[&["sandbox", "--"], args].concat());
     // There, to mount them is no harm.
@@ -1051,6 +1078,22 @@ fn a_machine_without_programs_has_sandboxes() {
     for subject in ["exec", "sandbox"] {
         assert!(said.lines().any(|line| line.starts_with(&format!("good     {subject} "))), "{said}");
     }
+}
+
+#[test]
+fn settings_that_cannot_be_written_are_told_with_their_way_out() {
+    let place = Place::new();
+    let mut view = Command::new("unshare");
+    view.args(if is_root() { &["-m"][..] } else { &["-rm"][..] });
+    let script = "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys
+        for what in 'sandbox' 'sandbox --allow any'; do \"$0\" $what true; done";
+    view.args(["sh", "-c", script, env!("CARGO_BIN_EXE_hop")]).env("HOPYARD_DIR", place.records());
+    let said = text(&view.output().unwrap().stderr);
+    assert_eq!(
+        said.matches("Read-only file system (EROFS)\nhint: /proc/sys is mounted read-only").count(),
+        2,
+        "{said}"
+    );
 }
 
 #[test]

@@ -353,8 +353,9 @@ fn a_way_out_is_no_way_in() {
     assert!(machine.on("internet", way).status.success());
     let reaches = |node: &str, addr: &str| machine.on(node, &format!("ping -c1 -W1 {addr}")).status.success();
     for addr in &gate {
+        // First: it is there, and its address is no longer tried for duplicates.
+        assert!(until(|| reaches("host", addr).then_some(())).is_some(), "{addr}");
         assert!(!reaches("internet", addr), "{addr}");
-        assert!(reaches("host", addr), "{addr}");
     }
     machine.assert_out_by_both(&name, "though nobody gets in");
     // But where the host's administrator leads somebody in.
@@ -365,7 +366,7 @@ fn a_way_out_is_no_way_in() {
         gate[0]
     );
     assert!(machine.on("host", &publish).status.success());
-    assert!(reaches("internet", "192.168.77.2"));
+    assert!(until(|| reaches("internet", "192.168.77.2").then_some(())).is_some());
     assert_ne!(asked(), before, "the gate has answered, and not the host");
 }
 

@@ -177,7 +177,7 @@ pub(crate) fn link(message: &RouteNetlinkMessage) -> Option<FoundLink> {
     if header.flags.contains(LinkFlags::Noarp) && header.link_layer_type == LinkLayerType::Ether {
         found.beyond.get_or_insert_with(|| "it asks and answers nobody for addresses (NOARP)".to_owned());
     }
-    found.stands_on = kind.filter(|kind| **kind != InfoKind::Veth).map(|_| (peer, namespace));
+    found.stands_on = kind.filter(|kind| !is_pair(kind)).map(|_| (peer, namespace));
     found.stands_on.take_if(|below| *below == (header.index, None));
     found.shares = kind.filter(|kind| shares_frames(kind)).map(|_| (peer, namespace));
     found.kind = match kind {
@@ -240,6 +240,11 @@ fn port_beyond(info: &LinkInfo) -> Option<String> {
 /// Does an interface of that kind get frames from the one that it stands on, by an Ethernet address of its own, or by more?
 fn shares_frames(kind: &InfoKind) -> bool {
     matches!(kind, InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap)
+}
+
+/// Is the interface that it names its other end, and none that it stands on?
+fn is_pair(kind: &InfoKind) -> bool {
+    matches!(kind, InfoKind::Veth | InfoKind::Vxcan | InfoKind::Netkit)
 }
 
 /// What `net.ipv6.conf` says of an interface.

@@ -62,6 +62,8 @@ impl Errno {
     pub const NOENT: Errno = Errno(libc::ENOENT);
     /// It exists already.
     pub const EXIST: Errno = Errno(libc::EEXIST);
+    /// It is in use, or up.
+    pub const BUSY: Errno = Errno(libc::EBUSY);
     /// A file, or a link to nowhere, is where a directory should be.
     pub const NOTDIR: Errno = Errno(libc::ENOTDIR);
     /// It is mounted read-only.

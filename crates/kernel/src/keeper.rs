@@ -261,10 +261,21 @@ pub fn all_held(keeper: &Process) -> Result<Vec<u32>, Failure> {
 /// # Errors
 /// The keeper is gone.
 pub fn lend(dir: &Path, to: u32, dev: IfName) -> Result<(), Failure> {
+    tell(dir, &[b"L", &to.to_ne_bytes()[..], dev.as_str().as_bytes()].concat())
+}
+
+/// Tells it that the interface is there, and by which number: somebody may call it something else there.
+///
+/// # Errors
+/// The keeper is gone, or knows of no such loan.
+pub fn lent(dir: &Path, to: u32, dev: IfName, number: u32) -> Result<(), Failure> {
+    tell(dir, &[b"N", &to.to_ne_bytes()[..], &number.to_ne_bytes(), dev.as_str().as_bytes()].concat())
+}
+
+fn tell(dir: &Path, message: &[u8]) -> Result<(), Failure> {
     const DOING: &str = "tell the lab's keeper of an interface that is lent";
     let control = connect(&dir.join(CONTROL))?;
-    let message = [b"L", &to.to_ne_bytes()[..], dev.as_str().as_bytes()].concat();
-    rustix::net::send(&control, &message, SendFlags::NOSIGNAL).map_err(in_time).doing(DOING)?;
+    rustix::net::send(&control, message, SendFlags::NOSIGNAL).map_err(in_time).doing(DOING)?;
     match rustix::net::recv(&control, &mut [0][..], RecvFlags::empty()).map_err(in_time).doing(DOING)? {
         (_, 1..) => Ok(()),
         _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof)).doing(DOING),
@@ -428,6 +439,8 @@ fn keep(spec: &KeeperSpec<'_>, listener: &OwnedFd, leash: OwnedFd) -> ! {
 struct Loan {
     to: RawFd,
     dev: IfName,
+    /// Its number there. `None`: nobody has said that it is there.
+    number: Option<u32>,
 }
 
 impl Loan {
@@ -438,9 +451,22 @@ impl Loan {
         }
         // SAFETY: it is open, and nothing else in this process of one thread closes it meanwhile.
         let namespace = unsafe { BorrowedFd::borrow_raw(self.to) };
-        if let (Ok(mut there), Ok(home)) = (Space::open(namespace), pin::own_network()) {
-            there.send(self.dev, home.as_fd()).ok();
+        let (Ok(mut there), Ok(own)) = (Space::open(namespace), pin::own_network()) else { return };
+        let called = match self.number {
+            Some(number) => there.named(number).ok().flatten(),
+            None => Some(self.dev),
+        };
+        if let Some(called) = called
+            && there.send(called, own.as_fd()).is_ok()
+            && called != self.dev
+            && let Ok(mut home) = Space::open(own.as_fd())
+        {
+            home.rename(called, self.dev).ok();
         }
+    }
+
+    fn is(&self, to: RawFd, dev: IfName) -> bool {
+        (self.to, self.dev) == (to, dev)
     }
 }
 
@@ -653,7 +679,15 @@ fn answer(client: &OwnedFd, loans: &mut Vec<Loan>) -> Option<()> {
         }
         [b'L', a, b, c, d, dev @ ..] => {
             let to = i32::from_ne_bytes([*a, *b, *c, *d]);
-            loans.push(Loan { to, dev: std::str::from_utf8(dev).ok()?.parse().ok()? });
+            let dev = std::str::from_utf8(dev).ok()?.parse().ok()?;
+            loans.retain(|loan| !loan.is(to, dev));
+            loans.push(Loan { to, dev, number: None });
+            vec![b'K']
+        }
+        [b'N', a, b, c, d, e, f, g, h, dev @ ..] => {
+            let to = i32::from_ne_bytes([*a, *b, *c, *d]);
+            let dev = std::str::from_utf8(dev).ok()?.parse().ok()?;
+            loans.iter_mut().find(|loan| loan.is(to, dev))?.number = Some(u32::from_ne_bytes([*e, *f, *g, *h]));
             vec![b'K']
         }
         [b'Q'] => {

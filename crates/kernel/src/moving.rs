@@ -136,7 +136,7 @@ impl Space {
         Ok(self.links()?.iter().find(|link| link.index == number).map(|link| link.dev))
     }
 
-    /// Gives an interface another name. Before Linux 6.2 it must be down.
+    /// Gives an interface another name. Before Linux 6.2 it is down for that moment.
     ///
     /// # Errors
     /// `EEXIST`: there is one of that name.
@@ -146,8 +146,27 @@ impl Space {
         if links.iter().any(|link| link.dev == to) {
             return Err(KernelError::new(doing(), Errno::EXIST));
         }
-        let (request, flags) = encode::rename_link(find(&links, dev)?.index, to);
-        self.carry_out(request, flags).map_err(|refusal| refusal.while_doing(doing()))
+        let index = find(&links, dev)?.index;
+        let (request, flags) = encode::rename_link(index, to);
+        match self.try_out(request, flags) {
+            Err(refusal) if refusal.errno == Errno::BUSY => self.rename_down(index, dev, to),
+            renamed => renamed.map_err(|refusal| refusal.while_doing(doing())),
+        }
+    }
+
+    /// The same, of one that is up where only one that is down can have another name.
+    fn rename_down(&mut self, index: IfIndex, dev: IfName, to: IfName) -> Result<(), KernelError> {
+        let mut lost = vec![(dev, self.settings(dev)?.lost_by_going_down())];
+        lost.extend(self.standing_on(index, None)?);
+        let mut renamed = Ok(());
+        for (request, flags) in [encode::set_up(index, false), encode::rename_link(index, to)] {
+            renamed = renamed.and_then(|()| self.try_out(request, flags));
+        }
+        for (one, settings) in lost {
+            let called = if one == dev && renamed.is_ok() { to } else { one };
+            self.restore(called, &settings, Place::Origin)?;
+        }
+        renamed.map_err(|refusal| refusal.while_doing(format!("call the interface {dev} {to}")))
     }
 
     /// What an interface has that it would lose.
@@ -233,19 +252,12 @@ impl Space {
                 number => number,
             },
         };
-        let mut below = vec![(number, namespace)];
-        let mut standing = Vec::new();
-        while let Some(lower) = below.pop() {
-            for link in links.iter().filter(|link| link.stands_on == Some(lower) && link.up) {
-                below.push((link.index, None));
-                let settings = self.settings(link.dev)?;
-                standing.push((
-                    link.dev,
-                    Settings { lost: Vec::new(), queueing: Vec::new(), shared: Vec::new(), ..settings },
-                ));
-            }
-        }
-        Ok(standing)
+        let standing = above(&links, number, namespace).into_iter().filter_map(|dev| match self.settings(dev) {
+            // It has gone meanwhile.
+            Err(error) if error.errno() == Errno::NODEV => None,
+            settings => Some(settings.map(|settings| (dev, settings.lost_by_going_down()))),
+        });
+        standing.collect()
     }
 
     /// The number by which a namespace is known here.
@@ -313,7 +325,11 @@ impl Space {
 
     /// Puts back the other ways of routes that the kernel has taken away whole, when one of their interfaces has left.
     pub fn mend(&mut self, settings: &Settings) {
-        for message in settings.shared.iter().filter(|message| message.header.address_family == AddressFamily::Inet) {
+        // A group of nexthop objects loses the one, and its routes go on by the others.
+        let gone = |message: &&RouteMessage| {
+            message.header.address_family == AddressFamily::Inet && nexthop_of(message).is_none()
+        };
+        for message in settings.shared.iter().filter(gone) {
             let (request, flags) = encode::set_again(message, 0, others(settings.number));
             // One of them may have gone meanwhile.
             self.carry_out(request, flags).ok();
@@ -390,7 +406,7 @@ impl Space {
             rest = refused.into_iter().map(|(message, _)| message).collect();
         }
         if place == Place::Origin {
-            for message in &settings.shared {
+            for message in settings.shared.iter().filter(|message| nexthop_of(message).is_none()) {
                 if let Err(refusal) = self.join_route_again(message, settings.number, index) {
                     note(format!("its part in {}", route_text(message)), refusal);
                 }
@@ -415,11 +431,15 @@ impl Space {
             }
         }
         let objects: BTreeSet<u32> = settings.routes.iter().filter_map(nexthop_of).collect();
+        let groups: BTreeSet<u32> = settings.shared.iter().filter_map(nexthop_of).collect();
         if settings.up {
             // One without a carrier has nothing to be activated for.
             settle::activate(&self.socket, dev).ok();
         }
-        if place != Place::Origin {
+        if place == Place::Origin {
+            let part = |number| Lost { what: format!("its part in the nexthop {number}"), why: None };
+            lost.extend(groups.into_iter().map(part));
+        } else {
             lost.extend(
                 settings.master.iter().map(|master| Lost { what: format!("its place in {master}"), why: None }),
             );
@@ -504,6 +524,22 @@ impl Space {
     }
 }
 
+/// Those that stand on one that is here, or in the namespace of that number, and are up. The lower ones come first.
+fn above(links: &[FoundLink], number: IfIndex, namespace: Option<i32>) -> Vec<IfName> {
+    let mut below = vec![(number, namespace)];
+    let mut standing: Vec<IfName> = Vec::new();
+    while let Some(lower) = below.pop() {
+        for link in links.iter().filter(|link| link.stands_on == Some(lower) && link.up) {
+            // Of a kind that we do not know, two may say it of each other.
+            if (link.index, None) != (number, namespace) && !standing.contains(&link.dev) {
+                below.push((link.index, None));
+                standing.push(link.dev);
+            }
+        }
+    }
+    standing
+}
+
 /// The next hops over other interfaces than this one.
 fn others(than: IfIndex) -> impl Fn(IfIndex) -> Option<IfIndex> {
     move |hop| Some(hop).filter(|hop| *hop != than)
@@ -513,6 +549,11 @@ impl Settings {
     /// Has it nothing, and is down?
     pub fn is_bare(&self) -> bool {
         !self.up && self.addresses.is_empty()
+    }
+
+    /// What of it goes with an interface that goes down and stays where it is.
+    fn lost_by_going_down(self) -> Self {
+        Settings { lost: Vec::new(), queueing: Vec::new(), shared: Vec::new(), ..self }
     }
 
     /// What it shares with others where it has these, too.
@@ -752,4 +793,76 @@ fn route_text(message: &RouteMessage) -> String {
         _ => None,
     });
     destination.unwrap_or_else(|| "the default route".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+
+    use super::*;
+    use crate::pin;
+
+    /// One that is up, and names another one.
+    fn link(index: IfIndex, kind: InfoKind, names: IfIndex) -> FoundLink {
+        let mut message = LinkMessage::default();
+        (message.header.index, message.header.flags) = (index, LinkFlags::Up);
+        message.attributes = vec![
+            LinkAttribute::IfName(format!("l{index}")),
+            LinkAttribute::Link(names),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]),
+        ];
+        decode::link(&RouteNetlinkMessage::NewLink(message)).unwrap()
+    }
+
+    #[test]
+    fn the_lower_ones_come_first_and_none_comes_twice() {
+        let unknown = || InfoKind::Other("pair".to_owned());
+        let links = [
+            link(5, InfoKind::Vlan, 4),
+            link(2, InfoKind::Netkit, 1),
+            link(1, InfoKind::Netkit, 2),
+            link(4, InfoKind::Vlan, 1),
+            link(6, unknown(), 7),
+            link(7, unknown(), 6),
+        ];
+        let names = |number| above(&links, number, None).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names(1), ["l4", "l5"]);
+        assert_eq!(names(2), Vec::<String>::new());
+        assert_eq!(names(6), ["l7"]);
+        assert_eq!(above(&links, 1, Some(0)), []);
+    }
+
+    #[test]
+    fn one_that_must_be_down_for_another_name_keeps_what_it_has() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: an ordinary user");
+            return;
+        }
+        let make = || {
+            namespace::create().unwrap();
+            let script = "ip link set lo up; ip link add v0 type veth peer name v1; ip link set v1 up; ip link set v0 up
+                ip addr add 10.1.0.1/24 dev v0; ip addr add fd01::1/64 dev v0 nodad; ip route add 10.2.0.0/16 via 10.1.0.2
+                ip link add link v0 name mv type macvlan; ip link set mv up; ip addr add 10.3.0.1/24 dev mv
+                ip route add 10.4.0.0/16 via 10.3.0.2";
+            assert!(Command::new("sh").args(["-ec", script]).status().unwrap().success());
+            pin::own_network().unwrap()
+        };
+        let namespace = Realm::host().run(make).unwrap();
+        let mut space = Space::open(namespace.as_fd()).unwrap();
+        let [a, c, m]: [IfName; 3] = ["v0", "w0", "mv"].map(|name| name.parse().unwrap());
+        let what = |settings: Settings| {
+            let addresses = settings.addresses.iter().map(address_text);
+            (settings.up, addresses.chain(settings.routes.iter().map(route_text)).collect::<Vec<_>>())
+        };
+        let before = [a, m].map(|dev| what(space.settings(dev).unwrap()));
+        assert_eq!((before[0].1.len(), before[1].1.len()), (3, 2), "{before:?}");
+        let number = space.number(a).unwrap();
+        space.rename_down(number, a, c).unwrap();
+        assert_eq!([c, m].map(|dev| what(space.settings(dev).unwrap())), before);
+        // Where it cannot be called so, it has all again nevertheless.
+        space.rename_down(number, c, m).unwrap_err();
+        assert_eq!([c, m].map(|dev| what(space.settings(dev).unwrap())), before);
+    }
 }

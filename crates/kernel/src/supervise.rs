@@ -124,9 +124,10 @@ impl Foreground {
     /// Waits for the child, where there is one, and is as before.
     pub(crate) fn end(self, child: io::Result<i32>, children: Children) -> io::Result<Supervised> {
         let lent = self.terminal.as_ref().filter(|terminal| terminal.is_lent);
+        let lent_to = child.as_ref().ok().copied().filter(|_| lent.is_some());
         let waited = child.and_then(|child| wait(child, children, lent));
         if let Some(terminal) = self.terminal {
-            terminal.take_back();
+            terminal.take_back(lent_to);
         }
         self.before.restore()?;
         let told_to_end = |signal: i32| u8::try_from(128 + signal).unwrap_or(u8::MAX);
@@ -171,14 +172,14 @@ impl Terminal {
         unsafe { libc::tcgetpgrp(self.fd.as_raw_fd()) }
     }
 
-    /// After the child: what it has left in front, being gone. Somebody else may have the terminal by now, where this process
-    /// has been sent to the background meanwhile.
-    fn take_back(&self) {
+    /// After the child: what it has left in front, being gone, or in the group that it was lent to, where others of it may
+    /// live on. Somebody else may have the terminal by now, where this process has been sent to the background meanwhile.
+    fn take_back(&self, lent_to: Option<i32>) {
         let front = self.in_front();
         // SAFETY: asks whether there is a process in a group; none is signalled.
         let is_gone =
             || unsafe { libc::kill(-front, 0) } != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
-        if front > 1 && front != self.group && is_gone() {
+        if front > 1 && front != self.group && (lent_to == Some(front) || is_gone()) {
             put_in_front(self.fd.as_raw_fd(), self.group);
         }
     }

@@ -54,6 +54,8 @@ fn allow(program: Option<&Path>) -> String {
 fn is_plain(path: &str) -> bool {
     path.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | '=' | ' '))
         && path.starts_with('/')
+        // Longer than that is no name of a file (`NAME_MAX`).
+        && path.len() <= 255
         // A file whose name begins with a dot is not loaded.
         && !path.starts_with("/.")
 }
@@ -96,6 +98,7 @@ mod tests {
             "/home/@{x}/hop",
             "/x\"/hop",
             "/.x/hop",
+            &format!("/home/ann/{}/hop", "x".repeat(250)),
         ] {
             let said = of("unconfined", true, path).unwrap();
             assert!(said.contains("/usr/local/bin") && !said.contains("sudo"), "{said}");

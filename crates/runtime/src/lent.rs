@@ -38,6 +38,10 @@ struct Loan {
     from: u64,
     /// What it had there.
     settings: Vec<u8>,
+    /// Have routes that it had a part in their other ways again, which the kernel took away when it left? From then on they
+    /// are somebody else's affair.
+    #[serde(default)]
+    mended: bool,
 }
 
 /// All of a lab.
@@ -105,9 +109,10 @@ impl Loans {
             };
             // Is it here and bare after a change that was killed, what it had before that is what it is to have again.
             let known = self.0.iter().find(|loan| loan.dev == *dev && loan.from == from && settings.is_bare());
+            let mended = known.is_some_and(|known| known.mended);
             let settings = known.map_or_else(|| settings.to_bytes(), |known| known.settings.clone());
             self.0.retain(|loan| loan.dev != *dev);
-            self.0.push(Loan { node: ns.clone(), to: None, dev: *dev, number: None, from, settings });
+            self.0.push(Loan { node: ns.clone(), to: None, dev: *dev, number: None, from, settings, mended });
         }
         self.write(dir)
     }
@@ -117,7 +122,7 @@ impl Loans {
         for loan in &mut self.0 {
             let is_in = |node: &NsName| found.namespaces.get(node).is_some_and(|it| it.links.contains_key(&loan.dev));
             if let Some(node) = loan.to.take_if(|node| is_in(node)) {
-                loan.node = node;
+                loan.is_in(node);
             }
         }
     }
@@ -177,7 +182,7 @@ impl Loans {
                     });
                     let Some(place) = self.0.iter().position(|loan| loan.dev == at.dev) else { continue };
                     if let Some(node) = goes_on {
-                        (self.0[place].node, self.0[place].to) = (node, None);
+                        self.0[place].is_in(node);
                         continue;
                     }
                     let loan = self.0.remove(place);
@@ -186,10 +191,15 @@ impl Loans {
                 Op::TakeLink(at) => {
                     moved = true;
                     let Some(loan) = self.0.iter_mut().find(|loan| loan.dev == at.dev) else { continue };
+                    loan.mend(&mut here()?);
                     let settings = Settings::from_bytes(&loan.settings);
-                    here()?.mend(&settings);
                     let mut there = space(world, &at.ns)?;
-                    loan.number = Some(there.number(loan.dev)?);
+                    let number = there.number(loan.dev)?;
+                    loan.number = Some(number);
+                    if let Some((_, fd)) = Held::read(dir)?.nodes.iter().find(|(name, _)| *name == at.ns) {
+                        // One of an older release knows it by its name alone.
+                        keeper::lent(dir, *fd, loan.dev, number).ok();
+                    }
                     if !is_numbered(wanted, at) {
                         there.restore(loan.dev, &settings, Place::Node)?;
                     }
@@ -225,7 +235,8 @@ impl Loans {
                 }
                 Ok(Whereabouts::In(node)) if old.nodes.iter().any(|(name, _)| *name == node) => {
                     let at = Endpoint { ns: node.clone(), dev: loan.dev };
-                    (loan.node, loan.to) = (node, None);
+                    loan.is_in(node);
+                    loan.mend(&mut here);
                     if !is_numbered(wanted, &at) {
                         failed =
                             failed.and(space(world, &at.ns).and_then(|mut there| loan.give(&mut there, Place::Node)));
@@ -233,7 +244,8 @@ impl Loans {
                     true
                 }
                 Ok(Whereabouts::In(node)) => {
-                    let back = bring_back(world, &mut here, &loan, Endpoint { ns: node, dev: loan.dev });
+                    let at = Endpoint { ns: node, dev: loan.dev };
+                    let back = bring_back(world, &mut here, &mut loan, at);
                     let is_back = back.is_ok();
                     failed = failed.and(back);
                     !is_back
@@ -245,6 +257,7 @@ impl Loans {
             };
             self.0.extend(kept.then_some(loan));
         }
+        stand_again(&mut here, std::mem::take(&mut self.1));
         self.write(dir).and(failed)
     }
 
@@ -252,12 +265,13 @@ impl Loans {
     pub(crate) fn bring_back(&mut self, world: &mut World) -> Result<(), Error> {
         let mut here = here()?;
         let mut failed = Ok(());
-        self.0.retain(|loan| {
+        self.0.retain_mut(|loan| {
             let places: Vec<NsName> = loan.places().filter(|node| world.contains(node)).cloned().collect();
             if places.is_empty() {
                 return true;
             }
-            let mut places = places.into_iter().map(|ns| Endpoint { ns, dev: loan.dev });
+            let dev = loan.dev;
+            let mut places = places.into_iter().map(|ns| Endpoint { ns, dev });
             let back = places.try_for_each(|at| bring_back(world, &mut here, loan, at));
             let is_back = back.is_ok();
             if let (Err(error), Ok(())) = (back, &failed) {
@@ -265,6 +279,7 @@ impl Loans {
             }
             !is_back
         });
+        stand_again(&mut here, std::mem::take(&mut self.1));
         failed
     }
 
@@ -314,6 +329,18 @@ enum Whereabouts {
 }
 
 impl Loan {
+    /// It has come to a node, where it has another number.
+    fn is_in(&mut self, node: NsName) {
+        (self.node, self.to, self.number) = (node, None, None);
+    }
+
+    /// It has left: what the kernel took from others is put back, once.
+    fn mend(&mut self, here: &mut Space) {
+        if !std::mem::replace(&mut self.mended, true) {
+            here.mend(&Settings::from_bytes(&self.settings));
+        }
+    }
+
     /// The nodes that it may be in.
     fn places(&self) -> impl Iterator<Item = &NsName> {
         std::iter::once(&self.node).chain(&self.to)
@@ -357,8 +384,11 @@ impl Loan {
     }
 
     /// Gives it what it had. Whoever has given it something meanwhile knows better; one that is gone was virtual.
-    fn give(&self, space: &mut Space, place: Place) -> Result<(), Error> {
+    fn give(&mut self, space: &mut Space, place: Place) -> Result<(), Error> {
         if space.settings(self.dev).is_ok_and(|now| now.is_bare()) {
+            if place == Place::Origin {
+                self.mend(space);
+            }
             space.restore(self.dev, &Settings::from_bytes(&self.settings), place)?;
         }
         Ok(())
@@ -407,7 +437,7 @@ pub(crate) fn return_held(dir: &Path, keeper: Option<&Process>) -> Result<Loans,
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Gives what the kernel brings back by itself, bare, what it had: from namespaces that have ended.
-pub(crate) fn give_again(loans: &Loans) -> Result<(), Error> {
+pub(crate) fn give_again(loans: &mut Loans) -> Result<(), Error> {
     if loans.0.is_empty() {
         return Ok(());
     }
@@ -425,7 +455,7 @@ pub(crate) fn give_again(loans: &Loans) -> Result<(), Error> {
         // What is not there by then was virtual, and is gone.
         pending.wait_at_most(PATIENCE).ok();
     }
-    loans.0.iter().filter(|loan| loan.from == cookie).try_for_each(|loan| loan.give(&mut here, Place::Origin))
+    loans.0.iter_mut().filter(|loan| loan.from == cookie).try_for_each(|loan| loan.give(&mut here, Place::Origin))
 }
 
 /// Is there a network of that cookie, as far as it can be found: by a name, or as the machine's?
@@ -438,13 +468,14 @@ fn space(world: &World, node: &NsName) -> Result<Space, Error> {
     Ok(Space::open(world.ns_fd(node)?.as_fd())?)
 }
 
-fn bring_back(world: &mut World, here: &mut Space, loan: &Loan, at: Endpoint) -> Result<(), Error> {
+fn bring_back(world: &mut World, here: &mut Space, loan: &mut Loan, at: Endpoint) -> Result<(), Error> {
     let cookie = here.cookie().unwrap_or_default();
     if cookie != loan.from {
         return Err(Error::LentElsewhere { node: loan.node.clone(), dev: loan.dev });
     }
     let standing = standing_on(world, here, &at).unwrap_or_default();
     world.apply(&[Op::ReturnLink(at)], &mut |_| {}).map_err(|failed| failed.error)?;
+    loan.mend(here);
     match here.restore(loan.dev, &Settings::from_bytes(&loan.settings), Place::Origin) {
         // It was deleted in the node.
         Err(error) if error.errno() == Errno::NODEV => return Ok(()),
@@ -480,4 +511,27 @@ fn is_numbered(wanted: &NetState, at: &Endpoint) -> bool {
 fn here() -> Result<Space, Error> {
     let own = pin::own_network().context(|| "open this namespace".to_owned())?;
     Ok(Space::open(own.as_fd())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use hopyard_net::{Link, NsState};
+
+    use super::*;
+
+    #[test]
+    fn where_it_is_found_it_has_another_number() {
+        let [web, db]: [NsName; 2] = ["web", "db"].map(|name| name.parse().unwrap());
+        let dev: IfName = "wan".parse().unwrap();
+        let to = Some(db.clone());
+        let loan = Loan { node: web, to, dev, number: Some(3), from: 1, settings: Vec::new(), mended: true };
+        let mut loans = Loans(vec![loan], Vec::new());
+        loans.locate(&NetState::default());
+        assert_eq!((loans.0[0].number, &loans.0[0].to), (Some(3), &Some(db.clone())));
+        let mut found = NetState::default();
+        let links = [(dev, Link::new(LinkKind::Lent))].into();
+        found.namespaces.insert(db.clone(), NsState { links, ..NsState::default() });
+        loans.locate(&found);
+        assert_eq!((loans.0[0].number, &loans.0[0].node, &loans.0[0].to), (None, &db, &None));
+    }
 }

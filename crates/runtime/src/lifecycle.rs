@@ -483,7 +483,7 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<(bool, Ve
     let id = record.and_then(|record| record.keeper);
     let keeper = id.map(KeeperId::find).transpose()?.flatten();
     let alive = id.map(KeeperId::find_alive).transpose()?.flatten();
-    let loans = lent::return_held(dir.path(), alive.as_ref())?;
+    let mut loans = lent::return_held(dir.path(), alive.as_ref())?;
     let mut returned = Vec::new();
     if let Some(keeper) = &alive {
         returned = bring_back_from_lab(home, keeper.pid())?;
@@ -503,7 +503,7 @@ fn clear(home: &Home, dir: &LabDir, record: Option<&Record>) -> Result<(bool, Ve
         }
     }
     // Before the record of what they had goes.
-    lent::give_again(&loans)?;
+    lent::give_again(&mut loans)?;
     if let Some(links) = home.netns_dir() {
         let removed = match id {
             Some(id) => keeper::remove_links(links, &keeper::link_target(&id.pid)).map(drop),

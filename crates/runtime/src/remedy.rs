@@ -23,15 +23,19 @@ pub fn remedy(error: &Error) -> Option<String> {
     if is_of_proc_or_sys(error) {
         return Some(WHOLE_PROC_AND_SYS.to_owned());
     }
-    let errno = match error {
-        Error::Step { error, .. } => error.errno(),
-        Error::Kernel(error) => error.errno(),
-        Error::System(failure) => failure.errno()?,
-        _ => return None,
-    };
-    match errno {
+    match errno_of(error)? {
+        Errno::ROFS if is_of_setting(error) => Some(WRITABLE_SETTINGS.to_owned()),
         Errno::NOSPC => used_up(),
         Errno::PERM | Errno::ACCES if !rights::is_privileged() => forbidden(error),
+        _ => None,
+    }
+}
+
+fn errno_of(error: &Error) -> Option<Errno> {
+    match error {
+        Error::Step { error, .. } => Some(error.errno()),
+        Error::Kernel(error) => Some(error.errno()),
+        Error::System(failure) => failure.errno(),
         _ => None,
     }
 }
@@ -132,6 +136,20 @@ pub(crate) fn set(key: &str, value: u64) -> String {
 /// The kernel makes a new /proc or /sys for those alone who see all of the old one.
 pub(crate) const WHOLE_PROC_AND_SYS: &str = "/proc and /sys must be there, and nothing mounted over parts of them: in a \
      container that takes `--privileged`";
+
+const WRITABLE_SETTINGS: &str = "/proc/sys is mounted read-only: as root, `mount -o remount,rw /proc/sys`; a container takes \
+     `--privileged`";
+
+/// Was a setting of a network to be written?
+fn is_of_setting(error: &Error) -> bool {
+    let doing = match error {
+        Error::Step { op, .. } => return matches!(**op, Op::SetSysctl { .. }),
+        Error::Kernel(error) => error.doing.as_str(),
+        Error::System(failure) => &failure.doing,
+        _ => return false,
+    };
+    doing.starts_with("set net.")
+}
 
 /// Was it a mount of /proc or /sys?
 fn is_of_proc_or_sys(error: &Error) -> bool {

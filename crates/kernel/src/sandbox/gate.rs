@@ -248,7 +248,8 @@ pub(super) fn make_closed() -> Result<(), NetworkError> {
     let lo = rustix::net::netdevice::name_to_index(&socket, "lo").doing(DOING)?;
     let (request, flags) = encode::set_up(lo, true);
     socket.ask(request, flags | NLM_F_ACK, &mut Inbox::default()).map_err(|refusal| refusal.while_doing(DOING))?;
-    std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").doing("open all ports of the sandbox")?;
+    std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
+        .doing("set net.ipv4.ip_unprivileged_port_start = 0 in the sandbox")?;
     std::fs::write("/proc/sys/net/ipv4/ping_group_range", own_group()).doing("let the sandbox ping")?;
     Ok(())
 }

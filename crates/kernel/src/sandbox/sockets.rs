@@ -1,7 +1,8 @@
-//! What is reached by files: sockets that have a path, which is how one network reaches another's, and queues.
+//! What is reached by files: sockets that have a path, which is how one network reaches another's, queues, and the kernel
+//! itself.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -19,6 +20,9 @@ pub struct Reached {
     /// Where the machine's message queues are mounted (mq_overview(7)): one that is opened there is that of its mount, and not
     /// of the ipc namespace.
     pub queues: Vec<PathBuf>,
+    /// Where the kernel is told things besides below /proc and /sys, as in the /proc of a chroot: the machine's settings take the
+    /// word of root's user, whatever its capabilities, and control groups that of their owner.
+    pub controls: Vec<PathBuf>,
     /// Whoever makes a namespace of control groups may write to what he owns of those outside (cgroup_namespaces(7)).
     pub control_groups: bool,
 }
@@ -51,11 +55,36 @@ pub fn reached(known: &[PathBuf]) -> io::Result<Reached> {
     paths.sort();
     paths.dedup();
     let queues = systems(&table).filter(|system| system.kind == b"mqueue").map(|system| system.point).collect();
-    Ok(Reached { sockets: paths, queues, control_groups: !control_groups_are_delegated(&table) })
+    let control_groups = !control_groups_are_delegated(&table) || !is_in_a_leaf(&table);
+    let controls = controls(&table).filter(System::is_there).map(|system| system.point).collect();
+    Ok(Reached { sockets: paths, queues, controls, control_groups })
 }
 
-/// Do all control groups keep who is in a namespace of theirs from what is above it? Those of version 2 do where it was
-/// asked for (`nsdelegate`, as systemd and OpenRC do), those of version 1 never.
+/// File systems by which the kernel is told things.
+const CONTROLS: [&[u8]; 13] = [
+    b"binfmt_misc",
+    b"bpf",
+    b"cgroup",
+    b"cgroup2",
+    b"configfs",
+    b"debugfs",
+    b"efivarfs",
+    b"proc",
+    b"resctrl",
+    b"securityfs",
+    b"selinuxfs",
+    b"sysfs",
+    b"tracefs",
+];
+
+/// Those that are not where they belong: a sandbox has others there.
+fn controls(table: &[u8]) -> impl Iterator<Item = System<'_>> {
+    let elsewhere = |point: &Path| !["/proc", "/sys"].iter().any(|usual| point.starts_with(usual));
+    systems(table).filter(move |system| CONTROLS.contains(&system.kind) && elsewhere(&system.point))
+}
+
+/// Do all control groups keep who is in a namespace of theirs from the one at its root, and from what is above it? Those of
+/// version 2 do where it was asked for (`nsdelegate`, as systemd and OpenRC do), those of version 1 never.
 fn control_groups_are_delegated(table: &[u8]) -> bool {
     let is_of_groups = |system: &System<'_>| system.kind.starts_with(b"cgroup");
     let is_delegated =
@@ -65,21 +94,58 @@ fn control_groups_are_delegated(table: &[u8]) -> bool {
     groups.peek().is_some() && groups.all(|is_delegated| is_delegated)
 }
 
+/// Has the control group of this process (version 2) none below it? A namespace keeps nobody from these. As the first one of
+/// all, or of a container, it has some sooner or later.
+fn is_in_a_leaf(table: &[u8]) -> bool {
+    let own = fs::read("/proc/self/cgroup").unwrap_or_default();
+    let dir = dir_of_own_group(table, &own);
+    let has_none = |dir: PathBuf| {
+        let mut entries = fs::read_dir(dir).ok()?;
+        // None that cannot be read: to say nothing of it is no answer.
+        Some(entries.all(|entry| entry.and_then(|entry| entry.file_type()).is_ok_and(|kind| !kind.is_dir())))
+    };
+    dir.and_then(has_none) == Some(true)
+}
+
+/// cgroups(7): one line is that of version 2, `0::PATH`. `None`: it is the first one, or is not seen, as one outside of the
+/// namespace of control groups (`/..`).
+fn dir_of_own_group(table: &[u8], own: &[u8]) -> Option<PathBuf> {
+    let path = own.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::/"))?;
+    if path.is_empty() || path.starts_with(b"..") {
+        return None;
+    }
+    let path = Path::new("/").join(OsStr::from_bytes(path));
+    let mut seen = systems(table).filter(|system| system.kind == b"cgroup2");
+    seen.find_map(|system| Some(system.point.join(path.strip_prefix(&system.root).ok()?)))
+}
+
 /// A file system, as it is mounted.
 struct System<'t> {
+    device: &'t [u8],
+    root: PathBuf,
     point: PathBuf,
     kind: &'t [u8],
     options: &'t [u8],
 }
 
-/// proc_pid_mountinfo(5): the fifth field is the mount point; behind a hyphen come type, source and options.
+impl System<'_> {
+    /// Not below something that was mounted over it, or where the caller cannot get to.
+    fn is_there(&self) -> bool {
+        let device = |dev: u64| format!("{}:{}", rustix::fs::major(dev), rustix::fs::minor(dev)).into_bytes();
+        fs::symlink_metadata(&self.point).is_ok_and(|meta| device(meta.dev()) == self.device)
+    }
+}
+
+/// proc_pid_mountinfo(5): the third field is the device, the fourth the root, the fifth the mount point; behind a hyphen come type, source and options.
 fn systems(table: &[u8]) -> impl Iterator<Item = System<'_>> {
     table.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ');
-        let point = unescape(fields.nth(4)?).into();
+        let device = fields.nth(2)?;
+        let root = unescape(fields.next()?).into();
+        let point = unescape(fields.next()?).into();
         let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
         let kind = behind.next()?;
-        Some(System { point, kind, options: behind.nth(1).unwrap_or_default() })
+        Some(System { device, root, point, kind, options: behind.nth(1).unwrap_or_default() })
     })
 }
 
@@ -205,6 +271,39 @@ mod tests {
             assert!(!control_groups_are_delegated((second.clone() + &other).as_bytes()), "{other}");
         }
         assert!(!control_groups_are_delegated(queue.as_bytes()), "nothing is known of them");
+    }
+
+    #[test]
+    fn what_tells_the_kernel_things_is_found_outside_of_its_places() {
+        let table = b"20 1 0:5 / /proc rw - proc proc rw\n\
+            21 20 0:6 / /proc/sys/fs/binfmt_misc rw - binfmt_misc binfmt_misc rw\n\
+            22 1 0:7 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+            23 1 0:5 / /srv/root/proc rw - proc proc rw\n\
+            24 1 0:5 /sys /process rw - proc proc rw\n\
+            25 1 0:7 /a /groups rw - cgroup2 cgroup2 rw\n\
+            26 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
+        let points: Vec<PathBuf> = controls(table).map(|system| system.point).collect();
+        assert_eq!(points, ["/srv/root/proc", "/process", "/groups"].map(PathBuf::from));
+        let own = fs::read("/proc/self/mountinfo").unwrap();
+        let proc = || systems(&own).filter(|system| system.point == Path::new("/proc"));
+        assert!(proc().any(|system| system.is_there()));
+        assert!(!proc().any(|system| System { device: b"0:0", ..system }.is_there()));
+    }
+
+    #[test]
+    fn the_own_control_group_is_found_where_it_is_mounted() {
+        let line = |root: &str, point: &str| format!("20 1 0:5 {root} {point} rw - cgroup2 cgroup2 rw,nsdelegate\n");
+        let dir = |table: &str, own: &str| dir_of_own_group(table.as_bytes(), own.as_bytes());
+        let whole = line("/", "/sys/fs/cgroup");
+        let own = "1:name=systemd:/x\n0::/user.slice/a.scope\n";
+        assert_eq!(dir(&whole, own), Some(PathBuf::from("/sys/fs/cgroup/user.slice/a.scope")));
+        let part = line("/user.slice", "/mnt/my\\040groups");
+        assert_eq!(dir(&part, own), Some(PathBuf::from("/mnt/my groups/a.scope")));
+        assert_eq!(dir(&(line("/system.slice", "/mnt") + &whole), own), dir(&whole, own));
+        for own in ["0::/\n", "0::/../other\n", "1:name=systemd:/x\n", ""] {
+            assert_eq!(dir(&whole, own), None, "{own}");
+        }
+        assert_eq!(dir("", own), None);
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub(super) fn make(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
     mount_sysfs(c"sysfs", "/proc/self/mountinfo", read_only)?;
     // Control groups, too: who may write to the user's own freezes and kills what is in them outside.
     make_read_only("/sys").doing("make /sys read-only")?;
+    make_controls_read_only(spec)?;
     give_no_rights_by_files().doing("take the rights that programs have by their files away")?;
     // By its path: what this process has inherited may be a directory that is covered now.
     rustix::process::chdir(spec.cwd).doing(format!("go to the directory {} inside the sandbox", spec.cwd.display()))
@@ -178,6 +179,18 @@ fn mount_proc(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
             rustix::mount::mount_bind(path, path)
                 .and_then(|()| make_read_only(path))
                 .doing(format!("make {path} read-only"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The same where the kernel is told things elsewhere.
+fn make_controls_read_only(spec: &SandboxSpec<'_>) -> Result<(), Failure> {
+    for point in &spec.reached.controls {
+        match mounts::set_attributes(point, libc::MOUNT_ATTR_RDONLY) {
+            // It is covered already.
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno).doing(format!("make {} read-only", point.display())),
         }
     }
     Ok(())

@@ -102,10 +102,11 @@ pub fn attach(home: &Home, lab: &LabName, node: &NsName, process: &Process, labe
     });
     // What is not on record nobody would let go of as long as the lab runs.
     attachments.write(dir.path()).inspect_err(|_| keeper::drop_held(dir.path(), &[number]).unwrap_or_default())?;
-    let old = replace_held(dir.path(), node, Some(number))?;
+    // The change has the keeper let go of the one that was the node's: whatever is on no record any more. To drop it again
+    // behind that would be to drop what has its number by then.
+    replace_held(dir.path(), node, Some(number))?;
     let source = record.source.clone();
     let mut changed = lifecycle::change_locked(home, &dir, record, &contents.lab, &source);
-    let dropped = keeper::drop_held(dir.path(), &old);
     if let Err(error) = &mut changed {
         // The first error is the one to tell. What this leaves, if anything, the next `up` mends.
         let undone = detach_locked(home, &dir, &running, node, &contents).is_ok();
@@ -113,7 +114,7 @@ pub fn attach(home: &Home, lab: &LabName, node: &NsName, process: &Process, labe
             *was_running &= !undone;
         }
     }
-    changed.and_then(|up| Ok(dropped.map(|()| up)?))
+    changed
 }
 
 /// Makes an attached node one of the lab's own again, and takes away what the lab has made in the container.

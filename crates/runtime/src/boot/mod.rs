@@ -108,7 +108,10 @@ pub fn disable(manager: &Manager, lab: &LabName, now: bool, force: bool) -> Resu
     let _lock = manager.lock()?;
     let path = manager.unit(lab);
     let Some(old) = files::read(&path)? else {
-        return Ok(Disabled { was_enabled: false, kept: None, services: Vec::new() });
+        // Somebody may have been killed who was about to enable it, or had disabled it but for this.
+        let is_planned = manager.plan(lab).symlink_metadata().is_ok();
+        let kept = if is_planned { remove_copy(manager, lab, None, force)? } else { None };
+        return Ok(Disabled { was_enabled: false, kept, services: Vec::new() });
     };
     files::may_replace(&path, Some(&old), unit::is_unchanged, force)?;
     let name = unit_name(lab);
@@ -119,8 +122,17 @@ pub fn disable(manager: &Manager, lab: &LabName, now: bool, force: bool) -> Resu
     } else {
         manager.systemctl(&["disable", "--quiet", &name])?;
     }
+    let kept = remove_copy(manager, lab, Some(&old), force)?;
+    remove_file(&path)?;
+    path.parent().into_iter().for_each(files::remove_unfinished);
+    manager.reload()?;
+    Ok(Disabled { was_enabled: true, kept, services: manager.services_of(lab) })
+}
+
+/// Removes the copy of a topology, and what says that one is about to be; returns its file if somebody has edited that.
+fn remove_copy(manager: &Manager, lab: &LabName, unit: Option<&str>, force: bool) -> Result<Option<PathBuf>, Error> {
     let topology = manager.topology(lab);
-    let copied = sums_of_copy(manager, lab, Some(&old));
+    let copied = sums_of_copy(manager, lab, unit);
     let kept = match files::read(&topology)? {
         Some(there) if !force && !copied.contains(&Some(files::checksum(&there))) => Some(topology),
         _ => {
@@ -128,12 +140,9 @@ pub fn disable(manager: &Manager, lab: &LabName, now: bool, force: bool) -> Resu
             None
         }
     };
-    remove_file(&path)?;
     remove_file(&manager.plan(lab))?;
     files::remove_if_empty(manager.topologies());
-    path.parent().into_iter().for_each(files::remove_unfinished);
-    manager.reload()?;
-    Ok(Disabled { was_enabled: true, kept, services: manager.services_of(lab) })
+    Ok(kept)
 }
 
 /// Is the lab brought up whenever the machine, or the user's session, starts?

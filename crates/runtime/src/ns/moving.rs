@@ -140,8 +140,10 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
     if let Err(gone) = to.require_still(&target) {
         there.send(dev, source.as_fd())?;
         for (dev, settings) in settings {
+            here.mend(&settings);
             here.restore(dev, &settings, moving::Place::Origin)?;
         }
+        stand_again(&mut here, &mut there, standing)?;
         for note in &notes {
             Move::forget(&home, note.at, note.dev);
         }
@@ -214,7 +216,14 @@ fn stand_again(here: &mut Space, there: &mut Space, standing: Standing) -> Resul
     let mut all = Vec::new();
     for (space, standing) in [(here, standing.here), (there, standing.there)] {
         for (dev, settings) in standing {
-            let lost = space.restore(dev, &settings, moving::Place::Origin)?;
+            let lost = match space.restore(dev, &settings, moving::Place::Origin) {
+                // Of some kinds one goes with what it stands on, as of MACsec.
+                Err(error) if error.errno() == Errno::NODEV => {
+                    all.push(Lost { what: format!("{dev}, which stood on it"), why: None });
+                    continue;
+                }
+                lost => lost?,
+            };
             let of_it = |Lost { what, why }| Lost { what: format!("{what} of {dev}, which stands on it"), why };
             all.extend(lost.into_iter().filter(|lost| lost.why.is_some()).map(of_it));
         }
@@ -441,4 +450,23 @@ pub(super) fn all_inside(entries: &[Entry]) -> Result<Vec<(&Entry, Inside)>, Err
 fn look_into(entries: Vec<&Entry>) -> Result<Vec<(&Entry, Inside)>, Error> {
     let insides = look_inside(&open(&entries)).context(|| "look into the namespaces".to_owned())?;
     Ok(entries.into_iter().zip(insides).filter_map(|(entry, inside)| Some((entry, inside.ok()?))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stood_on_it_and_is_gone_is_told() {
+        if !hopyard_kernel::rights::is_privileged() {
+            println!("skipped: an ordinary user");
+            return;
+        }
+        let own = pin::own_network().unwrap();
+        let [mut here, mut there] = [(); 2].map(|()| Space::open(own.as_fd()).unwrap());
+        let gone: IfName = "no-such-dev".parse().unwrap();
+        let standing = Standing { here: vec![(gone, Settings::default())], there: Vec::new() };
+        let lost = stand_again(&mut here, &mut there, standing).unwrap();
+        assert_eq!(lost, [Lost { what: "no-such-dev, which stood on it".to_owned(), why: None }]);
+    }
 }

@@ -90,7 +90,7 @@ pub(super) fn covers() -> io::Result<(Vec<PathBuf>, Reached)> {
     let mut shared = vec![PathBuf::from("/tmp/screens")];
     shared.extend(named("SCREENDIR"));
     // Labs are as good as services: who reaches their keepers ends them.
-    shared.extend(named("HOPYARD_DIR"));
+    shared.extend(env::var_os("HOPYARD_DIR").and_then(|dir| std::path::absolute(dir).ok()));
     shared.extend(named("TMUX_TMPDIR").map(|dir| dir.join(format!("tmux-{}", rights::user_id()))));
     shared.extend(named("GNUPGHOME"));
     if let Some(home) = named("HOME") {

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use hopyard::explain::{End, Hop, Packet, Reason};
-use hopyard::kernel::Part;
 use hopyard::kernel::nftables::{Decided, TraceStep};
+use hopyard::kernel::{Part, rights};
 use hopyard::net::{Chain, NodeState};
-use hopyard::runtime::why::{SeenAt, Traced};
+use hopyard::runtime::why::{Seen, SeenAt, Traced};
 
 use super::words::text_of;
 
@@ -60,7 +60,8 @@ fn traced(step: &TraceStep, node: Option<&NodeState>) -> String {
 
 /// What speaks about a hop beside the packet, in the order in which it happened. Counters and reasons to drop: where
 /// it ends.
-pub(super) fn beside(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, packet: &Packet, back: bool) -> Vec<String> {
+pub(super) fn beside(seen: &Seen, hop: &Hop, node: Option<&NodeState>, packet: &Packet, back: bool) -> Vec<String> {
+    let at = &seen.at(&hop.node);
     let traces = traces(at, hop, node, back);
     let Some(End::Dropped(reason)) = &hop.end else { return traces };
     let mut parts: Vec<String> = asked(at, reason).into_iter().chain(traces).collect();
@@ -70,6 +71,9 @@ pub(super) fn beside(at: &SeenAt, hop: &Hop, node: Option<&NodeState>, packet: &
     }
     let lost = at.lost.iter().filter(|lost| lost.part == Part::on_way(back));
     parts.extend(lost.map(|lost| format!("drop {}", lost.reason)));
+    // Root is used to be told. Others never are.
+    let untold = seen.no_reasons.as_ref().filter(|_| rights::is_privileged());
+    parts.extend(untold.map(|error| format!("the kernel does not say why: {}", error.answer())));
     parts
 }
 

@@ -418,7 +418,7 @@ fn row(
         let silent = if back && evidence::is_silent(&here, hop, packet) { " (no drop counter moves)" } else { "" };
         parts.push(format!("{}{silent}", sighting(seen, hop, Family::of(packet.dst), back)));
         let node = report.snapshot.nodes.get(&hop.node);
-        parts.extend(evidence::beside(&here, hop, node, packet, back));
+        parts.extend(evidence::beside(seen, hop, node, packet, back));
     }
     [direction.to_owned(), place, decision(hop), parts.join("; ")]
 }
