@@ -6,7 +6,7 @@ use hopyard::runtime::{self, Home, Running};
 use super::plan::all_steps;
 use super::up::count;
 use crate::error::CliError;
-use crate::target::{LabArg, choose};
+use crate::target::{LabArg, choose, lab_name};
 use crate::ui::Ui;
 
 /// Show what differs between a running lab and what was declared: what was changed by hand, and
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// The lab, which need not be named where only one runs.
-    #[arg(value_name = "LAB", conflicts_with = "lab")]
+    #[arg(value_name = "LAB", conflicts_with = "lab", value_parser = lab_name)]
     name: Option<LabName>,
 }
 
