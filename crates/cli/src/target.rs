@@ -1,5 +1,7 @@
 //! Which lab, and which node of it: one running lab need not be named.
 
+use std::path::Path;
+
 use clap::Args;
 use hopyard::model::{LabName, LabNameError};
 use hopyard::runtime::{Home, Running};
@@ -17,7 +19,7 @@ pub(crate) struct LabArg {
 /// The name of a lab that runs; whoever names its file is told the difference.
 pub(crate) fn lab_name(text: &str) -> Result<LabName, String> {
     text.parse().map_err(|error: LabNameError| {
-        if text.ends_with(".yaml") || text.ends_with(".yml") {
+        if Path::new(text).extension().is_some_and(|it| it == "yaml" || it == "yml") {
             "a lab that runs goes by its name, not by its file; `hop ls` lists those that run".to_owned()
         } else {
             error.to_string()
