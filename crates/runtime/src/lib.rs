@@ -14,6 +14,7 @@ mod error;
 mod home;
 mod lent;
 mod lifecycle;
+mod lock;
 mod netns_dir;
 pub mod ns;
 pub mod ping;

@@ -3,12 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use hopyard_model::stable_hash;
 
 use super::BootError;
 use crate::error::{Error, IoContext};
 use crate::home::remove_file;
+use crate::lock;
 use crate::whole_file::WholeFile;
 
 /// Tells an edited text from the one that was written. Not a protection: whoever may edit the file may do so.
@@ -31,6 +33,9 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
+/// systemd may take a while to stop what is disabled, and everybody may lock a directory that he may read.
+const PATIENCE: Duration = Duration::from_mins(2);
+
 /// Keeps others of us from the files of a directory, as long as the value lives; `None`: there is no such directory.
 pub(super) fn lock(dir: &Path) -> Result<Option<File>, Error> {
     let doing = || format!("lock {}", dir.display());
@@ -38,7 +43,7 @@ pub(super) fn lock(dir: &Path) -> Result<Option<File>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         opened => {
             let lock = opened.context(doing)?;
-            lock.lock().context(doing)?;
+            lock::within(PATIENCE, || lock.try_lock()).context(doing)?;
             Ok(Some(lock))
         }
     }

@@ -99,9 +99,12 @@ fn bring_back(
                 continue;
             }
             // What is on its way there is on record when it is there.
-            let _lock = entry.network.as_ref().map(lock_to_delete).transpose()?;
-            let Some(mut returns) = Returns::read()? else { continue };
-            match returns.bring_back(entry, &inside) {
+            let lock = entry.network.as_ref().map(|network| lock_to_delete(network, &entry.name)).transpose();
+            let bring_back = |_lock| match Returns::read()? {
+                Some(mut returns) => returns.bring_back(entry, &inside),
+                None => Ok(Vec::new()),
+            };
+            match lock.and_then(bring_back) {
                 Ok(returned) => deleted.returned.extend(returned),
                 Err(error) => {
                     deleted.failed.push(error);
@@ -135,7 +138,7 @@ fn delete_some(directory: &Names, names: &[&EntryName], all: &[EntryName], delet
         let entry = directory.find(name).and_then(|entry| entry.ok_or_else(|| not_found(name)));
         let going_one = entry.and_then(|entry| {
             check(&entry)?;
-            locks.extend(entry.network.as_ref().map(lock_to_delete).transpose()?);
+            locks.extend(entry.network.as_ref().map(|network| lock_to_delete(network, name)).transpose()?);
             let remember = |network: &OwnedFd| Ok((NamespaceId::of(network.as_fd())?, Trace::of(network.as_fd())));
             let space = entry.network.as_ref().map(remember).transpose();
             Ok((name, space.context(|| format!("delete the name `{name}`"))?))

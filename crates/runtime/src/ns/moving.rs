@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use hopyard_kernel::holders::NamespaceId;
 use hopyard_kernel::moving::{self, Lost, Settings, Space};
@@ -15,6 +16,7 @@ use super::moves::{Move, Moves};
 use super::{EntryName, NsError, require_rights};
 use crate::error::{Error, IoContext};
 use crate::home::Home;
+use crate::lock;
 
 /// Where an interface is, or should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +79,7 @@ pub fn move_interface(dev: IfName, from: &Place, to: &Place, bare: bool) -> Resu
         return Err(NsError::Loopback.into());
     }
     // Whoever deletes the name meanwhile would find nothing in it that comes back.
-    let _lock = lock(&target)?;
+    let _lock = lock(&target, to)?;
     to.require_still(&target)?;
     let id = |network: &OwnedFd| NamespaceId::of(network.as_fd()).context(|| "look at a namespace".to_owned());
     let mut there = Space::open(target.as_fd())?;
@@ -393,23 +395,30 @@ pub(crate) fn moved_to_lab(home: &Home, lab: &LabName, keeper: i32) -> Result<Ve
     Ok(moved)
 }
 
+/// A move, or a deletion, takes some milliseconds, and everybody may lock a namespace that has a name.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Keeps a namespace from being deleted by us while something moves there, as long as the value lives. Of the namespace
 /// itself, not of the directory: who adds other names need not wait.
-fn lock(network: &OwnedFd) -> Result<File, Error> {
-    let lock = File::from(network.try_clone().context(lock_doing)?);
-    lock.lock().context(lock_doing)?;
+fn lock(network: &OwnedFd, place: &Place) -> Result<File, Error> {
+    let lock = File::from(network.try_clone().context(|| lock_doing(place))?);
+    lock::within(PATIENCE, || lock.try_lock()).context(|| lock_doing(place))?;
     Ok(lock)
 }
 
 /// The same for whoever deletes names; several may at a time.
-pub(super) fn lock_to_delete(network: &OwnedFd) -> Result<File, Error> {
-    let lock = File::from(network.try_clone().context(lock_doing)?);
-    lock.lock_shared().context(lock_doing)?;
+pub(super) fn lock_to_delete(network: &OwnedFd, name: &EntryName) -> Result<File, Error> {
+    let doing = || lock_doing(&Place::Named(name.clone()));
+    let lock = File::from(network.try_clone().context(doing)?);
+    lock::within(PATIENCE, || lock.try_lock_shared()).context(doing)?;
     Ok(lock)
 }
 
-fn lock_doing() -> String {
-    "lock a namespace".to_owned()
+fn lock_doing(place: &Place) -> String {
+    match place {
+        Place::Here => "lock this namespace".to_owned(),
+        Place::Named(name) => format!("lock the namespace `{name}`"),
+    }
 }
 
 fn take(there: &mut Space, dev: IfName, to: &OwnedFd, place: Place) -> Result<(), Error> {
