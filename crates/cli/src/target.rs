@@ -1,7 +1,9 @@
 //! Which lab, and which node of it: one running lab need not be named.
 
+use std::path::Path;
+
 use clap::Args;
-use hopyard::model::LabName;
+use hopyard::model::{LabName, LabNameError};
 use hopyard::runtime::{Home, Running};
 
 use crate::error::{CliError, remains_hint};
@@ -10,8 +12,19 @@ use crate::error::{CliError, remains_hint};
 #[derive(Debug, Args)]
 pub(crate) struct LabArg {
     /// The lab; not needed where only one runs.
-    #[arg(short = 'l', long, value_name = "LAB")]
+    #[arg(short = 'l', long, value_name = "LAB", value_parser = lab_name)]
     pub(crate) lab: Option<LabName>,
+}
+
+/// The name of a lab that runs; whoever names its file is told the difference.
+pub(crate) fn lab_name(text: &str) -> Result<LabName, String> {
+    text.parse().map_err(|error: LabNameError| {
+        if Path::new(text).extension().is_some_and(|it| it == "yaml" || it == "yml") {
+            "a lab that runs goes by its name, not by its file; `hop ls` lists those that run".to_owned()
+        } else {
+            error.to_string()
+        }
+    })
 }
 
 impl LabArg {

@@ -152,3 +152,14 @@ fn a_topology_without_quotes_is_told_how_it_is_typed() {
     let said = place.fails(2, &["up", ""]);
     assert!(said.contains("the name of a file is empty"), "{said}");
 }
+
+#[test]
+fn who_names_the_file_of_a_lab_that_runs_is_told_that_it_has_a_name() {
+    let place = Place::new();
+    for command in ["check", "diff", "down", "record"] {
+        let said = place.fails(2, &[command, "shop.hop.yaml"]);
+        assert!(said.contains("goes by its name, not by its file; `hop ls`"), "{command}: {said}");
+        let said = place.fails(2, &[command, "sh.op"]);
+        assert!(said.contains("lab name `sh.op` contains '.'"), "{command}: {said}");
+    }
+}

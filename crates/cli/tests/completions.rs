@@ -40,6 +40,8 @@ fn names_of_nodes_and_labs_are_offered() {
     assert_eq!(offered(&place, "up la"), ["lab.hop.yaml"]);
     place.hop(&["up", "home -- sw", "--name", &one]);
     assert_eq!(offered(&place, "exec "), ["home", "sw"]);
+    let mut bare = place.command(&["complete", "--", "exec", ""]);
+    assert_eq!(text(&bare.env("HOP_LAB", "").output().unwrap().stdout), "home\nsw\n");
     assert_eq!(offered(&place, "why home s"), ["sw"]);
     assert_eq!(offered(&place, "exec home ipcr"), offered(&place, "exec home -- ipcr"));
     place.hop(&["up", "far -- sw", "--name", &two]);

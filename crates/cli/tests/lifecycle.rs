@@ -288,6 +288,8 @@ fn two_labs_do_not_meet() {
     assert!(said.contains("several labs are running") && said.contains(&one), "{said}");
     let said = place.fails(2, &["down"]);
     assert!(said.contains("`hop down LAB`") && !said.contains("-l"), "{said}");
+    let said = place.fails(2, &["diff"]);
+    assert!(said.contains("`hop diff LAB`") && !said.contains("NODE"), "{said}");
     place.hop(&["exec", &format!("{one}/a"), "--", "ip", "link", "set", "eth0", "down"]);
     assert!(place.hop(&["ping", "-l", &two, "--all"]).contains("4 of 4"));
     assert_eq!(place.output(&["ping", "-l", &one, "a", "b", "-W", "300"]).status.code(), Some(1));

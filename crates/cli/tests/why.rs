@@ -254,7 +254,16 @@ fn write_down(text: &str, edit: &serde_json::Value) -> String {
     let at = usize::try_from(edit["line"].as_u64().unwrap()).unwrap() - 1;
     let (part, rest) = key.split_once(['.', '[']).unwrap();
     let node = rest.split('.').next().unwrap();
-    if edit["remove"] == true {
+    if let Some((_, dev)) = key.split_once(".addresses.") {
+        // Named is the line of the node.
+        assert_eq!(lines[at].trim(), format!("{node}:"));
+        let find = |text: String| (at..lines.len()).find(|&line| lines[line].trim() == text).unwrap();
+        if edit["remove"] == true {
+            lines.remove(find(format!("- {value}")));
+        } else {
+            lines.insert(find(format!("{dev}:")) + 1, format!("        - {value}"));
+        }
+    } else if edit["remove"] == true {
         assert_eq!(lines[at].trim(), format!("- {value}"));
         lines.remove(at);
     } else if let Some(old) = edit["instead_of"].as_str() {
@@ -315,7 +324,15 @@ addressing: { ipv6: none }
         assert!(RIGHT.contains(from));
         RIGHT.replace(from, to)
     };
-    let cases: [(String, &[&str], &str); 10] = [
+    let cases: [(String, &[&str], &str); 11] = [
+        // A wrong prefix length.
+        (
+            wrong("  h1:\n", "  h1:\n    addresses:\n      eth0:\n        - 10.0.1.2/8\n")
+                .replace("  r1:\n", "  r1:\n    addresses:\n      eth0:\n        - 10.0.1.1/24\n")
+                .replace("    ipv4: [10.0.1.2/24, 10.0.1.1/24]\n", "    ipv4: none\n"),
+            &[],
+            "nodes.h1.addresses.eth0 += 10.0.1.2/24",
+        ),
         (wrong("    routes:\n      - default via 10.0.1.1\n", ""), &[], "nodes.h1.routes: 10.9.0.0/24 via 10.0.1.1"),
         (wrong("default via 10.0.1.1", "10.7.0.0/16 via 10.0.1.1"), &[], "nodes.h1.routes += 10.9.0.0/24 via 10.0.1.1"),
         (wrong("    forward: true\n", ""), &[], "nodes.r1.forward: true"),

@@ -74,8 +74,9 @@ impl Network {
     /// # Errors
     /// The topology is wrong, or the machine does not let it be built; `hop doctor` says why.
     pub fn start(topology: &str) -> Result<Self, Error> {
-        // Inline, a colon stands between a node and its interface, or before a number.
-        let read = if topology.split_whitespace().any(|word| word.ends_with(':')) {
+        // Inline, a colon stands between a node and its interface, or before a number. In JSON no space need follow it.
+        let has_keys = topology.split_whitespace().any(|word| word.ends_with(':'));
+        let read = if has_keys || topology.trim_start().starts_with('{') {
             let source = SourceFile::new("topology.hop.yaml", topology);
             hopyard_formats::read(&source).map_err(|problems| (problems, source))
         } else {

@@ -114,6 +114,7 @@ fn a_topology_is_a_file_where_it_has_keys() {
         "switches: { lan: [a, b] }",
         "switches:\n  lan: [a, b]\n# a -- b: a remark\nexpect: a -> b\n",
         "name: x\nswitches:\n  lan:\n    - a\n    - b\n",
+        r#"{"nodes":["a","b"],"links":["a -- b"]}"#,
     ] {
         let net = Network::start(file).unwrap();
         let names: Vec<&str> = net.nodes().map(|node| node.name()).collect();

@@ -79,7 +79,7 @@ fn namespaces() -> Result<Vec<String>, CliError> {
 fn nodes(lab: Option<&str>, with_lab: bool) -> Result<Vec<String>, CliError> {
     let (mut labs, _unreadable) = Running::all(&Home::of_caller()?)?;
     let chosen = lab.map(ToOwned::to_owned).or_else(|| std::env::var("HOP_LAB").ok());
-    if let Some(chosen) = chosen.filter(|_| !with_lab) {
+    if let Some(chosen) = chosen.filter(|chosen| !with_lab && !chosen.is_empty()) {
         labs.retain(|lab| lab.name().as_str() == chosen);
     }
     let with_lab = with_lab || labs.len() > 1;

@@ -6,7 +6,7 @@ use hopyard::runtime::{self, Home, Running};
 use super::plan::all_steps;
 use super::up::count;
 use crate::error::CliError;
-use crate::target::LabArg;
+use crate::target::{LabArg, choose, lab_name};
 use crate::ui::Ui;
 
 /// Show what differs between a running lab and what was declared: what was changed by hand, and
@@ -21,15 +21,15 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// The lab, which need not be named where only one runs.
-    #[arg(value_name = "LAB", conflicts_with = "lab")]
+    #[arg(value_name = "LAB", conflicts_with = "lab", value_parser = lab_name)]
     name: Option<LabName>,
 }
 
 pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let home = Home::of_caller()?;
-    let running = match &args.name {
+    let running = match args.name.as_ref().or(args.lab.lab.as_ref()) {
         Some(name) => Running::find(&home, name)?,
-        None => args.lab.find(&home)?,
+        None => choose(&home, "`hop diff LAB`")?,
     };
     let difference = runtime::difference(&home, &running.contents()?.lab)?;
     // What the host does to it; the rest concerns the file, and `hop check` and `hop up` have said it.

@@ -6,7 +6,7 @@ use hopyard::runtime::{self, Home, Running};
 
 use super::ns::tell_of_returned;
 use crate::error::CliError;
-use crate::target::{choose, refuse_inside};
+use crate::target::{choose, lab_name, refuse_inside};
 use crate::ui::Ui;
 
 /// Take labs down: their processes end, nothing of them is left.
@@ -15,7 +15,7 @@ use crate::ui::Ui;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The labs; not needed where only one runs, or none, and one has crashed.
-    #[arg(value_name = "LAB", conflicts_with = "all")]
+    #[arg(value_name = "LAB", conflicts_with = "all", value_parser = lab_name)]
     labs: Vec<LabName>,
     /// All of them, also what is left of crashed ones.
     #[arg(long)]

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use hopyard::formats::recording::{Declared, DeclaredNode, Recorded, Recording};
-use hopyard::model::LabName;
 use hopyard::runtime::why::{Elsewhere, Network, Place, record};
 use hopyard::runtime::{Home, Running, keep_room_for_files};
 
@@ -11,7 +10,7 @@ use super::why::File;
 use crate::commands::up::count;
 use crate::error::CliError;
 use crate::new_file;
-use crate::target::LabArg;
+use crate::target::{LabArg, lab_name};
 use crate::ui::Ui;
 
 /// Write a network down as it is now, in one file that `hop why --from` explains anywhere.
@@ -55,7 +54,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
 fn of_lab(names: &[String]) -> Result<(String, Recording), CliError> {
     let lab = match names {
         [] => None,
-        [name] => Some(name.parse::<LabName>().map_err(|error| CliError::usage(error.to_string()))?),
+        [name] => Some(lab_name(name).map_err(CliError::usage)?),
         _ => {
             return Err(
                 CliError::usage("one lab at a time").hint("`--ns` records namespaces, of which several may be named")

@@ -16,7 +16,7 @@ use hopyard::runtime::{Home, Running};
 use super::Args;
 use crate::commands::why::{around, recording, tell_of_closed};
 use crate::error::CliError;
-use crate::target::LabArg;
+use crate::target::{LabArg, lab_name};
 use crate::ui::{Ui, quoted};
 
 /// Where it is.
@@ -47,7 +47,7 @@ pub(super) fn look(args: &Args, ui: &mut Ui) -> Result<Found, CliError> {
 fn in_lab(args: &Args) -> Result<Found, CliError> {
     let name = match args.names.as_slice() {
         [] => args.lab.lab.clone(),
-        [name] => Some(name.parse().map_err(|error| CliError::usage(format!("{error}")))?),
+        [name] => Some(lab_name(name).map_err(CliError::usage)?),
         _ => {
             return Err(
                 CliError::usage("one lab at a time").hint("`--ns` is for namespaces, of which several are named")

@@ -6,7 +6,7 @@ use hopyard::explain::Edit;
 use hopyard::formats::recording::Declared;
 use hopyard::formats::{self, SourceFile};
 use hopyard::model::{Lab, Node, Routing, Span};
-use hopyard::net::{Endpoint, NsName, Op, RouteKey, SysctlKey};
+use hopyard::net::{Endpoint, IpNet, NsName, Op, RouteKey, SysctlKey};
 use hopyard::runtime::Running;
 
 /// The file that a lab came from, as far as changes to it are concerned.
@@ -23,6 +23,8 @@ pub(in crate::commands) struct File {
     forwarding: BTreeSet<NsName>,
     /// The links in it that have an MTU, by their ends: the line, and which it is. Not of a recording.
     sizes: BTreeMap<Endpoint, (usize, usize)>,
+    /// The addresses in it that nodes give to interfaces: the line of the node, and which they are. Not of a recording.
+    addresses: BTreeMap<Endpoint, (usize, Vec<IpNet>)>,
 }
 
 /// A change to the file.
@@ -78,8 +80,9 @@ impl File {
             nodes.filter_map(|node| Some((node.name.clone(), (line_of(&source, node)?, !node.routes.is_empty()))));
         let nodes = lines.collect();
         let name = source.name().rsplit('/').next().unwrap_or_default().to_owned();
-        let (routes, sizes) = (routes_in(&source, &lab), sizes_in(&source, &lab));
-        Some(File { name, nodes, routes, forwarding: forwarding_in(&lab), sizes })
+        let (routes, sizes, addresses) =
+            (routes_in(&source, &lab), sizes_in(&source, &lab), addresses_in(&source, &lab));
+        Some(File { name, nodes, routes, forwarding: forwarding_in(&lab), sizes, addresses })
     }
 
     /// As it was when a network was recorded.
@@ -124,6 +127,16 @@ impl File {
             Edit::Op(Op::SetMtu { at, mtu }) => {
                 let (line, number) = self.sizes.get(at)?;
                 Some(change(*line, format!("links[{number}].mtu"), mtu.to_string()))
+            }
+            Edit::Op(Op::AddAddr { at, addr }) => {
+                let (line, _) = self.addresses.get(at)?;
+                let key = in_node(&format!("addresses.{}", at.dev));
+                Some(FileEdit { append: true, ..change(*line, key, addr.to_string()) })
+            }
+            Edit::Op(Op::DelAddr { at, addr }) => {
+                let (line, _) = self.addresses.get(at).filter(|(_, own)| own.contains(addr))?;
+                let key = in_node(&format!("addresses.{}", at.dev));
+                Some(FileEdit { remove: true, ..change(*line, key, addr.to_string()) })
             }
             Edit::Route { route, .. } => {
                 let value = route_text(edit)?;
@@ -186,6 +199,15 @@ fn sizes_in(source: &SourceFile, lab: &Lab) -> BTreeMap<Endpoint, (usize, usize)
         Some((at, (line, number)))
     });
     written.collect()
+}
+
+fn addresses_in(source: &SourceFile, lab: &Lab) -> BTreeMap<Endpoint, (usize, Vec<IpNet>)> {
+    let lines = lab.nodes().iter().filter_map(|node| Some((node, line_of(source, node)?)));
+    let of_node = |(node, line): (&Node, usize)| {
+        let at = |dev| Endpoint { ns: node.name.clone(), dev };
+        node.addresses.iter().map(|(dev, nets)| (at(*dev), (line, nets.clone()))).collect::<Vec<_>>()
+    };
+    lines.flat_map(of_node).collect()
 }
 
 /// The line where a node has settings. A node that only a link names has none.
