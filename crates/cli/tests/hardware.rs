@@ -14,7 +14,7 @@ impl Drop for Tidy<'_> {
     fn drop(&mut self) {
         let machine = self.0;
         let script =
-            format!("{HOP} down --all; {HOP} ns delete --all --wait; ip -all netns delete; modprobe -r mac80211_hwsim");
+            format!("{HOP} down --all; {HOP} ns delete --all --wait; ip -all netns delete; ip link delete v5; modprobe -r mac80211_hwsim");
         machine.output("sh", &["-c", &script]);
         for card in 0..CARDS.len() {
             wait_until("a card is back", || !machine.card(card).is_empty());
@@ -85,7 +85,7 @@ fn what_stands_on_a_card_loses_nothing_when_it_moves() {
         let word = |word: &str| word.split_once('@').map_or(word, |(dev, _)| dev).to_owned();
         let line = |line: &str| {
             line.split_whitespace()
-                .filter(|word| !["linkdown", "UP", "LOWERLAYERDOWN"].contains(word))
+                .filter(|word| !["linkdown", "UP", "UNKNOWN", "LOWERLAYERDOWN"].contains(word))
                 .map(word)
                 .collect::<Vec<_>>()
                 .join(" ")

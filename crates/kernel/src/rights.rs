@@ -13,6 +13,12 @@ pub fn is_privileged() -> bool {
         .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN))
 }
 
+/// Is the caller in the machine's first user namespace, where rights are rights over the machine? By the ids that it has there:
+/// all of them, each its own (user_namespaces(7)).
+pub fn is_in_first_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
+}
+
 /// Has the kernel IPv6? It has none where it was started with `ipv6.disable=1`, or lacks the module.
 pub fn has_ipv6() -> bool {
     let is_there = || Path::new("/proc/sys/net/ipv6").exists();

@@ -71,8 +71,9 @@ pub(super) fn beside(seen: &Seen, hop: &Hop, node: Option<&NodeState>, packet: &
     }
     let lost = at.lost.iter().filter(|lost| lost.part == Part::on_way(back));
     parts.extend(lost.map(|lost| format!("drop {}", lost.reason)));
-    // Root is used to be told. Others never are.
-    let untold = seen.no_reasons.as_ref().filter(|_| rights::is_privileged());
+    // Root is used to be told. Others never are, nor is who is root in a user namespace alone.
+    let is_root = || rights::is_privileged() && rights::is_in_first_user_namespace();
+    let untold = seen.no_reasons.as_ref().filter(|_| is_root());
     parts.extend(untold.map(|error| format!("the kernel does not say why: {}", error.answer())));
     parts
 }
