@@ -13,8 +13,9 @@ struct Tidy<'a>(&'a Machine);
 impl Drop for Tidy<'_> {
     fn drop(&mut self) {
         let machine = self.0;
-        let script =
-            format!("{HOP} down --all; {HOP} ns delete --all --wait; ip -all netns delete; ip link delete v5; modprobe -r mac80211_hwsim");
+        let script = format!(
+            "{HOP} down --all; {HOP} ns delete --all --wait; ip -all netns delete; ip link delete v5; modprobe -r mac80211_hwsim"
+        );
         machine.output("sh", &["-c", &script]);
         for card in 0..CARDS.len() {
             wait_until("a card is back", || !machine.card(card).is_empty());
