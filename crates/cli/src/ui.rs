@@ -82,6 +82,11 @@ impl Ui {
         writeln!(self.err, "{text}").ok();
     }
 
+    /// What may not be as it should be, though the command goes on.
+    pub(crate) fn warn(&mut self, text: impl fmt::Display) {
+        self.note(format_args!("{WARNING}warning{WARNING:#}: {text}"));
+    }
+
     /// A way out.
     pub(crate) fn hint(&mut self, text: impl fmt::Display) {
         self.note(format_args!("{HINT}hint{HINT:#}: {text}"));

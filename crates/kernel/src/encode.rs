@@ -249,10 +249,13 @@ pub(crate) fn set_promote_secondaries(index: IfIndex, on: bool) -> Request {
     set_ipv4_conf(index, &[(IPV4_DEVCONF_PROMOTE_SECONDARIES, i32::from(on))])
 }
 
+/// What stands by families in the message of an interface (`linux/if_link.h`).
+pub(crate) const IFLA_AF_SPEC: u16 = 26;
+/// There, of IPv4, its `net.ipv4.conf`.
+pub(crate) const IFLA_INET_CONF: u16 = 1;
+
 /// `net.ipv4.conf.DEV`, each setting by its number (`linux/ip.h`), without a visit to the namespace's `/proc`.
 pub(crate) fn set_ipv4_conf(index: IfIndex, settings: &[(u16, i32)]) -> Request {
-    const IFLA_AF_SPEC: u16 = 26;
-    const IFLA_INET_CONF: u16 = 1;
     const AF_INET: u16 = 2;
     // By hand, for the codec leaves zeroes out.
     let attribute = |kind: u16, value: &[u8]| {

@@ -235,10 +235,16 @@ pub fn drop_held(dir: &Path, numbers: &[u32]) -> Result<(), Failure> {
     for chunk in numbers.chunks(FDS_PER_MESSAGE) {
         let mut message = vec![b'D'];
         message.extend(chunk.iter().flat_map(|n| n.to_ne_bytes()));
-        rustix::net::send(&control, &message, SendFlags::NOSIGNAL).map_err(in_time).doing(DOING)?;
-        rustix::net::recv(&control, &mut [0][..], RecvFlags::empty()).map_err(in_time).doing(DOING)?;
+        exchange(&control, &message).doing(DOING)?;
     }
     Ok(())
+}
+
+/// Sends a request, and waits for the answer; says whether there was one, or the keeper has closed the connection.
+fn exchange(control: &OwnedFd, message: &[u8]) -> io::Result<bool> {
+    rustix::net::send(control, message, SendFlags::NOSIGNAL).map_err(in_time)?;
+    let (_, length) = rustix::net::recv(control, &mut [0][..], RecvFlags::empty()).map_err(in_time)?;
+    Ok(length > 0)
 }
 
 /// The numbers of all that was handed to a keeper and not let go of since. Others of its descriptors may be among them, which it
@@ -275,11 +281,10 @@ pub fn lent(dir: &Path, to: u32, dev: IfName, number: u32) -> Result<(), Failure
 fn tell(dir: &Path, message: &[u8]) -> Result<(), Failure> {
     const DOING: &str = "tell the lab's keeper of an interface that is lent";
     let control = connect(&dir.join(CONTROL))?;
-    rustix::net::send(&control, message, SendFlags::NOSIGNAL).map_err(in_time).doing(DOING)?;
-    match rustix::net::recv(&control, &mut [0][..], RecvFlags::empty()).map_err(in_time).doing(DOING)? {
-        (_, 1..) => Ok(()),
-        _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof)).doing(DOING),
+    if exchange(&control, message).doing(DOING)? {
+        return Ok(());
     }
+    Err(io::Error::from(io::ErrorKind::UnexpectedEof)).doing(DOING)
 }
 
 /// Ends the keeper that listens in `dir`, and waits until it has ended; says whether there was one.

@@ -56,8 +56,6 @@ pub(crate) fn tells(setting: &Ipv4Setting) -> bool {
 
 /// All values of `net.ipv4.conf.lo`, in the order of their numbers, which begin with 1.
 pub(crate) fn of_loopback(socket: &RtSocket, inbox: &mut Inbox) -> Result<Vec<i32>, Refusal> {
-    const IFLA_AF_SPEC: u16 = 26;
-    const IFLA_INET_CONF: u16 = 1;
     /// `struct ifinfomsg`.
     const HEADER: usize = 16;
     let mut batch = Batch::default();
@@ -69,9 +67,9 @@ pub(crate) fn of_loopback(socket: &RtSocket, inbox: &mut Inbox) -> Result<Vec<i3
             let conf = answer
                 .payload
                 .get(HEADER..)
-                .and_then(|attributes| within(attributes, IFLA_AF_SPEC))
+                .and_then(|attributes| within(attributes, encode::IFLA_AF_SPEC))
                 .and_then(|families| within(&families, u16::try_from(libc::AF_INET).ok()?))
-                .and_then(|family| within(&family, IFLA_INET_CONF));
+                .and_then(|family| within(&family, encode::IFLA_INET_CONF));
             values.extend(conf.unwrap_or_default().as_chunks().0.iter().copied().map(i32::from_ne_bytes));
         }
         Ok(())

@@ -76,10 +76,7 @@ impl Process {
     /// # Errors
     /// `EPERM`: it is another user's. That it has ended already is no error.
     pub fn kill(&self) -> io::Result<()> {
-        match rustix::process::pidfd_send_signal(&self.fd, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+        signal(&self.fd, Signal::KILL)
     }
 
     /// Asks it to end by itself.
@@ -87,10 +84,7 @@ impl Process {
     /// # Errors
     /// `EPERM`: it is another user's. That it has ended already is no error.
     pub fn terminate(&self) -> io::Result<()> {
-        match rustix::process::pidfd_send_signal(&self.fd, Signal::TERM) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+        signal(&self.fd, Signal::TERM)
     }
 
     /// Has it ended?
@@ -124,6 +118,14 @@ impl Process {
     /// Those of poll(2).
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
         wait_for_end(&self.fd, timeout)
+    }
+}
+
+/// Signals a process by its pidfd. That it has ended already is no error.
+pub(crate) fn signal(pidfd: &OwnedFd, signal: Signal) -> io::Result<()> {
+    match rustix::process::pidfd_send_signal(pidfd, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

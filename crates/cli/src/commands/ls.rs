@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::error::{CliError, remains_hint};
 use crate::target::{refuse_inside, remains};
-use crate::ui::{self, Ui, WARNING};
+use crate::ui::{self, Ui};
 
 /// List the labs that run.
 #[derive(Debug, clap::Args)]
@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         refuse_inside()?;
     }
     for name in remains(&home)? {
-        ui.note(format_args!("{WARNING}warning{WARNING:#}: {name} does not run any more: its keeper has ended"));
+        ui.warn(format_args!("{name} does not run any more: its keeper has ended"));
         ui.hint(remains_hint(&name));
     }
     let mut rows: Vec<Row> = Vec::with_capacity(labs.len());

@@ -7,7 +7,7 @@ use hopyard::runtime::{self, Home};
 use super::up::count;
 use crate::error::{CliError, report_problems};
 use crate::source::TopologyArgs;
-use crate::ui::{Ui, WARNING};
+use crate::ui::Ui;
 
 /// Print what `hop up` would do, step by step, without doing it.
 ///
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
     let difference = runtime::difference(&home, &source.lab).map_err(|error| CliError::of_lab(error, &source))?;
     report_problems(ui, &difference.warnings, &source.file);
     if let Err(error) = runtime::require_lendable(&home, &source.lab) {
-        ui.note(format_args!("{WARNING}warning{WARNING:#}: `hop up` would refuse it: {error}"));
+        ui.warn(format_args!("`hop up` would refuse it: {error}"));
     }
     if args.json {
         let steps = all_steps(&difference);

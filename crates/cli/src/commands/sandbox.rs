@@ -13,7 +13,7 @@ use hopyard::runtime::{self, Home, Running};
 
 use super::exec::{cannot_start, current_dir};
 use crate::error::CliError;
-use crate::ui::{Ui, WARNING};
+use crate::ui::Ui;
 
 /// Run a command that reaches nothing but what is allowed.
 ///
@@ -82,9 +82,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         report(record, args, ui);
     }
     if outcome.may_not_ping {
-        ui.note(format_args!(
-            "{WARNING}warning{WARNING:#}: no ping was passed on: the network outside lets you send none"
-        ));
+        ui.warn(format_args!("no ping was passed on: the network outside lets you send none"));
         ui.hint("as root: sysctl net.ipv4.ping_group_range='0 2147483647', as most systems have it");
     }
     Ok(outcome.status)

@@ -9,7 +9,7 @@ use super::enable::systemctl;
 use crate::error::CliError;
 use crate::source::TopologyArgs;
 use crate::target::{LabArg, refuse_inside};
-use crate::ui::{Ui, WARNING};
+use crate::ui::Ui;
 
 /// Make a service of systemd run in a node.
 ///
@@ -71,9 +71,7 @@ pub(crate) fn run(args: &Args, ui: &mut Ui) -> Result<u8, CliError> {
         ui.line(format_args!("{service} {runs} in {lab}/{node} already; nothing to change"))?;
     }
     for socket in installed.sockets {
-        ui.note(format_args!(
-            "{WARNING}warning{WARNING:#}: systemd listens for it by {socket}, and that is not in {lab}/{node}"
-        ));
+        ui.warn(format_args!("systemd listens for it by {socket}, and that is not in {lab}/{node}"));
         ui.hint(format_args!("`hop unit --node {lab}/{node} --install {socket}` has it listen there"));
     }
     Ok(0)

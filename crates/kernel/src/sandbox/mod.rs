@@ -39,7 +39,7 @@ use crate::failure::Doing;
 use crate::leash::{self, IdMaps};
 use crate::supervise::{Children, Foreground, SignalMask, supervise_as_init};
 use crate::tie::Tie;
-use crate::{Failure, Realm};
+use crate::{Failure, Realm, pidfd};
 
 pub(crate) use calls::address_in;
 pub use datagrams::Datagrams;
@@ -202,10 +202,7 @@ impl Killer {
     /// # Errors
     /// None for one that has ended.
     pub fn kill(&self) -> io::Result<()> {
-        match rustix::process::pidfd_send_signal(&self.0, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+        pidfd::signal(&self.0, Signal::KILL)
     }
 }
 

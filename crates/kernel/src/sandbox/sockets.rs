@@ -212,16 +212,9 @@ struct Mount {
 }
 
 impl MountedTwice {
-    /// proc_pid_mountinfo(5): the third field is the device, the fourth the root, the fifth the mount point.
     fn parse(table: &[u8]) -> Self {
-        let mut mounts: Vec<(&[u8], Mount)> = Vec::new();
-        for line in table.split(|&byte| byte == b'\n') {
-            let mut fields = line.split(|&byte| byte == b' ').skip(2);
-            if let (Some(device), Some(root), Some(point)) = (fields.next(), fields.next(), fields.next()) {
-                let mount = Mount { root: unescape(root).into(), point: unescape(point).into() };
-                mounts.push((device, mount));
-            }
-        }
+        let mut mounts: Vec<(&[u8], Mount)> =
+            systems(table).map(|System { device, root, point, .. }| (device, Mount { root, point })).collect();
         mounts.sort_by_key(|&(device, _)| device);
         let mut systems: Vec<Vec<Mount>> = Vec::new();
         let mut last = None;

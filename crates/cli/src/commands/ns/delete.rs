@@ -6,7 +6,7 @@ use hopyard::runtime::ns::{self, EntryName, Kind, Names, Remains};
 
 use super::{all_told, existing, holder_words, tell_of_returned};
 use crate::error::CliError;
-use crate::ui::{Ui, WARNING};
+use crate::ui::Ui;
 
 /// Delete names; a namespace ends when nothing holds it any more.
 ///
@@ -52,7 +52,7 @@ const TOLD: usize = 8;
 fn tell_of_holders(remains: &Remains, ui: &mut Ui) -> Result<(), CliError> {
     for (name, holders) in remains.holders()? {
         let why = if holders.is_empty() { ", and nothing that can be seen from here holds it" } else { ":" };
-        ui.note(format_args!("{WARNING}warning{WARNING:#}: the namespace that was `{name}` lives on{why}"));
+        ui.warn(format_args!("the namespace that was `{name}` lives on{why}"));
         for holder in holders.iter().take(TOLD) {
             ui.note(format_args!("  {}", holder_words(holder)));
         }

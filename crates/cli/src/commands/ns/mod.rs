@@ -19,7 +19,7 @@ use hopyard::runtime;
 use hopyard::runtime::ns::{EntryName, Moved};
 
 use crate::error::CliError;
-use crate::ui::{Ui, WARNING};
+use crate::ui::Ui;
 
 /// Namespaces by name, as `ip netns` has them: what one makes, the other sees, enters and deletes.
 #[derive(Debug, clap::Args)]
@@ -85,7 +85,7 @@ pub(super) fn tell_of_returned(Moved { dev, lost }: &Moved, ui: &mut Ui) {
 fn tell_of_lost(dev: impl std::fmt::Display, lost: &[Lost], ui: &mut Ui) {
     for Lost { what, why } in lost {
         let why = why.as_ref().map_or_else(String::new, |error| format!(": {}", error.answer()));
-        ui.note(format_args!("{WARNING}warning{WARNING:#}: {dev} has lost {what}{why}"));
+        ui.warn(format_args!("{dev} has lost {what}{why}"));
     }
 }
 
