@@ -1048,6 +1048,12 @@ fn whoever_is_killed_leaves_nothing() {
         let mut child = ready(command.spawn().unwrap());
         assert!(running().len() >= 3, "hop, its agents, the first process, the shell");
         let own = child.id();
+        // The command may say so before hop has heard that it runs. Then there is a relay.
+        wait_until("hop relays", || {
+            let tasks = std::fs::read_dir(format!("/proc/{own}/task")).unwrap().filter_map(Result::ok);
+            let mut names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+            names.any(|name| name == "hop-relay\n")
+        });
         let victim = if whom == "hop" {
             own.to_string()
         } else {
